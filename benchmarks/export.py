@@ -1,0 +1,183 @@
+"""Export a million results as CSV, against the `sqlite3` command line over the same rows.
+
+    python -m benchmarks.export [--rows 1000000] [--json]
+
+The baseline is `sqlite3 -csv` with one json_extract per column: it is told the columns that the
+export has to find out. Where that program is missing, Python's sqlite3 and csv.writer run the same
+statement, and the output says so. Each side runs in a process of its own, after the file was read
+once, and writes to a file; the export's memory is that process's largest resident size.
+"""
+
+import argparse
+import csv
+import json
+import os
+import resource
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from storage.database import Database, stamp
+from storage.export import Selection, export
+
+BATCH_RUNS = 1_000
+INPUTS = ("company", "country", "question")
+OUTPUTS = ("summary", "founded", "revenue", "public", "products")
+WORDS = "The grid operator said that storage, once “too dear”, now pays for itself in winter. "
+
+INSERT_RUN = """INSERT INTO runs (id, source, run_id, batch_id, task_id, status, runner, input)
+VALUES (?, 'valyu', ?, ?, ?, 'completed', 'fast', ?)"""
+INSERT_RESULT = """INSERT INTO results (id, run_pk, version, is_current, digest, status, output,
+output_type, sources, completed_at, fetched_at, stored_at, origin, cleaned, raw)
+VALUES (?, ?, 1, 1, ?, 'completed', ?, 'json', '[]', ?, ?, ?, 'api', 0, ?)"""
+
+
+def main() -> None:
+    """Fill a database, run both sides, print the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.export", description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--one-export", nargs=2, metavar=("FILE", "FORMAT"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one_export:
+        print(json.dumps(_one_export(*arguments.one_export)))
+        return
+    with tempfile.TemporaryDirectory(prefix="resultsink-export-") as folder:
+        figures = measure(Path(folder), arguments.rows)
+    print(json.dumps(figures, indent=2) if arguments.json else _told(figures))
+
+
+def measure(folder: Path, rows: int) -> dict[str, Any]:
+    """Give seconds of the baseline and of each format, the CSV ratio, and the memory."""
+    path = folder / "bench.db"
+    fill(path, rows)
+    _read_once(path)
+    baseline, seconds = _baseline(path, folder / "baseline.csv")
+    figures: dict[str, Any] = {
+        "rows": rows,
+        "database_megabytes": path.stat().st_size >> 20,
+        "baseline": baseline,
+        "baseline_seconds": round(seconds, 2),
+    }
+    for format in ("csv", "jsonl"):
+        figures[format] = _in_fresh_process(path, format)
+        assert figures[format]["rows"] == rows
+    figures["csv_ratio"] = round(seconds / figures["csv"]["seconds"], 3)
+    return figures
+
+
+def fill(path: Path, rows: int) -> None:
+    """Make the tables by the migrations and the rows by plain SQL."""
+    Database(f"sqlite:///{path}").close()
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA synchronous = OFF")
+    with connection:
+        connection.executemany(INSERT_RUN, _runs(rows))
+        connection.executemany(INSERT_RESULT, _results(rows))
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+
+
+def _runs(rows: int) -> Iterator[tuple[Any, ...]]:
+    for number in range(1, rows + 1):
+        given = {
+            "company": f"Company {number}",
+            "country": "España",
+            "question": f"What does company {number} say about storage?",
+        }
+        batch = f"batch_{number // BATCH_RUNS}"
+        yield number, f"run_{number}", batch, f"task-{number}", json.dumps(given)
+
+
+def _results(rows: int) -> Iterator[tuple[Any, ...]]:
+    moment = stamp(datetime(2026, 10, 5, 9, tzinfo=UTC))
+    for number in range(1, rows + 1):
+        brought = {
+            "summary": f"{number}: " + WORDS * 3,
+            "founded": 1900 + number % 120,
+            "revenue": number / 7,
+            "public": number % 2 == 0,
+            "products": [{"name": "Cell", "price": number % 90}, {"name": "Pack", "price": None}],
+        }
+        output = json.dumps(brought)
+        raw = json.dumps({"deepresearch_id": f"run_{number}", "output": brought})
+        digest = number.to_bytes(32, "big")
+        yield number, number, digest, output, moment, moment, moment, raw
+
+
+def _read_once(path: Path) -> None:
+    with path.open("rb") as file:
+        while file.read(1 << 20):
+            pass
+
+
+def _statement() -> str:
+    cells = [f"json_extract(runs.input, '$.{key}')" for key in INPUTS]
+    cells += [f"json_extract(results.output, '$.{key}')" for key in OUTPUTS]
+    return f"""SELECT task_id, batch_id, run_id, results.status, runner, {", ".join(cells)}
+        FROM runs JOIN results ON run_pk = runs.id WHERE is_current ORDER BY runs.id"""  # noqa: S608
+
+
+def _baseline(path: Path, target: Path) -> tuple[str, float]:
+    """Run the statement; return who ran it and the seconds it took."""
+    program = shutil.which("sqlite3")
+    with target.open("w", newline="") as out:
+        start = time.perf_counter()
+        if program:
+            subprocess.run([program, "-csv", path, _statement()], stdout=out, check=True)  # noqa: S603
+        else:
+            csv.writer(out).writerows(sqlite3.connect(path).execute(_statement()))
+        seconds = time.perf_counter() - start
+    target.unlink()
+    return "sqlite3 -csv" if program else "Python's sqlite3 and csv.writer (no sqlite3)", seconds
+
+
+def _in_fresh_process(path: Path, format: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.export", "--one-export", str(path), format]
+    ran = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603
+    figures: dict[str, Any] = json.loads(ran.stdout)
+    return figures
+
+
+def _one_export(path: str, format: str) -> dict[str, Any]:
+    database = Database(f"sqlite:///{path}")
+    target = f"{path}.{format}"
+    with open(target, "wb") as out:
+        start = time.perf_counter()
+        report = export(database, Selection(), format, out)
+        seconds = time.perf_counter() - start
+    database.close()
+    size = os.path.getsize(target)
+    os.unlink(target)
+    return {
+        "rows": report.rows,
+        "seconds": round(seconds, 2),
+        "megabytes": size >> 20,
+        "resident_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
+    }
+
+
+def _told(figures: dict[str, Any]) -> str:
+    lines = [
+        f"{figures['rows']:,} results, database of {figures['database_megabytes']} MB",
+        f"{figures['baseline']}: {figures['baseline_seconds']} s",
+    ]
+    for format in ("csv", "jsonl"):
+        ours = figures[format]
+        lines.append(
+            f"export {format}: {ours['seconds']} s, {ours['megabytes']} MB written, "
+            f"at most {ours['resident_megabytes']} MB resident"
+        )
+    lines.append(f"CSV at {figures['csv_ratio']} of the baseline's speed (reach: 0.2)")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

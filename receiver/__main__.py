@@ -1,0 +1,5 @@
+"""`python -m receiver` is `resultsink`."""
+
+from receiver.cli import main
+
+main()

@@ -1,0 +1,126 @@
+"""The composition root: the only place, beside the command line, that builds things."""
+
+import asyncio
+import gc
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.routing import Route
+
+import storage
+from receiver import routes
+from receiver.bodies import Bodies
+from receiver.commits import GroupCommit
+from receiver.endpoint_cache import EndpointCache
+from receiver.intake import Intake
+from receiver.logs import get_logger
+from receiver.quarantining import Quarantining
+from receiver.settings import Settings
+from receiver.sources import Source, configured
+from receiver.worker import Worker
+
+log = get_logger("app")
+
+GC_THRESHOLD = 50_000
+"""Allocations between two collections: a delivery leaves no cycles behind, so few are needed."""
+
+
+def create_app(settings: Settings, *, store: storage.Store | None = None) -> Starlette:
+    """The ASGI application. Opens (and closes) the store unless one is given.
+
+    Raises UsageError for settings that cannot be; the lifespan raises storage's CannotOpen.
+    """
+    sources = configured(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[Mapping[str, Any]]:
+        kept = store
+        if kept is None:
+            kept = await run_in_threadpool(open_store, settings, serve=True)
+        try:
+            async with _running(kept, sources, settings) as intake:
+                app.state.store = kept
+                yield {"intake": intake, "bodies": Bodies(settings.max_in_flight_bytes)}
+        finally:
+            if kept is not store:
+                await run_in_threadpool(kept.close)
+
+    webhooks = routes.Webhooks()
+    return Starlette(
+        routes=[
+            Route("/webhooks/{source}/{endpoint}", webhooks),
+            Route("/webhooks/{source}", webhooks),
+            Route("/healthz", routes.alive),
+            Route("/readyz", routes.ready),
+        ],
+        lifespan=lifespan,
+    )
+
+
+def open_store(settings: Settings, *, serve: bool = False) -> storage.Store:
+    """Open the database of these settings; raises storage's CannotOpen."""
+    keys = [key.get_secret_value() for key in settings.encryption_keys]
+    return storage.open(settings.database_url, keys, serve=serve)
+
+
+@asynccontextmanager
+async def _running(
+    store: storage.Store, sources: Mapping[str, Source], settings: Settings
+) -> AsyncIterator[Intake]:
+    """The intake, with everything that works beside it until the end."""
+    async with http_client() as client:
+        endpoints = EndpointCache(store, sources)
+        quarantining = Quarantining(store)
+        worker = Worker(store, sources.values(), client)
+        commits = GroupCommit(store)
+        intake = Intake(sources, endpoints, commits, quarantining, woken=worker.wake)
+        async with _beside(worker.run, endpoints.follow, quarantining.run), _few_collections():
+            yield intake
+
+
+@asynccontextmanager
+async def _beside(*runs: Callable[[], Any]) -> AsyncIterator[None]:
+    """Run tasks until the end of the block; one that breaks ends the process, to be restarted."""
+    tasks = [asyncio.create_task(run()) for run in runs]
+    for task in tasks:
+        task.add_done_callback(_end_if_broken)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _end_if_broken(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("a part of the service broke; ending", exc_info=error)
+        signal.raise_signal(signal.SIGTERM)
+
+
+@asynccontextmanager
+async def _few_collections() -> AsyncIterator[None]:
+    """Leave what lives as long as the process out of garbage collection."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+def http_client() -> httpx.AsyncClient:
+    """The client for senders' APIs: no redirects, so that keys go nowhere else."""
+    return httpx.AsyncClient(
+        follow_redirects=False,
+        headers={"user-agent": "resultsink"},
+        limits=httpx.Limits(max_connections=100, max_keepalive_connections=20),
+    )

@@ -1,0 +1,109 @@
+"""Calls to a sender's API: paced, bounded in time and size, and judged."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from receiver.errors import RateLimited, SourceRefused, Unavailable
+from receiver.providers import Answer, Request
+from receiver.providers.reading import leniently
+from receiver.sources import Source
+
+CALL_SECONDS = httpx.Timeout(60.0, connect=10.0)
+MAX_ANSWER_BYTES = 128 * 1024 * 1024
+
+
+class AnswerTooLarge(Unavailable):
+    """Stopped reading an answer that would not fit into memory; a smaller page may."""
+
+
+class Pace:
+    """One source's limit of requests per second, shared by all of its workers in this process.
+
+    A 429 holds everybody back until the sender's moment has come, not only who met it.
+    """
+
+    def __init__(self, per_second: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._interval = 1.0 / per_second
+        self._clock = clock
+        self._next = 0.0
+
+    async def turn(self) -> None:
+        """Return when a request may be made."""
+        now = self._clock()
+        mine = max(self._next, now)
+        self._next = mine + self._interval
+        if mine > now:
+            await asyncio.sleep(mine - now)
+
+    def hold(self, seconds: float) -> None:
+        """Let nobody go before `seconds` have passed."""
+        self._next = max(self._next, self._clock() + seconds)
+
+
+class Calls:
+    """Makes the requests of one source. The API key goes to its base URL and nowhere else."""
+
+    def __init__(
+        self,
+        source: Source,
+        client: httpx.AsyncClient,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.source = source
+        self._client = client
+        self._clock = clock
+        self._pace = Pace(source.settings.requests_per_second)
+
+    async def call(self, request: Request) -> Any:
+        """The parsed answer to one request; raises the FetchError that says what to do."""
+        key = self.source.settings.api_key
+        if key is None:
+            raise SourceRefused(f"no api_key is set for source {self.source.name}")
+        await self._pace.turn()
+        answer = await self._ask(request, key.get_secret_value())
+        try:
+            self.source.provider.judge(answer, now=self._clock())
+        except RateLimited as limited:
+            self._pace.hold(min(limited.retry_after or 1.0, 60.0))
+            raise
+        return answer.data
+
+    async def _ask(self, request: Request, key: str) -> Answer:
+        try:
+            async with self._client.stream(
+                request.method,
+                self.source.base_url + request.path,
+                params=request.params,
+                json=request.json,
+                headers=self.source.provider.headers(key),
+                timeout=CALL_SECONDS,
+            ) as response:
+                body = await _bounded(response)
+        except httpx.InvalidURL as error:
+            raise SourceRefused(f"base_url is wrong: {error}") from error
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            name = type(error).__name__
+            raise Unavailable(f"the sender could not be asked: {name} {error}".strip()) from error
+        return Answer(response.status_code, response.headers, _parsed(body))
+
+
+async def _bounded(response: httpx.Response) -> bytes:
+    chunks, size = [], 0
+    async for chunk in response.aiter_bytes():
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            raise AnswerTooLarge(f"the answer has more than {MAX_ANSWER_BYTES} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return leniently(body)
+    except ValueError:
+        return None

@@ -1,0 +1,51 @@
+"""The command line: one file for each group of commands; errors are one sentence on stderr.
+
+Exit code 0 on success, 1 when the thing asked for is not so or could not be done now, 2 for wrong
+use.
+"""
+
+import os
+import sys
+
+import typer
+
+from receiver.cli import batch, dead, demo, endpoint, event, export, sandbox, serve
+from receiver.errors import ReceiverError, UsageError
+from storage import NotFound, StorageError
+
+app = typer.Typer(
+    name="resultsink",
+    help="Webhook receiver and results sink for AI research batches.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("demo")(demo.demo)
+app.command("serve")(serve.serve)
+app.command("export")(export.export)
+app.command("sandbox")(sandbox.sandbox)
+app.add_typer(batch.app, name="batch")
+app.add_typer(endpoint.app, name="endpoint")
+app.add_typer(event.app, name="event")
+app.add_typer(dead.app, name="dead")
+
+
+def main() -> None:
+    """Run the command line; ends the process."""
+    try:
+        app()
+    except (UsageError, NotFound) as error:
+        _end(2, str(error))
+    except (ReceiverError, StorageError) as error:
+        _end(1, str(error))
+    except KeyboardInterrupt:
+        _end(130, "Interrupted.")
+    except BrokenPipeError:  # whoever read our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _end(code: int, sentence: str) -> None:
+    sys.stderr.write(f"resultsink: {sentence}\n")
+    sys.exit(code)

@@ -1,0 +1,81 @@
+"""What the commands share: opening the store, and printing for people and for programs."""
+
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from receiver.app import http_client, open_store
+from receiver.batches import Batches
+from receiver.calls import Calls
+from receiver.settings import Settings, load
+from receiver.sources import configured, named
+from storage import Store
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+SourceName = Annotated[str | None, typer.Option("--source", help="Only this source.")]
+Limit = Annotated[int, typer.Option(help="How many at most, newest first.", min=1)]
+
+errors = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def opened() -> Iterator[Store]:
+    """The store of the current settings."""
+    store = open_store(load())
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@asynccontextmanager
+async def batches_of(store: Store, settings: Settings, source: str) -> AsyncIterator[Batches]:
+    """The use cases on one source's batches."""
+    found = named(configured(settings), source)
+    async with http_client() as client:
+        yield Batches(store, Calls(found, client), settings.public_url)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    typer.echo(json.dumps(value, default=_plain, indent=2))
+
+
+def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, nothing: str) -> None:
+    """A table on standard output; full width where that is no terminal."""
+    if not rows:
+        errors.print(nothing)
+        return
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=240)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(readable(row[column]) for column in columns))
+    console.print(table)
+
+
+def readable(value: Any) -> str:
+    """A value as a person reads it, with nothing that Rich or a terminal would act on."""
+    if value is None:
+        return "-"
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    text = str(value).replace("[", "\\[")
+    return "".join(char if char.isprintable() else "�" for char in text)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, bytes):
+        return value.hex() if len(value) in (16, 32) else value.decode("utf-8", "replace")
+    raise TypeError(f"{type(value).__name__} is no JSON")

@@ -1,0 +1,5 @@
+"""resultsink demo."""
+
+
+def demo() -> None:
+    """x"""

@@ -1,0 +1,56 @@
+"""resultsink event: what came, and what became of it."""
+
+from typing import Annotated
+
+import typer
+
+from receiver.cli.common import (
+    AsJson,
+    Limit,
+    SourceName,
+    opened,
+    print_json,
+    print_rows,
+    readable,
+)
+
+app = typer.Typer(help="Events: what the senders announced.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False) -> None:
+    """List the newest events, with how often each was delivered."""
+    with opened() as store:
+        rows = store.list_events(source=source, limit=limit)
+    if as_json:
+        print_json(rows)
+        return
+    columns = ["id", "received_at", "source", "key", "disposition", "deliveries", "jobs"]
+    print_rows(rows, columns, nothing="There are no events yet.")
+
+
+@app.command()
+def show(
+    event_id: Annotated[int, typer.Argument(help="The event's id.")], as_json: AsJson = False
+) -> None:
+    """Print one event: its deliveries as they came, its jobs, every attempt."""
+    with opened() as store:
+        event = store.show_event(event_id)
+    if as_json:
+        print_json(event)
+        return
+    for name in ("id", "source", "endpoint_id", "key", "disposition", "received_at"):
+        typer.echo(f"{name.replace('_', ' '):>12}  {readable(event[name])}")
+    for delivery in event["deliveries"]:
+        again = f", {delivery['copies']} times again" if delivery["copies"] else ""
+        typer.echo(f"\ndelivery {delivery['id']}, {readable(delivery['received_at'])}{again}")
+        typer.echo(delivery["headers"].rstrip())
+        typer.echo(delivery["body"].decode("utf-8", "backslashreplace"))
+    for job in event["jobs"]:
+        reason = f": {job['reason']}" if job["reason"] else ""
+        typer.echo(f"\njob {job['id']} ({job['kind']} {job['subject']}) is {job['status']}{reason}")
+        for tried in event["attempts"]:
+            if tried["job_id"] == job["id"]:
+                at = readable(tried["started_at"])
+                ms = f"{tried['milliseconds']:.0f} ms"
+                typer.echo(f"  {at}  {ms:>8}  {tried['outcome']}: {readable(tried['detail'])}")

@@ -1,0 +1,94 @@
+"""resultsink export: stored results as a file or a stream."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, Annotated
+
+import typer
+
+from receiver.cli.common import errors, opened
+from receiver.errors import UsageError
+from storage import Selection
+
+
+class Format(StrEnum):
+    """How results are written."""
+
+    csv = "csv"
+    json = "json"
+    jsonl = "jsonl"
+
+
+class Status(StrEnum):
+    """Which results are written."""
+
+    all = "all"
+    completed = "completed"
+    failed = "failed"
+
+
+def export(
+    batch: Annotated[str | None, typer.Option(help="Only this batch.")] = None,
+    source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
+    format_: Annotated[Format, typer.Option("--format", help="csv, json or jsonl.")] = Format.csv,
+    output: Annotated[Path | None, typer.Option(help="A file; standard output without.")] = None,
+    status: Annotated[Status, typer.Option(help="all, completed or failed.")] = Status.all,
+    formula_guard: Annotated[
+        bool, typer.Option(help="Quote CSV text that a spreadsheet would run.")
+    ] = True,
+) -> None:
+    """Write the stored results of a batch or a source; says so when they are not complete."""
+    if batch is None and source is None:
+        raise UsageError("Say what to export: --batch BATCH_ID or --source SOURCE.")
+    with opened() as store:
+        ledger = store.ledger(batch, source=source) if batch else None
+        if ledger is None and not store.list_batches(source=source, limit=1):
+            raise UsageError(f"Nothing is known of source {source}: see `batch list`.")
+        selection = Selection(
+            source=ledger.source if ledger else source, batch_id=batch, status=status.value
+        )
+        with _target(output) as out:
+            report = store.export(selection, format_.value, out, formula_guard=formula_guard)
+    where = f" to {output}" if output else ""
+    errors.print(f"{report.rows} results written{where}.")
+    if ledger is not None and ledger.state != "complete":
+        errors.print(
+            f"The batch is not complete: {ledger.stored} of {ledger.expected} results are stored."
+        )
+
+
+@contextmanager
+def _target(path: Path | None) -> Iterator[IO[bytes]]:
+    """Standard output, or a file that appears under its name only when it is whole."""
+    if path is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.") from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except OSError as error:
+        os.unlink(name)
+        raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,29 @@
+"""resultsink sandbox: the simulated sender alone, for users' own tests."""
+
+from typing import Annotated
+
+import typer
+
+from receiver.cli.common import errors
+from receiver.errors import UsageError
+from receiver.sandbox import SandboxError, Switches, run
+from receiver.sandbox.switches import assignments, parse
+
+
+def sandbox(
+    host: Annotated[str, typer.Option(help="An address of this machine only.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 9009,
+    turned: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Turn a switch.")
+    ] = None,
+) -> None:
+    """Play the sender on this machine: create batches against it, it sends real webhooks."""
+    try:
+        switches = parse(Switches, assignments(turned or []))
+        run(host, port, switches, started=_tell)
+    except SandboxError as error:
+        raise UsageError(f"{str(error).capitalize().rstrip('.')}.") from None
+
+
+def _tell(url: str) -> None:
+    errors.print(f"Valyu is played at {url}/v1 (any API key that begins with val_).")

@@ -1,0 +1,35 @@
+"""resultsink serve: the receiver itself."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from receiver import logs, server
+from receiver.app import create_app, open_store
+from receiver.logs import get_logger
+from receiver.settings import load
+
+log = get_logger("serve")
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
+) -> None:
+    """Take deliveries in, fetch results, store them; until it is stopped."""
+    settings = load()
+    as_json = None if settings.log_format == "auto" else settings.log_format == "json"
+    logs.configure(json=as_json, level=settings.log_level, stream=sys.stderr)
+    listening = server.listen(host, port)
+    store = open_store(settings, serve=True)
+    try:
+        app = create_app(settings, store=store)
+        address = "http://{}:{}".format(*listening.getsockname()[:2])
+        sources = sorted(settings.sources)
+        log.info("serving", address=address, database=str(store.path), sources=sources)
+        if not settings.sources:
+            log.warning("no source is configured: every webhook is answered 404")
+        server.run(app, listening, max_connections=settings.max_connections)
+    finally:
+        store.close()

@@ -1,0 +1,113 @@
+"""Group commit: the deliveries that wait go into one transaction, each waits for its COMMIT."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import monotonic
+
+from storage import CannotStore, Store, VerifiedDelivery
+
+DEADLINE_SECONDS = 1.8
+"""After this a waiting delivery is refused, so that the sender has its answer within two."""
+
+LOOK_SECONDS = 0.1
+GROUP_ROWS = 256
+GROUP_BYTES = 8 * 1024 * 1024
+MAX_WAITING = 10_000
+"""Deliveries that may wait at once; beyond it they are refused at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    delivery: VerifiedDelivery
+    answer: asyncio.Future[str]
+    since: float
+
+
+class GroupCommit:
+    """Hands groups of deliveries to the store, one group at a time, from one event loop.
+
+    While a group is being committed the next one gathers, so groups grow with the load. A client
+    that leaves does not take its delivery out of the group: what was handed over is stored.
+    """
+
+    def __init__(self, store: Store, *, deadline: float = DEADLINE_SECONDS) -> None:
+        self._store = store
+        self._deadline = deadline
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[_Waiting] = deque()
+        self._flying: list[_Waiting] = []
+        self._is_flying = False
+        self._is_due = False
+        self._watch: asyncio.TimerHandle | None = None
+
+    async def commit(self, delivery: VerifiedDelivery) -> str:
+        """Return `accepted` or `duplicate` once the delivery is on disk.
+
+        Raises CannotStore when it is not (yet): the sender must try again. A commit that comes
+        after the deadline is harmless: the retry will be its duplicate.
+        """
+        if len(self._waiting) >= MAX_WAITING:
+            raise CannotStore("Too many deliveries wait for the disk.")
+        answer: asyncio.Future[str] = self._loop.create_future()
+        self._waiting.append(_Waiting(delivery, answer, monotonic()))
+        if not self._is_flying and not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._fly)
+        if self._watch is None:
+            self._watch = self._loop.call_later(LOOK_SECONDS, self._refuse_the_late)
+        return await answer
+
+    def _fly(self) -> None:
+        """Hand over what has gathered, within the bounds of a group."""
+        self._is_due = False
+        group: list[_Waiting] = []
+        size = 0
+        while self._waiting and len(group) < GROUP_ROWS and size < GROUP_BYTES:
+            waiting = self._waiting.popleft()
+            if not waiting.answer.done():
+                group.append(waiting)
+                size += len(waiting.delivery.body)
+        if not group:
+            return
+        self._flying, self._is_flying = group, True
+
+        def done(outcomes: list[str | Exception] | None, error: BaseException | None) -> None:
+            self._loop.call_soon_threadsafe(self._land, group, outcomes, error)
+
+        try:
+            self._store.record_deliveries([waiting.delivery for waiting in group], done)
+        except CannotStore as error:
+            self._land(group, None, error)
+
+    def _land(
+        self,
+        group: list[_Waiting],
+        outcomes: list[str | Exception] | None,
+        error: BaseException | None,
+    ) -> None:
+        self._flying, self._is_flying = [], False
+        told: Sequence[str | BaseException | None] = outcomes or [error] * len(group)
+        for waiting, outcome in zip(group, told, strict=True):
+            if waiting.answer.done():
+                continue
+            if isinstance(outcome, str):
+                waiting.answer.set_result(outcome)
+            else:
+                refused = CannotStore(f"The delivery could not be stored: {outcome}.")
+                refused.__cause__ = outcome
+                waiting.answer.set_exception(refused)
+        if self._waiting:
+            self._fly()
+
+    def _refuse_the_late(self) -> None:
+        self._watch = None
+        late = monotonic() - self._deadline
+        for waiting in (*self._flying, *self._waiting):
+            if waiting.since > late:
+                break
+            if not waiting.answer.done():
+                waiting.answer.set_exception(CannotStore("The disk did not answer in time."))
+        if self._waiting or self._is_flying:
+            self._watch = self._loop.call_later(LOOK_SECONDS, self._refuse_the_late)

@@ -1,0 +1,143 @@
+"""The endpoints in memory: which URL expects what, with keys that are ready to verify."""
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from starlette.concurrency import run_in_threadpool
+
+from receiver.logs import get_logger
+from receiver.signatures import Key, prepare
+from receiver.sources import Source
+from storage import CannotStore, EndpointView, SigningSecret, Store
+
+LOOK_SECONDS = 1.0
+"""How often we look whether an endpoint or a secret has changed."""
+
+MAX_CACHED = 50_000
+READS_AT_ONCE = 4
+"""Reads for endpoints that are not cached: strangers can ask for many."""
+
+_ID = re.compile(r"[A-Za-z0-9_-]{22}")
+
+log = get_logger("endpoints")
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one secret, the reading that matched last first, and when they are valid."""
+
+    secret: SigningSecret
+    keys: tuple[Key, ...] = field(repr=False)
+
+    def valid_at(self, moment: datetime) -> bool:
+        """Whether a delivery of this moment may be signed with this secret."""
+        until = self.secret.valid_until
+        return self.secret.valid_from <= moment and (until is None or moment < until)
+
+
+@dataclass(frozen=True, slots=True)
+class CachedEndpoint:
+    """An endpoint with prepared keys, newest secret first."""
+
+    view: EndpointView
+    secrets: tuple[Keys, ...]
+    always: tuple[Key, ...] | None = field(repr=False)
+
+    def keys(self, moment: datetime) -> Sequence[Key]:
+        """The keys that are valid at this moment."""
+        if self.always is not None:
+            return self.always
+        return [key for keys in self.secrets if keys.valid_at(moment) for key in keys.keys]
+
+
+class EndpointCache:
+    """Finds endpoints by id; a change made by any process is felt within two seconds."""
+
+    def __init__(self, store: Store, sources: Mapping[str, Source]) -> None:
+        self._store = store
+        self._sources = sources
+        self._cached: dict[str, CachedEndpoint] = {}
+        self._revision = -1
+        self._reads = asyncio.Semaphore(READS_AT_ONCE)
+
+    def cached(self, endpoint_id: str) -> CachedEndpoint | None:
+        """The endpoint if it is in memory."""
+        return self._cached.get(endpoint_id)
+
+    async def find(self, endpoint_id: str) -> CachedEndpoint | None:
+        """The endpoint, read from the store when it must be; raises CannotStore.
+
+        What cannot be an id costs nothing, an unknown one costs one bounded read.
+        """
+        found = self._cached.get(endpoint_id)
+        if found is not None or not _ID.fullmatch(endpoint_id):
+            return found
+        async with self._reads:
+            found = self._cached.get(endpoint_id)
+            if found is not None:
+                return found
+            revision = self._revision
+            view = await run_in_threadpool(self._store.find_endpoint, endpoint_id)
+        return None if view is None else self._keep(view, revision)
+
+    async def find_by_resource(self, source: str, resource: str) -> CachedEndpoint | None:
+        """The endpoint that expects a resource, by one bounded read; raises CannotStore."""
+        async with self._reads:
+            view = await run_in_threadpool(self._store.find_endpoint_of, source, resource)
+        return None if view is None else self._prepared(view)
+
+    async def follow(self) -> None:
+        """Forget everything whenever an endpoint or a secret has changed; runs until cancelled."""
+        while True:
+            try:
+                revision = await run_in_threadpool(self._store.endpoints_revision)
+            except CannotStore as error:
+                log.warning("endpoints cannot be read", error=str(error))
+            else:
+                if revision != self._revision:
+                    self._cached.clear()
+                    self._revision = revision
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def remember(self, endpoint: CachedEndpoint, matched: Key) -> SigningSecret | None:
+        """Try the reading that matched first from now on; returns the secret if that is news."""
+        for position, keys in enumerate(endpoint.secrets):
+            if keys.secret.id == matched.secret_id and keys.secret.reading != matched.reading:
+                secret = replace(keys.secret, reading=matched.reading)
+                secrets = list(endpoint.secrets)
+                secrets[position] = Keys(secret, _first(keys.keys, matched.reading))
+                self._cached[endpoint.view.id] = _endpoint(endpoint.view, tuple(secrets))
+                return secret
+        return None
+
+    def _keep(self, view: EndpointView, revision: int) -> CachedEndpoint | None:
+        endpoint = self._prepared(view)
+        if endpoint is not None and revision == self._revision:
+            while len(self._cached) >= MAX_CACHED:
+                del self._cached[next(iter(self._cached))]
+            self._cached[view.id] = endpoint
+        return endpoint
+
+    def _prepared(self, view: EndpointView) -> CachedEndpoint | None:
+        source = self._sources.get(view.source)
+        if source is None:
+            return None
+        secrets = []
+        for secret in view.secrets:
+            keys = prepare(source.scheme, secret.text, secret_id=secret.id)
+            secrets.append(Keys(secret, _first(keys, secret.reading)))
+        return _endpoint(view, tuple(secrets))
+
+
+def _endpoint(view: EndpointView, secrets: tuple[Keys, ...]) -> CachedEndpoint:
+    """Secrets without an end, as most are, need no look at the clock for each delivery."""
+    endless = all(keys.secret.valid_until is None for keys in secrets)
+    always = tuple(key for keys in secrets for key in keys.keys) if endless else None
+    return CachedEndpoint(view, secrets, always)
+
+
+def _first(keys: tuple[Key, ...], reading: str | None) -> tuple[Key, ...]:
+    return tuple(sorted(keys, key=lambda key: key.reading != reading))

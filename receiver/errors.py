@@ -1,0 +1,68 @@
+"""What can go wrong in the receiver, as one tree.
+
+ReceiverError
+├── UsageError          the caller asked for something that cannot be; one sentence, exit code 2
+├── SignatureError      a delivery is not proven genuine
+└── FetchError          one try at the sender's API brought nothing usable
+    ├── NotReady        the sender says "not yet": asked again, no failure counted
+    ├── RateLimited     429: asked again when the sender says, no failure counted
+    ├── Missing         404: may be too early; retried for a while, then permanent
+    ├── Unavailable     5xx, timeouts, resets, HTML where JSON should be: backed off for days
+    ├── Refused         the sender refuses this one resource for good
+    └── SourceRefused   the sender refuses the account (key, credit, permission): pauses the source
+"""
+
+
+class ReceiverError(Exception):
+    """Base of all errors raised by the receiver."""
+
+
+class UsageError(ReceiverError):
+    """Was asked for something that cannot be done; the text says what to do instead."""
+
+
+class SignatureError(ReceiverError):
+    """Could not prove that a delivery is genuine.
+
+    `reason` is one word for logs and the quarantine (`missing`, `malformed`, `stale`, `mismatch`);
+    the text is for the operator and never for the sender.
+    """
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class FetchError(ReceiverError):
+    """Got nothing usable from one try at the sender's API.
+
+    `retry_after` is what the sender asked for, in seconds, or None.
+    """
+
+    def __init__(self, text: str, *, retry_after: float | None = None) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
+class NotReady(FetchError):
+    """Was told by the sender that the resource is not finished yet."""
+
+
+class RateLimited(FetchError):
+    """Was told by the sender to slow down."""
+
+
+class Missing(FetchError):
+    """Was told by the sender that it does not know the resource (yet, or any more)."""
+
+
+class Unavailable(FetchError):
+    """Found the sender's API down, slow, or answering with something that is no answer."""
+
+
+class Refused(FetchError):
+    """Was refused this one resource for good."""
+
+
+class SourceRefused(FetchError):
+    """Was refused as an account: a wrong key, no credit, no permission."""

@@ -1,0 +1,226 @@
+"""One try at bringing in what an event announced, or what a check expects.
+
+The webhook is a hint: the resource is asked for by id, page by page, each page in a transaction
+of its own together with how far we are. Complete is what ids and counts say, never has_more.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from starlette.concurrency import run_in_threadpool
+
+from receiver.calls import AnswerTooLarge, Calls
+from receiver.errors import FetchError, Missing, NotReady, Refused, Unavailable
+from receiver.providers import Page
+from storage import FetchedBatch, FetchedRun, Lease, Ledger, Store, now
+
+T = TypeVar("T")
+
+MAX_RESTARTS = 3
+"""How often one try begins a listing anew because its cursor was refused."""
+
+RUNS_AT_ONCE = 8
+"""Runs that a listing left open are asked for in groups of this size."""
+
+
+class Fetch:
+    """Brings in what one source's leases name."""
+
+    def __init__(self, store: Store, calls: Calls) -> None:
+        self._store = store
+        self._calls = calls
+        self._provider = calls.source.provider
+
+    async def fetch(self, lease: Lease) -> str:
+        """Do what the job asks; returns one sentence once it is done.
+
+        Raises NotReady while something is missing, another FetchError where a call failed, and
+        LeaseLost when the job is somebody else's by now. What was stored on the way stays.
+        """
+        if lease.subject_kind == "batch":
+            return await self._fetch_batch(lease)
+        return await self._fetch_run(lease)
+
+    # --- a single run --------------------------------------------------------------------------
+
+    async def _fetch_run(self, lease: Lease) -> str:
+        if lease.subject is None:
+            raise NotReady("it is not known yet which run this endpoint is for")
+        began = now()
+        run = await self._run(lease.subject)
+        await self._refuse_a_stranger(lease, run)
+        await self._keep(lease, [run], began)
+        if run.is_result:
+            if lease.endpoint_id is not None and lease.kind == "fetch":
+                await self._in_thread(self._end_checks, lease)
+            return f"run {run.status}"
+        if not lease.progress.get("awaits_end", True):
+            return f"run is {run.sender_status}"
+        raise NotReady(f"run is {run.sender_status}")
+
+    def _end_checks(self, lease: Lease) -> None:
+        """A run's own endpoint has nothing more to wait for; a batch's endpoint may have."""
+        assert lease.endpoint_id is not None  # noqa: S101  the caller looked
+        endpoint = self._store.find_endpoint(lease.endpoint_id)
+        if endpoint is not None and endpoint.resource == lease.subject:
+            self._store.end_checks(endpoint.id)
+
+    async def _refuse_a_stranger(self, lease: Lease, run: FetchedRun) -> None:
+        """A run announced at a batch's endpoint must belong to that batch, says the API."""
+        if lease.endpoint_id is None:
+            return
+        endpoint = await self._in_thread(self._store.find_endpoint, lease.endpoint_id)
+        if endpoint is None or endpoint.kind != "batch":
+            return
+        if endpoint.resource is None or run.batch_id != endpoint.resource:
+            raise Refused(f"run {run.run_id} is not of the batch of this endpoint")
+
+    # --- a batch -------------------------------------------------------------------------------
+
+    async def _fetch_batch(self, lease: Lease) -> str:
+        batch_id = lease.subject or await self._find_by_our_url(lease)
+        batch = self._provider.read_batch(
+            await self._calls.call(self._provider.batch(batch_id)), batch_id
+        )
+        await self._bind(lease, batch)
+        ledger: Ledger = await self._in_thread(self._store.save_batch, lease, batch)
+        if batch.is_terminal or (batch.ended or 0) > ledger.stored:
+            await self._list(lease, batch)
+            if batch.is_terminal:
+                await self._ask_for_the_rest(lease, batch)
+            del lease.progress["listing"]
+            ledger = await self._in_thread(self._store.settle_batch, lease, batch)
+        said = f"{ledger.stored} of {ledger.expected} results stored"
+        if ledger.state == "complete" or not lease.progress.get("awaits_end", True):
+            return said
+        raise NotReady(f"{said}, batch is {batch.sender_status}")
+
+    async def _list(self, lease: Lease, batch: FetchedBatch) -> None:
+        """Store page after page, from where the job stood."""
+        listing = lease.progress.setdefault("listing", {})
+        if listing.get("cursor") is None:
+            listing.update(since=now().isoformat(), listed=0, cursor=None)
+        seen: set[str] = set()
+        while True:
+            began = now()
+            page = await self._page(lease, batch)
+            listing["listed"] += len(page.runs)
+            short = listing["listed"] < (batch.total or 0)
+            goes_on = bool(page.cursor) and page.cursor not in seen and (page.has_more or short)
+            listing["cursor"] = page.cursor if goes_on else None
+            seen.add(page.cursor or "")
+            await self._keep(lease, page.runs, began)
+            if not goes_on:
+                return
+
+    async def _page(self, lease: Lease, batch: FetchedBatch) -> Page:
+        """One page; from page one again when the cursor is refused, smaller when too large."""
+        listing = lease.progress["listing"]
+        while True:
+            size = listing.get("size", self._provider.page_size)
+            request = self._provider.page(batch.batch_id, cursor=listing["cursor"], size=size)
+            try:
+                return self._provider.read_page(await self._calls.call(request), batch)
+            except AnswerTooLarge:
+                if size == 1:
+                    raise
+                listing["size"] = size // 2
+            except (Refused, Missing) as error:
+                if listing["cursor"] is None:
+                    raise
+                _begin_again(listing, error)
+
+    async def _ask_for_the_rest(self, lease: Lease, batch: FetchedBatch) -> None:
+        """Ask one by one for runs that the listing forgot, or ended without their output."""
+        since = datetime.fromisoformat(lease.progress["listing"]["since"])
+        failed: list[FetchError] = []
+        asked: set[str] = set()
+        while True:
+            left = await self._in_thread(
+                lambda: self._store.unseen_runs(
+                    lease.source, batch.batch_id, since=since, limit=RUNS_AT_ONCE + len(asked)
+                )
+            )
+            group = [run_id for run_id in left if run_id not in asked][:RUNS_AT_ONCE]
+            if not group:
+                break
+            asked.update(group)
+            began = now()
+            told = await asyncio.gather(*map(self._run, group), return_exceptions=True)
+            runs = [run for run in told if isinstance(run, FetchedRun)]
+            mine = [run for run in runs if run.batch_id in (None, batch.batch_id)]
+            await self._keep(lease, mine, began)
+            for error in told:
+                if isinstance(error, FetchError):
+                    failed.append(error)
+                elif isinstance(error, BaseException):
+                    raise error
+        if failed:
+            raise failed[0]
+
+    async def _find_by_our_url(self, lease: Lease) -> str:
+        """The create call's answer was lost: look for our URL among the sender's batches."""
+        data = await self._calls.call(self._provider.batches())
+        for batch in self._provider.read_batches(data):
+            if _is_ours(batch.webhook_url, lease.endpoint_id):
+                return batch.batch_id
+        raise NotReady("no batch of the sender names this endpoint yet")
+
+    async def _bind(self, lease: Lease, batch: FetchedBatch) -> None:
+        """Bind an endpoint that was not bound: its batch is the one that names its URL."""
+        if lease.endpoint_id is None:
+            return
+        endpoint = await self._in_thread(self._store.find_endpoint, lease.endpoint_id)
+        if endpoint is None or endpoint.resource is not None:
+            return
+        if batch.webhook_url is not None and not _is_ours(batch.webhook_url, endpoint.id):
+            raise Refused(f"batch {batch.batch_id} names another webhook URL than this endpoint's")
+        await self._in_thread(self._store.bind_endpoint, endpoint.id, batch.batch_id)
+
+    async def use_what_was_carried(self, lease: Lease) -> bool:
+        """Store what the signed body of a forgotten run carried, marked as such; or say False."""
+        if lease.event_id is None or lease.subject is None or lease.subject_kind == "batch":
+            return False
+        body = await self._in_thread(self._store.carried_body, lease.event_id)
+        run = None if body is None else self._provider.read_carried(body, lease.subject)
+        if run is None:
+            return False
+        await self._in_thread(
+            lambda: self._store.store_results(
+                lease,
+                [run],
+                fetched_at=lease.created_at,
+                progress=lease.progress,
+                origin="delivery",
+            )
+        )
+        return True
+
+    # --- inside --------------------------------------------------------------------------------
+
+    async def _run(self, run_id: str) -> FetchedRun:
+        return self._provider.read_run(await self._calls.call(self._provider.run(run_id)), run_id)
+
+    async def _keep(self, lease: Lease, runs: Sequence[FetchedRun], fetched_at: datetime) -> None:
+        await self._in_thread(
+            lambda: self._store.store_results(
+                lease, runs, fetched_at=fetched_at, progress=lease.progress
+            )
+        )
+
+    @staticmethod
+    async def _in_thread(work: Callable[..., T], *args: Any) -> T:
+        return await run_in_threadpool(work, *args)
+
+
+def _begin_again(listing: dict[str, Any], error: FetchError) -> None:
+    restarts = listing.get("restarts", 0)
+    if restarts >= MAX_RESTARTS:
+        raise Unavailable(f"the page cursor is refused again and again: {error}") from error
+    listing.update(cursor=None, listed=0, restarts=restarts + 1)
+
+
+def _is_ours(url: str | None, endpoint_id: str | None) -> bool:
+    return bool(url and endpoint_id) and str(url).rstrip("/").endswith(f"/{endpoint_id}")

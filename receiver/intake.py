@@ -1,0 +1,304 @@
+"""Taking in: find the endpoint, verify the raw bytes, identify, commit, then answer.
+
+Nothing is parsed, and nothing is read by what a body says, before the signature has proven the
+body genuine (but for `lookup_by_body`, which a source must ask for). What is refused is kept, off
+the path of the answer, in a bounded quarantine.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+
+from receiver.commits import GroupCommit
+from receiver.endpoint_cache import CachedEndpoint, EndpointCache
+from receiver.errors import SignatureError
+from receiver.logs import Throttle, get_logger
+from receiver.providers import Announcement
+from receiver.quarantining import Quarantining
+from receiver.signatures import Key, Match, verify
+from receiver.sources import Source
+from storage import CannotStore, UnverifiedDelivery, VerifiedDelivery
+
+Headers = list[tuple[bytes, bytes]]
+
+SECRET_MAY_BE_PENDING = timedelta(hours=24)
+INLINE_BYTES = 256 * 1024
+"""Larger bodies are verified and read in a thread, so that the others need not wait for them."""
+
+_NOT_KEPT = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"x-api-key"})
+
+log = get_logger("intake")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the sender is answered: one of the outcomes below, and seconds for Retry-After."""
+
+    outcome: str
+    retry_after: int | None = None
+
+
+ACCEPTED = Reply("accepted")
+DUPLICATE = Reply("duplicate")
+NOT_FOUND = Reply("not found")
+UNAUTHORIZED = Reply("unauthorized")
+NOT_STORED = Reply("unavailable", retry_after=5)
+SECRET_PENDING = Reply("unavailable", retry_after=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Where a delivery knocks: a source, and its endpoint unless it is the account's own URL."""
+
+    source: Source
+    endpoint: CachedEndpoint | None
+
+    @property
+    def endpoint_id(self) -> str | None:
+        """The endpoint's id, None for the account's own URL."""
+        return self.endpoint.view.id if self.endpoint else None
+
+
+class Intake:
+    """Takes deliveries in. `woken` is called after every commit that made work."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        endpoints: EndpointCache,
+        commits: GroupCommit,
+        quarantining: Quarantining,
+        *,
+        woken: Callable[[], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._sources = sources
+        self._endpoints = endpoints
+        self._commits = commits
+        self._quarantining = quarantining
+        self._woken = woken
+        self._clock = clock
+        self._complaints = Throttle()
+
+    async def find(self, source_name: str, endpoint_id: str | None) -> Door | Reply:
+        """The door for a URL, or what to answer instead; before any byte of the body is read."""
+        source = self._sources.get(source_name)
+        if source is None:
+            return NOT_FOUND
+        if endpoint_id is None:
+            knows_secrets = source.account_keys or source.settings.lookup_by_body
+            return Door(source, None) if knows_secrets else NOT_FOUND
+        endpoint = self._endpoints.cached(endpoint_id)
+        if endpoint is None:
+            try:
+                endpoint = await self._endpoints.find(endpoint_id)
+            except CannotStore as error:
+                return self._unavailable(error, source_name)
+        if endpoint is None or endpoint.view.source != source_name:
+            return NOT_FOUND
+        if endpoint.view.state == "closed":
+            return NOT_FOUND
+        return Door(source, endpoint)
+
+    async def take(self, door: Door, headers: Headers, body: bytes) -> Reply:
+        """Verify and store one delivery; the reply is true once this returns."""
+        began = time.perf_counter()
+        now = self._clock()
+        try:
+            if door.endpoint is not None and door.endpoint.view.state == "pending":
+                return self._pending(door, headers, body, now)
+            if len(body) > INLINE_BYTES:
+                delivery = await run_in_threadpool(self._verified, door, headers, body, now)
+            else:
+                delivery = self._verified(door, headers, body, now)
+            if delivery is None:
+                delivery = await self._verified_by_lookup(door, headers, body, now)
+            outcome = await self._commits.commit(delivery)
+        except SignatureError as refusal:
+            return self._refuse(door, headers, body, refusal)
+        except CannotStore as error:
+            return self._unavailable(error, door.source.name)
+        if outcome == "accepted":
+            self._woken()
+        log.info(
+            "delivery",
+            source=door.source.name,
+            event_key=delivery.key,
+            outcome=outcome if delivery.reason is None else "unusable",
+            ms=round((time.perf_counter() - began) * 1000, 2),
+        )
+        return ACCEPTED if outcome == "accepted" else DUPLICATE
+
+    # --- verifying -----------------------------------------------------------------------------
+
+    def _verified(
+        self, door: Door, headers: Headers, body: bytes, now: float
+    ) -> VerifiedDelivery | None:
+        """The delivery, proven genuine; None where only a look-up by the body could tell."""
+        if door.endpoint is None and door.source.settings.lookup_by_body:
+            return None
+        match = verify(door.source.scheme, self._keys(door, now), headers, body, now=now)
+        self._remember(door, match)
+        return self._identified(door, match, headers, body)
+
+    async def _verified_by_lookup(
+        self, door: Door, headers: Headers, body: bytes, now: float
+    ) -> VerifiedDelivery:
+        """One bounded scan of the unverified body, one candidate, then the same proof."""
+        unverified = await run_in_threadpool(door.source.provider.identify, body)
+        endpoint = None
+        if unverified is not None:
+            endpoint = await self._endpoints.find_by_resource(door.source.name, unverified.resource)
+        named = Door(door.source, endpoint)
+        keys = [*self._keys(named, now), *door.source.account_keys]
+        match = verify(door.source.scheme, keys, headers, body, now=now)
+        return self._identified(named, match, headers, body)
+
+    def _keys(self, door: Door, now: float) -> Sequence[Key]:
+        if door.endpoint is None:
+            return door.source.account_keys
+        return door.endpoint.keys(datetime.fromtimestamp(now, UTC))
+
+    def _remember(self, door: Door, match: Match) -> None:
+        if door.endpoint is None:
+            return
+        secret = self._endpoints.remember(door.endpoint, match.key)
+        if secret is not None and secret.reading is not None:
+            self._quarantining.remember(secret.id, secret.reading)
+
+    # --- identifying ---------------------------------------------------------------------------
+
+    def _identified(
+        self, door: Door, match: Match, headers: Headers, body: bytes
+    ) -> VerifiedDelivery:
+        digest = sha256(body).digest()
+        announced = door.source.provider.identify(body)
+        return VerifiedDelivery(
+            source=door.source.name,
+            endpoint_id=door.endpoint_id,
+            headers=kept_headers(headers),
+            body=body,
+            digest=digest,
+            **_meaning(door, announced, match.message_id, digest),
+        )
+
+    # --- refusing ------------------------------------------------------------------------------
+
+    def _pending(self, door: Door, headers: Headers, body: bytes, now: float) -> Reply:
+        """The secret may still be on its way from the create call; a day later it is not."""
+        assert door.endpoint is not None  # noqa: S101  only endpoints can be pending
+        age = datetime.fromtimestamp(now, UTC) - door.endpoint.view.created_at
+        if age < SECRET_MAY_BE_PENDING:
+            self._complain(door, "secret pending")
+            return SECRET_PENDING
+        refusal = SignatureError("missing", "no secret was registered for this endpoint in a day")
+        return self._refuse(door, headers, body, refusal)
+
+    def _refuse(self, door: Door, headers: Headers, body: bytes, refusal: SignatureError) -> Reply:
+        self._complain(door, refusal.reason)
+        self._quarantining.offer(
+            UnverifiedDelivery(
+                source=door.source.name,
+                endpoint_id=door.endpoint_id,
+                reason=refusal.reason,
+                detail=str(refusal),
+                headers=kept_headers(headers),
+                body=body,
+            )
+        )
+        return UNAUTHORIZED
+
+    def _complain(self, door: Door, reason: str) -> None:
+        name = door.source.name
+        suppressed = self._complaints.allow(f"{name} {reason}", time.monotonic())
+        if suppressed is not None:
+            log.warning(
+                "delivery refused",
+                source=name,
+                endpoint=door.endpoint_id,
+                reason=reason,
+                suppressed=suppressed,
+            )
+
+    def _unavailable(self, error: CannotStore, source: str) -> Reply:
+        suppressed = self._complaints.allow("cannot store", time.monotonic())
+        if suppressed is not None:
+            log.error(
+                "cannot store deliveries", source=source, error=str(error), suppressed=suppressed
+            )
+        return NOT_STORED
+
+
+def _meaning(
+    door: Door, announced: Announcement | None, message_id: str | None, digest: bytes
+) -> dict[str, Any]:
+    """Which event this is and what work it makes. The endpoint names the resource.
+
+    A key that names a resource is used only where the endpoint (or the account) may speak for
+    that resource; everything else is keyed under the endpoint itself, so that the holder of one
+    secret can neither announce nor shadow anybody else's event.
+    """
+    if door.endpoint is None:
+        return _account_meaning(announced, message_id, digest)
+    view = door.endpoint.view
+    own = f"{view.id}:{message_id or digest.hex()}"
+    fetch = {"disposition": "fetch", "subject_kind": view.kind, "subject": view.resource}
+    if announced is None:
+        if view.resource is None:
+            return _unusable(own, view.kind, "its body cannot be read, and no resource is bound")
+        return {"key": own, **fetch}
+    awaits = {"awaits_end": announced.is_end}
+    if announced.kind == view.kind and view.resource is None:
+        key = f"{view.id}:{announced.key}" if announced.key else own
+        return {"key": key, **fetch, "subject": announced.resource, **awaits}
+    if announced.kind == view.kind and announced.resource == view.resource:
+        key = own if message_id else announced.key or own
+        return {"key": key, **fetch, **awaits}
+    in_batch = announced.batch_id in (None, view.resource)
+    if view.kind == "batch" and announced.kind == "task" and in_batch:
+        key = f"{view.id}:{announced.key}" if announced.key else own
+        task = {"subject_kind": "task", "subject": announced.resource}
+        return {"key": key, **fetch, **task, **awaits}
+    return _unusable(
+        own, view.kind, f"it names {announced.kind} {announced.resource}, not {view.resource}"
+    )
+
+
+def _account_meaning(
+    announced: Announcement | None, message_id: str | None, digest: bytes
+) -> dict[str, Any]:
+    own = message_id or f"account:{digest.hex()}"
+    if announced is None:
+        return _unusable(own, "account", "its body cannot be read")
+    ignored = announced.kind not in ("batch", "task", "run")
+    return {
+        "key": message_id or announced.key or own,
+        "disposition": "ignored" if ignored else "fetch",
+        "subject_kind": announced.kind,
+        "subject": announced.resource,
+        "awaits_end": announced.is_end,
+    }
+
+
+def _unusable(key: str, kind: str, reason: str) -> dict[str, Any]:
+    return {
+        "key": key,
+        "disposition": "unusable",
+        "subject_kind": kind,
+        "subject": None,
+        "reason": reason,
+    }
+
+
+def kept_headers(headers: Headers) -> str:
+    """The headers as lines of text, without those that carry credentials."""
+    return (
+        b"".join(b"%b: %b\n" % (name, value) for name, value in headers if name not in _NOT_KEPT)
+        .decode("latin-1")
+        .replace("\x00", "")
+    )

@@ -1,0 +1,86 @@
+"""Reading what senders send: strictly where identity hangs on it, leniently everywhere else."""
+
+import json
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+_WORD = re.compile(r"[\x21-\x7e]{1,200}")
+
+
+def strictly(body: bytes, identity: frozenset[str]) -> dict[str, Any] | None:
+    """Parse a verified body, or return None for what must not be trusted to name anything.
+
+    Refused: not UTF-8, not a JSON object, NaN and infinities, numbers of thousands of digits,
+    nesting deeper than Python's parser goes, and a key of `identity` that stands twice in one
+    object (two readers could each see another one).
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        read = dict(pairs)
+        if len(read) != len(pairs):
+            names = [name for name, _ in pairs]
+            if any(names.count(name) > 1 for name in identity):
+                raise ValueError("a key of the identity stands twice")
+        return read
+
+    try:
+        parsed = json.loads(
+            body.decode("utf-8"), object_pairs_hook=once, parse_constant=_no_constant
+        )
+    except (ValueError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def leniently(body: bytes) -> Any:
+    """Parse an API's answer; NaN and infinities become None. Raises ValueError for no JSON."""
+    try:
+        return json.loads(body, parse_constant=lambda _: None)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def word(value: Any) -> str | None:
+    """An id or a status: printable ASCII of bounded length, or None."""
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else None
+
+
+def text(value: Any) -> str | None:
+    """A non-empty string, or None."""
+    return value if isinstance(value, str) and value else None
+
+
+def number(value: Any) -> float | None:
+    """A number that is one, or None."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def whole(value: Any) -> int | None:
+    """A count, or None."""
+    found = number(value)
+    return int(found) if found is not None and found >= 0 and found == int(found) else None
+
+
+def moment(value: Any) -> datetime | None:
+    """An ISO 8601 string, or a Unix time in seconds or milliseconds, as UTC; or None."""
+    try:
+        if isinstance(value, str):
+            parsed = datetime.fromisoformat(value)
+            return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+        found = number(value)
+        if found is None:
+            return None
+        return datetime.fromtimestamp(found / 1000 if found > 1e11 else found, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def items(value: Any) -> Iterable[dict[str, Any]]:
+    """The objects in a list; whatever else stands in it, or instead of it, is left out."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

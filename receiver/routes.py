@@ -1,0 +1,127 @@
+"""HTTP in: the webhook route, and whether we are alive and ready. No logic.
+
+The webhook route is a plain ASGI callable, for what a request costs here bounds the intake. This
+is the one table of statuses that a sender sees.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from receiver.bodies import Bodies, BodyRefused, ClientGone
+from receiver.intake import Door, Intake, Reply
+from storage import CannotStore, Store
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+STATUSES = {
+    "accepted": 200,
+    "duplicate": 200,
+    "not found": 404,
+    "unauthorized": 401,
+    "method": 405,
+    "timeout": 408,
+    "too large": 413,
+    "encoding": 415,
+    "overloaded": 503,
+    "unavailable": 503,
+}
+"""Every outcome of a webhook request, and the status that the sender sees."""
+
+OVERLOADED_RETRY_AFTER = 5
+
+_IDENTITY = (b"", b"identity")
+
+
+class Webhooks:
+    """POST /webhooks/{source}[/{endpoint}]; works with the lifespan's `intake` and `bodies`."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; nothing about it is remembered here."""
+        if scope["method"] != "POST":
+            await _answer(send, Reply("method"), close=True)
+            return
+        params = scope["path_params"]
+        intake: Intake = scope["state"]["intake"]
+        bodies: Bodies = scope["state"]["bodies"]
+        door = await intake.find(params["source"], params.get("endpoint"))
+        if isinstance(door, Reply):
+            await _answer(send, door, close=True)
+            return
+        try:
+            body = await _read(bodies, door, scope["headers"], receive)
+        except BodyRefused as refusal:
+            await _answer(send, _refused(refusal), close=True)
+            return
+        except ClientGone:
+            return
+        try:
+            reply = await intake.take(door, scope["headers"], body)
+        finally:
+            bodies.release(body)
+        await _answer(send, reply)
+
+
+async def _read(
+    bodies: Bodies, door: Door, headers: list[tuple[bytes, bytes]], receive: Receive
+) -> bytes:
+    declared = None
+    for name, value in headers:
+        if name == b"content-length" and value.isdigit():
+            declared = int(value)
+        elif name == b"content-encoding" and value.strip().lower() not in _IDENTITY:
+            raise BodyRefused("encoding")
+    limit = door.source.settings.max_body_bytes
+    return await bodies.read(receive, limit=limit, declared=declared)
+
+
+def _refused(refusal: BodyRefused) -> Reply:
+    outcome = str(refusal)
+    return Reply(outcome, OVERLOADED_RETRY_AFTER if outcome == "overloaded" else None)
+
+
+async def _answer(send: Send, reply: Reply, *, close: bool = False) -> None:
+    """Send the reply; `close` where part of the request may still be unread."""
+    start, body = _PREPARED[reply.outcome]
+    headers = list(start)
+    if reply.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % reply.retry_after))
+    if reply.outcome == "method":
+        headers.append((b"allow", b"POST"))
+    if close:
+        headers.append((b"connection", b"close"))
+    status = STATUSES[reply.outcome]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _prepared(outcome: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    good = STATUSES[outcome] == 200
+    body = json.dumps({"status" if good else "error": outcome}).encode()
+    length = str(len(body)).encode()
+    return [(b"content-type", b"application/json"), (b"content-length", length)], body
+
+
+_PREPARED = {outcome: _prepared(outcome) for outcome in STATUSES}
+
+
+async def alive(request: Request) -> Response:
+    """GET /healthz: the process answers."""
+    del request
+    return JSONResponse({"status": "alive"})
+
+
+async def ready(request: Request) -> Response:
+    """GET /readyz: a small write has reached the disk just now."""
+    store: Store = request.app.state.store
+    try:
+        await run_in_threadpool(store.probe)
+    except CannotStore as error:
+        return JSONResponse({"status": "not ready", "reason": str(error)}, status_code=503)
+    return JSONResponse({"status": "ready"})

@@ -1,0 +1,19 @@
+"""Simulated senders over real HTTP, on this machine only: today Valyu, as its contract has it.
+
+It imports nothing of `receiver` or `storage` and signs with its own code, so that a mistake made
+once can not pass on both sides. The official SDK is run against it in tests/sandbox.
+"""
+
+from receiver.sandbox.app import create_sandbox
+from receiver.sandbox.server import SandboxServer, run, serve_in_thread
+from receiver.sandbox.switches import Fault, SandboxError, Switches
+
+__all__ = [
+    "Fault",
+    "SandboxError",
+    "SandboxServer",
+    "Switches",
+    "create_sandbox",
+    "run",
+    "serve_in_thread",
+]

@@ -1,0 +1,195 @@
+"""What the API accepts: the bodies of its requests, with the limits the contract names."""
+
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from starlette.requests import Request
+
+from receiver.sandbox.answers import Refusal
+from receiver.sandbox.loopback import is_loopback
+from receiver.sandbox.switches import first_fault
+
+Metadata = dict[str, Any]
+OutputFormat = Literal["markdown", "pdf", "toon"] | dict[str, Any]
+
+
+def _webhook_url(url: str) -> str:
+    """https, as the sender wants it; http only to this machine, where nobody has certificates."""
+    parts = urlsplit(url)
+    if not parts.hostname or parts.scheme not in ("https", "http"):
+        raise ValueError("must be an HTTPS URL")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError("must be an HTTPS URL (the sandbox takes http to 127.0.0.1 only)")
+    return url
+
+
+def _formats(formats: list[OutputFormat]) -> list[OutputFormat]:
+    schemas = [each for each in formats if isinstance(each, dict)]
+    if len(schemas) > 1:
+        raise ValueError("only one JSON schema is possible")
+    if schemas and ("markdown" in formats or "pdf" in formats):
+        raise ValueError("a JSON schema cannot be mixed with markdown or pdf")
+    if "toon" in formats and not schemas:
+        raise ValueError("toon needs a JSON schema")
+    return formats
+
+
+WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
+OutputFormats = Annotated[list[OutputFormat], AfterValidator(_formats)]
+
+
+class Search(BaseModel, extra="allow"):
+    """Search options; those without rules are echoed as they came."""
+
+    included_sources: list[str] = Field(default=[], max_length=20)
+    excluded_sources: list[str] = Field(default=[], max_length=20)
+    start_date: str | None = None
+    end_date: str | None = None
+    historical_cache: bool | None = None
+
+    @model_validator(mode="after")
+    def _rules(self) -> "Search":
+        if self.included_sources and self.excluded_sources:
+            raise ValueError("use included_sources or excluded_sources, not both")
+        timed = any(len(date) > 10 for date in (self.start_date, self.end_date) if date)
+        if timed and not self.historical_cache:
+            raise ValueError("a date with a time of day needs historical_cache")
+        return self
+
+
+def _renamed(body: Any, names: dict[str, str]) -> Any:
+    """Fills a field from its deprecated name where only that was sent."""
+    if not isinstance(body, dict):
+        return body
+    old = {new: body[name] for name, new in names.items() if name in body}
+    return old | {name: value for name, value in body.items() if value is not None}
+
+
+class _Settings(BaseModel):
+    """What batches and single tasks share."""
+
+    output_formats: OutputFormats = ["markdown"]
+    search: Search | None = None
+    webhook_url: WebhookUrl | None = None
+    brand_collection_id: str | None = None
+    metadata: Metadata | None = None
+
+    @property
+    def search_params(self) -> dict[str, Any] | None:
+        """The search options that were sent, under the name the answers use."""
+        return None if self.search is None else self.search.model_dump(exclude_unset=True)
+
+
+class CreateBatch(_Settings):
+    """POST /deepresearch/batches: every field is optional."""
+
+    name: str | None = None
+    mode: Literal["fast", "standard", "heavy", "max", "lite"] = "standard"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names(cls, body: Any) -> Any:
+        return _renamed(body, {"model": "mode"})
+
+
+class _Question(BaseModel):
+    query: str = Field(min_length=1, max_length=25_000)
+    research_strategy: str | None = None
+    report_format: str | None = None
+    urls: list[str] = Field(default=[], max_length=10)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names(cls, body: Any) -> Any:
+        old = {"input": "query", "model": "mode", "strategy": "research_strategy"}
+        return _renamed(body, old)
+
+    @model_validator(mode="after")
+    def _guidance_is_short(self) -> "_Question":
+        if len(self.research_strategy or "") + len(self.report_format or "") > 15_000:
+            raise ValueError("research_strategy and report_format exceed 15,000 characters")
+        return self
+
+
+class BatchTask(_Question):
+    """One task of POST /deepresearch/batches/{id}/tasks."""
+
+    id: str | None = None
+    metadata: Metadata | None = None
+
+
+class AddTasks(BaseModel):
+    """POST /deepresearch/batches/{id}/tasks."""
+
+    tasks: list[BatchTask] = Field(min_length=1, max_length=100)
+
+
+class Deliverable(BaseModel):
+    """A file to be made beside the report."""
+
+    type: Literal["csv", "xlsx", "pptx", "docx", "pdf"]
+    description: str = Field(max_length=500)
+
+
+class CreateTask(_Question, _Settings):
+    """POST /deepresearch/tasks; refuses checkpoints and workflows, which are not simulated."""
+
+    mode: Literal["instant", "fast", "standard", "heavy", "max", "lite"] = "standard"
+    files: list[Any] = Field(default=[], max_length=10)
+    deliverables: list[Annotated[str, Field(max_length=2000)] | Deliverable] = Field(
+        default=[], max_length=10
+    )
+    mcp_servers: list[Any] = Field(default=[], max_length=5)
+    tools: dict[str, Any] | None = None
+    previous_reports: list[str] = Field(default=[], max_length=3)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_simulated(cls, body: Any) -> Any:
+        for name in ("hitl", "workflow_id"):
+            if isinstance(body, dict) and body.get(name):
+                raise ValueError(f"{name} is not simulated by the sandbox")
+        return body
+
+
+class CreateContents(BaseModel):
+    """POST /contents; `webhook_url` counts only with `async`."""
+
+    urls: list[str] = Field(min_length=1, max_length=50)
+    run_async: bool = Field(default=False, alias="async")
+    webhook_url: WebhookUrl | None = None
+
+    @model_validator(mode="after")
+    def _many_are_async(self) -> "CreateContents":
+        if len(self.urls) > 10 and not self.run_async:
+            raise ValueError("more than 10 URLs need async: true")
+        return self
+
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def read(model: type[Body], body: dict[str, Any]) -> Body:
+    """The body as the model has it; a 400 that says what is wrong first."""
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise Refusal(400, f"Invalid request parameters: {first_fault(error)}") from error
+
+
+def limit_of(request: Request, *, most: int | None = None) -> int | None:
+    """The limit in the query, if there is one; a 400 if it makes no sense."""
+    text = request.query_params.get("limit")
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) < 1:
+        raise Refusal(400, "limit must be a whole number of at least 1")
+    if most is not None and int(text) > most:
+        raise Refusal(400, f"limit must be at most {most}")
+    return int(text)
+
+
+def origin_of(request: Request) -> str:
+    """Scheme, host and port by which the client reached us; URLs in results begin with it."""
+    return str(request.base_url).rstrip("/").removesuffix("/v1")

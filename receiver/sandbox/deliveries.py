@@ -1,0 +1,221 @@
+"""Webhooks out: signed here and nowhere else, sent, tried again, doubled, delayed and forged.
+
+The signature is HMAC-SHA256 over "<timestamp>.<raw body>", keyed with the text of the secret, as
+`sha256=<hex>`; contracts/valyu.md, section 2.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Coroutine, Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from receiver.sandbox.content import dice
+from receiver.sandbox.loopback import is_loopback
+from receiver.sandbox.switches import Forgery, Panel, Switches
+
+# How long, in seconds, deliveries are gathered for reordering before they are sent anyhow.
+GATHERING = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """What is to be delivered: the body is fixed here, so that every try sends the same bytes."""
+
+    kind: str
+    resource: str
+    url: str
+    secret: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of one delivery, as the log keeps it; no status means that no answer came."""
+
+    delivery: int
+    attempt: int
+    forgery: Forgery | None
+    kind: str
+    resource: str
+    url: str
+    at: str
+    status: int | None = None
+    error: str | None = None
+    seconds: float = 0.0
+
+
+def sign(secret: str, timestamp: str, body: bytes) -> str:
+    """The signature header's value."""
+    mac = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256)
+    return f"sha256={mac.hexdigest()}"
+
+
+def timestamp(switches: Switches) -> str:
+    """The timestamp header's value, now, by the sender's clock."""
+    seconds = time.time() + switches.clock_skew
+    return str(int(seconds * 1000 if switches.timestamp_unit == "ms" else seconds))
+
+
+def headers(switches: Switches, secret: str, body: bytes) -> dict[str, str]:
+    """The headers of a genuine delivery made now."""
+    stamp = timestamp(switches)
+    return {
+        "Content-Type": "application/json",
+        switches.timestamp_header: stamp,
+        switches.signature_header: sign(secret, stamp, body),
+    }
+
+
+def forge(kind: Forgery, parcel: Parcel, switches: Switches) -> tuple[dict[str, str], bytes]:
+    """Headers and body of a delivery that must not be believed."""
+    if kind == "wrong_key":
+        return headers(switches, secrets.token_hex(32), parcel.body), parcel.body
+    signed = headers(switches, parcel.secret, parcel.body)
+    if kind == "tampered":
+        # Still the same JSON: only who checks the raw bytes will notice.
+        return signed, parcel.body + b" "
+    del signed[switches.signature_header]
+    return signed, parcel.body
+
+
+class Courier:
+    """Delivers parcels in the background, as the switches say, and keeps a log of every try."""
+
+    def __init__(self, panel: Panel) -> None:
+        self._panel = panel
+        limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
+        self._client = httpx.AsyncClient(trust_env=False, limits=limits)
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._gathered: list[Parcel] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._numbered = 0
+        self.log: list[Attempt] = []
+
+    @property
+    def pending(self) -> int:
+        """Parcels not yet brought to their end; 0 means that nothing more will be sent."""
+        return len(self._under_way) + len(self._gathered)
+
+    def send(self, parcel: Parcel) -> None:
+        """Delivers a parcel, or gathers it with others to be sent in another order."""
+        switches = self._panel.switches
+        host = urlsplit(parcel.url).hostname
+        if not is_loopback(host) and not switches.deliver_beyond_loopback:
+            reason = f"not sent: {host} is not this machine (switch deliver_beyond_loopback)"
+            self.log.append(replace(self._attempt(parcel, self._number()), error=reason))
+            return
+        self._gathered.append(parcel)
+        if len(self._gathered) >= switches.reorder:
+            self._send_gathered()
+        elif self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(GATHERING, self._send_gathered)
+
+    def _send_gathered(self) -> None:
+        self._stop_gathering()
+        parcels, self._gathered = self._gathered, []
+        task = asyncio.get_running_loop().create_task(self._in_turn(parcels[::-1]))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    def _stop_gathering(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _in_turn(self, parcels: list[Parcel]) -> None:
+        """Brings each to its end before the next, or the order would be left to chance."""
+        for parcel in parcels:
+            await asyncio.gather(*self._deliveries_of(parcel))
+
+    def _deliveries_of(self, parcel: Parcel) -> Iterator[Coroutine[Any, Any, None]]:
+        switches = self._panel.switches
+        for number in range(switches.forgeries):
+            kind = switches.forgery_kinds[number % len(switches.forgery_kinds)]
+            yield self._deliver_forged(parcel, kind, self._number())
+        for _ in range(switches.copies):
+            yield self._deliver(parcel, self._number())
+
+    def _number(self) -> int:
+        self._numbered += 1
+        return self._numbered
+
+    async def _deliver(self, parcel: Parcel, number: int) -> None:
+        await self._keep_back(number)
+        signed = headers(self._panel.switches, parcel.secret, parcel.body)
+        for attempt in count(1):
+            status = await self._post(self._attempt(parcel, number, attempt), signed, parcel.body)
+            switches = self._panel.switches
+            if attempt >= switches.tries or not _again(status, switches):
+                return
+            await asyncio.sleep(switches.first_retry_wait * 2 ** (attempt - 1) / switches.speed)
+            if switches.resign:
+                signed = headers(switches, parcel.secret, parcel.body)
+
+    async def _keep_back(self, number: int) -> None:
+        switches = self._panel.switches
+        least, most = switches.delivery_delay
+        if most > 0:
+            delay = dice(switches.seed, "delay", number).uniform(least, most)
+            await asyncio.sleep(delay / switches.speed)
+
+    async def _deliver_forged(self, parcel: Parcel, kind: Forgery, number: int) -> None:
+        signed, body = forge(kind, parcel, self._panel.switches)
+        await self._post(self._attempt(parcel, number, forgery=kind), signed, body)
+
+    def _attempt(
+        self, parcel: Parcel, delivery: int, attempt: int = 1, *, forgery: Forgery | None = None
+    ) -> Attempt:
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return Attempt(delivery, attempt, forgery, parcel.kind, parcel.resource, parcel.url, at)
+
+    async def _post(self, attempt: Attempt, signed: dict[str, str], body: bytes) -> int | None:
+        # Waiting for a free connection of ours is no fault of the receiver's.
+        timeout = httpx.Timeout(self._panel.switches.delivery_timeout, pool=None)
+        status = error = None
+        begun = time.monotonic()
+        try:
+            response = await self._client.post(
+                attempt.url, content=body, headers=signed, timeout=timeout
+            )
+            status = response.status_code
+        except httpx.HTTPError as failure:
+            error = f"{type(failure).__name__}: {failure}".removesuffix(": ")
+        seconds = round(time.monotonic() - begun, 4)
+        self.log.append(replace(attempt, status=status, error=error, seconds=seconds))
+        return status
+
+    def entries(self) -> list[dict[str, Any]]:
+        """The log as JSON."""
+        return [asdict(attempt) for attempt in self.log]
+
+    async def clear(self) -> None:
+        """Drops what is under way, and the log."""
+        self._stop_gathering()
+        self._gathered.clear()
+        under_way = list(self._under_way)
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        self.log.clear()
+
+    async def close(self) -> None:
+        """Drops what is under way and closes the connections."""
+        await self.clear()
+        await self._client.aclose()
+
+
+def _again(status: int | None, switches: Switches) -> bool:
+    """Whether an answer asks for another try: everything but 2xx, and 4xx as the switch says."""
+    if status is not None and 400 <= status < 500:
+        return switches.retry_client_errors
+    return status is None or not 200 <= status < 300

@@ -1,0 +1,145 @@
+"""Runs the sandbox on loopback: as a process of its own, or in a thread for tests."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from typing import Any
+
+import httpx
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from receiver.sandbox.app import create_sandbox
+from receiver.sandbox.faults import CUT
+from receiver.sandbox.loopback import require_loopback
+from receiver.sandbox.switches import SandboxError, Switches
+
+STARTING = 10.0
+
+
+class _CuttingProtocol(HttpToolsProtocol):
+    """Lets an answer cut its connection, which ASGI has no word for."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {CUT: {"abort": self.transport.abort}}
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    require_loopback(host)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise SandboxError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return listening
+
+
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _server(switches: Switches | None) -> uvicorn.Server:
+    config = uvicorn.Config(
+        create_sandbox(switches),
+        http=_CuttingProtocol,
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        # Answers that hang by order must not keep the process.
+        timeout_graceful_shutdown=1,
+    )
+    return uvicorn.Server(config)
+
+
+def run(
+    host: str = "127.0.0.1",
+    port: int = 9009,
+    switches: Switches | None = None,
+    *,
+    started: Callable[[str], None] | None = None,
+) -> None:
+    """Serves until it is interrupted; port 0 takes a free one. `started` is told the URL.
+
+    Raises SandboxError if the host is not this machine or the port is taken.
+    """
+    with closing(_listen(host, port)) as listening:
+        listening.listen(2048)
+        if started is not None:
+            started(_url(listening))
+        with suppress(KeyboardInterrupt):
+            _server(switches).run(sockets=[listening])
+
+
+class SandboxServer:
+    """A sandbox that runs elsewhere, with its control routes as methods."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._client = httpx.Client(base_url=f"{url}/_sandbox", trust_env=False)
+
+    @property
+    def api_url(self) -> str:
+        """The base_url for clients of the API."""
+        return f"{self.url}/v1"
+
+    def state(self) -> dict[str, Any]:
+        """What has happened so far; see `World.state`."""
+        return dict(self._send("GET", "/state"))
+
+    def change(self, **switches: Any) -> None:
+        """Replaces the switches named."""
+        self._send("PUT", "/switches", switches)
+
+    def add_fault(self, match: str, **fault: Any) -> None:
+        """Orders one more fault; the names are those of `Fault`."""
+        self._send("POST", "/faults", {"match": match, **fault})
+
+    def deliver(self, id: str, *, times: int = 1, **changes: Any) -> None:
+        """Sends the webhook of a batch, task or job (again); `changes` are made to its body."""
+        self._send("POST", "/deliver", {"id": id, "times": times, "changes": changes})
+
+    def reset(self) -> None:
+        """Forgets everything but the switches it started with."""
+        self._send("POST", "/reset")
+
+    def close(self) -> None:
+        """Closes the connection to the control routes; the sandbox runs on."""
+        self._client.close()
+
+    def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        response = self._client.request(method, path, json=body)
+        if response.is_error:
+            raise SandboxError(response.json()["error"])
+        return response.json()
+
+
+@contextmanager
+def serve_in_thread(switches: Switches | None = None, *, port: int = 0) -> Iterator[SandboxServer]:
+    """A sandbox in a thread of this process, for tests; it ends with the block."""
+    with closing(_listen("127.0.0.1", port)) as listening:
+        server = _server(switches)
+        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+        thread.start()
+        try:
+            _await_start(server, thread)
+            with closing(SandboxServer(_url(listening))) as sandbox:
+                yield sandbox
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _await_start(server: uvicorn.Server, thread: threading.Thread) -> None:
+    deadline = time.monotonic() + STARTING
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise SandboxError("the sandbox did not start")
+        time.sleep(0.005)

@@ -1,0 +1,82 @@
+"""Valyu's HTTP API under /v1: what every request goes through, and which endpoint it comes to."""
+
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+
+from receiver.sandbox import valyu_batches, valyu_contents, valyu_tasks
+from receiver.sandbox.answers import Refusal
+from receiver.sandbox.faults import instead, spoil
+from receiver.sandbox.world import World
+
+Endpoint = Callable[[World, Request], Awaitable[Response]]
+
+PREFIX = "/v1"
+BATCH = "/deepresearch/batches/{batch_id}"
+TASK = "/deepresearch/tasks/{deepresearch_id}"
+
+
+def routes() -> list[BaseRoute]:
+    """All of the API, and the storage that links of results lead to."""
+    api = [
+        _route("POST", "/deepresearch/batches", valyu_batches.create),
+        _route("GET", "/deepresearch/batches", valyu_batches.list_all),
+        _route("GET", BATCH, valyu_batches.status),
+        _route("POST", f"{BATCH}/tasks", valyu_batches.add_tasks),
+        _route("GET", f"{BATCH}/tasks", valyu_batches.list_tasks),
+        _route("POST", f"{BATCH}/cancel", valyu_batches.cancel),
+        _route("POST", "/deepresearch/tasks", valyu_tasks.create),
+        _route("GET", "/deepresearch/list", valyu_tasks.list_all),
+        _route("GET", f"{TASK}/status", valyu_tasks.status),
+        _route("POST", f"{TASK}/update", valyu_tasks.update),
+        _route("POST", f"{TASK}/cancel", valyu_tasks.cancel),
+        _route("DELETE", f"{TASK}/delete", valyu_tasks.delete),
+        _route("POST", f"{TASK}/public", valyu_tasks.make_public),
+        _route("POST", f"{TASK}/respond", valyu_tasks.respond),
+        _route("GET", f"{TASK}/pdf", valyu_tasks.pdf),
+        _route("GET", f"{TASK}/assets/{{asset_id}}", valyu_tasks.asset, key=_key_or_token),
+        _route("POST", "/contents", valyu_contents.create),
+        _route("GET", "/contents/jobs/{job_id}", valyu_contents.status),
+    ]
+    stored = _route("GET", "/storage/pdfs/{name}", valyu_tasks.stored_pdf, key=_no_key)
+    return [Mount(PREFIX, routes=api), stored]
+
+
+def _require_key(world: World, request: Request) -> None:
+    key, only = request.headers.get("x-api-key", ""), world.switches.api_key
+    if not (key.startswith("val_") if only is None else key == only):
+        raise Refusal(401)
+
+
+def _key_or_token(world: World, request: Request) -> None:
+    if "token" not in request.query_params:
+        _require_key(world, request)
+
+
+def _no_key(world: World, request: Request) -> None:
+    """Storage checks the URL's own signature, where the URL has one."""
+
+
+def _route(
+    method: str,
+    path: str,
+    endpoint: Endpoint,
+    *,
+    key: Callable[[World, Request], None] = _require_key,
+) -> Route:
+    """One endpoint, behind the count of calls, the planned faults and the check of the key."""
+
+    async def serve(request: Request) -> Response:
+        world: World = request.state.world
+        world.calls[f"{method} {path}"] += 1
+        target = request.url.path.removeprefix(PREFIX)
+        fault = world.faults.take(request.method, target, request.url.query)
+        if fault and (refusal := instead(fault)):
+            return refusal
+        key(world, request)
+        response = await endpoint(world, request)
+        return await spoil(fault, response) if fault else response
+
+    return Route(path, serve, methods=[method])

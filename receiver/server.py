@@ -1,0 +1,110 @@
+"""The HTTP server: uvicorn, with limits on connections that never get to a request.
+
+uvicorn bounds idle kept-alive connections but not the time or the size of a request's head, so a
+stranger could hold connections open for nothing, or fill memory with headers.
+"""
+
+import logging
+import socket
+import time
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from receiver.errors import UsageError
+from receiver.logs import Throttle
+
+HEAD_SECONDS = 10.0
+HEAD_BYTES = 64 * 1024
+KEEP_ALIVE_SECONDS = 30
+STOP_SECONDS = 10
+BACKLOG = 2048
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """A connection that must deliver the head of its request in time and within bounds."""
+
+    head_since: float | None = None
+    head_bytes = 0
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.head_since = self.loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        if self.head_since is not None:
+            self.head_bytes += len(data)
+        super().data_received(data)
+        if self.head_since is not None and self.head_bytes > HEAD_BYTES:
+            self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.head_since = self.loop.time()
+        self.head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        self.head_since = None
+        super().on_headers_complete()
+
+
+class _Server(uvicorn.Server):
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:
+            self._end_slow_heads()
+        return await super().on_tick(counter)
+
+    def _end_slow_heads(self) -> None:
+        for connection in list(self.server_state.connections):
+            since = getattr(connection, "head_since", None)
+            if since is not None and connection.loop.time() - since > HEAD_SECONDS:
+                connection.transport.abort()
+
+
+class _OnceInAWhile(logging.Filter):
+    """One line per text and interval: a flood of bad requests must not fill the disk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._throttle = Throttle()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING or record.exc_info:
+            return True
+        return self._throttle.allow(str(record.msg), time.monotonic()) is not None
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; raises UsageError where the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise UsageError(
+            f"Cannot listen on {host}:{port}: {error.strerror}. Choose another --host or --port."
+        ) from error
+    return listening
+
+
+def run(app: ASGIApp, listening: socket.socket, *, max_connections: int) -> None:
+    """Serve until SIGTERM or SIGINT; then finish what is being answered."""
+    logging.getLogger("uvicorn.error").addFilter(_OnceInAWhile())
+    config = uvicorn.Config(
+        app,
+        http=GuardedProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=max_connections,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+    _Server(config).run(sockets=[listening])

@@ -1,0 +1,170 @@
+"""Settings: resultsink.toml and RESULTSINK_* variables; the environment wins.
+
+Nested names are joined by two underscores (RESULTSINK_SOURCES__VALYU__API_KEY). A variable that
+ends in _FILE names a file that holds the value, for mounted secrets.
+"""
+
+import os
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from receiver.errors import UsageError
+
+PREFIX = "RESULTSINK_"
+MEBIBYTE = 1024 * 1024
+
+
+class SourceSettings(BaseModel):
+    """One sender account. What is None takes the provider's default."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    provider: str | None = Field(
+        default=None, description="the adapter; by default the source's name"
+    )
+    api_key: SecretStr | None = Field(default=None, description="the key for the sender's API")
+    base_url: str | None = Field(default=None, description="where the sender's API is")
+    signing_secrets: list[SecretStr] = Field(
+        default=[], description="account-level signing secrets"
+    )
+    tolerance: float | None = Field(
+        default=None, gt=0, description="seconds a timestamp may be off"
+    )
+    lookup_by_body: bool = Field(
+        default=False, description="find the secret by an id in the still unverified body"
+    )
+    max_body_bytes: int = Field(default=16 * MEBIBYTE, ge=1024, description="larger bodies get 413")
+    concurrency: int = Field(default=8, ge=1, le=256, description="jobs worked on at once")
+    requests_per_second: float = Field(default=10.0, gt=0, description="calls to the sender's API")
+    signing: dict[str, Any] = Field(default={}, description="header names, template, readings")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        hide_input_in_errors=True,
+    )
+
+    database_url: str = Field(
+        default="sqlite:///resultsink.db", description="where everything is kept"
+    )
+    public_url: str | None = Field(default=None, description="our address as senders see it")
+    encryption_keys: list[SecretStr] = Field(
+        default=[], description="keys for secrets at rest, newest first; by default a key file"
+    )
+    max_in_flight_bytes: int = Field(
+        default=64 * MEBIBYTE,
+        ge=MEBIBYTE,
+        description="bodies being received together; beyond it 503",
+    )
+    max_connections: int = Field(default=1_000, ge=1, description="open connections; beyond it 503")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="the least serious lines that are logged"
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        default="auto", description="auto: text on a terminal, JSON lines otherwise"
+    )
+    sources: dict[str, SourceSettings] = Field(
+        default={}, description="the sender accounts, by name"
+    )
+
+    @field_validator("public_url")
+    @classmethod
+    def _reachable(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("is not an address: write https://HOST")
+        if parts.scheme != "https" and not (parts.scheme == "http" and _loopback(parts.hostname)):
+            raise ValueError(
+                "must begin with https://: senders refuse anything else "
+                "(http is for a sandbox on this machine only)"
+            )
+        return url.rstrip("/")
+
+    @field_validator("sources")
+    @classmethod
+    def _named(cls, sources: dict[str, SourceSettings]) -> dict[str, SourceSettings]:
+        for name in sources:
+            if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
+                raise ValueError(f"the source name {name!r} must be letters, digits, - and _")
+        return sources
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment (with its files), then the TOML file."""
+        del dotenv_settings, file_secret_settings
+        assert isinstance(env_settings, EnvSettingsSource)  # noqa: S101  what pydantic promises
+        env_settings.env_vars = {**env_settings.env_vars, **_values_in_files()}
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=_config_file())
+        return init_settings, env_settings, toml
+
+
+def load() -> Settings:
+    """Read the settings; raises UsageError, one sentence that names the setting."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise UsageError(_sentence(error)) from None
+    except (ValueError, OSError) as error:  # SettingsError and TOMLDecodeError are ValueErrors
+        raise UsageError(f"The settings cannot be read: {error}.") from None
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_input=False)[0]
+    name = ".".join(str(part) for part in first["loc"]) or "settings"
+    reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        reason = "there is no such setting"
+    return f"The setting {name} is wrong: {reason}."
+
+
+def _config_file() -> Path:
+    named = os.environ.get("RESULTSINK_CONFIG")
+    if named is not None and not Path(named).is_file():
+        raise UsageError(f"The settings file {named} does not exist.")
+    return Path(named or "resultsink.toml")
+
+
+def _values_in_files() -> dict[str, str]:
+    """The variables given as ..._FILE, by the name that they stand for."""
+    values = {}
+    for name, path in os.environ.items():
+        if name.startswith(PREFIX) and name.endswith("_FILE"):
+            try:
+                values[name.removesuffix("_FILE").lower()] = Path(path).read_text().strip()
+            except OSError as error:
+                raise UsageError(f"The file that {name} names cannot be read: {error}.") from None
+    return values
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

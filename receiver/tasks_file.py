@@ -1,0 +1,101 @@
+"""Reading the tasks of a batch from a CSV, JSON or JSON Lines file."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from receiver.errors import UsageError
+from receiver.providers import NewTask
+
+csv.field_size_limit(16 * 1024 * 1024)
+
+
+def read_tasks(path: Path, new_task: Callable[[Mapping[str, Any]], NewTask]) -> list[NewTask]:
+    """All tasks of a file, in its order.
+
+    CSV has a header row; JSON is a list of objects; JSON Lines one object a line. Raises
+    UsageError that names the file, the line (or the item) and what is wrong with it.
+    """
+    readers = {".csv": _csv, ".json": _json, ".jsonl": _jsonl, ".ndjson": _jsonl}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise UsageError(f"{path}: write the tasks as .csv, .json or .jsonl.")
+    tasks: list[NewTask] = []
+    known: dict[str, str] = {}
+    for place, row in reader(path, _text(path)):
+        try:
+            task = new_task(row)
+        except ValueError as error:
+            raise UsageError(f"{path}, {place}: {error}.") from None
+        if task.task_id is not None and task.task_id in known:
+            raise UsageError(
+                f"{path}, {place}: id {task.task_id!r} stands in {known[task.task_id]} already."
+            )
+        if task.task_id is not None:
+            known[task.task_id] = place
+        tasks.append(task)
+    if not tasks:
+        raise UsageError(f"{path} has no tasks: write at least one row with a query.")
+    return tasks
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist.") from None
+    except UnicodeDecodeError as error:
+        where = f"at byte {error.start}"
+        raise UsageError(f"{path} is not UTF-8 ({where}): save it as UTF-8.") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+Rows = Iterator[tuple[str, Mapping[str, Any]]]
+
+
+def _csv(path: Path, text: str) -> Rows:
+    reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    try:
+        if not reader.fieldnames or "query" not in reader.fieldnames:
+            raise UsageError(f"{path}, line 1: the header row has no column `query`.")
+        for row in reader:
+            place = f"line {reader.line_num}"
+            if None in row:
+                raise UsageError(f"{path}, {place}: more cells than the header row has columns.")
+            if None in row.values():
+                raise UsageError(f"{path}, {place}: fewer cells than the header row has columns.")
+            yield place, row
+    except csv.Error as error:
+        raise UsageError(f"{path}, line {reader.line_num}: not valid CSV: {error}.") from None
+
+
+def _json(path: Path, text: str) -> Rows:
+    try:
+        parsed = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{path} is not valid JSON: {error}.") from None
+    if not isinstance(parsed, list):
+        raise UsageError(f"{path}: the tasks must be a JSON list of objects.")
+    for number, row in enumerate(parsed, start=1):
+        yield f"item {number}", _object(path, f"item {number}", row)
+
+
+def _jsonl(path: Path, text: str) -> Rows:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        place = f"line {number}"
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UsageError(f"{path}, {place}: not valid JSON: {error}.") from None
+        yield place, _object(path, place, row)
+
+
+def _object(path: Path, place: str, row: Any) -> Mapping[str, Any]:
+    if not isinstance(row, dict):
+        raise UsageError(f"{path}, {place}: a task must be a JSON object with a `query`.")
+    return row

@@ -1,0 +1,247 @@
+"""Working off: claim jobs for free slots, try each once, decide what its outcome means.
+
+One worker in a process serves all sources, each with its own slots and pace. Leases are renewed
+from a thread of its own, so that a busy event loop loses none.
+"""
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from functools import partial
+
+import httpx
+from starlette.concurrency import run_in_threadpool
+
+from receiver.calls import Calls
+from receiver.errors import FetchError, Missing, NotReady, SourceRefused, Unavailable
+from receiver.fetch import Fetch
+from receiver.logs import Throttle, get_logger
+from receiver.retry import Again, Bury, Pause, decide
+from receiver.sources import Source
+from storage import RENEW_SECONDS, CannotStore, Lease, LeaseLost, Store, Tried, now
+
+POLL_SECONDS = 1.0
+"""The clock beneath the wake-ups: how late a due job is noticed when no hint came."""
+
+CHECK_FIRST = timedelta(minutes=10)
+CHECK_LONGEST = timedelta(hours=6)
+CHECK_GIVES_UP = timedelta(days=30)
+
+log = get_logger("worker")
+
+
+class Worker:
+    """Works off the jobs of all sources until it is stopped."""
+
+    def __init__(self, store: Store, sources: Iterable[Source], client: httpx.AsyncClient) -> None:
+        self._store = store
+        self._slots = {source.name: _Slots(store, Calls(source, client)) for source in sources}
+
+    def wake(self) -> None:
+        """There may be work: a hint, never needed."""
+        for slots in self._slots.values():
+            slots.hint.set()
+
+    async def run(self) -> None:
+        """Work until cancelled; then give back what is not finished."""
+        await run_in_threadpool(self._store.probe_sources_now)
+        released = await run_in_threadpool(self._store.release_expired, all_of_them=True)
+        if released:
+            log.info("jobs of an earlier process continue", jobs=released)
+        renewing = _Renewing(self._store, self._leases)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for slots in self._slots.values():
+                    group.create_task(slots.run())
+        finally:
+            renewing.stop()
+
+    def _leases(self) -> list[Lease]:
+        return [lease for slots in self._slots.values() for lease in list(slots.leases.values())]
+
+
+class _Slots:
+    """The slots of one source: claims for the free ones, works each lease in a task."""
+
+    def __init__(self, store: Store, calls: Calls) -> None:
+        self.hint = asyncio.Event()
+        self.leases: dict[int, Lease] = {}
+        self._store = store
+        self._source = calls.source
+        self._fetch = Fetch(store, calls)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._complaints = Throttle()
+
+    async def run(self) -> None:
+        try:
+            while True:
+                if not await self._claim():
+                    await self._rest()
+        finally:
+            await self._give_back()
+
+    async def _claim(self) -> bool:
+        """Fill the free slots; says whether there may be more to do at once."""
+        free = self._source.settings.concurrency - len(self._tasks)
+        if free <= 0:
+            return False
+        try:
+            leases = await run_in_threadpool(self._store.claim_jobs, self._source.name, limit=free)
+        except CannotStore as error:
+            self._complain("jobs cannot be claimed", error)
+            return False
+        for lease in leases:
+            self.leases[lease.job_id] = lease
+            task = asyncio.create_task(self._work(lease))
+            self._tasks.add(task)
+            task.add_done_callback(partial(self._ended, lease))
+        return bool(leases)
+
+    async def _rest(self) -> None:
+        """Until a hint, an ended job, or the clock."""
+        try:
+            async with asyncio.timeout(POLL_SECONDS):
+                await self.hint.wait()
+        except TimeoutError:
+            return
+        self.hint.clear()
+
+    def _ended(self, lease: Lease, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self.leases.pop(lease.job_id, None)
+        self.hint.set()
+
+    async def _give_back(self) -> None:
+        leases = list(self.leases.values())
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if leases:
+            await run_in_threadpool(self._store.give_back, leases)
+
+    async def _work(self, lease: Lease) -> None:
+        """One attempt, from the claim to its recorded outcome."""
+        started_at, clock = now(), time.perf_counter()
+        error: FetchError | None = None
+        try:
+            said = await self._fetch.fetch(lease)
+        except LeaseLost as lost:
+            log.warning("lease lost", source=lease.source, job=lease.job_id, reason=str(lost))
+            return
+        except CannotStore as refused:
+            self._complain("results cannot be stored", refused)
+            return  # the lease runs out, and the job is found again
+        except FetchError as failed:
+            said, error = str(failed), failed
+        except Exception as bug:
+            log.exception("an attempt broke", source=lease.source, job=lease.job_id)
+            error = Unavailable(f"unexpected {type(bug).__name__}: {bug}")
+            said = str(error)
+        milliseconds = round((time.perf_counter() - clock) * 1000, 1)
+        tried = partial(Tried, started_at, milliseconds)
+        try:
+            outcome = await self._conclude(lease, error, said, tried)
+        except LeaseLost as lost:
+            log.warning("lease lost", source=lease.source, job=lease.job_id, reason=str(lost))
+            return
+        except CannotStore as refused:
+            self._complain("an outcome cannot be stored", refused)
+            return
+        log.info(
+            "attempt",
+            source=lease.source,
+            job=lease.job_id,
+            kind=lease.kind,
+            subject=lease.subject,
+            event_id=lease.event_id,
+            outcome=outcome,
+            detail=said,
+            ms=milliseconds,
+        )
+
+    async def _conclude(
+        self,
+        lease: Lease,
+        error: FetchError | None,
+        said: str,
+        tried: Callable[..., Tried],
+    ) -> str:
+        """Record what this attempt means for the job."""
+        if error is None:
+            await run_in_threadpool(self._store.finish, lease, tried("done", said))
+            return "done"
+        decision = _decide(lease, error)
+        if isinstance(decision, Again):
+            outcome = "failed" if decision.counts else "not ready"
+            await run_in_threadpool(
+                self._store.reschedule,
+                lease,
+                tried(outcome, said),
+                after=decision.after,
+                failed=decision.counts,
+                answered=isinstance(error, NotReady | Missing),
+            )
+            return outcome
+        if isinstance(decision, Pause):
+            await run_in_threadpool(
+                self._store.pause_source, lease, tried("paused", said), after=decision.after
+            )
+            return "paused"
+        if isinstance(error, Missing) and await self._fetch.use_what_was_carried(lease):
+            carried = "the sender has forgotten the run; its delivery carried the result"
+            await run_in_threadpool(self._store.finish, lease, tried("carried", carried))
+            return "carried"
+        await run_in_threadpool(self._store.bury, lease, tried("dead", decision.reason))
+        return "dead"
+
+    def _complain(self, what: str, error: Exception) -> None:
+        suppressed = self._complaints.allow(what, time.monotonic())
+        if suppressed is not None:
+            log.error(what, source=self._source.name, error=str(error), suppressed=suppressed)
+
+
+class _Renewing:
+    """A thread that prolongs leases and frees those of workers that are gone."""
+
+    def __init__(self, store: Store, leases: Callable[[], list[Lease]]) -> None:
+        self._store = store
+        self._leases = leases
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(RENEW_SECONDS):
+            try:
+                if leases := self._leases():
+                    self._store.renew(leases)
+                self._store.release_expired()
+            except CannotStore as error:
+                log.warning("leases could not be renewed", error=str(error))
+
+
+def _decide(lease: Lease, error: FetchError) -> Again | Bury | Pause:
+    age = now() - lease.created_at
+    if lease.kind == "check" and not isinstance(error, SourceRefused):
+        return _decide_check(lease, error, age)
+    return decide(
+        error,
+        failures=lease.failures,
+        waits=lease.waits,
+        age=age.total_seconds(),
+        draw=random.random(),  # noqa: S311  jitter, not a secret
+    )
+
+
+def _decide_check(lease: Lease, error: FetchError, age: timedelta) -> Again | Bury:
+    """Checks have a slower clock of their own: they ask again for a month."""
+    if age > CHECK_GIVES_UP:
+        return Bury(f"{error} (given up after {CHECK_GIVES_UP.days} days)")
+    after = min(CHECK_FIRST * 2 ** min(lease.waits, 10), CHECK_LONGEST)
+    return Again(after.total_seconds(), counts=False, reason=str(error))

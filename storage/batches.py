@@ -1,0 +1,226 @@
+"""Batches and their ledger: what is expected, announced, stored and failed, by ids and counts."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select, update
+from sqlmodel import col
+
+from storage.database import insert
+from storage.errors import NotFound
+from storage.fetched import TERMINAL, FetchedBatch, SubmittedRun
+from storage.models import Batch, Result, Run
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What is known of a batch. `state` is ours (open, complete), `sender_status` the sender's.
+
+    expected: runs that the sender counts or that we know, whichever is more.
+    announced: runs that the sender has said are at their end.
+    stored: runs whose result is here; failed: those of them that failed or were cancelled.
+    """
+
+    source: str
+    batch_id: str
+    name: str | None
+    runner: str | None
+    endpoint_id: str | None
+    state: str
+    sender_status: str | None
+    expected: int
+    announced: int
+    stored: int
+    failed: int
+    created_at: datetime
+    completed_at: datetime | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def register(
+    connection: Connection,
+    *,
+    source: str,
+    batch_id: str,
+    endpoint_id: str | None,
+    name: str | None = None,
+    runner: str | None = None,
+    now: datetime,
+) -> None:
+    """Know a batch; knowing it again fills in what was missing."""
+    values = {"endpoint_id": endpoint_id, "name": name, "runner": runner}
+    connection.execute(
+        insert(Batch)
+        .values(source=source, batch_id=batch_id, state="open", submitted=0, created_at=now)
+        .on_conflict_do_nothing()
+    )
+    given = {key: value for key, value in values.items() if value is not None}
+    if given:
+        connection.execute(_this(source, batch_id).values(**given))
+
+
+def add_runs(
+    connection: Connection, source: str, batch_id: str, runs: Sequence[SubmittedRun]
+) -> None:
+    """Expect the runs that the sender accepted, with their inputs; the batch is open again."""
+    for run in runs:
+        statement = insert(Run).values(
+            source=source,
+            run_id=run.run_id,
+            batch_id=batch_id,
+            task_id=run.task_id,
+            status="queued",
+            input=run.input,
+        )
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["source", "run_id"],
+                set_={
+                    "input": func.coalesce(statement.excluded.input, col(Run.input)),
+                    "task_id": func.coalesce(statement.excluded.task_id, col(Run.task_id)),
+                },
+            )
+        )
+    connection.execute(
+        _this(source, batch_id).values(
+            submitted=col(Batch.submitted) + len(runs), state="open", completed_at=None
+        )
+    )
+
+
+def save(
+    connection: Connection, source: str, batch: FetchedBatch, *, announced: bool, now: datetime
+) -> Ledger:
+    """Keep what a status call said; a batch that has grown since its end is open again."""
+    register(
+        connection,
+        source=source,
+        batch_id=batch.batch_id,
+        endpoint_id=None,
+        name=batch.name,
+        runner=batch.runner,
+        now=now,
+    )
+    values: dict[str, Any] = {
+        "sender_status": batch.sender_status,
+        "counts": {**batch.counts, "total": batch.total, "ended": batch.ended},
+        "checked_at": now,
+    }
+    if announced:
+        values["announced_at"] = func.coalesce(col(Batch.announced_at), now)
+    connection.execute(_this(source, batch.batch_id).values(**values))
+    found = ledger(connection, source, batch.batch_id)
+    if found.state == "complete" and found.stored < found.expected:
+        connection.execute(_this(source, batch.batch_id).values(state="open", completed_at=None))
+    return ledger(connection, source, batch.batch_id)
+
+
+def settle(connection: Connection, source: str, batch: FetchedBatch, *, now: datetime) -> Ledger:
+    """Call the batch complete if it is: by its runs and the sender's counts, never by its status.
+
+    Complete means: the sender calls it ended, every run that we know or the sender counts is
+    terminal there, and each one's result is stored.
+    """
+    found = ledger(connection, source, batch.batch_id)
+    known = connection.execute(
+        select(func.count())
+        .select_from(Run)
+        .where(col(Run.source) == source, col(Run.batch_id) == batch.batch_id)
+    ).scalar_one()
+    total = known if batch.total is None else batch.total
+    ended = total if batch.ended is None else batch.ended
+    if batch.is_terminal and ended == total == known == found.stored:
+        connection.execute(
+            _this(source, batch.batch_id)
+            .where(col(Batch.state) == "open")
+            .values(state="complete", completed_at=now)
+        )
+    return ledger(connection, source, batch.batch_id)
+
+
+def ledger(connection: Connection, source: str, batch_id: str) -> Ledger:
+    """The ledger of one batch; raises NotFound."""
+    row = connection.execute(
+        select(Batch).where(col(Batch.source) == source, col(Batch.batch_id) == batch_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no batch {batch_id} of source {source}: see `batch list`.")
+    return _ledger(connection, row)
+
+
+def find(connection: Connection, batch_id: str, *, source: str | None = None) -> Ledger:
+    """The ledger of the batch with this id in whichever source; raises NotFound."""
+    query = select(Batch).where(col(Batch.batch_id) == batch_id)
+    if source is not None:
+        query = query.where(col(Batch.source) == source)
+    rows = connection.execute(query).all()
+    if not rows:
+        raise NotFound(f"There is no batch {batch_id}: see `batch list`.")
+    if len(rows) > 1:
+        sources = ", ".join(sorted(row.source for row in rows))
+        raise NotFound(f"Several sources have a batch {batch_id}: add --source ({sources}).")
+    return _ledger(connection, rows[0])
+
+
+def list_all(connection: Connection, *, source: str | None, limit: int) -> list[Ledger]:
+    """The newest batches, newest first."""
+    query = select(Batch).order_by(col(Batch.id).desc()).limit(limit)
+    if source is not None:
+        query = query.where(col(Batch.source) == source)
+    return [_ledger(connection, row) for row in connection.execute(query).all()]
+
+
+def unstored(
+    connection: Connection, source: str, batch_id: str, *, limit: int = 1000
+) -> list[dict[str, Any]]:
+    """The runs of a batch that have no result yet, with the last status that the sender gave."""
+    rows = connection.execute(
+        select(col(Run.run_id), col(Run.task_id), col(Run.status), col(Run.sender_status))
+        .where(
+            col(Run.source) == source,
+            col(Run.batch_id) == batch_id,
+            ~select(col(Result.id))
+            .where(col(Result.run_pk) == col(Run.id), col(Result.is_current))
+            .exists(),
+        )
+        .order_by(col(Run.id))
+        .limit(limit)
+    )
+    return [dict(row._mapping) for row in rows]
+
+
+def _this(source: str, batch_id: str) -> Any:
+    return update(Batch).where(col(Batch.source) == source, col(Batch.batch_id) == batch_id)
+
+
+def _ledger(connection: Connection, row: Row[Any]) -> Ledger:
+    known, stored, failed = connection.execute(
+        select(
+            func.count(col(Run.id)),
+            func.count(col(Result.id)),
+            func.count().filter(col(Result.status).in_(TERMINAL - {"completed"})),
+        )
+        .select_from(Run)
+        .outerjoin(Result, (col(Result.run_pk) == col(Run.id)) & col(Result.is_current))
+        .where(col(Run.source) == row.source, col(Run.batch_id) == row.batch_id)
+    ).one()
+    counts = row.counts or {}
+    return Ledger(
+        source=row.source,
+        batch_id=row.batch_id,
+        name=row.name,
+        runner=row.runner,
+        endpoint_id=row.endpoint_id,
+        state=row.state,
+        sender_status=row.sender_status,
+        expected=max(known, row.submitted, counts.get("total") or 0),
+        announced=max(stored, counts.get("ended") or 0),
+        stored=stored,
+        failed=failed,
+        created_at=row.created_at,
+        completed_at=row.completed_at,
+    )

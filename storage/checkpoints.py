@@ -1,0 +1,58 @@
+"""Moving SQLite's write-ahead log into the database file, outside of the commits."""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+PERIOD_SECONDS = 0.5
+START_BYTES = 4 * 1024 * 1024
+"""Size of the log from which a look moves pages."""
+
+LIMIT_BYTES = 64 * 1024 * 1024
+"""Size from which the log is also cut back, which makes one commit wait for a moment."""
+
+
+class Checkpointer:
+    """A thread with a connection of its own that keeps the log of the file at `path` short.
+
+    A checkpoint inside a commit makes that commit's deliveries wait for it; this one runs beside
+    them. Under unbroken load it never reaches the end of the log, so from LIMIT_BYTES on
+    `truncate` is called, which finishes the little that is left between two transactions.
+    """
+
+    def __init__(self, path: Path, truncate: Callable[[], None]) -> None:
+        self._path = path
+        self._log = Path(f"{path}-wal")
+        self._truncate = truncate
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="checkpointer", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        connection = sqlite3.connect(self._path, isolation_level=None)
+        try:
+            while not self._stop.wait(PERIOD_SECONDS):
+                if self._size() > START_BYTES:
+                    self._look(connection)
+        finally:
+            connection.close()
+
+    def _look(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.OperationalError:
+            return  # locked or full: the log keeps everything, and the next look tries again
+        if self._size() > LIMIT_BYTES:
+            self._truncate()
+
+    def _size(self) -> int:
+        try:
+            return os.stat(self._log).st_size
+        except FileNotFoundError:
+            return 0

@@ -1,0 +1,281 @@
+"""Deliveries and events: what was acknowledged, once for each event key.
+
+`record` is the whole of the promise made by a 2xx: raw bytes, identity and the work they cause,
+in the caller's one transaction. Its statements are sent as text, many rows at a time: this is the
+path whose speed is the intake's speed.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError, StatementError
+from sqlmodel import col
+
+from storage.database import stamp
+from storage.errors import NotFound
+from storage.models import Attempt, Delivery, Event, Job
+
+MAX_BODIES = 5
+"""Differing bodies kept for one event key; further ones are only counted on the last."""
+
+ROWS_PER_STATEMENT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedDelivery:
+    """A request proven genuine, with the identity that its signature covers.
+
+    `disposition` is `fetch` (a job is made for `subject`), `ignored` (recorded only) or `unusable`
+    (a dead letter from birth, `reason` says why). `awaits_end` is False where the sender announced
+    something else than an end, so that looking once is enough.
+    """
+
+    source: str
+    endpoint_id: str | None
+    key: str
+    disposition: str
+    subject_kind: str
+    subject: str | None
+    headers: str
+    body: bytes
+    digest: bytes
+    reason: str | None = None
+    awaits_end: bool = True
+
+    @property
+    def key_digest(self) -> bytes:
+        """The 16 bytes that stand for (source, event key) in the unique index."""
+        text = f"{self.source}\x00{self.key}".encode()
+        return hashlib.blake2b(text, digest_size=16).digest()
+
+
+def record(
+    connection: Connection, group: Sequence[VerifiedDelivery], *, now: datetime
+) -> list[str | Exception]:
+    """Store a group; returns `accepted` or `duplicate` for each, or the error of its row.
+
+    A row that the database refuses fails alone: the others of the group are stored. An error that
+    is not a row's (locked, full) is raised, and nothing is stored.
+    """
+    try:
+        with connection.begin_nested():
+            return list(_record(connection, group, now))
+    except OperationalError:
+        raise
+    except _ROW_ERRORS as error:
+        if len(group) == 1:
+            return [error]
+    return [record(connection, [delivery], now=now)[0] for delivery in group]
+
+
+_ROW_ERRORS = (DatabaseError, InterfaceError, StatementError, OverflowError, ValueError)
+
+
+def _record(connection: Connection, group: Sequence[VerifiedDelivery], now: datetime) -> list[str]:
+    at = stamp(now)
+    digests = [delivery.key_digest for delivery in group]
+    new_ids: dict[bytes, int] = {}
+    for start in range(0, len(group), ROWS_PER_STATEMENT):
+        rows = [
+            (d.source, d.endpoint_id, d.key, digest, d.disposition, at)
+            for d, digest in zip(
+                group[start : start + ROWS_PER_STATEMENT],
+                digests[start : start + ROWS_PER_STATEMENT],
+                strict=True,
+            )
+        ]
+        new_ids.update(_insert_events(connection, rows))
+    outcomes, repeats = [], []
+    deliveries: list[tuple[Any, ...]] = []
+    jobs: list[tuple[Any, ...]] = []
+    for delivery, digest in zip(group, digests, strict=True):
+        event_id = new_ids.pop(digest, None)
+        if event_id is None:
+            outcomes.append("duplicate")
+            repeats.append((digest, delivery))
+            continue
+        outcomes.append("accepted")
+        deliveries.append((event_id, delivery.digest, delivery.headers, delivery.body, at, 0))
+        if delivery.disposition != "ignored":
+            jobs.append(_job(delivery, event_id, at))
+    _insert_many(connection, _DELIVERIES, deliveries)
+    _insert_many(connection, _JOBS, jobs)
+    if repeats:
+        _record_repeats(connection, repeats, at)
+    return outcomes
+
+
+def _insert_events(connection: Connection, rows: list[tuple[Any, ...]]) -> list[tuple[bytes, int]]:
+    statement = _multi_row(_EVENTS, len(rows)) + (
+        " ON CONFLICT (key_digest) DO NOTHING RETURNING key_digest, id"
+    )
+    flat = tuple(value for row in rows for value in row)
+    return [(row[0], row[1]) for row in connection.exec_driver_sql(statement, flat)]
+
+
+def _insert_many(connection: Connection, head: str, rows: list[tuple[Any, ...]]) -> None:
+    for start in range(0, len(rows), ROWS_PER_STATEMENT):
+        part = rows[start : start + ROWS_PER_STATEMENT]
+        flat = tuple(value for row in part for value in row)
+        connection.exec_driver_sql(_multi_row(head, len(part)), flat)
+
+
+def _job(delivery: VerifiedDelivery, event_id: int, at: str) -> tuple[Any, ...]:
+    dead = delivery.disposition == "unusable"
+    return (
+        "fetch",
+        delivery.source,
+        delivery.subject_kind,
+        delivery.subject,
+        delivery.endpoint_id,
+        event_id,
+        "dead" if dead else "pending",
+        at,
+        None if delivery.awaits_end else '{"awaits_end": false}',
+        delivery.reason,
+        at,
+        at if dead else None,
+        *(0, 0, 0),
+    )
+
+
+_EVENTS = "INSERT INTO events (source, endpoint_id, key, key_digest, disposition, received_at)"
+_DELIVERIES = "INSERT INTO deliveries (event_id, digest, headers, body, received_at, copies)"
+_JOBS = (
+    "INSERT INTO jobs (kind, source, subject_kind, subject, endpoint_id, event_id, status,"
+    " next_attempt_at, progress, reason, created_at, ended_at, claims, failures, waits)"
+)
+
+
+@cache
+def _multi_row(head: str, rows: int) -> str:
+    columns = head.count(",") + 1
+    row = "(" + ", ".join("?" * columns) + ")"
+    return f"{head} VALUES {', '.join([row] * rows)}"
+
+
+def _record_repeats(
+    connection: Connection, repeats: list[tuple[bytes, VerifiedDelivery]], at: str
+) -> None:
+    """Count equal bodies; keep differing ones and fetch again, for the sender's API decides."""
+    counts = Counter((digest, delivery.digest) for digest, delivery in repeats)
+    samples = {(digest, delivery.digest): delivery for digest, delivery in repeats}
+    for (key_digest, body_digest), copies in counts.items():
+        event_id = connection.exec_driver_sql(
+            "SELECT id FROM events WHERE key_digest = ?", (key_digest,)
+        ).scalar_one()
+        counted = connection.exec_driver_sql(
+            "UPDATE deliveries SET copies = copies + ?, last_copy_at = ?"
+            " WHERE event_id = ? AND digest = ?",
+            (copies, at, event_id, body_digest),
+        )
+        if counted.rowcount == 0:
+            _keep_other_body(connection, event_id, samples[key_digest, body_digest], copies, at)
+
+
+def _keep_other_body(
+    connection: Connection, event_id: int, delivery: VerifiedDelivery, copies: int, at: str
+) -> None:
+    kept = connection.exec_driver_sql(
+        "SELECT count(*), max(id) FROM deliveries WHERE event_id = ?", (event_id,)
+    ).one()
+    if kept[0] >= MAX_BODIES:
+        connection.exec_driver_sql(
+            "UPDATE deliveries SET copies = copies + ?, last_copy_at = ? WHERE id = ?",
+            (copies, at, kept[1]),
+        )
+        return
+    row = (event_id, delivery.digest, delivery.headers, delivery.body, at, copies - 1)
+    _insert_many(connection, _DELIVERIES, [row])
+    if delivery.disposition != "ignored":
+        _insert_many(connection, _JOBS, [_job(delivery, event_id, at)])
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def list_events(connection: Connection, *, source: str | None, limit: int) -> list[dict[str, Any]]:
+    """The newest events, newest first, with how often each was delivered."""
+    query = (
+        select(
+            col(Event.id),
+            col(Event.source),
+            col(Event.key),
+            col(Event.disposition),
+            col(Event.received_at),
+            select(func.sum(col(Delivery.copies) + 1))
+            .where(col(Delivery.event_id) == col(Event.id))
+            .scalar_subquery()
+            .label("deliveries"),
+            select(func.group_concat(col(Job.status)))
+            .where(col(Job.event_id) == col(Event.id))
+            .scalar_subquery()
+            .label("jobs"),
+        )
+        .order_by(col(Event.id).desc())
+        .limit(limit)
+    )
+    if source is not None:
+        query = query.where(col(Event.source) == source)
+    return [dict(row._mapping) for row in connection.execute(query)]
+
+
+def show_event(connection: Connection, event_id: int) -> dict[str, Any]:
+    """One event with its deliveries, jobs and attempts; raises NotFound."""
+    event = connection.execute(select(Event).where(col(Event.id) == event_id)).one_or_none()
+    if event is None:
+        raise NotFound(f"There is no event {event_id}: see `event list`.")
+    deliveries = connection.execute(
+        select(Delivery).where(col(Delivery.event_id) == event_id).order_by(col(Delivery.id))
+    ).all()
+    jobs = connection.execute(
+        select(Job).where(col(Job.event_id) == event_id).order_by(col(Job.id))
+    ).all()
+    attempts = connection.execute(
+        select(Attempt)
+        .where(col(Attempt.job_id).in_([job.id for job in jobs]))
+        .order_by(col(Attempt.id))
+    ).all()
+    return {
+        **dict(event._mapping),
+        "deliveries": [dict(row._mapping) for row in deliveries],
+        "jobs": [dict(row._mapping) for row in jobs],
+        "attempts": [dict(row._mapping) for row in attempts],
+    }
+
+
+def carried_body(connection: Connection, event_id: int) -> bytes | None:
+    """The newest body that an event's deliveries carried, or None when it was pruned."""
+    return connection.execute(
+        select(col(Delivery.body))
+        .where(col(Delivery.event_id) == event_id)
+        .order_by(col(Delivery.id).desc())
+        .limit(1)
+    ).scalar()
+
+
+def list_dead(connection: Connection, *, limit: int) -> list[dict[str, Any]]:
+    """The dead letters, newest first, with the reason of each."""
+    rows = connection.execute(
+        select(
+            col(Job.id),
+            col(Job.kind),
+            col(Job.source),
+            col(Job.subject_kind),
+            col(Job.subject),
+            col(Job.event_id),
+            col(Job.failures),
+            col(Job.reason),
+            col(Job.ended_at),
+        )
+        .where(col(Job.status) == "dead")
+        .order_by(col(Job.id).desc())
+        .limit(limit)
+    )
+    return [dict(row._mapping) for row in rows]

@@ -1,0 +1,77 @@
+"""Secrets at rest: encrypted with Fernet, under one or several keys, checked by a canary."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from storage.errors import CannotOpen, WrongKey
+
+CANARY = b"resultsink"
+
+
+class Vault:
+    """Encrypts and decrypts under `keys`, newest first, so that keys can rotate.
+
+    Raises CannotOpen for a key that is none, WrongKey for a text that no key opens.
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        try:
+            self._fernet = MultiFernet([Fernet(key.strip()) for key in keys])
+        except ValueError:
+            raise CannotOpen(
+                "An encryption key is not valid: give 32 random bytes in url-safe base64, "
+                "as `resultsink key` prints them."
+            ) from None
+
+    def encrypt(self, text: bytes) -> bytes:
+        return self._fernet.encrypt(text)
+
+    def decrypt(self, ciphertext: bytes) -> bytes:
+        try:
+            return self._fernet.decrypt(ciphertext)
+        except InvalidToken:
+            raise WrongKey(
+                "The encryption key does not open this database: give the key it was made with."
+            ) from None
+
+
+def new_key() -> str:
+    """Return a fresh key: 32 random bytes in url-safe base64."""
+    return Fernet.generate_key().decode()
+
+
+def read_or_make_key(path: Path, *, may_make: bool) -> str:
+    """Return the key in the file at `path`, making it (0600) where it is missing and may be made.
+
+    A key is made only beside a new database: beside an old one, a missing file means that the key
+    is elsewhere, and a new key would only hide that.
+    """
+    try:
+        return path.read_text("ascii").strip()
+    except FileNotFoundError:
+        if not may_make:
+            raise WrongKey(
+                f"The key file {path} is missing: restore it from the backup, or give the key in "
+                "RESULTSINK_ENCRYPTION_KEYS."
+            ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CannotOpen(f"The key file {path} cannot be read: {error}.") from error
+    return _make_key(path)
+
+
+def _make_key(path: Path) -> str:
+    key = new_key()
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:  # another process was quicker; its key is the key
+        return path.read_text("ascii").strip()
+    except OSError as error:
+        raise CannotOpen(f"The key file {path} cannot be made: {error}.") from error
+    with os.fdopen(descriptor, "w") as file:
+        file.write(key + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return key

@@ -1,0 +1,191 @@
+"""Endpoints and their signing secrets: which URL expects what, and how it is verified."""
+
+import secrets as random
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, select, update
+from sqlmodel import col
+
+from storage.database import insert
+from storage.encryption import Vault
+from storage.errors import NotFound
+from storage.models import Endpoint, Meta, Secret
+
+REVISION = "endpoints_revision"
+
+
+@dataclass(frozen=True, slots=True)
+class SigningSecret:
+    """A decrypted signing secret with its validity span; its repr does not show it."""
+
+    id: int
+    text: str = field(repr=False)
+    valid_from: datetime
+    valid_until: datetime | None
+    reading: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointView:
+    """An endpoint with its secrets, newest first."""
+
+    id: str
+    source: str
+    kind: str
+    resource: str | None
+    state: str
+    created_at: datetime
+    secrets: tuple[SigningSecret, ...] = ()
+
+
+def add(
+    connection: Connection, *, source: str, kind: str, resource: str | None, now: datetime
+) -> str:
+    """Make an endpoint whose secret is pending; returns its id, 128 random bits, url-safe."""
+    endpoint_id = random.token_urlsafe(16)
+    connection.execute(
+        insert(Endpoint).values(
+            id=endpoint_id,
+            source=source,
+            kind=kind,
+            resource=resource,
+            state="pending",
+            created_at=now,
+        )
+    )
+    _bump(connection)
+    return endpoint_id
+
+
+def set_secret(
+    connection: Connection, vault: Vault, endpoint_id: str, text: str, *, now: datetime
+) -> None:
+    """Add a signing secret and open the endpoint; older secrets stay valid beside it.
+
+    Raises NotFound for an unknown or closed endpoint.
+    """
+    opened = connection.execute(
+        update(Endpoint)
+        .where(col(Endpoint.id) == endpoint_id, col(Endpoint.state) != "closed")
+        .values(state="open")
+    )
+    if opened.rowcount != 1:
+        raise NotFound(f"There is no open endpoint {endpoint_id}: see `endpoint list`.")
+    connection.execute(
+        insert(Secret).values(
+            endpoint_id=endpoint_id,
+            ciphertext=vault.encrypt(text.encode()),
+            valid_from=now,
+            created_at=now,
+        )
+    )
+    _bump(connection)
+
+
+def bind(connection: Connection, endpoint_id: str, resource: str) -> None:
+    """Say which resource an endpoint is for; raises NotFound, also where it is bound already."""
+    bound = connection.execute(
+        update(Endpoint)
+        .where(
+            col(Endpoint.id) == endpoint_id,
+            col(Endpoint.resource).is_(None) | (col(Endpoint.resource) == resource),
+            col(Endpoint.state) != "closed",
+        )
+        .values(resource=resource)
+    )
+    if bound.rowcount != 1:
+        raise NotFound(
+            f"Endpoint {endpoint_id} is unknown, closed, or bound to another resource: "
+            "see `endpoint list`."
+        )
+    _bump(connection)
+
+
+def close(connection: Connection, endpoint_id: str, *, now: datetime) -> None:
+    """Answer 404 from now on; what was acknowledged stays. Raises NotFound."""
+    closed = connection.execute(
+        update(Endpoint)
+        .where(col(Endpoint.id) == endpoint_id, col(Endpoint.state) != "closed")
+        .values(state="closed", closed_at=now)
+    )
+    if closed.rowcount != 1:
+        raise NotFound(f"There is no open endpoint {endpoint_id}: see `endpoint list`.")
+    _bump(connection)
+
+
+def remember_reading(connection: Connection, secret_id: int, reading: str) -> None:
+    """Note which key reading verified, so that it is tried first and can be shown."""
+    connection.execute(update(Secret).where(col(Secret.id) == secret_id).values(reading=reading))
+
+
+def find(connection: Connection, vault: Vault, endpoint_id: str) -> EndpointView | None:
+    """One endpoint with its secrets, or None."""
+    row = connection.execute(select(Endpoint).where(col(Endpoint.id) == endpoint_id)).one_or_none()
+    return None if row is None else _view(connection, vault, row)
+
+
+def find_by_resource(
+    connection: Connection, vault: Vault, source: str, resource: str
+) -> EndpointView | None:
+    """The newest endpoint of `source` that expects `resource`, or None: one bounded read."""
+    row = connection.execute(
+        select(Endpoint)
+        .where(
+            col(Endpoint.source) == source,
+            col(Endpoint.resource) == resource,
+            col(Endpoint.state) == "open",
+        )
+        .order_by(col(Endpoint.created_at).desc())
+        .limit(1)
+    ).one_or_none()
+    return None if row is None else _view(connection, vault, row)
+
+
+def list_all(connection: Connection, *, source: str | None) -> list[dict[str, Any]]:
+    """All endpoints, newest first, without their secrets."""
+    query = select(Endpoint).order_by(col(Endpoint.created_at).desc())
+    if source is not None:
+        query = query.where(col(Endpoint.source) == source)
+    return [dict(row._mapping) for row in connection.execute(query)]
+
+
+def revision(connection: Connection) -> int:
+    """A number that grows with every change of an endpoint or a secret: for caches."""
+    value = connection.execute(select(col(Meta.value)).where(col(Meta.key) == REVISION)).scalar()
+    return int(value or 0)
+
+
+def _bump(connection: Connection) -> None:
+    connection.execute(
+        insert(Meta)
+        .values(key=REVISION, value="1")
+        .on_conflict_do_update(
+            index_elements=["key"], set_={"value": str(revision(connection) + 1)}
+        )
+    )
+
+
+def _view(connection: Connection, vault: Vault, row: Row[Any]) -> EndpointView:
+    secrets = connection.execute(
+        select(Secret).where(col(Secret.endpoint_id) == row.id).order_by(col(Secret.id).desc())
+    )
+    return EndpointView(
+        id=row.id,
+        source=row.source,
+        kind=row.kind,
+        resource=row.resource,
+        state=row.state,
+        created_at=row.created_at,
+        secrets=tuple(
+            SigningSecret(
+                id=secret.id,
+                text=vault.decrypt(secret.ciphertext).decode(),
+                valid_from=secret.valid_from,
+                valid_until=secret.valid_until,
+                reading=secret.reading,
+            )
+            for secret in secrets
+        ),
+    )

@@ -1,0 +1,48 @@
+"""What can go wrong in the storage, as one tree.
+
+StorageError
+├── CannotOpen          the database or its key cannot be used; one sentence, nothing was changed
+│   ├── WrongKey        the encryption key is not the one this database was written with
+│   ├── NewerSchema     the database was written by a newer version of this program
+│   └── AlreadyServed   another process serves this SQLite file
+├── CannotStore         nothing was written now; trying again later may succeed
+│   └── DiskFull        too little space is left to promise that a commit survives
+├── LeaseLost           the job is no longer ours, so nothing was written
+└── NotFound            there is no such endpoint, batch, event or job
+"""
+
+
+class StorageError(Exception):
+    """Base of all errors raised by the storage."""
+
+
+class CannotOpen(StorageError):
+    """Could not use the database or its key; the text says what to do."""
+
+
+class WrongKey(CannotOpen):
+    """Was given a key that did not encrypt this database's secrets."""
+
+
+class NewerSchema(CannotOpen):
+    """Met a schema revision that this version does not know."""
+
+
+class AlreadyServed(CannotOpen):
+    """Found another process serving the same SQLite file."""
+
+
+class CannotStore(StorageError):
+    """Could not commit now: locked, closed, read-only, or failing."""
+
+
+class DiskFull(CannotStore):
+    """Refused to write into the last megabytes of the disk."""
+
+
+class LeaseLost(StorageError):
+    """Found the job in other hands or already ended; the write did nothing."""
+
+
+class NotFound(StorageError):
+    """Did not find what was named; the text names it."""

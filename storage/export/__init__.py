@@ -1,0 +1,65 @@
+"""Results out of the store: CSV, a JSON array, or JSON Lines, streamed in flat memory.
+
+One row or object per run that has a result, in the order in which we learned of the runs, each in
+the version that was current when the export began. `rows` reads, `csv` and `json` write.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO
+
+from storage.database import Database
+from storage.export.csv import write_csv
+from storage.export.json import KEYS, write_json, write_json_lines
+from storage.export.rows import ChangedWhileExporting, Selection, Snapshot
+
+__all__ = [
+    "FORMATS",
+    "ChangedWhileExporting",
+    "ExportReport",
+    "Selection",
+    "export",
+]
+
+FORMATS = ("csv", "json", "jsonl")
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written: how many rows, and the CSV header or the keys of each JSON object."""
+
+    rows: int
+    columns: tuple[str, ...]
+
+
+def export(
+    database: Database,
+    selection: Selection,
+    format: str,
+    out: IO[bytes],
+    *,
+    formula_guard: bool = True,
+    progress: Callable[[int], None] | None = None,
+) -> ExportReport:
+    """Write the selected results to `out` and return what was written.
+
+    The rows are those stored when the call begins; what is stored meanwhile is left for the next
+    export. `formula_guard` concerns CSV alone. `progress` is called after each page that was read,
+    with the number of rows written so far: 0 while CSV is still looking for its columns. What it
+    raises ends the export, and so do errors of `out`, unchanged: `out` then holds a part only.
+
+    Raises ValueError for an unknown format, CannotStore when the database cannot be read, and
+    ChangedWhileExporting when a run's input gained a column after the CSV header was settled.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"The format {format!r} is unknown: use one of {', '.join(FORMATS)}.")
+    report = progress or _silent
+    snapshot = Snapshot.take(database, selection)
+    if format == "csv":
+        return ExportReport(*write_csv(snapshot, out, report, formula_guard=formula_guard))
+    write = write_json if format == "json" else write_json_lines
+    return ExportReport(write(snapshot, out, report), KEYS)
+
+
+def _silent(_rows: int) -> None:
+    """Tell nobody."""

@@ -1,0 +1,42 @@
+"""The columns of a CSV export: found in the data, named so that no two are equal."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+FIXED = ("task_id", "batch_run_id", "run_id", "status", "runner")
+
+
+@dataclass
+class Columns:
+    """The keys of all inputs and of all outputs, each in first-seen order."""
+
+    inputs: dict[str, None] = field(default_factory=dict)
+    outputs: dict[str, None] = field(default_factory=dict)
+
+    def add(self, inputs: Iterable[str], outputs: Iterable[str]) -> None:
+        """Append the keys that are new."""
+        self.inputs.update(dict.fromkeys(inputs))
+        self.outputs.update(dict.fromkeys(outputs))
+
+    def names(self, guard: Callable[[str], str]) -> tuple[str, ...]:
+        """Name every column: FIXED, then the inputs, then the outputs; each name is unique.
+
+        A key stays as it is (after `guard`) unless another column has that name too. Then each of
+        the keys in question is written `input.KEY` or `output.KEY`; the fixed columns never change.
+        A key that looks like such a name (`output.score` in an input) gives way in the same way.
+        The outcome depends on the set of keys alone, not on their order.
+        """
+        keys = [("input", key) for key in self.inputs] + [("output", key) for key in self.outputs]
+        names = [guard(key) for _, key in keys]
+        # Ends: each round prefixes at least one more key, and prefixed names differ among
+        # themselves and from FIXED, which has no dots.
+        while clashes := _repeated([*FIXED, *names]):
+            for place, (part, key) in enumerate(keys):
+                if names[place] in clashes:
+                    names[place] = f"{part}.{key}"
+        return (*FIXED, *names)
+
+
+def _repeated(names: list[str]) -> set[str]:
+    return {name for name, times in Counter(names).items() if times > 1}

@@ -1,0 +1,81 @@
+"""CSV: RFC 4180 with CRLF, UTF-8 without a byte order mark, a header always.
+
+The columns are FIXED, then the keys of the inputs, then those of the outputs. An input or output
+that is not an object counts as one with the single key `input` or `output`. Failed and cancelled
+runs have empty outputs, whatever part of one came, and add no columns: their story is in the JSON.
+
+Two passes over the same snapshot, since the header comes first and the rows do not fit in memory.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any
+
+from sqlalchemy import case
+from sqlmodel import col
+
+from storage.export.cells import cell, guarded, unguarded
+from storage.export.columns import Columns
+from storage.export.rows import ChangedWhileExporting, Page, Progress, Record, Snapshot
+from storage.models import Result, Run
+
+_DOCUMENTS = (Run.input, case((col(Result.status) == "completed", col(Result.output))))
+_FACTS = (Run.task_id, Run.batch_id, Run.run_id, Result.status, Run.runner)
+
+# Faster than `decode`, and NaN and the infinities are empty cells.
+_parse = json.JSONDecoder(parse_constant=lambda _: None).raw_decode
+
+Guard = Callable[[str], str]
+
+
+def write_csv(
+    snapshot: Snapshot, out: IO[bytes], progress: Progress, *, formula_guard: bool
+) -> tuple[int, tuple[str, ...]]:
+    """Write the header and all rows; return the number of rows and the header."""
+    guard = guarded if formula_guard else unguarded
+    columns = _find_columns(snapshot, progress)
+    header = columns.names(guard)
+    out.write(_lines([header], unguarded))
+    written = 0
+    for page in snapshot.pages(_FACTS, _DOCUMENTS):
+        out.write(_lines(_rows(page, columns, guard), guard))
+        written += len(page)
+        progress(written)
+    return written, header
+
+
+def _find_columns(snapshot: Snapshot, progress: Progress) -> Columns:
+    columns = Columns()
+    for page in snapshot.pages((), _DOCUMENTS):
+        for _, given, brought in page:
+            columns.add(_document(given, "input"), _document(brought, "output"))
+        progress(0)
+    return columns
+
+
+def _rows(page: Page, columns: Columns, guard: Guard) -> Iterator[list[Any]]:
+    inputs, outputs = columns.inputs.keys(), columns.outputs.keys()
+    for row in page:
+        given, brought = _document(row[-2], "input"), _document(row[-1], "output")
+        if not (given.keys() <= inputs and brought.keys() <= outputs):
+            raise _changed(row)
+        yield [*row[1:-2], *map(given.get, inputs), *map(brought.get, outputs)]
+
+
+def _document(text: str | None, part: str) -> dict[str, Any]:
+    """Parse an input or output as an object; nothing at all is an empty one."""
+    value = None if text is None else _parse(text.lstrip())[0]
+    if isinstance(value, dict):
+        return value
+    return {} if value is None else {part: value}
+
+
+def _changed(row: Record) -> ChangedWhileExporting:
+    return ChangedWhileExporting(
+        f"Run {row[3]} gained a column while it was being exported: export again."
+    )
+
+
+def _lines(rows: Iterable[Iterable[Any]], guard: Guard) -> bytes:
+    lines = [",".join([cell(value, guard) for value in row]) for row in rows]
+    return ("\r\n".join(lines) + "\r\n").encode()

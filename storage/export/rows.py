@@ -1,0 +1,142 @@
+"""Rows for an export: read in short pages by key, all as of one moment.
+
+A page is its own short read, so that the write-ahead log can shrink during a long export. That the
+pages still agree comes from a bound: the highest result id when the export began. Results are
+appended and never rewritten, so what was current then can be told at any later time.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, Select, Text, and_, cast, exists, func, literal, or_, select
+from sqlalchemy.orm import aliased
+from sqlmodel import col
+
+from storage.database import Database
+from storage.errors import StorageError
+from storage.models import Result, Run
+
+PAGE_ROWS = 2_000
+PAGE_CHARACTERS = 4 * 1024 * 1024
+"""A page ends at either limit, so that giant results cannot fill the memory either."""
+
+Progress = Callable[[int], None]
+Record = Sequence[Any]
+Page = list[Record]
+
+
+class ChangedWhileExporting(StorageError):
+    """Found a run's input changed after the columns were settled; exporting again will do."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which results to export; a field that is None does not narrow.
+
+    `batch_id` is the sender's, within `source` if that is given too. `status` "failed" means all
+    that ended without completing: failed and cancelled. Raises ValueError for another status.
+    """
+
+    source: str | None = None
+    batch_id: str | None = None
+    status: Literal["all", "completed", "failed"] = "all"
+
+    def __post_init__(self) -> None:
+        if self.status not in ("all", "completed", "failed"):
+            raise ValueError(f"The status {self.status!r} is unknown: all, completed or failed.")
+
+    def of_runs(self) -> Iterator[ColumnElement[bool]]:
+        """Say in SQL which runs."""
+        # An index has both together, in order of the id. SQLite must not search one by one of them
+        # alone, hence the `|| ''`: every page would sort all runs that the search found.
+        searched = self.source is not None and self.batch_id is not None
+        for column, wanted in ((col(Run.source), self.source), (col(Run.batch_id), self.batch_id)):
+            if wanted is not None:
+                yield (column if searched else column + "") == wanted
+
+    def of_results(self) -> Iterator[ColumnElement[bool]]:
+        """Say in SQL which results."""
+        completed = col(Result.status) == "completed"
+        if self.status != "all":
+            yield completed if self.status == "completed" else ~completed
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The selected results as they were when `take` was called; may be read several times."""
+
+    database: Database
+    selection: Selection
+    bound: int
+
+    @classmethod
+    def take(cls, database: Database, selection: Selection) -> "Snapshot":
+        """Fix the moment."""
+        with database.read() as connection:
+            bound = connection.execute(select(func.max(col(Result.id)))).scalar_one()
+        return cls(database, selection, bound or 0)
+
+    def pages(self, facts: Sequence[Any], documents: Sequence[Any]) -> Iterator[Page]:
+        """Yield pages of rows (Run.id, facts..., documents as JSON text...) in order of Run.id."""
+        statement = (
+            select(col(Run.id), *facts, *(cast(document, Text) for document in documents))
+            .join(Result, col(Result.run_pk) == col(Run.id))
+            .where(self._was_current(), *self.selection.of_runs(), *self.selection.of_results())
+            .order_by(col(Run.id))
+        )
+        after: int | None = 0
+        while after is not None:
+            page, after = self._page(statement, after, first=1 + len(facts))
+            if page:
+                yield page
+
+    def _page(self, statement: Select[Any], after: int, *, first: int) -> tuple[Page, int | None]:
+        """Read the next rows; return them and the last run looked at, None after all runs."""
+        page: Page = []
+        characters = 0
+        with self.database.read() as connection:
+            ids = connection.scalars(self._next_runs(after)).all()
+            if not ids:
+                return page, None
+            among = statement.where(col(Run.id).between(ids[0], ids[-1]))
+            # Closed before the read ends: an open cursor would hold on to the log.
+            with connection.execute(among) as rows:
+                for row in rows:
+                    page.append(row)
+                    characters += sum(map(len, filter(None, row[first:])))
+                    if characters > PAGE_CHARACTERS:
+                        return page, row[0]
+        return page, ids[-1]
+
+    def _next_runs(self, after: int) -> Select[int | None]:
+        """Choose the runs of a page.
+
+        They are asked for by themselves so that the join reads and sorts no more than one page,
+        whichever plan SQLite makes for it.
+        """
+        return (
+            select(col(Run.id))
+            .where(col(Run.id) > after, *self.selection.of_runs())
+            .order_by(col(Run.id))
+            .limit(PAGE_ROWS)
+        )
+
+    def _was_current(self) -> ColumnElement[bool]:
+        """The marked version, or if that came after the bound, the last one before it."""
+        marked, later = aliased(Result), aliased(Result)
+        replaced_since = exists(literal(1)).where(
+            col(marked.run_pk) == col(Result.run_pk),
+            col(marked.is_current),
+            col(marked.id) > self.bound,
+        )
+        not_the_last = exists(literal(1)).where(
+            col(later.run_pk) == col(Result.run_pk),
+            col(later.version) > col(Result.version),
+            col(later.id) <= self.bound,
+        )
+        return and_(
+            # `+ 0`: a search by this id would read far more than a page.
+            col(Result.id) + 0 <= self.bound,
+            or_(col(Result.is_current), and_(replaced_since, ~not_the_last)),
+        )

@@ -1,0 +1,64 @@
+"""What a provider read from the sender's API, in our words, on its way into the tables."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+TERMINAL = frozenset({"completed", "failed", "cancelled"})
+"""The statuses of a run after which nothing more comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedRun:
+    """One run as the sender's API showed it. `status` is ours: queued, running, or TERMINAL.
+
+    `has_output` is False where a call that should carry the output of a completed run did not:
+    such a run is known, but not stored as a result.
+    """
+
+    run_id: str
+    status: str
+    sender_status: str
+    raw: dict[str, Any]
+    batch_id: str | None = None
+    task_id: str | None = None
+    runner: str | None = None
+    input: dict[str, Any] | None = None
+    output: Any = None
+    output_type: str | None = None
+    sources: Any = None
+    error: str | None = None
+    cost: float | None = None
+    created_at: datetime | None = None
+    completed_at: datetime | None = None
+    has_output: bool = True
+
+    @property
+    def is_result(self) -> bool:
+        """Whether this can be stored as a result: terminal, and with what the end brought."""
+        return self.status in TERMINAL and (self.has_output or self.status != "completed")
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedBatch:
+    """A batch as the sender's API showed it. `counts` are runs by status, None where not told."""
+
+    batch_id: str
+    sender_status: str
+    is_terminal: bool
+    total: int | None = None
+    ended: int | None = None
+    name: str | None = None
+    runner: str | None = None
+    webhook_url: str | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedRun:
+    """A run that the sender accepted from us, with the input that only we know whole."""
+
+    run_id: str
+    task_id: str | None
+    input: dict[str, Any] | None

@@ -1,0 +1,340 @@
+"""The one state machine of all background work.
+
+    from       to         by            when
+    ---------  ---------  ------------  -------------------------------------------------
+    -          pending    enqueue       with the event, batch or endpoint that needs it
+    -          dead       enqueue       a verified but unusable delivery
+    pending    running    claim         a worker has a free slot; counted in `claims`
+    running    done       finish        what the job is for is stored
+    running    pending    reschedule    asked again later; `failures` only where it was one
+    running    pending    give_back     a polite stop; the claim is not counted
+    running    pending    release       the lease ran out; `claims` stays, so poison shows
+    running    dead       bury          no further try can help, or MAX_CLAIMS workers died of it
+    dead       pending    replay        an operator says so
+    dead       done       resolve       what it was for came in another way
+    any        abandoned  abandon       an operator says so
+
+One transition is one function inside the caller's transaction and one compare-and-set on id,
+status and lease token. Whoever holds a lease that is no longer his gets LeaseLost and has written
+nothing. `claims` counts the claims since the last outcome, so that a job which kills its worker
+ends as a dead letter although nobody lives to count the failure.
+"""
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, case, delete, func, select, update
+from sqlmodel import col
+
+from storage.database import insert
+from storage.errors import LeaseLost, NotFound
+from storage.models import Attempt, Job, SourceState
+
+LEASE_SECONDS = 15.0
+RENEW_SECONDS = 5.0
+MAX_CLAIMS = 10
+"""Claims without an outcome after which a job is taken for poison."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A claimed job: what to do, and the right to write about it until somebody else claims it."""
+
+    job_id: int
+    token: str
+    kind: str
+    source: str
+    subject_kind: str
+    subject: str | None
+    endpoint_id: str | None
+    event_id: int | None
+    failures: int
+    waits: int
+    progress: dict[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One try of ours: when it began, how long it took, how it ended."""
+
+    started_at: datetime
+    milliseconds: float
+    outcome: str
+    detail: str | None = None
+
+
+def enqueue(connection: Connection, **values: Any) -> None:
+    """Add a job; a second live check job for the same endpoint changes nothing."""
+    connection.execute(insert(Job).values(**values).on_conflict_do_nothing())
+
+
+def claim(connection: Connection, source: str, *, limit: int, now: datetime) -> list[Lease]:
+    """Take up to `limit` due jobs of `source`, the longest due first."""
+    due = (
+        select(col(Job.id))
+        .where(
+            col(Job.status) == "pending",
+            col(Job.source) == source,
+            col(Job.next_attempt_at) <= now,
+        )
+        .order_by(col(Job.next_attempt_at))
+        .limit(limit)
+    )
+    token = secrets.token_hex(8)
+    rows = connection.execute(
+        update(Job)
+        .where(col(Job.id).in_(due.scalar_subquery()))
+        .values(
+            status="running",
+            claims=col(Job.claims) + 1,
+            lease_token=token,
+            lease_until=now + timedelta(seconds=LEASE_SECONDS),
+        )
+        .returning(
+            col(Job.id),
+            col(Job.kind),
+            col(Job.subject_kind),
+            col(Job.subject),
+            col(Job.endpoint_id),
+            col(Job.event_id),
+            col(Job.failures),
+            col(Job.waits),
+            col(Job.progress),
+            col(Job.created_at),
+        )
+    ).all()
+    return [
+        Lease(
+            job_id=row.id,
+            token=token,
+            kind=row.kind,
+            source=source,
+            subject_kind=row.subject_kind,
+            subject=row.subject,
+            endpoint_id=row.endpoint_id,
+            event_id=row.event_id,
+            failures=row.failures,
+            waits=row.waits,
+            progress=row.progress or {},
+            created_at=row.created_at,
+        )
+        for row in rows
+    ]
+
+
+def renew(connection: Connection, leases: Iterable[Lease], *, now: datetime) -> None:
+    """Prolong the leases that are still held; a lost one stays lost."""
+    for token in {lease.token for lease in leases}:
+        held = [lease.job_id for lease in leases if lease.token == token]
+        connection.execute(
+            update(Job)
+            .where(
+                col(Job.id).in_(held),
+                col(Job.lease_token) == token,
+                col(Job.status) == "running",
+            )
+            .values(lease_until=now + timedelta(seconds=LEASE_SECONDS))
+        )
+
+
+def save_progress(connection: Connection, lease: Lease, progress: dict[str, Any]) -> None:
+    """Keep how far the job is; also the fence of every page: raises LeaseLost."""
+    _move(connection, lease, progress=progress)
+
+
+def finish(connection: Connection, lease: Lease, tried: Tried) -> None:
+    """running -> done."""
+    _move(connection, lease, **_ended("done", tried), reason=None)
+    _record(connection, lease.job_id, tried)
+
+
+def reschedule(
+    connection: Connection, lease: Lease, tried: Tried, *, after: float, failed: bool
+) -> None:
+    """running -> pending, due in `after` seconds; counts a failure or a wait."""
+    counted = (
+        {"failures": col(Job.failures) + 1, "waits": 0} if failed else {"waits": col(Job.waits) + 1}
+    )
+    ended_at = tried.started_at + timedelta(milliseconds=tried.milliseconds)
+    _move(
+        connection,
+        lease,
+        status="pending",
+        claims=0,
+        lease_token=None,
+        lease_until=None,
+        next_attempt_at=ended_at + timedelta(seconds=after),
+        reason=tried.detail,
+        **counted,
+    )
+    _record(connection, lease.job_id, tried)
+
+
+def bury(connection: Connection, lease: Lease, tried: Tried) -> None:
+    """running -> dead."""
+    _move(connection, lease, **_ended("dead", tried), reason=tried.detail)
+    _record(connection, lease.job_id, tried)
+
+
+def give_back(connection: Connection, leases: Iterable[Lease], *, now: datetime) -> None:
+    """running -> pending for a polite stop: due at once, the claim not counted."""
+    for lease in leases:
+        connection.execute(
+            _held(lease).values(
+                status="pending",
+                claims=col(Job.claims) - 1,
+                lease_token=None,
+                lease_until=None,
+                next_attempt_at=now,
+            )
+        )
+
+
+def release(connection: Connection, *, now: datetime, all_of_them: bool = False) -> int:
+    """running -> pending (or dead) where the lease ran out; returns how many.
+
+    `all_of_them` is for the start of the only worker there can be: whatever runs, runs nowhere.
+    A job that was claimed more than thrice without an outcome waits before it is tried again.
+    """
+    expired = update(Job).where(col(Job.status) == "running")
+    if not all_of_them:
+        expired = expired.where(col(Job.lease_until) <= now)
+    poison = (
+        expired.where(col(Job.claims) >= MAX_CLAIMS)
+        .values(
+            status="dead",
+            lease_token=None,
+            lease_until=None,
+            ended_at=now,
+            reason=f"{MAX_CLAIMS} workers ended without an outcome of this job",
+        )
+        .returning(col(Job.id))
+    )
+    buried = connection.execute(poison).all()
+    due = case(
+        (col(Job.claims) <= 3, now),
+        (col(Job.claims) <= 6, now + timedelta(seconds=10)),
+        else_=now + timedelta(minutes=5),
+    )
+    released = connection.execute(
+        expired.values(
+            status="pending", lease_token=None, lease_until=None, next_attempt_at=due
+        ).returning(col(Job.id))
+    ).all()
+    return len(buried) + len(released)
+
+
+def replay(connection: Connection, job_id: int, *, now: datetime) -> None:
+    """dead -> pending, as if new; the attempts so far stay. Raises NotFound."""
+    moved = connection.execute(
+        update(Job)
+        .where(col(Job.id) == job_id, col(Job.status) == "dead", col(Job.subject).is_not(None))
+        .values(
+            status="pending",
+            claims=0,
+            failures=0,
+            waits=0,
+            progress=None,
+            created_at=now,
+            next_attempt_at=now,
+            ended_at=None,
+        )
+    )
+    if moved.rowcount != 1:
+        raise NotFound(f"There is no dead letter {job_id} that can be replayed: see `dead list`.")
+    _record(connection, job_id, Tried(now, 0.0, "replayed", "by an operator"))
+
+
+def end_checks(connection: Connection, endpoint_id: str, *, now: datetime, but: int = -1) -> None:
+    """pending -> done for the check job of an endpoint that has nothing more to wait for."""
+    connection.execute(
+        update(Job)
+        .where(
+            col(Job.endpoint_id) == endpoint_id,
+            col(Job.kind) == "check",
+            col(Job.status) == "pending",
+            col(Job.id) != but,
+        )
+        .values(status="done", ended_at=now)
+    )
+
+
+def next_due(connection: Connection) -> datetime | None:
+    """When the earliest pending job is due; None when nothing waits."""
+    return connection.execute(
+        select(func.min(col(Job.next_attempt_at))).where(col(Job.status) == "pending")
+    ).scalar()
+
+
+# --- sources ------------------------------------------------------------------------------------
+
+
+def pause(
+    connection: Connection, source: str, reason: str, *, until: datetime, now: datetime
+) -> None:
+    """Stop claiming for `source` but for one probe after `until`."""
+    values = {"paused_reason": reason, "probe_at": until}
+    connection.execute(
+        insert(SourceState)
+        .values(source=source, paused_at=now, probes=0, **values)
+        .on_conflict_do_update(
+            index_elements=["source"],
+            set_={
+                **values,
+                "paused_at": func.coalesce(col(SourceState.paused_at), now),
+                "probes": col(SourceState.probes) + 1,
+            },
+        )
+    )
+
+
+def resume(connection: Connection, source: str) -> None:
+    """Claim for `source` again."""
+    connection.execute(delete(SourceState).where(col(SourceState.source) == source))
+
+
+def probe_now(connection: Connection, *, now: datetime) -> None:
+    """Make the probe of every paused source due."""
+    connection.execute(update(SourceState).values(probe_at=now))
+
+
+# --- inside -------------------------------------------------------------------------------------
+
+
+def _held(lease: Lease) -> Any:
+    return update(Job).where(
+        col(Job.id) == lease.job_id,
+        col(Job.status) == "running",
+        col(Job.lease_token) == lease.token,
+    )
+
+
+def _move(connection: Connection, lease: Lease, **values: Any) -> None:
+    if connection.execute(_held(lease).values(**values)).rowcount != 1:
+        raise LeaseLost(f"Job {lease.job_id} is in other hands.")
+
+
+def _ended(status: str, tried: Tried) -> dict[str, Any]:
+    return {
+        "status": status,
+        "lease_token": None,
+        "lease_until": None,
+        "claims": 0,
+        "ended_at": tried.started_at + timedelta(milliseconds=tried.milliseconds),
+    }
+
+
+def _record(connection: Connection, job_id: int, tried: Tried) -> None:
+    connection.execute(
+        insert(Attempt).values(
+            job_id=job_id,
+            started_at=tried.started_at,
+            milliseconds=tried.milliseconds,
+            outcome=tried.outcome,
+            detail=tried.detail,
+        )
+    )

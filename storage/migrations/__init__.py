@@ -1,0 +1,47 @@
+"""The schema's history (Alembic), applied at start on SQLite.
+
+`HEAD` is written down so that a start with a current schema need not load Alembic at all; a test
+compares it with the newest script, and the scripts with the models.
+"""
+
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, text
+
+from storage.errors import CannotOpen, NewerSchema
+
+HEAD = "0001"
+
+
+def upgrade(connection: Connection) -> None:
+    """Bring the schema to HEAD inside the caller's transaction.
+
+    Raises NewerSchema for a revision that this version does not know, CannotOpen for a database
+    that is somebody else's.
+    """
+    revision = current(connection)
+    if revision == HEAD:
+        return
+    if revision is None and inspect(connection).get_table_names():
+        raise CannotOpen("The database holds tables of another program: name another file.")
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise NewerSchema(
+            f"The database has schema {revision}, which this version (schema {HEAD}) "
+            "does not know: install the newer resultsink again."
+        ) from error
+
+
+def current(connection: Connection) -> str | None:
+    """Return the schema revision of the database, or None for an empty one."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

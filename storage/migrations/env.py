@@ -1,0 +1,15 @@
+"""Alembic's entry: runs the scripts on the connection that the caller hands over."""
+
+from alembic import context
+from sqlmodel import SQLModel
+
+import storage.models  # noqa: F401  the import fills the metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=SQLModel.metadata,
+    render_as_batch=True,
+    # The caller owns the transaction: a failed script leaves nothing behind.
+    transactional_ddl=True,
+)
+context.run_migrations()

@@ -1,0 +1,312 @@
+"""The tables. Each constraint and index stands beside the promise it keeps or the query it serves.
+
+Facts (events, deliveries, results, attempts) are not rewritten for bookkeeping; what changes often
+(jobs, source_state) is narrow. Times are aware datetimes in UTC. Text and JSON columns hold cleaned
+values (no NUL, no lone surrogates); `raw` columns hold what was really received.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, CheckConstraint, Column, Index, LargeBinary, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+JSON_DOCUMENT = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
+def one_of(column: str, *values: str) -> CheckConstraint:
+    """Let the database refuse a word that the code does not know."""
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+
+
+SQLModel.metadata.naming_convention = {
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+}
+
+
+class Meta(SQLModel, table=True):
+    """Small facts about this database: the encryption canary, the revision of the endpoints."""
+
+    __tablename__ = "meta"
+
+    key: str = Field(primary_key=True)
+    value: str
+
+
+class Endpoint(SQLModel, table=True):
+    """Our URL for a source, or for one expected batch, task or run. `id` is 128 random bits.
+
+    `resource` is None until it is known what the sender made; `pending` means that the signing
+    secret has not arrived yet.
+    """
+
+    __tablename__ = "endpoints"
+    __table_args__ = (
+        one_of("kind", "batch", "task", "run", "account"),
+        one_of("state", "pending", "open", "closed"),
+        # "which endpoint expects this batch?"
+        Index("ix_endpoints_source_resource", "source", "resource"),
+    )
+
+    id: str = Field(primary_key=True)
+    source: str
+    kind: str
+    resource: str | None = None
+    state: str
+    created_at: datetime
+    closed_at: datetime | None = None
+
+
+class Secret(SQLModel, table=True):
+    """A signing secret of an endpoint, encrypted, with its validity span.
+
+    `reading` is the key reading that last verified a delivery: shown and tried first, never
+    the only one tried.
+    """
+
+    __tablename__ = "secrets"
+
+    id: int | None = Field(default=None, primary_key=True)
+    endpoint_id: str = Field(foreign_key="endpoints.id", index=True)
+    ciphertext: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    valid_from: datetime
+    valid_until: datetime | None = None
+    reading: str | None = None
+    created_at: datetime
+
+
+class Event(SQLModel, table=True):
+    """What happened at the sender, once. Outlives its deliveries."""
+
+    __tablename__ = "events"
+    __table_args__ = (
+        one_of("disposition", "fetch", "ignored", "unusable"),
+        # Unique (source, event key), kept as the 16-byte digest of both: the same promise, and the
+        # index stays a third of the size. This is what makes a redelivery harmless.
+        UniqueConstraint("key_digest"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    source: str
+    endpoint_id: str | None = None
+    key: str
+    key_digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    disposition: str
+    received_at: datetime
+
+
+class Delivery(SQLModel, table=True):
+    """A verified request as it came. `copies` counts the further ones with the same body."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        # Equal bodies of one event only count; also serves "the deliveries of this event".
+        UniqueConstraint("event_id", "digest"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    event_id: int = Field(foreign_key="events.id")
+    digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    headers: str
+    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    received_at: datetime
+    copies: int = 0
+    last_copy_at: datetime | None = None
+
+
+class Quarantined(SQLModel, table=True):
+    """A request that was refused, kept bounded, for the operator to explain."""
+
+    __tablename__ = "quarantine"
+
+    id: int | None = Field(default=None, primary_key=True)
+    source: str
+    endpoint_id: str | None = None
+    reason: str
+    detail: str
+    headers: str
+    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    body_bytes: int
+    received_at: datetime
+
+
+class Batch(SQLModel, table=True):
+    """A set of runs at the sender. `state` is our word; `sender_status` is the sender's."""
+
+    __tablename__ = "batches"
+    __table_args__ = (
+        one_of("state", "open", "complete"),
+        UniqueConstraint("source", "batch_id"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    source: str
+    batch_id: str
+    endpoint_id: str | None = None
+    name: str | None = None
+    runner: str | None = None
+    state: str = "open"
+    sender_status: str | None = None
+    submitted: int = 0
+    counts: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON_DOCUMENT))
+    announced_at: datetime | None = None
+    checked_at: datetime | None = None
+    created_at: datetime
+    completed_at: datetime | None = None
+
+
+class Run(SQLModel, table=True):
+    """One unit of research: expected, then known, then terminal."""
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        one_of("status", "queued", "running", "completed", "failed", "cancelled"),
+        UniqueConstraint("source", "run_id"),
+        # The runs of a batch in the order in which we learned of them: ledger and export.
+        Index("ix_runs_source_batch_id_id", "source", "batch_id", "id"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    source: str
+    run_id: str
+    batch_id: str | None = None
+    task_id: str | None = None
+    status: str
+    sender_status: str | None = None
+    runner: str | None = None
+    input: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON_DOCUMENT))
+    created_at: datetime | None = None
+    seen_at: datetime | None = None
+
+
+class Result(SQLModel, table=True):
+    """A version of what a run brought. Old news never overwrites: newer is appended."""
+
+    __tablename__ = "results"
+    __table_args__ = (
+        one_of("status", "completed", "failed", "cancelled"),
+        one_of("origin", "api", "delivery"),
+        UniqueConstraint("run_pk", "version"),
+        # A run has one current version at most.
+        Index(
+            "uq_results_current",
+            "run_pk",
+            unique=True,
+            sqlite_where=text("is_current"),
+            postgresql_where=text("is_current"),
+        ),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    run_pk: int = Field(foreign_key="runs.id")
+    version: int
+    is_current: bool
+    digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    status: str
+    output: Any = Field(default=None, sa_column=Column(JSON_DOCUMENT))
+    output_type: str | None = None
+    sources: Any = Field(default=None, sa_column=Column(JSON_DOCUMENT))
+    error: str | None = None
+    cost: float | None = None
+    completed_at: datetime | None = None
+    fetched_at: datetime
+    stored_at: datetime
+    origin: str = "api"
+    cleaned: bool = False
+    # JSON text exactly as received, escaped to ASCII: also what the databases would refuse.
+    raw: str
+    # For incremental readers; assigned after the commit by a sequencer, so that none is skipped.
+    seq: int | None = None
+
+
+class Job(SQLModel, table=True):
+    """A piece of background work; see storage/jobs.py for its states."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        one_of("kind", "fetch", "check"),
+        one_of("status", "pending", "running", "done", "dead", "abandoned"),
+        # claim: the due jobs of a source, oldest first
+        Index(
+            "ix_jobs_pending",
+            "source",
+            "next_attempt_at",
+            sqlite_where=text("status = 'pending'"),
+            postgresql_where=text("status = 'pending'"),
+        ),
+        # release: the leases that ran out
+        Index(
+            "ix_jobs_running",
+            "lease_until",
+            sqlite_where=text("status = 'running'"),
+            postgresql_where=text("status = 'running'"),
+        ),
+        # dead letters, newest first
+        Index(
+            "ix_jobs_dead",
+            "id",
+            sqlite_where=text("status = 'dead'"),
+            postgresql_where=text("status = 'dead'"),
+        ),
+        # One live check job for an endpoint.
+        Index(
+            "uq_jobs_check",
+            "endpoint_id",
+            unique=True,
+            sqlite_where=text("kind = 'check' AND status IN ('pending', 'running')"),
+            postgresql_where=text("kind = 'check' AND status IN ('pending', 'running')"),
+        ),
+        # "the jobs of this event"
+        Index("ix_jobs_event_id", "event_id"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    kind: str
+    source: str
+    subject_kind: str
+    subject: str | None = None
+    endpoint_id: str | None = None
+    event_id: int | None = Field(default=None, foreign_key="events.id")
+    status: str = "pending"
+    claims: int = 0
+    failures: int = 0
+    waits: int = 0
+    next_attempt_at: datetime
+    lease_token: str | None = None
+    lease_until: datetime | None = None
+    progress: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON_DOCUMENT))
+    reason: str | None = None
+    created_at: datetime
+    ended_at: datetime | None = None
+
+
+class Attempt(SQLModel, table=True):
+    """One try of ours at a job, as a row."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (Index("ix_attempts_job_id", "job_id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    job_id: int = Field(foreign_key="jobs.id")
+    started_at: datetime
+    milliseconds: float
+    outcome: str
+    detail: str | None = None
+
+
+class SourceState(SQLModel, table=True):
+    """Whether a source is paused, why, and until when no probe is made."""
+
+    __tablename__ = "source_state"
+
+    source: str = Field(primary_key=True)
+    paused_reason: str | None = None
+    paused_at: datetime | None = None
+    probe_at: datetime | None = None
+    probes: int = 0

@@ -1,0 +1,88 @@
+"""Requests that were refused, kept for the operator within fixed bounds."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, select
+from sqlmodel import col
+
+from storage.database import insert
+from storage.models import Quarantined
+
+MAX_BODY_BYTES = 64 * 1024
+MAX_ROWS = 1_000
+MAX_BYTES = 100 * 1024 * 1024
+MAX_AGE = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class UnverifiedDelivery:
+    """A request that proved nothing, with the reason for the operator."""
+
+    source: str
+    endpoint_id: str | None
+    reason: str
+    detail: str
+    headers: str
+    body: bytes
+
+
+def keep(connection: Connection, refused: UnverifiedDelivery, *, now: datetime) -> None:
+    """Keep a refused request, cut to MAX_BODY_BYTES, and let go of the oldest over the bounds."""
+    connection.execute(
+        insert(Quarantined).values(
+            source=refused.source,
+            endpoint_id=refused.endpoint_id,
+            reason=refused.reason,
+            detail=refused.detail,
+            headers=refused.headers,
+            body=refused.body[:MAX_BODY_BYTES],
+            body_bytes=len(refused.body),
+            received_at=now,
+        )
+    )
+    _let_go(connection, now)
+
+
+def _let_go(connection: Connection, now: datetime) -> None:
+    newest_first = (
+        select(
+            col(Quarantined.id),
+            func.row_number().over(order_by=col(Quarantined.id).desc()).label("position"),
+            func.sum(func.length(col(Quarantined.body)))
+            .over(order_by=col(Quarantined.id).desc())
+            .label("bytes"),
+        )
+    ).subquery()
+    beyond = select(newest_first.c.id).where(
+        (newest_first.c.position > MAX_ROWS) | (newest_first.c.bytes > MAX_BYTES)
+    )
+    connection.execute(
+        delete(Quarantined).where(
+            col(Quarantined.id).in_(beyond) | (col(Quarantined.received_at) < now - MAX_AGE)
+        )
+    )
+
+
+def count(connection: Connection) -> int:
+    """How many refused requests are kept."""
+    return connection.execute(select(func.count()).select_from(Quarantined)).scalar_one()
+
+
+def list_all(connection: Connection, *, limit: int) -> list[dict[str, Any]]:
+    """The newest refused requests, newest first, without their bodies."""
+    rows = connection.execute(
+        select(
+            col(Quarantined.id),
+            col(Quarantined.source),
+            col(Quarantined.endpoint_id),
+            col(Quarantined.reason),
+            col(Quarantined.detail),
+            col(Quarantined.body_bytes),
+            col(Quarantined.received_at),
+        )
+        .order_by(col(Quarantined.id).desc())
+        .limit(limit)
+    )
+    return [dict(row._mapping) for row in rows]

@@ -1,0 +1,119 @@
+"""The one thread that writes: urgent work first, every piece a transaction of its own."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+
+from storage.errors import CannotStore, StorageError
+
+T = TypeVar("T")
+Work = Callable[[Connection], Any]
+Done = Callable[[Any, BaseException | None], None]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    work: Work
+    done: Done
+
+
+class Writer:
+    """Runs pieces of work one after the other, each inside `transaction()`.
+
+    Acks are urgent and go first; after each urgent piece one other may run, so that a flood of
+    deliveries slows the storing of results but never stops it. `done(value, error)` is called on
+    the writer's thread after COMMIT, or after the rollback. When the thread ends, whatever still
+    waits fails at once: a hung answer is worse than a refusal.
+    """
+
+    def __init__(self, transaction: Callable[[], AbstractContextManager[Connection]]) -> None:
+        self._transaction = transaction
+        self._urgent: deque[_Piece] = deque()
+        self._other: deque[_Piece] = deque()
+        self._wake = threading.Condition()
+        self._closing = False
+        self._dead = False
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Work, done: Done, *, urgent: bool = False) -> None:
+        """Queue `work`; raises CannotStore when the writer has ended."""
+        with self._wake:
+            if self._closing or self._dead:
+                raise CannotStore("The database writer has ended.")
+            (self._urgent if urgent else self._other).append(_Piece(work, done))
+            self._wake.notify()
+
+    def call(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` on the writer's thread and wait for its COMMIT."""
+        finished = threading.Event()
+        outcome: list[Any] = [None, None]
+
+        def done(value: Any, error: BaseException | None) -> None:
+            outcome[:] = value, error
+            finished.set()
+
+        self.submit(work, done)
+        finished.wait()
+        if outcome[1] is not None:
+            raise outcome[1]
+        value: T = outcome[0]
+        return value
+
+    def close(self) -> None:
+        """Finish what is queued, then end the thread."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            urgent_before = False
+            while (piece := self._next(prefer_other=urgent_before)) is not None:
+                urgent_before = piece[1]
+                self._execute(piece[0])
+        finally:
+            self._fail_the_rest()
+
+    def _next(self, *, prefer_other: bool) -> tuple[_Piece, bool] | None:
+        with self._wake:
+            while not (self._urgent or self._other):
+                if self._closing:
+                    return None
+                self._wake.wait()
+            if self._urgent and not (prefer_other and self._other):
+                return self._urgent.popleft(), True
+            return self._other.popleft(), False
+
+    def _execute(self, piece: _Piece) -> None:
+        value: Any = None
+        error: Exception | None = None
+        try:
+            with self._transaction() as connection:
+                value = piece.work(connection)
+        except StorageError as refused:
+            error = refused
+        except Exception as unexpected:  # noqa: BLE001  it is handed to whoever waits
+            error = unexpected
+        try:
+            piece.done(None if error else value, error)
+        except Exception:  # the waiter is gone (a closed event loop); the commit stands
+            log.exception("nobody could be told the outcome of a write")
+
+    def _fail_the_rest(self) -> None:
+        with self._wake:
+            self._dead = True
+            left = [*self._urgent, *self._other]
+            self._urgent.clear()
+            self._other.clear()
+        for piece in left:
+            piece.done(None, CannotStore("The database writer has ended."))

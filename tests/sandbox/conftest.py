@@ -1,0 +1,110 @@
+"""One sandbox for all tests, reset before each; a receiver that writes down what it is sent."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import pytest
+from valyu import Valyu
+
+from receiver.sandbox import SandboxServer, Switches, serve_in_thread
+
+DEADLINE = 10.0
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Waits until the condition holds; fails after ten seconds."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.005)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A request that the inbox was sent."""
+
+    path: str
+    signature: str | None
+    timestamp: str
+    body: bytes
+
+
+class _Server(ThreadingHTTPServer):
+    """Has room for many connections at once, which a burst of deliveries needs."""
+
+    request_queue_size = 1024
+
+
+class Inbox:
+    """A webhook receiver over real HTTP: answers as told, and keeps what came, in order."""
+
+    def __init__(self) -> None:
+        self.received: list[Delivery] = []
+        self.answers: list[int] = []
+        self.seconds = 0.0
+        self._server = _Server(("127.0.0.1", 0), self._handler())
+        self._thread = Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}/hook"
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        inbox = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                signature = self.headers["X-Webhook-Signature"]
+                stamp = self.headers["X-Webhook-Timestamp"]
+                inbox.received.append(Delivery(self.path, signature, stamp, body))
+                time.sleep(inbox.seconds)
+                self.send_response(inbox.answers.pop(0) if inbox.answers else 200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Says nothing: the tests read `received`."""
+
+        return Handler
+
+    def expect(self, count: int) -> list[Delivery]:
+        """What came, once at least so many deliveries did."""
+        until(lambda: len(self.received) >= count)
+        return list(self.received)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture(scope="session")
+def running() -> Iterator[SandboxServer]:
+    with serve_in_thread(Switches(duration=(0, 0), first_retry_wait=0.01)) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox(running: SandboxServer) -> SandboxServer:
+    """Tasks end at once here unless a test says otherwise."""
+    running.reset()
+    return running
+
+
+@pytest.fixture
+def sdk(sandbox: SandboxServer) -> Iterator[Valyu]:
+    """The official client."""
+    with Valyu(api_key="val_test", base_url=sandbox.api_url, max_rate_limit_retries=0) as valyu:
+        yield valyu
+
+
+@pytest.fixture
+def inbox() -> Iterator[Inbox]:
+    inbox = Inbox()
+    yield inbox
+    inbox.close()

@@ -1,0 +1,147 @@
+"""The official SDK's single tasks and contents jobs against the sandbox."""
+
+import httpx
+import pytest
+from valyu import Valyu
+
+from receiver.sandbox import SandboxServer
+
+
+def test_a_task_is_created_and_its_status_parsed_in_full(
+    sdk: Valyu, sandbox: SandboxServer
+) -> None:
+    sandbox.change(images=2, messages=3)
+    created = sdk.deepresearch.create(
+        query="Grid storage",
+        mode="max",
+        output_formats=["markdown", "pdf"],
+        deliverables=["a table", {"type": "csv", "description": "prices"}],
+        metadata={"row": 1},
+        tools={"charts": True},
+    )
+    assert (created.success, created.mode, created.metadata) == (True, "max", {"row": 1})
+    task = sdk.deepresearch.status(created.deepresearch_id)
+    assert (task.success, task.status, task.error) == (True, "completed", None)
+    assert (task.title, task.output_type, task.cost) == ("Grid storage", "markdown", 15.625)
+    assert (len(task.sources), len(task.images), len(task.messages)) == (2, 2, 3)
+    assert [each.type for each in task.deliverables] == ["pdf", "csv"]
+    assert task.pdf_url.endswith(".pdf")
+    assert (task.tools.charts, task.cost_breakdown.task) == (True, 15.625)
+
+
+def test_an_instant_task_and_its_old_field_names_are_taken(sdk: Valyu) -> None:
+    created = sdk.deepresearch.create(input="Old words", model="instant", strategy="primary only")
+    assert sdk.deepresearch.status(created.deepresearch_id).query == "Old words"
+
+
+def test_a_schema_brings_json_that_fits_it(sdk: Valyu) -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "n": {"type": "integer"},
+            "price": {"type": "number"},
+            "ok": {"type": "boolean"},
+            "none": {"type": "null"},
+            "kind": {"enum": ["a", "b"]},
+            "names": {"type": ["array", "null"], "items": {"type": "string"}},
+        },
+    }
+    created = sdk.deepresearch.create(query="q", output_formats=[schema])
+    task = sdk.deepresearch.status(created.deepresearch_id)
+    assert task.output_type == "json"
+    assert list(task.output) == list(schema["properties"])
+    assert [type(value) for value in task.output.values()][:3] == [int, float, bool]
+    assert task.output["kind"] in ("a", "b")
+    assert all(isinstance(name, str) for name in task.output["names"])
+
+
+def test_toon_is_text(sdk: Valyu) -> None:
+    schema = {"properties": {"a": {"type": "integer"}}}
+    created = sdk.deepresearch.create(query="q", output_formats=["toon", schema])
+    task = sdk.deepresearch.status(created.deepresearch_id)
+    assert (task.output_type, task.output[:3]) == ("toon", "a: ")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"output_formats": ["markdown", {"type": "object"}]}, "mixed"),
+        ({"output_formats": ["toon"]}, "toon needs"),
+        ({"output_formats": [{}, {}]}, "only one"),
+        ({"research_strategy": "s" * 15_001}, "15,000"),
+        ({"urls": ["https://a.example"] * 11}, "urls"),
+        ({"search": {"start_date": "2026-01-01T10:00"}}, "historical_cache"),
+        ({"search": {"included_sources": ["web"], "excluded_sources": ["web"]}}, "not both"),
+        ({"hitl": {"plan_review": True}}, "not simulated"),
+    ],
+)
+def test_what_the_contract_forbids_is_refused_in_words(
+    sdk: Valyu, wrong: dict[str, object], said: str
+) -> None:
+    assert said in sdk.deepresearch.create(query="q", **wrong).error
+
+
+def test_tasks_are_listed_as_a_bare_array(sdk: Valyu) -> None:
+    ids = [sdk.deepresearch.create(query=f"q{n}").deepresearch_id for n in range(3)]
+    listed = sdk.deepresearch.list(limit=2)
+    assert [task["deepresearch_id"] for task in listed.data] == [ids[2], ids[1]]
+    assert not sdk.deepresearch.list(limit=101).success
+
+
+def test_a_running_task_can_be_updated_and_cancelled(sdk: Valyu, sandbox: SandboxServer) -> None:
+    task = sdk.deepresearch.create(query="[stuck]").deepresearch_id
+    assert sdk.deepresearch.update(task, "look at 2026").success
+    assert sdk.deepresearch.status(task).progress.total_steps == 4
+    assert sdk.deepresearch.cancel(task).deepresearch_id == task
+    assert sdk.deepresearch.status(task).status == "cancelled"
+    assert "cancelled" in sdk.deepresearch.update(task, "too late").error
+    assert "cancelled" in sdk.deepresearch.cancel(task).error
+
+
+def test_a_task_that_is_done_can_be_made_public_and_deleted(sdk: Valyu) -> None:
+    task = sdk.deepresearch.create(query="q").deepresearch_id
+    assert sdk.deepresearch.toggle_public(task, True).public
+    assert sdk.deepresearch.status(task).public
+    assert sdk.deepresearch.delete(task).success
+    assert sdk.deepresearch.status(task).error == "Task not found"
+
+
+def test_a_running_task_is_not_deleted_and_has_no_question(sdk: Valyu) -> None:
+    task = sdk.deepresearch.create(query="[stuck]").deepresearch_id
+    assert "running" in sdk.deepresearch.delete(task).error
+    assert "awaiting" in sdk.deepresearch.respond(task, "int_1", {}).error
+
+
+def test_waiting_ends_with_the_task(sdk: Valyu, sandbox: SandboxServer) -> None:
+    sandbox.change(duration=0.2)
+    task = sdk.deepresearch.create(query="q").deepresearch_id
+    assert sdk.deepresearch.wait(task, poll_interval=0.02, max_wait_time=10).status == "completed"
+
+
+def test_assets_are_read_with_the_key_or_with_the_token_in_their_url(
+    sdk: Valyu, sandbox: SandboxServer
+) -> None:
+    sandbox.change(images=1)
+    task = sdk.deepresearch.create(query="q", deliverables=["a table"]).deepresearch_id
+    shown = sdk.deepresearch.status(task)
+    assert sdk.deepresearch.get_assets(task, "img_1").startswith(b"\x89PNG")
+    with httpx.Client(trust_env=False) as stranger:
+        for url in (shown.images[0].image_url, shown.deliverables[0].url):
+            assert stranger.get(url).status_code == 200
+            assert stranger.get(f"{url}0").status_code == 403
+            assert stranger.get(url.partition("?")[0]).status_code == 401
+
+
+def test_a_contents_job_ends_with_what_could_be_read(sdk: Valyu) -> None:
+    urls = ["https://a.example", "https://b.example/[fail]"]
+    job = sdk.contents(urls, async_mode=True)
+    done = sdk.wait_for_contents_job(job.job_id, poll_interval=0)
+    assert (done.status, done.urls_processed, done.urls_failed) == ("partial", 1, 1)
+    assert [result.status for result in done.results] == ["success", "failed"]
+    assert job.webhook_secret is None
+
+
+def test_contents_can_be_had_at_once(sdk: Valyu) -> None:
+    read = sdk.contents(["https://a.example"])
+    assert (read.success, read.urls_processed, read.results[0].status) == (True, 1, "success")
+    assert not sdk.contents(["https://a.example/[fail]"]).success

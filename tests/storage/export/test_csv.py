@@ -1,0 +1,166 @@
+"""CSV as a reader sees it."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from storage.database import Database
+from storage.export import ChangedWhileExporting, Selection
+from storage.export.columns import FIXED
+from storage.models import Run
+from tests.storage.export.conftest import Shelf
+
+
+def read(data: bytes) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(data.decode("utf-8"), newline=""), strict=True))
+
+
+def records(data: bytes) -> list[dict[str, str]]:
+    header, *rows = read(data)
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def test_an_empty_store_gives_the_fixed_columns_alone(shelf: Shelf) -> None:
+    data, report = shelf.report("csv")
+    assert data == b"task_id,batch_run_id,run_id,status,runner\r\n"
+    assert (report.rows, report.columns) == (0, FIXED)
+
+
+def test_columns_are_fixed_then_inputs_then_outputs_in_first_seen_order(shelf: Shelf) -> None:
+    shelf.put("r1", {"z": 1, "y": 2}, input={"q": "a"}, task_id="t", batch_id="b", runner="fast")
+    shelf.put("r2", {"x": 3, "z": 4}, input={"p": "c", "q": "b"})
+    assert read(shelf.export("csv")) == [
+        [*FIXED, "q", "p", "z", "y", "x"],
+        ["t", "b", "r1", "completed", "fast", "a", "", "1", "2", ""],
+        ["", "", "r2", "completed", "", "b", "c", "4", "", "3"],
+    ]
+
+
+def test_lines_end_in_crlf_and_there_is_no_byte_order_mark(shelf: Shelf) -> None:
+    shelf.put("r1", "é")
+    *_, last = shelf.export("csv").split(b"\r\n")[:-1]
+    assert last == b",,r1,completed,,\xc3\xa9"
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        (None, ""),
+        (True, "true"),
+        (False, "false"),
+        (-5, "-5"),
+        (0.1, "0.1"),
+        (1e300, "1e+300"),
+        (10**20, "100000000000000000000"),
+        (float("nan"), ""),
+        ({"a": ["é", None]}, '{"a":["é",null]}'),
+        ([], "[]"),
+        ("-5", "-5"),
+        ("=1+1", "'=1+1"),
+    ],
+)
+def test_a_value_becomes_a_cell(shelf: Shelf, value: Any, cell: str) -> None:
+    shelf.put("r1", {"value": value})
+    assert records(shelf.export("csv"))[0]["value"] == cell
+
+
+@pytest.mark.parametrize(
+    ("output", "cell"), [("a report", "a report"), ([1, {"a": 2}], '[1,{"a":2}]'), (7, "7")]
+)
+def test_an_output_that_is_no_object_is_one_column(shelf: Shelf, output: Any, cell: str) -> None:
+    shelf.put("r1", output)
+    assert read(shelf.export("csv"))[1:] == [["", "", "r1", "completed", "", cell]]
+
+
+def test_text_and_object_outputs_stand_in_one_file(shelf: Shelf) -> None:
+    shelf.put("r1", "a report")
+    shelf.put("r2", {"score": 1})
+    first, second = records(shelf.export("csv"))
+    assert (first["output"], first["score"]) == ("a report", "")
+    assert (second["output"], second["score"]) == ("", "1")
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_a_run_that_did_not_complete_has_empty_outputs(shelf: Shelf, status: str) -> None:
+    shelf.put("r1", {"score": 1})
+    shelf.put("r2", {"score": 2, "partial": 3}, status=status, error="gave up")
+    second = records(shelf.export("csv"))[1]
+    assert (second["status"], second["score"]) == (status, "")
+    assert "partial" not in second
+
+
+def test_equal_names_of_input_output_and_fixed_columns_are_told_apart(shelf: Shelf) -> None:
+    shelf.put("r1", {"name": "out", "status": "x"}, input={"name": "in", "output.name": "odd"})
+    row = records(shelf.export("csv"))[0]
+    assert (row["status"], row["output.status"]) == ("completed", "x")
+    assert (row["input.name"], row["output.name"]) == ("in", "out")
+    assert row["input.output.name"] == "odd"
+
+
+def test_formulas_are_guarded_in_every_text_and_in_the_header(shelf: Shelf) -> None:
+    shelf.put("=r", {"@sum": "+cmd|' /C calc'!A0"}, task_id="\t=1")
+    row = records(shelf.export("csv"))[0]
+    assert (row["run_id"], row["task_id"]) == ("'=r", "'\t=1")
+    assert row["'@sum"] == "'+cmd|' /C calc'!A0"
+
+
+def test_the_formula_guard_can_be_switched_off(shelf: Shelf) -> None:
+    shelf.put("r1", {"=key": "=1"})
+    assert records(shelf.export("csv", formula_guard=False))[0]["=key"] == "=1"
+
+
+def test_results_stored_during_the_export_wait_for_the_next(shelf: Shelf) -> None:
+    shelf.put("r1", {"score": 1})
+
+    def meanwhile(_rows: int) -> None:
+        if _rows == 0:
+            shelf.put("r1", {"other": 2}, version=2)
+            shelf.put("r2", {"more": 3})
+
+    data = shelf.export("csv", progress=meanwhile)
+    assert [row["score"] for row in records(data)] == ["1"]
+    assert {"other", "more"} <= set(records(shelf.export("csv"))[0])
+
+
+def test_a_column_that_comes_after_the_header_is_refused_not_lost(shelf: Shelf) -> None:
+    shelf.put("r1", {"score": 1})
+
+    def meanwhile(_rows: int) -> None:
+        change = Run.__table__.update().values(input={"late": 1})  # type: ignore[attr-defined]
+        shelf.database.write(lambda connection: connection.execute(change))
+
+    with pytest.raises(ChangedWhileExporting, match="r1"):
+        shelf.export("csv", progress=meanwhile)
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+NASTY = TEXT | st.sampled_from(['"', ",", "\r", "\n", '"\r\n,', "=1", " ", "'", "", "；", "\u2028"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.dictionaries(NASTY, NASTY, max_size=4), max_size=4))
+def test_what_the_csv_module_reads_back_is_what_was_stored(
+    tmp_path_factory: pytest.TempPathFactory, outputs: list[dict[str, str]]
+) -> None:
+    shelf = Shelf(Database(f"sqlite:///{tmp_path_factory.mktemp('shelf') / 'shelf.db'}"))
+    for number, output in enumerate(outputs):
+        shelf.put(f"r{number}", output)
+    header, *rows = read(shelf.export("csv", formula_guard=False))
+    shelf.database.close()
+    keys = list(dict.fromkeys(key for output in outputs for key in output))
+    assert [name.removeprefix("output.") for name in header[5:]] == [
+        key.removeprefix("output.") for key in keys
+    ]
+    assert [row[5:] for row in rows] == [[o.get(key, "") for key in keys] for o in outputs]
+
+
+def test_errors_of_the_output_reach_the_caller_unchanged(shelf: Shelf, tmp_path: Path) -> None:
+    from storage.export import export
+
+    with open("/dev/full", "wb", buffering=0) as full, pytest.raises(OSError, match="No space"):
+        export(shelf.database, Selection(), "csv", full)

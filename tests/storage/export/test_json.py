@@ -1,0 +1,91 @@
+"""A JSON array and JSON Lines as a program reads them."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from storage.export.json import KEYS
+from tests.storage.export.conftest import Shelf
+
+MOMENT = datetime(2026, 10, 5, 9, 0, 0, 250_000, tzinfo=UTC)
+
+
+def fill(shelf: Shelf) -> None:
+    shelf.put(
+        "r1",
+        {"score": 0.1, "name": "é"},
+        input={"q": 1},
+        batch_id="b",
+        task_id="t",
+        runner="fast",
+        created_at=MOMENT,
+        completed_at=MOMENT,
+        sources=[{"url": "https://example.com"}],
+        cost=0.25,
+        raw='{"status": "completed"}',
+    )
+    shelf.put("r2", {"partial": 1}, status="failed", error='gave "up"\n')
+
+
+def test_every_key_of_the_design_is_in_every_object(shelf: Shelf) -> None:
+    fill(shelf)
+    first, second = json.loads(shelf.export("json"))
+    assert first == {
+        "source": "valyu",
+        "batch_id": "b",
+        "run_id": "r1",
+        "task_id": "t",
+        "status": "completed",
+        "runner": "fast",
+        "input": {"q": 1},
+        "output": {"score": 0.1, "name": "é"},
+        "sources": [{"url": "https://example.com"}],
+        "error": None,
+        "cost": 0.25,
+        "version": 1,
+        "digest": "abcd",
+        "created_at": "2026-10-05T09:00:00.250000Z",
+        "completed_at": "2026-10-05T09:00:00.250000Z",
+        "fetched_at": "2026-10-05T12:00:00.000000Z",
+        "raw": {"status": "completed"},
+    }
+    assert tuple(second) == KEYS
+    assert (second["output"], second["error"]) == ({"partial": 1}, 'gave "up"\n')
+    assert (second["input"], second["created_at"], second["cost"]) == (None, None, None)
+
+
+def test_json_lines_are_the_same_objects_one_on_each_line(shelf: Shelf) -> None:
+    fill(shelf)
+    data, report = shelf.report("jsonl")
+    lines = data.decode().split("\n")
+    assert lines.pop() == ""
+    assert [json.loads(line) for line in lines] == json.loads(shelf.export("json"))
+    assert (report.rows, report.columns) == (2, KEYS)
+
+
+def test_an_empty_store_is_an_empty_array_and_no_lines(shelf: Shelf) -> None:
+    assert json.loads(shelf.export("json")) == []
+    assert shelf.export("jsonl") == b""
+
+
+@pytest.mark.parametrize("output", ["a report", 'say "no"\n', [1, None], 7, True, {}, None])
+def test_an_output_of_any_kind_comes_back_as_it_was(shelf: Shelf, output: object) -> None:
+    shelf.put("r1", output)
+    assert json.loads(shelf.export("jsonl"))["output"] == output
+
+
+def test_stored_json_over_several_lines_becomes_one_line(shelf: Shelf) -> None:
+    shelf.put("r1", raw='{\r\n  "a": "b\\n"\n}')
+    (line,) = shelf.export("jsonl").splitlines()
+    assert json.loads(line)["raw"] == {"a": "b\n"}
+
+
+def test_numbers_that_json_forbids_become_null(shelf: Shelf) -> None:
+    shelf.put("r1", {"a": float("nan"), "b": "NaN"}, raw="[-Infinity, 1e999]", cost=float("inf"))
+    shelf.put("r2", {"b": "To Infinity"}, raw='["NaN", 1.50]')
+    first, second = shelf.export("jsonl").splitlines()
+    assert b'"output": {"a": null, "b": "NaN"}' in first
+    assert b'"raw": [null, null]' in first
+    assert b'"cost": null' in first
+    assert b'"raw": ["NaN", 1.50]' in second
