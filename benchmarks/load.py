@@ -168,9 +168,9 @@ def closed_loop(
                 load.stored += 1
                 if now <= end:
                     load.latencies.append(now - connection.since)
-                    request = next(waiting, None)
-                    if request is not None:
-                        connection.ask(request, now)
+                    following = next(waiting, None)
+                    if following is not None:
+                        connection.ask(following, now)
                         continue
                     end = now  # the requests ran out: a rate counts only while all are busy
                 under_way -= 1

@@ -177,11 +177,12 @@ async def wait(
     batches: Batches | None,
     deadline: float | None,
     progressed: Callable[[Ledger], None],
+    status_seconds: float = STATUS_SECONDS,
 ) -> Ledger:
     """Return the ledger once the batch is complete, or as it is at the deadline (seconds).
 
     Wakes when any process has committed, and reads only then; the sender is asked for the status
-    at most every 30 s, to move the bar, and only where `batches` is given. Raises NotFound.
+    every `status_seconds`, to move the bar, and only where `batches` is given. Raises NotFound.
     """
     began = time.monotonic()
     asked = began
@@ -197,7 +198,7 @@ async def wait(
                 seen = current
             if deadline is not None and time.monotonic() - began >= deadline:
                 return ledger
-            if batches is not None and time.monotonic() - asked >= STATUS_SECONDS:
+            if batches is not None and time.monotonic() - asked >= status_seconds:
                 asked = time.monotonic()
                 await _move_the_bar(batches, batch_id)
             await asyncio.sleep(LOOK_SECONDS)

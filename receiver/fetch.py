@@ -13,10 +13,13 @@ from starlette.concurrency import run_in_threadpool
 
 from receiver.calls import AnswerTooLarge, Calls
 from receiver.errors import FetchError, Missing, NotReady, Refused, Unavailable
+from receiver.logs import get_logger
 from receiver.providers import Page
 from storage import FetchedBatch, FetchedRun, Lease, Ledger, Store, now
 
 T = TypeVar("T")
+
+log = get_logger("fetch")
 
 MAX_RESTARTS = 3
 """How often one try begins a listing anew because its cursor was refused."""
@@ -204,10 +207,18 @@ class Fetch:
         return self._provider.read_run(await self._calls.call(self._provider.run(run_id)), run_id)
 
     async def _keep(self, lease: Lease, runs: Sequence[FetchedRun], fetched_at: datetime) -> None:
-        await self._in_thread(
+        stored = await self._in_thread(
             lambda: self._store.store_results(
                 lease, runs, fetched_at=fetched_at, progress=lease.progress
             )
+        )
+        log.info(
+            "results stored",
+            source=lease.source,
+            job=lease.job_id,
+            new=stored.new,
+            versions=stored.versions,
+            unchanged=stored.unchanged,
         )
 
     @staticmethod

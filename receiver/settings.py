@@ -123,6 +123,22 @@ class Settings(BaseSettings):
         return init_settings, env_settings, toml
 
 
+class GivenSettings(Settings):
+    """Settings that are all given as arguments: neither environment nor file is looked at."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *others: PydanticBaseSettingsSource,
+        **named: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The arguments, and nothing else."""
+        del settings_cls, others, named
+        return (init_settings,)
+
+
 def load() -> Settings:
     """Read the settings; raises UsageError, one sentence that names the setting."""
     try:

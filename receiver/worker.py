@@ -175,7 +175,7 @@ class _Slots:
             return "done"
         decision = _decide(lease, error)
         if isinstance(decision, Again):
-            outcome = "failed" if decision.counts else "not ready"
+            outcome = "failed" if decision.counts else "not yet"
             await run_in_threadpool(
                 self._store.reschedule,
                 lease,

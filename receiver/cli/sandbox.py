@@ -6,8 +6,6 @@ import typer
 
 from receiver.cli.common import errors
 from receiver.errors import UsageError
-from receiver.sandbox import SandboxError, Switches, run
-from receiver.sandbox.switches import assignments, parse
 
 
 def sandbox(
@@ -18,6 +16,10 @@ def sandbox(
     ] = None,
 ) -> None:
     """Play the sender on this machine: create batches against it, it sends real webhooks."""
+    # Loaded here, because all other commands start without it.
+    from receiver.sandbox import SandboxError, Switches, run
+    from receiver.sandbox.switches import assignments, parse
+
     try:
         switches = parse(Switches, assignments(turned or []))
         run(host, port, switches, started=_tell)

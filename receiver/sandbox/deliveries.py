@@ -24,6 +24,8 @@ from receiver.sandbox.switches import Forgery, Panel, Switches
 
 # How long, in seconds, deliveries are gathered for reordering before they are sent anyhow.
 GATHERING = 0.5
+# How many tries are made at once.
+LINES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +94,10 @@ class Courier:
 
     def __init__(self, panel: Panel) -> None:
         self._panel = panel
-        limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=LINES)
         self._client = httpx.AsyncClient(trust_env=False, limits=limits)
+        # Waiting here and not in the client's pool, which takes quadratic time over thousands.
+        self._lines = asyncio.Semaphore(LINES)
         self._under_way: set[asyncio.Task[None]] = set()
         self._gathered: list[Parcel] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -179,18 +183,18 @@ class Courier:
         return Attempt(delivery, attempt, forgery, parcel.kind, parcel.resource, parcel.url, at)
 
     async def _post(self, attempt: Attempt, signed: dict[str, str], body: bytes) -> int | None:
-        # Waiting for a free connection of ours is no fault of the receiver's.
-        timeout = httpx.Timeout(self._panel.switches.delivery_timeout, pool=None)
+        timeout = self._panel.switches.delivery_timeout
         status = error = None
-        begun = time.monotonic()
-        try:
-            response = await self._client.post(
-                attempt.url, content=body, headers=signed, timeout=timeout
-            )
-            status = response.status_code
-        except httpx.HTTPError as failure:
-            error = f"{type(failure).__name__}: {failure}".removesuffix(": ")
-        seconds = round(time.monotonic() - begun, 4)
+        async with self._lines:
+            begun = time.monotonic()
+            try:
+                response = await self._client.post(
+                    attempt.url, content=body, headers=signed, timeout=timeout
+                )
+                status = response.status_code
+            except httpx.HTTPError as failure:
+                error = f"{type(failure).__name__}: {failure}".removesuffix(": ")
+            seconds = round(time.monotonic() - begun, 4)
         self.log.append(replace(attempt, status=status, error=error, seconds=seconds))
         return status
 

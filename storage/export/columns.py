@@ -1,8 +1,9 @@
 """The columns of a CSV export: found in the data, named so that no two are equal."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 FIXED = ("task_id", "batch_run_id", "run_id", "status", "runner")
 
@@ -14,10 +15,14 @@ class Columns:
     inputs: dict[str, None] = field(default_factory=dict)
     outputs: dict[str, None] = field(default_factory=dict)
 
-    def add(self, inputs: Iterable[str], outputs: Iterable[str]) -> None:
+    def has(self, given: Mapping[str, Any], brought: Mapping[str, Any]) -> bool:
+        """Say whether there is a column for every key of an input and of an output."""
+        return given.keys() <= self.inputs.keys() and brought.keys() <= self.outputs.keys()
+
+    def add(self, given: Mapping[str, Any], brought: Mapping[str, Any]) -> None:
         """Append the keys that are new."""
-        self.inputs.update(dict.fromkeys(inputs))
-        self.outputs.update(dict.fromkeys(outputs))
+        self.inputs.update(dict.fromkeys(given))
+        self.outputs.update(dict.fromkeys(brought))
 
     def names(self, guard: Callable[[str], str]) -> tuple[str, ...]:
         """Name every column: FIXED, then the inputs, then the outputs; each name is unique.

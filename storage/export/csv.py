@@ -14,7 +14,7 @@ from typing import IO, Any
 from sqlalchemy import case
 from sqlmodel import col
 
-from storage.export.cells import cell, guarded, unguarded
+from storage.export.cells import guarded, unguarded, writers
 from storage.export.columns import Columns
 from storage.export.rows import ChangedWhileExporting, Page, Progress, Record, Snapshot
 from storage.models import Result, Run
@@ -47,19 +47,25 @@ def write_csv(
 def _find_columns(snapshot: Snapshot, progress: Progress) -> Columns:
     columns = Columns()
     for page in snapshot.pages((), _DOCUMENTS):
-        for _, given, brought in page:
-            columns.add(_document(given, "input"), _document(brought, "output"))
+        for row in page:
+            given, brought = _documents(row)
+            if not columns.has(given, brought):
+                columns.add(given, brought)
         progress(0)
     return columns
 
 
 def _rows(page: Page, columns: Columns, guard: Guard) -> Iterator[list[Any]]:
-    inputs, outputs = columns.inputs.keys(), columns.outputs.keys()
     for row in page:
-        given, brought = _document(row[-2], "input"), _document(row[-1], "output")
-        if not (given.keys() <= inputs and brought.keys() <= outputs):
+        given, brought = _documents(row)
+        if not columns.has(given, brought):
             raise _changed(row)
-        yield [*row[1:-2], *map(given.get, inputs), *map(brought.get, outputs)]
+        yield [*row[1:-2], *map(given.get, columns.inputs), *map(brought.get, columns.outputs)]
+
+
+def _documents(row: Record) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parse the input and the output of a row."""
+    return _document(row[-2], "input"), _document(row[-1], "output")
 
 
 def _document(text: str | None, part: str) -> dict[str, Any]:
@@ -77,5 +83,6 @@ def _changed(row: Record) -> ChangedWhileExporting:
 
 
 def _lines(rows: Iterable[Iterable[Any]], guard: Guard) -> bytes:
-    lines = [",".join([cell(value, guard) for value in row]) for row in rows]
+    write = writers(guard)
+    lines = [",".join([write[type(value)](value) for value in row]) for row in rows]
     return ("\r\n".join(lines) + "\r\n").encode()

@@ -88,7 +88,7 @@ def _text(value: str | None) -> str:
 def _time(moment: datetime | None) -> str:
     if moment is None:
         return "null"
-    return f'"{moment.replace(tzinfo=None).isoformat(timespec="microseconds")}Z"'
+    return f'"{moment.isoformat(timespec="microseconds").removesuffix("+00:00")}Z"'
 
 
 def _spliced(text: str | None) -> str:

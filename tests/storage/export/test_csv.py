@@ -2,7 +2,6 @@
 
 import csv
 import io
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.database import Database
-from storage.export import ChangedWhileExporting, Selection
+from storage.export import ChangedWhileExporting, Selection, export
 from storage.export.columns import FIXED
 from storage.models import Run
 from tests.storage.export.conftest import Shelf
@@ -60,7 +59,7 @@ def test_lines_end_in_crlf_and_there_is_no_byte_order_mark(shelf: Shelf) -> None
         (float("nan"), ""),
         ({"a": ["é", None]}, '{"a":["é",null]}'),
         ([], "[]"),
-        ("-5", "-5"),
+        pytest.param("-5", "-5", id="text -5"),
         ("=1+1", "'=1+1"),
     ],
 )
@@ -139,10 +138,10 @@ def test_a_column_that_comes_after_the_header_is_refused_not_lost(shelf: Shelf) 
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
-NASTY = TEXT | st.sampled_from(['"', ",", "\r", "\n", '"\r\n,', "=1", " ", "'", "", "；", "\u2028"])
+NASTY = TEXT | st.sampled_from(['"', ",", "\r", "\n", '"\r\n,', "=1", " ", "'", "", "\u2028"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.dictionaries(NASTY, NASTY, max_size=4), max_size=4))
 def test_what_the_csv_module_reads_back_is_what_was_stored(
     tmp_path_factory: pytest.TempPathFactory, outputs: list[dict[str, str]]
@@ -159,8 +158,6 @@ def test_what_the_csv_module_reads_back_is_what_was_stored(
     assert [row[5:] for row in rows] == [[o.get(key, "") for key in keys] for o in outputs]
 
 
-def test_errors_of_the_output_reach_the_caller_unchanged(shelf: Shelf, tmp_path: Path) -> None:
-    from storage.export import export
-
+def test_errors_of_the_output_reach_the_caller_unchanged(shelf: Shelf) -> None:
     with open("/dev/full", "wb", buffering=0) as full, pytest.raises(OSError, match="No space"):
         export(shelf.database, Selection(), "csv", full)

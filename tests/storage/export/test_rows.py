@@ -1,7 +1,6 @@
 """Which results are exported, in which order, as of when."""
 
 import json
-import random
 from typing import Any
 
 import pytest
@@ -57,7 +56,7 @@ def test_only_the_current_version_is_exported(shelf: Shelf) -> None:
 
 def test_pages_join_without_gap_or_repeat(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "PAGE_ROWS", 3)
-    names = [f"r{number}" for number in random.Random(1).sample(range(100), 11)]
+    names = [f"r{number * 7 % 11}" for number in range(11)]
     for name in names:
         shelf.run(f"open-{name}", status="queued")
         shelf.put(name)
