@@ -39,11 +39,13 @@ lint: setup ## ruff, mypy strict, import-linter
 bench: setup ## measure; figures are ratios within one run
 	$(BIN)/python -m benchmarks
 
-lock: setup ## write the locks anew from pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header pyproject.toml -o locks/run.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header pyproject.toml --group dev -o locks/dev.txt
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-header
+
+lock: setup ## write the locks anew: run (what users need), dev (beside it), build (the wheel)
+	$(COMPILE) pyproject.toml -o locks/run.txt
+	$(COMPILE) pyproject.toml --group dev -o locks/dev.txt
+	$(COMPILE) locks/build.in -o locks/build.txt
 
 clean: ## remove what setup and the tools made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

@@ -30,6 +30,7 @@ WARM_UP = 1.0  # seconds
 WARM_UP_REQUESTS = 20_000
 AHEAD = 1.5  # requests made ahead, times what the warm-up's rate would need
 STEADY_CONNECTIONS = 4  # times the connections: arrivals must not wait for a free one
+BUSY = 0.9  # cores, from which on one thread counts as fully used
 BASES = ("do-nothing", "bare", "by-hand")
 
 
@@ -60,8 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print(options, where, {"steady": figures}, text)
         return 0
     rounds = measure_rounds(options)
-    report = {"rounds": [_plain(one) for one in rounds], "medians": _plain(medians(rounds))}
-    report["ratios"] = ratios(rounds)
+    report = {
+        "rounds": [_plain(one) for one in rounds],
+        "medians": _plain(medians(rounds)),
+        "ratios": ratios(rounds),
+        "notes": notes(rounds),
+    }
     _print(options, where, report, table(rounds), *notes(rounds))
     return 0
 
@@ -176,12 +181,25 @@ def table(rounds: Rounds) -> Table:
 
 
 def notes(rounds: Rounds) -> list[str]:
-    """Say for each server how busy both sides were, and so which of them was the limit."""
+    """Say for each server how busy both sides were, and warn where a figure is no maximum."""
     return [
         f"{name}: {figures.server_cores:.2f} cores busy, generator {figures.generator_cores:.2f}"
-        + (" (THE GENERATOR WAS THE LIMIT)" if figures.generator_cores > 0.9 else "")
+        + _warning(name, rounds)
         for name, figures in medians(rounds).items()
     ]
+
+
+def _warning(name: str, rounds: Rounds) -> str:
+    """A server that could have done more was not measured, so the ratios to it are too high.
+
+    Only do-nothing must be busy: the others may wait for the disk.
+    """
+    if any(one[name].generator_cores > BUSY for one in rounds):
+        return " (THE GENERATOR WAS THE LIMIT)"
+    idle = sum(one[name].server_cores < BUSY for one in rounds)
+    if name == "do-nothing" and idle:
+        return f" (NOT SATURATED in {idle} of {len(rounds)} rounds: others use the machine)"
+    return ""
 
 
 def _plain(found: dict[str, Figures]) -> dict[str, dict[str, float]]:

@@ -8,15 +8,8 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from receiver.calls import Calls
-from receiver.errors import (
-    FetchError,
-    RateLimited,
-    Refused,
-    SourceRefused,
-    Unavailable,
-    UsageError,
-)
+from receiver.calls import Calls, NotReached
+from receiver.errors import FetchError, RateLimited, Unavailable, UsageError
 from receiver.providers import Created, NewTask, Request
 from receiver.signatures import prepare
 from storage import FetchedRun, Ledger, Store, SubmittedRun
@@ -65,9 +58,8 @@ class Batches:
         endpoint_id = await run_in_threadpool(self._store.add_endpoint, self._source.name, "batch")
         try:
             batch = await self._create(new, endpoint_id)
-        except (Unavailable, Refused, SourceRefused, RateLimited, ValueError) as error:
-            await self._not_created(endpoint_id, error)
-            raise AssertionError from error  # not reached: the line above raises
+        except (FetchError, ValueError) as error:
+            raise await self._not_created(endpoint_id, error) from error
         await run_in_threadpool(
             lambda: self._store.register_batch(
                 self._source.name,
@@ -83,9 +75,17 @@ class Batches:
         return batch.batch_id
 
     async def add(
-        self, batch_id: str, tasks: Sequence[NewTask], *, added: Callable[[int], None]
+        self,
+        batch_id: str,
+        tasks: Sequence[NewTask],
+        *,
+        added: Callable[[int], None],
+        skipped: int = 0,
     ) -> None:
-        """Add tasks in calls of as many as the sender takes; raises UsageError where it stops."""
+        """Add tasks in calls of as many as the sender takes; raises UsageError where it stops.
+
+        `skipped` is how many tasks of the user's file were left out before these.
+        """
         size = self._provider.tasks_per_call
         for start in range(0, len(tasks), size):
             part = tasks[start : start + size]
@@ -94,7 +94,8 @@ class Batches:
             except FetchError as error:
                 raise UsageError(
                     f"{start} of {len(tasks)} tasks were added to {batch_id}, then: {error}. "
-                    f"Once that is mended: batch add {batch_id} --tasks FILE --skip {start}."
+                    f"{_before_going_on(error, batch_id, len(part))}: "
+                    f"batch add {batch_id} --tasks FILE --skip {skipped + start}."
                 ) from error
             runs = _submitted(self._provider.read_added(data), part)
             await run_in_threadpool(self._store.add_runs, self._source.name, batch_id, runs)
@@ -122,20 +123,24 @@ class Batches:
         )
         batch = self._provider.read_created(await self._patiently(request))
         if batch.secret is not None:
-            prepare(self._source.scheme, batch.secret)
+            try:
+                prepare(self._source.scheme, batch.secret)
+            except ValueError as error:
+                raise ValueError(f"the sender made {batch.batch_id}, but {error}") from None
         return batch
 
-    async def _not_created(self, endpoint_id: str, error: Exception) -> None:
+    async def _not_created(self, endpoint_id: str, error: Exception) -> UsageError:
         """Leave nothing behind where the sender refused; keep looking where we cannot know."""
-        if isinstance(error, Unavailable):
-            raise UsageError(
+        if isinstance(error, Unavailable) and not isinstance(error, NotReached):
+            return UsageError(
                 f"The answer to the create call was lost ({error}). If the sender made the batch, "
                 f"its results are found without a webhook: see endpoint {endpoint_id} in "
                 "`endpoint list`, and `batch list` after ten minutes. Create it again only if "
                 "nothing shows there."
-            ) from error
+            )
         await run_in_threadpool(self._store.close_endpoint, endpoint_id)
-        raise UsageError(f"The batch was not created: {error}.") from error
+        await run_in_threadpool(self._store.end_checks, endpoint_id)
+        return UsageError(f"The batch was not created: {error}.")
 
     async def _patiently(self, request: Request) -> Any:
         """Wait out a 429; nothing else is repeated, for the sender may have acted on it."""
@@ -150,6 +155,13 @@ class Batches:
 def webhook_url(public_url: str, source: str, endpoint_id: str) -> str:
     """The URL that a sender is given for an endpoint."""
     return f"{public_url}/webhooks/{source}/{endpoint_id}"
+
+
+def _before_going_on(error: FetchError, batch_id: str, tasks: int) -> str:
+    """An answer that was lost may be that of an addition which was made, and is charged."""
+    if isinstance(error, Unavailable) and not isinstance(error, NotReached):
+        return f"Look with `batch status {batch_id}` whether the next {tasks} were added; if not"
+    return "Once that is mended"
 
 
 def _submitted(runs: Sequence[FetchedRun], tasks: Sequence[NewTask]) -> list[SubmittedRun]:

@@ -20,6 +20,10 @@ class AnswerTooLarge(Unavailable):
     """Stopped reading an answer that would not fit into memory; a smaller page may."""
 
 
+class NotReached(Unavailable):
+    """Never got a connection, so that nothing was done at the sender."""
+
+
 class Pace:
     """One source's limit of requests per second, shared by all of its workers in this process.
 
@@ -30,18 +34,25 @@ class Pace:
         self._interval = 1.0 / per_second
         self._clock = clock
         self._next = 0.0
+        self._held = 0.0
 
     async def turn(self) -> None:
         """Return when a request may be made."""
-        now = self._clock()
-        mine = max(self._next, now)
-        self._next = mine + self._interval
-        if mine > now:
-            await asyncio.sleep(mine - now)
+        mine = self._booked()
+        while (wait := mine - self._clock()) > 0:
+            await asyncio.sleep(wait)
+            if mine < self._held:  # somebody met a 429 while we waited
+                mine = self._booked()
 
     def hold(self, seconds: float) -> None:
-        """Let nobody go before `seconds` have passed."""
-        self._next = max(self._next, self._clock() + seconds)
+        """Let nobody go before `seconds` have passed, not even who waits for a turn already."""
+        self._held = max(self._held, self._clock() + seconds)
+        self._next = max(self._next, self._held)
+
+    def _booked(self) -> float:
+        mine = max(self._next, self._clock())
+        self._next = mine + self._interval
+        return mine
 
 
 class Calls:
@@ -63,7 +74,9 @@ class Calls:
         """The parsed answer to one request; raises the FetchError that says what to do."""
         key = self.source.settings.api_key
         if key is None:
-            raise SourceRefused(f"no api_key is set for source {self.source.name}")
+            name = self.source.name
+            variable = f"RESULTSINK_SOURCES__{name.upper()}__API_KEY"
+            raise SourceRefused(f"no api_key is set for source {name} (set {variable})")
         await self._pace.turn()
         answer = await self._ask(request, key.get_secret_value())
         try:
@@ -84,12 +97,16 @@ class Calls:
                 timeout=CALL_SECONDS,
             ) as response:
                 body = await _bounded(response)
-        except httpx.InvalidURL as error:
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise SourceRefused(f"base_url is wrong: {error}") from error
         except (httpx.HTTPError, httpx.StreamError) as error:
             name = type(error).__name__
-            raise Unavailable(f"the sender could not be asked: {name} {error}".strip()) from error
+            kind = NotReached if isinstance(error, _NO_CONNECTION) else Unavailable
+            raise kind(f"the sender could not be asked: {name} {error}".strip()) from error
         return Answer(response.status_code, response.headers, _parsed(body))
+
+
+_NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
 
 async def _bounded(response: httpx.Response) -> bytes:

@@ -8,7 +8,7 @@ from time import monotonic
 
 from storage import CannotStore, Store, VerifiedDelivery
 
-DEADLINE_SECONDS = 1.8
+DEADLINE_SECONDS = 1.6
 """After this a waiting delivery is refused, so that the sender has its answer within two."""
 
 LOOK_SECONDS = 0.1
@@ -18,7 +18,7 @@ MAX_WAITING = 10_000
 """Deliveries that may wait at once; beyond it they are refused at once."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Waiting:
     delivery: VerifiedDelivery
     answer: asyncio.Future[str]
@@ -109,5 +109,7 @@ class GroupCommit:
                 break
             if not waiting.answer.done():
                 waiting.answer.set_exception(CannotStore("The disk did not answer in time."))
+        while self._waiting and self._waiting[0].answer.done():
+            self._waiting.popleft()  # its body no longer counts as in flight: let go of it too
         if self._waiting or self._is_flying:
             self._watch = self._loop.call_later(LOOK_SECONDS, self._refuse_the_late)

@@ -109,7 +109,9 @@ class EndpointCache:
                 secret = replace(keys.secret, reading=matched.reading)
                 secrets = list(endpoint.secrets)
                 secrets[position] = Keys(secret, _first(keys.keys, matched.reading))
-                self._cached[endpoint.view.id] = _endpoint(endpoint.view, tuple(secrets))
+                # what was forgotten meanwhile (closed, rotated) must not come back by this
+                if self._cached.get(endpoint.view.id) is endpoint:
+                    self._cached[endpoint.view.id] = _endpoint(endpoint.view, tuple(secrets))
                 return secret
         return None
 
@@ -125,10 +127,17 @@ class EndpointCache:
         source = self._sources.get(view.source)
         if source is None:
             return None
-        secrets = []
+        secrets, fault = [], None
         for secret in view.secrets:
-            keys = prepare(source.scheme, secret.text, secret_id=secret.id)
-            secrets.append(Keys(secret, _first(keys, secret.reading)))
+            try:
+                keys = prepare(source.scheme, secret.text, secret_id=secret.id)
+            except ValueError as error:
+                fault = error
+            else:
+                secrets.append(Keys(secret, _first(keys, secret.reading)))
+        if fault is not None and not secrets:
+            # our settings and our stored secret do not fit: the sender is not to blame
+            raise CannotStore(f"No secret of endpoint {view.id} can be used: {fault}.")
         return _endpoint(view, tuple(secrets))
 
 

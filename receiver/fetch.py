@@ -105,10 +105,13 @@ class Fetch:
         listing = lease.progress.setdefault("listing", {})
         if listing.get("cursor") is None:
             listing.update(since=now().isoformat(), listed=0, cursor=None)
+        listing["restarts"] = 0
         seen: set[str] = set()
         while True:
             began = now()
             page = await self._page(lease, batch)
+            if listing["cursor"] is None:
+                seen.clear()  # this was page one, perhaps again: its cursors come again too
             listing["listed"] += len(page.runs)
             short = listing["listed"] < (batch.total or 0)
             goes_on = bool(page.cursor) and page.cursor not in seen and (page.has_more or short)
@@ -188,7 +191,7 @@ class Fetch:
             return False
         body = await self._in_thread(self._store.carried_body, lease.event_id)
         run = None if body is None else self._provider.read_carried(body, lease.subject)
-        if run is None:
+        if run is None or not await self._in_thread(self._may_speak_for, lease):
             return False
         await self._in_thread(
             lambda: self._store.store_results(
@@ -200,6 +203,20 @@ class Fetch:
             )
         )
         return True
+
+    def _may_speak_for(self, lease: Lease) -> bool:
+        """Whether an endpoint may tell of a run that the API can no longer say anything about.
+
+        A batch's endpoint only of runs that we know to be of that batch and have no result of:
+        what the body itself says of its batch proves nothing.
+        """
+        endpoint = lease.endpoint_id and self._store.find_endpoint(lease.endpoint_id)
+        if not endpoint or endpoint.kind != "batch":
+            return True
+        if endpoint.resource is None:
+            return False
+        awaited = self._store.unstored_runs(lease.source, endpoint.resource)
+        return any(run["run_id"] == lease.subject for run in awaited)
 
     # --- inside --------------------------------------------------------------------------------
 
@@ -227,10 +244,9 @@ class Fetch:
 
 
 def _begin_again(listing: dict[str, Any], error: FetchError) -> None:
-    restarts = listing.get("restarts", 0)
-    if restarts >= MAX_RESTARTS:
+    if listing["restarts"] >= MAX_RESTARTS:
         raise Unavailable(f"the page cursor is refused again and again: {error}") from error
-    listing.update(cursor=None, listed=0, restarts=restarts + 1)
+    listing.update(cursor=None, listed=0, restarts=listing["restarts"] + 1)
 
 
 def _is_ours(url: str | None, endpoint_id: str | None) -> bool:

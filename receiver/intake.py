@@ -51,7 +51,7 @@ NOT_STORED = Reply("unavailable", retry_after=5)
 SECRET_PENDING = Reply("unavailable", retry_after=30)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Door:
     """Where a delivery knocks: a source, and its endpoint unless it is the account's own URL."""
 
@@ -297,8 +297,5 @@ def _unusable(key: str, kind: str, reason: str) -> dict[str, Any]:
 
 def kept_headers(headers: Headers) -> str:
     """The headers as lines of text, without those that carry credentials."""
-    return (
-        b"".join(b"%b: %b\n" % (name, value) for name, value in headers if name not in _NOT_KEPT)
-        .decode("latin-1")
-        .replace("\x00", "")
-    )
+    kept = [b"%b: %b\n" % header for header in headers if header[0] not in _NOT_KEPT]
+    return b"".join(kept).decode("latin-1").replace("\x00", "")

@@ -10,6 +10,8 @@ from storage import CannotStore, Store, UnverifiedDelivery
 
 ROWS_PER_SECOND = 5
 MAX_WAITING = 20
+MAX_WAITING_BYTES = 1024 * 1024
+"""Bodies that may wait here together: they no longer count as in flight."""
 
 log = get_logger("quarantine")
 
@@ -29,8 +31,9 @@ class Quarantining:
         self._complaints = Throttle()
 
     def offer(self, refused: UnverifiedDelivery) -> None:
-        """Keep a refused request, unless too many wait already."""
-        if len(self._refused) < MAX_WAITING:
+        """Keep a refused request, unless too many or too large ones wait already."""
+        bytes_waiting = sum(len(waiting.body) for waiting in self._refused)
+        if len(self._refused) < MAX_WAITING and bytes_waiting < MAX_WAITING_BYTES:
             self._refused.append(refused)
             self._wake.set()
 

@@ -5,20 +5,15 @@ is the one table of statuses that a sender sees.
 """
 
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from receiver.bodies import Bodies, BodyRefused, ClientGone
 from receiver.intake import Door, Intake, Reply
 from storage import CannotStore, Store
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 STATUSES = {
     "accepted": 200,
@@ -39,33 +34,33 @@ OVERLOADED_RETRY_AFTER = 5
 _IDENTITY = (b"", b"identity")
 
 
-class Webhooks:
-    """POST /webhooks/{source}[/{endpoint}]; works with the lifespan's `intake` and `bodies`."""
+WEBHOOKS = "/webhooks/"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; nothing about it is remembered here."""
-        if scope["method"] != "POST":
-            await _answer(send, Reply("method"), close=True)
-            return
-        params = scope["path_params"]
-        intake: Intake = scope["state"]["intake"]
-        bodies: Bodies = scope["state"]["bodies"]
-        door = await intake.find(params["source"], params.get("endpoint"))
-        if isinstance(door, Reply):
-            await _answer(send, door, close=True)
-            return
-        try:
-            body = await _read(bodies, door, scope["headers"], receive)
-        except BodyRefused as refusal:
-            await _answer(send, _refused(refusal), close=True)
-            return
-        except ClientGone:
-            return
-        try:
-            reply = await intake.take(door, scope["headers"], body)
-        finally:
-            bodies.release(body)
-        await _answer(send, reply)
+
+async def webhook(scope: Scope, receive: Receive, send: Send) -> None:
+    """POST /webhooks/{source}[/{endpoint}]; works with the lifespan's `intake` and `bodies`."""
+    if scope["method"] != "POST":
+        await _answer(send, Reply("method"), close=True)
+        return
+    intake: Intake = scope["state"]["intake"]
+    bodies: Bodies = scope["state"]["bodies"]
+    source, _, endpoint = scope["path"][len(WEBHOOKS) :].partition("/")
+    door = await intake.find(source, endpoint or None)
+    if isinstance(door, Reply):
+        await _answer(send, door, close=True)
+        return
+    try:
+        body = await _read(bodies, door, scope["headers"], receive)
+    except BodyRefused as refusal:
+        await _answer(send, _refused(refusal), close=True)
+        return
+    except ClientGone:
+        return
+    try:
+        reply = await intake.take(door, scope["headers"], body)
+    finally:
+        bodies.release(body)
+    await _answer(send, reply)
 
 
 async def _read(
@@ -88,14 +83,13 @@ def _refused(refusal: BodyRefused) -> Reply:
 
 async def _answer(send: Send, reply: Reply, *, close: bool = False) -> None:
     """Send the reply; `close` where part of the request may still be unread."""
-    start, body = _PREPARED[reply.outcome]
-    headers = list(start)
+    headers, body = _PREPARED[reply.outcome]
     if reply.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % reply.retry_after))
+        headers = [*headers, (b"retry-after", b"%d" % reply.retry_after)]
     if reply.outcome == "method":
-        headers.append((b"allow", b"POST"))
+        headers = [*headers, (b"allow", b"POST")]
     if close:
-        headers.append((b"connection", b"close"))
+        headers = [*headers, (b"connection", b"close")]
     status = STATUSES[reply.outcome]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from receiver.errors import UsageError
 from receiver.providers import Provider
 from receiver.providers.valyu import Valyu
+from receiver.schemes import Scheme, override
 from receiver.settings import Settings, SourceSettings
-from receiver.signatures import Key, Scheme, override, prepare
+from receiver.signatures import Key, prepare
 
 PROVIDERS: Mapping[str, type[Provider]] = {"valyu": Valyu}
 

@@ -1,6 +1,7 @@
 """Reading the tasks of a batch from a CSV, JSON or JSON Lines file."""
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from receiver.errors import UsageError
 from receiver.providers import NewTask
 
-csv.field_size_limit(16 * 1024 * 1024)
+MAX_CELL_BYTES = 16 * 1024 * 1024
 
 
 def read_tasks(path: Path, new_task: Callable[[Mapping[str, Any]], NewTask]) -> list[NewTask]:
@@ -57,10 +58,16 @@ Rows = Iterator[tuple[str, Mapping[str, Any]]]
 
 
 def _csv(path: Path, text: str) -> Rows:
-    reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    csv.field_size_limit(MAX_CELL_BYTES)
+    # Not splitlines(): it also splits at U+2028 and others, which are part of a cell.
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
-        if not reader.fieldnames or "query" not in reader.fieldnames:
+        columns = reader.fieldnames or []
+        if "query" not in columns:
             raise UsageError(f"{path}, line 1: the header row has no column `query`.")
+        for column in columns:
+            if columns.count(column) > 1:
+                raise UsageError(f"{path}, line 1: the column `{column}` stands there twice.")
         for row in reader:
             place = f"line {reader.line_num}"
             if None in row:
@@ -75,7 +82,7 @@ def _csv(path: Path, text: str) -> Rows:
 def _json(path: Path, text: str) -> Rows:
     try:
         parsed = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not valid JSON: {error}.") from None
     if not isinstance(parsed, list):
         raise UsageError(f"{path}: the tasks must be a JSON list of objects.")
@@ -90,7 +97,7 @@ def _jsonl(path: Path, text: str) -> Rows:
         place = f"line {number}"
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"{path}, {place}: not valid JSON: {error}.") from None
         yield place, _object(path, place, row)
 
@@ -98,4 +105,8 @@ def _jsonl(path: Path, text: str) -> Rows:
 def _object(path: Path, place: str, row: Any) -> Mapping[str, Any]:
     if not isinstance(row, dict):
         raise UsageError(f"{path}, {place}: a task must be a JSON object with a `query`.")
+    try:  # Python reads NaN, Infinity and lone surrogates, which no sender can be sent
+        json.dumps(row, allow_nan=False, ensure_ascii=False).encode()
+    except ValueError as error:
+        raise UsageError(f"{path}, {place}: it cannot be sent as JSON: {error}.") from None
     return row

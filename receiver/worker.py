@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 
@@ -88,8 +89,15 @@ class _Slots:
         free = self._source.settings.concurrency - len(self._tasks)
         if free <= 0:
             return False
+        claiming = asyncio.create_task(
+            run_in_threadpool(self._store.claim_jobs, self._source.name, limit=free)
+        )
         try:
-            leases = await run_in_threadpool(self._store.claim_jobs, self._source.name, limit=free)
+            leases = await asyncio.shield(claiming)
+        except asyncio.CancelledError:  # what is being claimed is claimed all the same
+            with suppress(CannotStore):
+                await run_in_threadpool(self._store.give_back, await claiming)
+            raise
         except CannotStore as error:
             self._complain("jobs cannot be claimed", error)
             return False
@@ -111,7 +119,8 @@ class _Slots:
 
     def _ended(self, lease: Lease, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self.leases.pop(lease.job_id, None)
+        if self.leases.get(lease.job_id) is lease:  # a lost one may have been claimed anew
+            del self.leases[lease.job_id]
         self.hint.set()
 
     async def _give_back(self) -> None:
@@ -120,7 +129,8 @@ class _Slots:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if leases:
-            await run_in_threadpool(self._store.give_back, leases)
+            with suppress(CannotStore):  # then they run out
+                await run_in_threadpool(self._store.give_back, leases)
 
     async def _work(self, lease: Lease) -> None:
         """One attempt, from the claim to its recorded outcome."""

@@ -27,7 +27,7 @@ MAX_BODIES = 5
 ROWS_PER_STATEMENT = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each delivery, and freezing doubles its cost
 class VerifiedDelivery:
     """A request proven genuine, with the identity that its signature covers.
 
@@ -58,23 +58,32 @@ class VerifiedDelivery:
 def record(
     connection: Connection, group: Sequence[VerifiedDelivery], *, now: datetime
 ) -> list[str | Exception]:
-    """Store a group; returns `accepted` or `duplicate` for each, or the error of its row.
+    """Store a group; returns `accepted` or `duplicate` for each.
 
-    A row that the database refuses fails alone: the others of the group are stored. An error that
-    is not a row's (locked, full) is raised, and nothing is stored.
+    Raises one of ROW_ERRORS where a row is refused; the caller's transaction then takes all of
+    the group back, and `record_singly` stores the others.
     """
-    try:
-        with connection.begin_nested():
-            return list(_record(connection, group, now))
-    except OperationalError:
-        raise
-    except _ROW_ERRORS as error:
-        if len(group) == 1:
-            return [error]
-    return [record(connection, [delivery], now=now)[0] for delivery in group]
+    return list(_record(connection, group, now))
 
 
-_ROW_ERRORS = (DatabaseError, InterfaceError, StatementError, OverflowError, ValueError)
+def record_singly(
+    connection: Connection, group: Sequence[VerifiedDelivery], *, now: datetime
+) -> list[str | Exception]:
+    """The same row by row, with the error of each row that the database refuses in its place."""
+    outcomes: list[str | Exception] = []
+    for delivery in group:
+        try:
+            with connection.begin_nested():
+                outcomes += _record(connection, [delivery], now)
+        except OperationalError:  # locked or full: no row's fault
+            raise
+        except ROW_ERRORS as error:
+            outcomes.append(error)
+    return outcomes
+
+
+ROW_ERRORS = (DatabaseError, InterfaceError, StatementError, OverflowError, ValueError)
+"""What a row can be refused with; OperationalError is among them, but no row's fault."""
 
 
 def _record(connection: Connection, group: Sequence[VerifiedDelivery], now: datetime) -> list[str]:

@@ -23,7 +23,7 @@ class Vault:
         except ValueError:
             raise CannotOpen(
                 "An encryption key is not valid: give 32 random bytes in url-safe base64, "
-                "as `resultsink key` prints them."
+                "as `openssl rand -base64 32 | tr +/ -_` makes them."
             ) from None
 
     def encrypt(self, text: bytes) -> bytes:

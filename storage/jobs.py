@@ -12,6 +12,7 @@
     running    dead       bury          no further try can help, or MAX_CLAIMS workers died of it
     dead       pending    replay        an operator says so
     dead       done       resolve       what it was for came in another way
+    pending    done       end_checks    nothing is left to look for at its endpoint
     any        abandoned  abandon       an operator says so
 
 One transition is one function inside the caller's transaction and one compare-and-set on id,
@@ -27,6 +28,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, case, delete, func, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
 from storage.database import insert
@@ -37,6 +39,9 @@ LEASE_SECONDS = 15.0
 RENEW_SECONDS = 5.0
 MAX_CLAIMS = 10
 """Claims without an outcome after which a job is taken for poison."""
+
+PROBE_SECONDS = 60.0
+"""How long the probe of a paused source may take before the next one is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +133,14 @@ def claim(connection: Connection, source: str, *, limit: int, now: datetime) -> 
 
 def renew(connection: Connection, leases: Iterable[Lease], *, now: datetime) -> None:
     """Prolong the leases that are still held; a lost one stays lost."""
-    for token in {lease.token for lease in leases}:
-        held = [lease.job_id for lease in leases if lease.token == token]
+    by_token: dict[str, list[int]] = {}
+    for lease in leases:
+        by_token.setdefault(lease.token, []).append(lease.job_id)
+    for token, job_ids in by_token.items():
         connection.execute(
             update(Job)
             .where(
-                col(Job.id).in_(held),
+                col(Job.id).in_(job_ids),
                 col(Job.lease_token) == token,
                 col(Job.status) == "running",
             )
@@ -230,20 +237,25 @@ def release(connection: Connection, *, now: datetime, all_of_them: bool = False)
 
 def replay(connection: Connection, job_id: int, *, now: datetime) -> None:
     """dead -> pending, as if new; the attempts so far stay. Raises NotFound."""
-    moved = connection.execute(
-        update(Job)
-        .where(col(Job.id) == job_id, col(Job.status) == "dead", col(Job.subject).is_not(None))
-        .values(
-            status="pending",
-            claims=0,
-            failures=0,
-            waits=0,
-            progress=None,
-            created_at=now,
-            next_attempt_at=now,
-            ended_at=None,
+    try:
+        moved = connection.execute(
+            update(Job)
+            .where(col(Job.id) == job_id, col(Job.status) == "dead", col(Job.subject).is_not(None))
+            .values(
+                status="pending",
+                claims=0,
+                failures=0,
+                waits=0,
+                progress=None,
+                created_at=now,
+                next_attempt_at=now,
+                ended_at=None,
+            )
         )
-    )
+    except IntegrityError as error:  # an endpoint has one live check
+        raise NotFound(
+            f"Dead letter {job_id} is not replayed: another check of its endpoint is alive."
+        ) from error
     if moved.rowcount != 1:
         raise NotFound(f"There is no dead letter {job_id} that can be replayed: see `dead list`.")
     _record(connection, job_id, Tried(now, 0.0, "replayed", "by an operator"))
@@ -295,6 +307,14 @@ def pause(
 def resume(connection: Connection, source: str) -> None:
     """Claim for `source` again."""
     connection.execute(delete(SourceState).where(col(SourceState.source) == source))
+
+
+def await_probe(connection: Connection, source: str, *, now: datetime) -> None:
+    """Let no further probe of a paused source begin before this one can have answered."""
+    later = now + timedelta(seconds=PROBE_SECONDS)
+    connection.execute(
+        update(SourceState).where(col(SourceState.source) == source).values(probe_at=later)
+    )
 
 
 def probe_now(connection: Connection, *, now: datetime) -> None:

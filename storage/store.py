@@ -19,7 +19,7 @@ from storage.database import Database, insert, is_served, now
 from storage.deliveries import VerifiedDelivery
 from storage.encryption import CANARY, Vault
 from storage.endpoints import EndpointView
-from storage.errors import WrongKey
+from storage.errors import CannotStore, WrongKey
 from storage.fetched import FetchedBatch, FetchedRun, SubmittedRun
 from storage.jobs import Lease, Tried
 from storage.models import Meta, SourceState
@@ -74,11 +74,19 @@ class Store:
         `duplicate`, or the error of that row alone. When nothing was stored: `done(None, error)`.
         """
         moment = now()
-        self.database.submit(
-            lambda connection: deliveries.record(connection, group, now=moment),
-            done,
-            urgent=True,
-        )
+
+        def singly(outcomes: list[str | Exception] | None, error: BaseException | None) -> None:
+            if not isinstance(error, deliveries.ROW_ERRORS):
+                done(outcomes, error)
+                return
+            try:
+                self.database.submit(
+                    lambda c: deliveries.record_singly(c, group, now=moment), done, urgent=True
+                )
+            except CannotStore as ended:
+                done(None, ended)
+
+        self.database.submit(lambda c: deliveries.record(c, group, now=moment), singly, urgent=True)
 
     def quarantine(self, refused: UnverifiedDelivery) -> None:
         """Keep a refused request within the quarantine's bounds."""
@@ -278,7 +286,10 @@ class Store:
                 return jobs.claim(connection, source, limit=limit, now=moment)
             if state.probe_at > moment:
                 return []
-            return jobs.claim(connection, source, limit=1, now=moment)
+            probes = jobs.claim(connection, source, limit=1, now=moment)
+            if probes:
+                jobs.await_probe(connection, source, now=moment)
+            return probes
 
         return self.database.write(work)
 

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from receiver.cli import batch, dead, demo, endpoint, event, export, sandbox, serve
+from receiver.cli import batch, dead, demo, endpoint, event, export, rejected, sandbox, serve
 from receiver.errors import ReceiverError, UsageError
 from storage import NotFound, StorageError
 
@@ -29,6 +29,7 @@ app.add_typer(batch.app, name="batch")
 app.add_typer(endpoint.app, name="endpoint")
 app.add_typer(event.app, name="event")
 app.add_typer(dead.app, name="dead")
+app.add_typer(rejected.app, name="rejected")
 
 
 def main() -> None:

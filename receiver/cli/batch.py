@@ -84,13 +84,16 @@ def add(
         ledger = store.ledger(batch_id, source=source)
         provider = named(configured(settings), ledger.source).provider
         new = read_tasks(tasks, provider.new_task)[skip:]
+        if not new:
+            raise UsageError(f"{tasks} has no task after the first {skip}: nothing was added.")
 
         async def work() -> None:
             async with batches_of(store, settings, ledger.source) as batches:
                 with _bar("adding tasks", total=len(new)) as moved:
-                    await batches.add(batch_id, new, added=moved)
+                    await batches.add(batch_id, new, added=moved, skipped=skip)
 
         asyncio.run(work())
+    errors.print(f"{len(new)} tasks added; next: resultsink batch wait {batch_id}")
 
 
 @app.command()
@@ -109,6 +112,7 @@ def wait(
         ledger = store.ledger(batch_id, source=source)
         if not store.is_served():
             errors.print("No receiver serves this database now: start `resultsink serve`.")
+        _say_if_paused(store, ledger)
         ledger = asyncio.run(_wait(store, settings, ledger, timeout))
     if as_json:
         print_json(ledger.as_dict())
@@ -152,6 +156,7 @@ def show(
     with opened() as store:
         ledger = store.ledger(batch_id, source=source)
         missing = store.unstored_runs(ledger.source, batch_id)
+        _say_if_paused(store, ledger)
     if as_json:
         print_json({**ledger.as_dict(), "missing": missing})
         return
@@ -216,6 +221,13 @@ def _schema(path: Path | None) -> Any:
     if not isinstance(schema, dict):
         raise UsageError(f"The output schema {path} must be a JSON object.")
     return schema
+
+
+def _say_if_paused(store: Store, ledger: Ledger) -> None:
+    """Why nothing more comes of a batch that is not complete, where the sender refuses us."""
+    for paused in store.paused_sources():
+        if paused["source"] == ledger.source and ledger.state != "complete":
+            errors.print(f"Source {ledger.source} is paused: {paused['paused_reason']}.")
 
 
 def _ending(ledger: Ledger) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from receiver.app import http_client, open_store
@@ -21,7 +22,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 SourceName = Annotated[str | None, typer.Option("--source", help="Only this source.")]
 Limit = Annotated[int, typer.Option(help="How many at most, newest first.", min=1)]
 
-errors = Console(stderr=True, highlight=False)
+errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+"""For sentences: printed as they are, never broken where somebody may want to copy them."""
 
 
 @contextmanager
@@ -64,18 +66,25 @@ def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, nothin
 
 
 def readable(value: Any) -> str:
-    """A value as a person reads it, with nothing that Rich or a terminal would act on."""
+    """A value for Rich as a person reads it, with nothing that Rich or a terminal would act on."""
+    return escape(in_one_line(value))
+
+
+def in_one_line(value: Any) -> str:
+    """A value as a person reads it, with nothing that a terminal would act on."""
     if value is None:
         return "-"
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
-    text = str(value).replace("[", "\\[")
-    return "".join(char if char.isprintable() else "�" for char in text)
+    return harmless(str(value), keep="")
+
+
+def harmless(text: str, *, keep: str = "\n\t") -> str:
+    """Text from elsewhere without the control characters that a terminal would act on."""
+    return "".join(char if char.isprintable() or char in keep else "�" for char in text)
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    if isinstance(value, bytes):
-        return value.hex() if len(value) in (16, 32) else value.decode("utf-8", "replace")
     raise TypeError(f"{type(value).__name__} is no JSON")

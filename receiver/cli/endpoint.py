@@ -101,6 +101,9 @@ def close(endpoint: Annotated[str, typer.Argument(help="The endpoint's id.")]) -
     """Answer 404 at this endpoint from now on; what was acknowledged stays."""
     with opened() as store:
         store.close_endpoint(endpoint)
+        view = store.find_endpoint(endpoint)
+        if view is not None and view.resource is None:
+            store.end_checks(endpoint)  # nobody will ever say what it was for
     errors.print(f"Endpoint {endpoint} is closed.")
 
 

@@ -1,6 +1,6 @@
 """resultsink event: what came, and what became of it."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -8,10 +8,11 @@ from receiver.cli.common import (
     AsJson,
     Limit,
     SourceName,
+    harmless,
+    in_one_line,
     opened,
     print_json,
     print_rows,
-    readable,
 )
 
 app = typer.Typer(help="Events: what the senders announced.", no_args_is_help=True)
@@ -37,20 +38,34 @@ def show(
     with opened() as store:
         event = store.show_event(event_id)
     if as_json:
-        print_json(event)
+        print_json(_without_bytes(event))
         return
     for name in ("id", "source", "endpoint_id", "key", "disposition", "received_at"):
-        typer.echo(f"{name.replace('_', ' '):>12}  {readable(event[name])}")
+        typer.echo(f"{name.replace('_', ' '):>12}  {in_one_line(event[name])}")
     for delivery in event["deliveries"]:
         again = f", {delivery['copies']} times again" if delivery["copies"] else ""
-        typer.echo(f"\ndelivery {delivery['id']}, {readable(delivery['received_at'])}{again}")
-        typer.echo(delivery["headers"].rstrip())
-        typer.echo(delivery["body"].decode("utf-8", "backslashreplace"))
+        typer.echo(f"\ndelivery {delivery['id']}, {in_one_line(delivery['received_at'])}{again}")
+        typer.echo(harmless(delivery["headers"].rstrip()))
+        typer.echo(harmless(_as_text(delivery["body"])))
     for job in event["jobs"]:
-        reason = f": {job['reason']}" if job["reason"] else ""
+        reason = f": {in_one_line(job['reason'])}" if job["reason"] else ""
         typer.echo(f"\njob {job['id']} ({job['kind']} {job['subject']}) is {job['status']}{reason}")
         for tried in event["attempts"]:
             if tried["job_id"] == job["id"]:
-                at = readable(tried["started_at"])
+                at = in_one_line(tried["started_at"])
                 ms = f"{tried['milliseconds']:.0f} ms"
-                typer.echo(f"  {at}  {ms:>8}  {tried['outcome']}: {readable(tried['detail'])}")
+                typer.echo(f"  {at}  {ms:>8}  {tried['outcome']}: {in_one_line(tried['detail'])}")
+
+
+def _without_bytes(event: dict[str, Any]) -> dict[str, Any]:
+    """Bodies as text, digests in hexadecimal."""
+    deliveries = [
+        {**each, "digest": each["digest"].hex(), "body": _as_text(each["body"])}
+        for each in event["deliveries"]
+    ]
+    return {**event, "key_digest": event["key_digest"].hex(), "deliveries": deliveries}
+
+
+def _as_text(body: bytes) -> str:
+    """What is not UTF-8 stays recoverable, as escapes."""
+    return body.decode("utf-8", "backslashreplace")

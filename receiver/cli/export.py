@@ -13,7 +13,7 @@ import typer
 
 from receiver.cli.common import errors, opened
 from receiver.errors import UsageError
-from storage import Selection
+from storage import Ledger, Selection, Store
 
 
 class Format(StrEnum):
@@ -46,20 +46,30 @@ def export(
     if batch is None and source is None:
         raise UsageError("Say what to export: --batch BATCH_ID or --source SOURCE.")
     with opened() as store:
-        ledger = store.ledger(batch, source=source) if batch else None
-        if ledger is None and not store.list_batches(source=source, limit=1):
-            raise UsageError(f"Nothing is known of source {source}: see `batch list`.")
+        ledgers = _ledgers(store, batch, source)
         selection = Selection(
-            source=ledger.source if ledger else source, batch_id=batch, status=status.value
+            source=ledgers[0].source if batch else source, batch_id=batch, status=status.value
         )
         with _target(output) as out:
             report = store.export(selection, format_.value, out, formula_guard=formula_guard)
     where = f" to {output}" if output else ""
     errors.print(f"{report.rows} results written{where}.")
-    if ledger is not None and ledger.state != "complete":
-        errors.print(
-            f"The batch is not complete: {ledger.stored} of {ledger.expected} results are stored."
-        )
+    for ledger in ledgers:
+        if ledger.state != "complete":
+            errors.print(
+                f"Batch {ledger.batch_id} is not complete: "
+                f"{ledger.stored} of {ledger.expected} results are stored."
+            )
+
+
+def _ledgers(store: Store, batch: str | None, source: str | None) -> list[Ledger]:
+    """What an export is of: a batch, or all that a source has; read before the results are."""
+    if batch is not None:
+        return [store.ledger(batch, source=source)]
+    ledgers = store.list_batches(source=source, limit=sys.maxsize)
+    if not ledgers and not store.list_endpoints(source=source):  # single runs have no batch
+        raise UsageError(f"Nothing is known of source {source}: see `endpoint list`.")
+    return ledgers
 
 
 @contextmanager

@@ -24,7 +24,8 @@ def sandbox(
         switches = parse(Switches, assignments(turned or []))
         run(host, port, switches, started=_tell)
     except SandboxError as error:
-        raise UsageError(f"{str(error).capitalize().rstrip('.')}.") from None
+        text = str(error).rstrip(".")
+        raise UsageError(f"{text[:1].upper()}{text[1:]}.") from None
 
 
 def _tell(url: str) -> None:

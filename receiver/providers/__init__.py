@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from receiver.signatures import Scheme
+from receiver.schemes import Scheme
 from storage import FetchedBatch, FetchedRun
 
 
@@ -32,7 +32,7 @@ class Answer:
     data: Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each delivery, and freezing doubles its cost
 class Announcement:
     """What a verified body says. `status` is None where it cannot be read.
 

@@ -22,11 +22,11 @@ from receiver.errors import (
 from receiver.providers import Announcement, Answer, Created, NewTask, Page, Request
 from receiver.providers.reading import items, moment, number, strictly, text, whole, word
 from receiver.retry import parse_retry_after
-from receiver.signatures import TIMESTAMP_BODY
+from receiver.schemes import TIMESTAMP_BODY
 from storage import FetchedBatch, FetchedRun
 
-IDENTITY = frozenset({"job_id", "deepresearch_id", "batch_id", "status", "completed_at"})
 WRAPPERS = ("data", "batch", "task", "result", "payload")
+IDENTITY = frozenset({"job_id", "deepresearch_id", "batch_id", "status", "completed_at", *WRAPPERS})
 
 BATCH_ENDS = frozenset({"completed", "completed_with_errors", "cancelled", "failed"})
 GOING_ON = frozenset(

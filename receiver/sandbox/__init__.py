@@ -6,14 +6,24 @@ once can not pass on both sides. The official SDK is run against it in tests/san
 
 from receiver.sandbox.app import create_sandbox
 from receiver.sandbox.server import SandboxServer, run, serve_in_thread
-from receiver.sandbox.switches import Fault, SandboxError, Switches
+from receiver.sandbox.switches import (
+    Fault,
+    SandboxError,
+    Switches,
+    assignments,
+    described,
+    parse,
+)
 
 __all__ = [
     "Fault",
     "SandboxError",
     "SandboxServer",
     "Switches",
+    "assignments",
     "create_sandbox",
+    "described",
+    "parse",
     "run",
     "serve_in_thread",
 ]

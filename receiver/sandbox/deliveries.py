@@ -22,10 +22,10 @@ from receiver.sandbox.content import dice
 from receiver.sandbox.loopback import is_loopback
 from receiver.sandbox.switches import Forgery, Panel, Switches
 
-# How long, in seconds, deliveries are gathered for reordering before they are sent anyhow.
-GATHERING = 0.5
-# How many tries are made at once.
-LINES = 64
+# Clients, and tries that each may have under way: a client slows down with the square of its
+# requests waiting and connections open, so thousands of deliveries are spread and wait outside.
+CLIENTS = 16
+LINES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +94,11 @@ class Courier:
 
     def __init__(self, panel: Panel) -> None:
         self._panel = panel
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=LINES)
-        self._client = httpx.AsyncClient(trust_env=False, limits=limits)
-        # Waiting here and not in the client's pool, which takes quadratic time over thousands.
-        self._lines = asyncio.Semaphore(LINES)
+        verify = httpx.create_ssl_context(trust_env=False)
+        self._clients = [httpx.AsyncClient(trust_env=False, verify=verify) for _ in range(CLIENTS)]
+        self._lines: asyncio.Queue[httpx.AsyncClient] = asyncio.Queue()
+        for client in self._clients * LINES:
+            self._lines.put_nowait(client)
         self._under_way: set[asyncio.Task[None]] = set()
         self._gathered: list[Parcel] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -121,8 +122,8 @@ class Courier:
         if len(self._gathered) >= switches.reorder:
             self._send_gathered()
         elif self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(GATHERING, self._send_gathered)
+            wait = switches.reorder_wait / switches.speed
+            self._timer = asyncio.get_running_loop().call_later(wait, self._send_gathered)
 
     def _send_gathered(self) -> None:
         self._stop_gathering()
@@ -185,16 +186,16 @@ class Courier:
     async def _post(self, attempt: Attempt, signed: dict[str, str], body: bytes) -> int | None:
         timeout = self._panel.switches.delivery_timeout
         status = error = None
-        async with self._lines:
-            begun = time.monotonic()
-            try:
-                response = await self._client.post(
-                    attempt.url, content=body, headers=signed, timeout=timeout
-                )
-                status = response.status_code
-            except httpx.HTTPError as failure:
-                error = f"{type(failure).__name__}: {failure}".removesuffix(": ")
-            seconds = round(time.monotonic() - begun, 4)
+        client = await self._lines.get()
+        begun = time.monotonic()
+        try:
+            response = await client.post(attempt.url, content=body, headers=signed, timeout=timeout)
+            status = response.status_code
+        except httpx.HTTPError as failure:
+            error = f"{type(failure).__name__}: {failure}".removesuffix(": ")
+        finally:
+            self._lines.put_nowait(client)
+        seconds = round(time.monotonic() - begun, 4)
         self.log.append(replace(attempt, status=status, error=error, seconds=seconds))
         return status
 
@@ -215,7 +216,8 @@ class Courier:
     async def close(self) -> None:
         """Drops what is under way and closes the connections."""
         await self.clear()
-        await self._client.aclose()
+        for client in self._clients:
+            await client.aclose()
 
 
 def _again(status: int | None, switches: Switches) -> bool:

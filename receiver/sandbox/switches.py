@@ -184,7 +184,9 @@ class Switches(_Settings):
     copies: int = Field(default=1, ge=1)
     """How often every delivery is made."""
     reorder: int = Field(default=1, ge=1)
-    """Deliveries gathered (for half a second at most) and then sent last first."""
+    """Deliveries gathered and then sent last first."""
+    reorder_wait: Seconds = 0.5
+    """Seconds after which gathered deliveries are sent though no more have come."""
     forgeries: int = Field(default=0, ge=0)
     """Forged deliveries sent beside each genuine one, once each."""
     forgery_kinds: tuple[Forgery, ...] = Field(

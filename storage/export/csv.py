@@ -38,7 +38,7 @@ def write_csv(
     out.write(_lines([header], unguarded))
     written = 0
     for page in snapshot.pages(_FACTS, _DOCUMENTS):
-        out.write(_lines(_rows(page, columns, guard), guard))
+        out.write(_lines(_rows(page, columns), guard))
         written += len(page)
         progress(written)
     return written, header
@@ -55,7 +55,7 @@ def _find_columns(snapshot: Snapshot, progress: Progress) -> Columns:
     return columns
 
 
-def _rows(page: Page, columns: Columns, guard: Guard) -> Iterator[list[Any]]:
+def _rows(page: Page, columns: Columns) -> Iterator[list[Any]]:
     for row in page:
         given, brought = _documents(row)
         if not columns.has(given, brought):

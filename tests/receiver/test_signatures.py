@@ -16,18 +16,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.errors import SignatureError
-from receiver.signatures import (
-    MAX_ENTRIES,
-    MAX_KEYS,
-    MAX_SIGNATURE_HEADER,
+from receiver.schemes import (
     READINGS,
     SCHEMES,
     STANDARD_WEBHOOKS,
     TIMESTAMP_BODY,
-    Key,
-    Match,
     Scheme,
     override,
+)
+from receiver.signatures import (
+    MAX_ENTRIES,
+    MAX_KEYS,
+    MAX_SIGNATURE_HEADER,
+    Key,
+    Match,
     prepare,
     verify,
 )

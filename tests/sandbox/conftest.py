@@ -7,8 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
+import httpx
 import pytest
-from valyu import Valyu
+from valyu import Valyu, verify_contents_webhook
 
 from receiver.sandbox import SandboxServer, Switches, serve_in_thread
 
@@ -104,7 +105,37 @@ def sdk(sandbox: SandboxServer) -> Iterator[Valyu]:
 
 
 @pytest.fixture
+def http(sandbox: SandboxServer) -> Iterator[httpx.Client]:
+    """A client that sees the answers as they are."""
+    headers = {"x-api-key": "val_test"}
+    with httpx.Client(base_url=sandbox.api_url, headers=headers, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
 def inbox() -> Iterator[Inbox]:
     inbox = Inbox()
     yield inbox
     inbox.close()
+
+
+def a_batch(sdk: Valyu, *queries: str, webhook_url: str | None = None) -> Any:
+    """A batch with a task for each query, as creating it was answered."""
+    batch = sdk.batch.create(webhook_url=webhook_url)
+    tasks = [{"query": query} for query in queries or ["q"]]
+    assert sdk.batch.add_tasks(batch.batch_id, tasks).success
+    return batch
+
+
+def genuine(delivery: Delivery, secret: str) -> bool:
+    """Whether the official SDK says that a delivery was signed with the secret."""
+    if delivery.signature is None:
+        return False
+    signed = (delivery.body, delivery.signature, delivery.timestamp, secret)
+    return bool(verify_contents_webhook(*signed))
+
+
+def log(sandbox: SandboxServer) -> list[dict[str, Any]]:
+    """The log, once nothing more is to come."""
+    until(lambda: sandbox.state()["pending_deliveries"] == 0)
+    return list(sandbox.state()["deliveries"])

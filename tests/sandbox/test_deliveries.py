@@ -1,34 +1,13 @@
-"""Webhooks as they arrive: checked with the official SDK, then bent by every switch."""
+"""How webhooks are signed, sent and sent again; checked with the official SDK."""
 
 import json
 import time
-from typing import Any
 
-import pytest
-from valyu import Valyu, verify_contents_webhook
+from valyu import Valyu
 
-from receiver.sandbox import SandboxError, SandboxServer
+from receiver.sandbox import SandboxServer
 from receiver.sandbox.deliveries import sign
-from tests.sandbox.conftest import Delivery, Inbox, until
-
-
-def a_batch(sdk: Valyu, inbox: Inbox, *queries: str) -> Any:
-    batch = sdk.batch.create(webhook_url=inbox.url)
-    assert sdk.batch.add_tasks(batch.batch_id, [{"query": q} for q in queries or ["q"]]).success
-    return batch
-
-
-def genuine(delivery: Delivery, secret: str) -> bool:
-    if delivery.signature is None:
-        return False
-    signed = (delivery.body, delivery.signature, delivery.timestamp, secret)
-    return bool(verify_contents_webhook(*signed))
-
-
-def log(sandbox: SandboxServer) -> list[dict[str, Any]]:
-    """The log, once nothing more is to come."""
-    until(lambda: sandbox.state()["pending_deliveries"] == 0)
-    return list(sandbox.state()["deliveries"])
+from tests.sandbox.conftest import Inbox, a_batch, genuine, log
 
 
 def test_the_signature_is_that_of_the_contracts_example() -> None:
@@ -46,37 +25,12 @@ def test_the_signature_is_that_of_the_contracts_example() -> None:
     assert sign(key, "1791191172", body) == expected
 
 
-def test_a_batch_is_announced_once_when_all_its_tasks_are_done(
-    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
-) -> None:
-    batch = a_batch(sdk, inbox, "one", "two [fail]")
-    [delivery] = inbox.expect(1)
-    assert genuine(delivery, batch.webhook_secret)
-    assert json.loads(delivery.body)["status"] == "completed_with_errors"
-    assert [entry["status"] for entry in log(sandbox)] == [200]
-    assert abs(int(delivery.timestamp) - time.time()) < 60
-
-
-def test_a_single_task_is_announced_under_its_own_secret(sdk: Valyu, inbox: Inbox) -> None:
-    task = sdk.deepresearch.create(query="q", webhook_url=inbox.url)
-    [delivery] = inbox.expect(1)
-    assert genuine(delivery, task.webhook_secret)
-    assert json.loads(delivery.body)["output"].startswith("# q")
-
-
-def test_a_contents_job_is_announced_too(sdk: Valyu, inbox: Inbox) -> None:
-    job = sdk.contents(["https://a.example"], async_mode=True, webhook_url=inbox.url)
-    [delivery] = inbox.expect(1)
-    assert genuine(delivery, job.webhook_secret)
-    assert json.loads(delivery.body)["job_id"] == job.job_id
-
-
 def test_a_refused_delivery_is_tried_again_with_the_same_bytes_and_a_new_signature(
     sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     inbox.answers = [500, 404, 302]
     sandbox.change(timestamp_unit="ms")
-    batch = a_batch(sdk, inbox)
+    batch = a_batch(sdk, webhook_url=inbox.url)
     tries = inbox.expect(4)
     assert len({each.body for each in tries}) == 1
     assert len({each.signature for each in tries}) == 4
@@ -89,7 +43,7 @@ def test_tries_can_repeat_the_first_signature(
 ) -> None:
     inbox.answers = [500, 500]
     sandbox.change(resign=False, timestamp_unit="ms")
-    a_batch(sdk, inbox)
+    a_batch(sdk, webhook_url=inbox.url)
     assert len({each.signature for each in inbox.expect(3)}) == 1
 
 
@@ -98,14 +52,14 @@ def test_a_delivery_is_given_up_after_its_tries(
 ) -> None:
     inbox.answers = [503] * 9
     sandbox.change(tries=3)
-    a_batch(sdk, inbox)
+    a_batch(sdk, webhook_url=inbox.url)
     assert [entry["attempt"] for entry in log(sandbox)] == [1, 2, 3]
 
 
 def test_a_client_error_can_be_final(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
     inbox.answers = [404] * 9
     sandbox.change(retry_client_errors=False)
-    a_batch(sdk, inbox)
+    a_batch(sdk, webhook_url=inbox.url)
     assert len(log(sandbox)) == 1
 
 
@@ -114,16 +68,17 @@ def test_a_slow_receiver_is_not_waited_for(
 ) -> None:
     inbox.seconds = 0.3
     sandbox.change(delivery_timeout=0.05, tries=1)
-    a_batch(sdk, inbox)
+    a_batch(sdk, webhook_url=inbox.url)
     [entry] = log(sandbox)
-    assert (entry["status"], entry["error"]) == (None, "ReadTimeout")
+    assert entry["status"] is None
+    assert entry["error"].endswith("Timeout")
 
 
 def test_every_delivery_can_be_made_several_times(
     sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     sandbox.change(copies=3)
-    batch = a_batch(sdk, inbox)
+    batch = a_batch(sdk, webhook_url=inbox.url)
     assert len(log(sandbox)) == 3
     assert all(genuine(each, batch.webhook_secret) for each in inbox.received)
 
@@ -132,7 +87,7 @@ def test_forgeries_come_beside_the_genuine_one_and_are_none(
     sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     sandbox.change(forgeries=3)
-    batch = a_batch(sdk, inbox)
+    batch = a_batch(sdk, webhook_url=inbox.url)
     forged = {entry["forgery"] for entry in log(sandbox)}
     assert forged == {None, "wrong_key", "tampered", "unsigned"}
     assert sum(genuine(each, batch.webhook_secret) for each in inbox.received) == 1
@@ -141,20 +96,20 @@ def test_forgeries_come_beside_the_genuine_one_and_are_none(
 def test_forgeries_are_not_tried_again(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
     inbox.answers = [401] * 9
     sandbox.change(forgeries=1, tries=2)
-    a_batch(sdk, inbox)
+    a_batch(sdk, webhook_url=inbox.url)
     assert sorted(str(entry["forgery"]) for entry in log(sandbox)) == ["None", "None", "wrong_key"]
 
 
 def test_deliveries_can_be_kept_back(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
     sandbox.change(delivery_delay=[30, 30])
-    a_batch(sdk, inbox)
+    a_batch(sdk, webhook_url=inbox.url)
     assert sandbox.state()["pending_deliveries"] == 1
     assert inbox.received == []
 
 
 def test_deliveries_can_come_last_first(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
-    sandbox.change(reorder=3)
-    ids = [a_batch(sdk, inbox).batch_id for _ in range(3)]
+    sandbox.change(reorder=3, reorder_wait=30)
+    ids = [a_batch(sdk, webhook_url=inbox.url).batch_id for _ in range(3)]
     came = [json.loads(delivery.body)["batch_id"] for delivery in inbox.expect(3)]
     assert came == ids[::-1]
 
@@ -162,42 +117,9 @@ def test_deliveries_can_come_last_first(sdk: Valyu, sandbox: SandboxServer, inbo
 def test_gathered_deliveries_are_sent_though_no_more_come(
     sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
-    sandbox.change(reorder=3)
-    a_batch(sdk, inbox)
+    sandbox.change(reorder=3, reorder_wait=0.01)
+    a_batch(sdk, webhook_url=inbox.url)
     inbox.expect(1)
-
-
-def test_there_may_be_no_webhook_at_all(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
-    sandbox.change(webhook=False)
-    a_batch(sdk, inbox)
-    assert log(sandbox) == []
-
-
-def test_a_delivery_can_be_sent_again_and_again(
-    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
-) -> None:
-    batch = a_batch(sdk, inbox)
-    sandbox.deliver(batch.batch_id, times=200)
-    bodies = {each.body for each in inbox.expect(201)}
-    assert len(bodies) == 1
-
-
-def test_a_delivery_can_say_what_is_not_yet_so(
-    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
-) -> None:
-    sandbox.change(hold=True)
-    batch = a_batch(sdk, inbox)
-    sandbox.deliver(batch.batch_id, status="completed")
-    [delivery] = inbox.expect(1)
-    assert genuine(delivery, batch.webhook_secret)
-    assert json.loads(delivery.body)["status"] == "completed"
-    assert sdk.batch.status(batch.batch_id).batch.status == "processing"
-
-
-def test_nothing_is_delivered_for_what_has_no_webhook(sdk: Valyu, sandbox: SandboxServer) -> None:
-    batch = sdk.batch.create()
-    with pytest.raises(SandboxError, match="without a webhook_url"):
-        sandbox.deliver(batch.batch_id)
 
 
 def test_other_machines_are_not_called(sdk: Valyu, sandbox: SandboxServer) -> None:
@@ -207,71 +129,16 @@ def test_other_machines_are_not_called(sdk: Valyu, sandbox: SandboxServer) -> No
     assert entry["error"].startswith("not sent: receiver.example is not this machine")
 
 
-def test_the_body_can_be_wrapped(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
-    sandbox.change(webhook_body="wrapped")
-    batch = a_batch(sdk, inbox)
-    body = json.loads(inbox.expect(1)[0].body)
-    assert (body["type"], body["data"]["batch_id"]) == ("batch.completed", batch.batch_id)
-
-
-def test_the_body_can_carry_the_outputs(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
-    sandbox.change(webhook_body="outputs")
-    a_batch(sdk, inbox, "one", "two")
-    body = json.loads(inbox.expect(1)[0].body)
-    assert [task["output"][:5] for task in body["tasks"]] == ["# one", "# two"]
-
-
-def test_the_body_can_name_another_resource(
-    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
-) -> None:
-    sandbox.change(webhook_body="foreign")
-    batch = a_batch(sdk, inbox)
-    [delivery] = inbox.expect(1)
-    assert genuine(delivery, batch.webhook_secret)
-    assert json.loads(delivery.body)["batch_id"] != batch.batch_id
-
-
-def test_the_body_can_be_no_json_and_still_be_signed(
-    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
-) -> None:
-    sandbox.change(webhook_body="unreadable")
-    batch = a_batch(sdk, inbox)
-    [delivery] = inbox.expect(1)
-    expected = sign(batch.webhook_secret, delivery.timestamp, delivery.body)
-    assert delivery.signature == expected
-    with pytest.raises(UnicodeDecodeError):
-        delivery.body.decode()
-
-
-@pytest.mark.parametrize(("told", "announced"), [(False, 0), (True, 1)])
-def test_whether_a_cancelled_batch_is_announced_is_a_switch(
-    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox, told: bool, announced: int
-) -> None:
-    sandbox.change(hold=True, webhook_on_cancel=told)
-    sdk.batch.cancel(a_batch(sdk, inbox).batch_id)
-    assert len(log(sandbox)) == announced
-
-
-def test_each_task_of_a_batch_can_be_announced_at_the_batchs_url(
-    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
-) -> None:
-    sandbox.change(task_webhooks=True)
-    batch = a_batch(sdk, inbox, "one", "two")
-    came = inbox.expect(3)
-    assert all(genuine(each, batch.webhook_secret) for each in came)
-    assert sorted(entry["kind"] for entry in log(sandbox)) == ["batch", "task", "task"]
-
-
 def test_the_time_can_be_in_milliseconds_and_wrong(
     sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     sandbox.change(timestamp_unit="ms", clock_skew=-86_400)
-    a_batch(sdk, inbox)
+    a_batch(sdk, webhook_url=inbox.url)
     [delivery] = inbox.expect(1)
     assert abs(int(delivery.timestamp) / 1000 + 86_400 - time.time()) < 60
 
 
 def test_the_headers_can_have_other_names(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
     sandbox.change(signature_header="X-Valyu-Signature")
-    a_batch(sdk, inbox)
+    a_batch(sdk, webhook_url=inbox.url)
     assert inbox.expect(1)[0].signature is None

@@ -1,24 +1,15 @@
 """Faults to order: each does what it says, to the requests it names, as often as it was told."""
 
-from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 
 import httpx
 import pytest
 from valyu import Valyu
 
-from receiver.sandbox import SandboxServer
+from receiver.sandbox import SandboxError, SandboxServer
 from tests.sandbox.conftest import Inbox
 
 BATCHES = "/deepresearch/batches"
-
-
-@pytest.fixture
-def http(sandbox: SandboxServer) -> Iterator[httpx.Client]:
-    """A client that sees the answers as they are."""
-    headers = {"x-api-key": "val_test"}
-    with httpx.Client(base_url=sandbox.api_url, headers=headers, trust_env=False) as client:
-        yield client
 
 
 def test_a_fault_hits_as_often_as_it_was_told_and_then_no_more(
@@ -112,7 +103,7 @@ def test_a_silence_can_outlast_the_clients_patience(
     sandbox: SandboxServer, http: httpx.Client
 ) -> None:
     sandbox.add_fault(f"GET {BATCHES}", kind="hang", seconds=30)
-    with pytest.raises(httpx.ReadTimeout):
+    with pytest.raises(httpx.TimeoutException):
         http.get(BATCHES, timeout=0.05)
 
 
@@ -159,3 +150,8 @@ def test_faults_can_be_among_the_switches(sandbox: SandboxServer, http: httpx.Cl
     sandbox.change(faults=[{"match": f"GET {BATCHES}", "status": 500}])
     sandbox.change(copies=2)
     assert [http.get(BATCHES).status_code for _ in range(2)] == [500, 200]
+
+
+def test_a_fault_of_an_unknown_kind_is_refused(sandbox: SandboxServer) -> None:
+    with pytest.raises(SandboxError, match="kind"):
+        sandbox.add_fault(f"GET {BATCHES}", kind="flood")

@@ -2,7 +2,7 @@
 
 import pytest
 from valyu import Valyu
-from valyu.types.deepresearch import BatchTaskInput
+from valyu.types.deepresearch import BatchStatusResponse, BatchTaskInput
 
 from receiver.sandbox import SandboxServer
 
@@ -107,17 +107,16 @@ def test_cancelling_ends_what_is_queued_and_running(sdk: Valyu, sandbox: Sandbox
 
 
 def test_waiting_sees_a_batch_through_its_stages(sdk: Valyu, sandbox: SandboxServer) -> None:
-    sandbox.change(duration=0.2)
     seen: list[str] = []
-    batch = a_batch(sdk)
-    ended = sdk.batch.wait_for_completion(
-        batch,
-        poll_interval=0.01,
-        max_wait_time=10,
-        on_progress=lambda s: seen.append(s.batch.status),
-    )
+
+    def progress(shown: BatchStatusResponse) -> None:
+        seen.append(shown.batch.status)
+        sandbox.change(hold=False)
+
+    sandbox.change(hold=True)
+    ended = sdk.batch.wait_for_completion(a_batch(sdk), poll_interval=0, on_progress=progress)
     assert ended.batch.counts.completed == 3
-    assert (seen[0], seen[-1]) == ("processing", "completed")
+    assert seen == ["processing", "completed"]
 
 
 def test_waiting_for_a_cancelled_batch_raises(sdk: Valyu, sandbox: SandboxServer) -> None:

@@ -145,3 +145,21 @@ def test_contents_can_be_had_at_once(sdk: Valyu) -> None:
     read = sdk.contents(["https://a.example"])
     assert (read.success, read.urls_processed, read.results[0].status) == (True, 1, "success")
     assert not sdk.contents(["https://a.example/[fail]"]).success
+
+
+def test_a_contents_job_takes_as_long_as_a_task(sdk: Valyu, sandbox: SandboxServer) -> None:
+    sandbox.change(duration=0.1)
+    job = sdk.contents(["https://a.example"], async_mode=True)
+    assert sdk.get_contents_job(job.job_id).results is None
+    assert sdk.wait_for_contents_job(job.job_id, poll_interval=0).status == "completed"
+    assert not sdk.get_contents_job("cj_none").success
+
+
+def test_what_a_task_cannot_be_told_is_refused(sdk: Valyu, sandbox: SandboxServer) -> None:
+    task = sdk.deepresearch.create(query="[stuck]").deepresearch_id
+    path = f"{sandbox.api_url}/deepresearch/tasks/{task}"
+    with httpx.Client(headers={"x-api-key": "val_x"}, trust_env=False) as client:
+        assert client.post(f"{path}/update", json={"instruction": " "}).status_code == 400
+        assert client.post(f"{path}/public", json={"public": "yes"}).status_code == 400
+        assert client.get(f"{path}/assets/other").status_code == 404
+        assert client.post(f"{sandbox.api_url}/contents", json={"urls": []}).status_code == 400

@@ -1,30 +1,18 @@
 """What nobody knows about the sender is a switch, and each switch does what it says."""
 
-from collections.abc import Iterator
-
 import httpx
 import pytest
 from valyu import Valyu
 
 from receiver.sandbox import SandboxError, SandboxServer, Switches
 from receiver.sandbox.switches import assignments, described, parse
-from tests.sandbox.conftest import Inbox, until
+from tests.sandbox.conftest import Inbox, a_batch, until
 
 BATCHES = "/deepresearch/batches"
 
 
-@pytest.fixture
-def http(sandbox: SandboxServer) -> Iterator[httpx.Client]:
-    """A client that sees the answers as they are."""
-    headers = {"x-api-key": "val_test"}
-    with httpx.Client(base_url=sandbox.api_url, headers=headers, trust_env=False) as client:
-        yield client
-
-
-def a_batch(sdk: Valyu, *queries: str) -> str:
-    batch = sdk.batch.create()
-    assert sdk.batch.add_tasks(batch.batch_id, [{"query": q} for q in queries or ["q"]]).success
-    return str(batch.batch_id)
+def a_batch_id(sdk: Valyu, *queries: str) -> str:
+    return str(a_batch(sdk, *queries).batch_id)
 
 
 def test_every_switch_says_what_it_is_for() -> None:
@@ -54,7 +42,7 @@ def test_switches_can_be_written_as_text() -> None:
 
 
 def test_a_reset_forgets_everything(sdk: Valyu, sandbox: SandboxServer) -> None:
-    a_batch(sdk)
+    a_batch_id(sdk)
     sandbox.change(copies=9)
     sandbox.reset()
     state = sandbox.state()
@@ -63,7 +51,7 @@ def test_a_reset_forgets_everything(sdk: Valyu, sandbox: SandboxServer) -> None:
 
 
 def test_calls_are_counted_by_endpoint(sdk: Valyu, sandbox: SandboxServer) -> None:
-    sdk.batch.list_tasks(a_batch(sdk))
+    sdk.batch.list_tasks(a_batch_id(sdk))
     assert sandbox.state()["calls"] == {
         f"POST {BATCHES}": 1,
         f"POST {BATCHES}/{{batch_id}}/tasks": 1,
@@ -82,7 +70,7 @@ def test_posts_can_succeed_in_three_ways(
 
 def test_the_sdk_takes_answers_marked_as_successes(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(success_flag=True)
-    batch = a_batch(sdk)
+    batch = a_batch_id(sdk)
     page = sdk.batch.list_tasks(batch)
     assert sdk.batch.status(batch).success
     assert sdk.deepresearch.status(page.tasks[0].deepresearch_id).status == "completed"
@@ -90,14 +78,14 @@ def test_the_sdk_takes_answers_marked_as_successes(sdk: Valyu, sandbox: SandboxS
 
 def test_the_first_tasks_of_a_batch_can_fail(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(failing_tasks=2)
-    tasks = sdk.batch.list_tasks(a_batch(sdk, "a", "b", "c")).tasks
+    tasks = sdk.batch.list_tasks(a_batch_id(sdk, "a", "b", "c")).tasks
     assert [task.status for task in tasks] == ["failed", "failed", "completed"]
 
 
 def test_a_failed_task_costs_nothing_and_has_no_end_unless_told(
     sdk: Valyu, sandbox: SandboxServer
 ) -> None:
-    batch = a_batch(sdk, "[fail]")
+    batch = a_batch_id(sdk, "[fail]")
     plain = sdk.batch.list_tasks(batch, include_output=True).tasks[0]
     assert (plain.cost, plain.completed_at, plain.output) == (0, None, None)
     assert plain.error
@@ -110,7 +98,7 @@ def test_a_failed_task_costs_nothing_and_has_no_end_unless_told(
 
 
 def test_an_ended_batch_takes_no_more_tasks(sdk: Valyu) -> None:
-    refused = sdk.batch.add_tasks(a_batch(sdk), [{"query": "late"}])
+    refused = sdk.batch.add_tasks(a_batch_id(sdk), [{"query": "late"}])
     assert refused.error == "Cannot add tasks to a batch that is completed"
 
 
@@ -129,7 +117,7 @@ def test_a_batch_can_stay_open_for_more_after_its_last_task(
     sdk: Valyu, sandbox: SandboxServer
 ) -> None:
     sandbox.change(settle=30)
-    batch = a_batch(sdk)
+    batch = a_batch_id(sdk)
     sandbox.change(settle=0)
     assert sdk.batch.status(batch).batch.status == "processing"
     assert sdk.batch.add_tasks(batch, [{"query": "more"}]).success
@@ -138,7 +126,7 @@ def test_a_batch_can_stay_open_for_more_after_its_last_task(
 
 def test_held_tasks_go_when_they_are_let(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(hold=True)
-    batch = a_batch(sdk, "a", "b")
+    batch = a_batch_id(sdk, "a", "b")
     assert sdk.batch.status(batch).batch.counts.queued == 2
     sandbox.change(hold=False)
     assert sdk.batch.status(batch).batch.counts.completed == 2
@@ -146,13 +134,13 @@ def test_held_tasks_go_when_they_are_let(sdk: Valyu, sandbox: SandboxServer) -> 
 
 def test_speed_shortens_every_wait(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(duration=[3000, 3000], speed=100_000)
-    batch = a_batch(sdk)
+    batch = a_batch_id(sdk)
     until(lambda: sdk.batch.status(batch).batch.status == "completed")
 
 
 def test_a_batch_can_be_limited_in_size(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(hold=True, max_batch_tasks=3)
-    batch = a_batch(sdk, "a", "b")
+    batch = a_batch_id(sdk, "a", "b")
     assert "at most 3" in sdk.batch.add_tasks(batch, [{"query": "c"}, {"query": "d"}]).error
     assert sdk.batch.status(batch).batch.counts.total == 2
 
@@ -168,7 +156,7 @@ def test_task_ids_are_the_users_own_affair_unless_told(sdk: Valyu, sandbox: Sand
 
 def test_running_tasks_of_a_cancelled_batch_can_go_on(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(cancel_keeps_running=True, hold=True)
-    batch = a_batch(sdk, "one [stuck]")
+    batch = a_batch_id(sdk, "one [stuck]")
     sandbox.change(hold=False)
     sandbox.change(hold=True)
     sdk.batch.add_tasks(batch, [{"query": "two"}])
@@ -182,7 +170,7 @@ def test_what_becomes_of_a_batch_after_single_cancels_is_a_switch(
     sdk: Valyu, sandbox: SandboxServer, status: str
 ) -> None:
     sandbox.change(end_after_single_cancel=status)
-    batch = a_batch(sdk, "one", "two [stuck]")
+    batch = a_batch_id(sdk, "one", "two [stuck]")
     sdk.deepresearch.cancel(sdk.batch.list_tasks(batch, status="running").tasks[0].deepresearch_id)
     assert sdk.batch.status(batch).batch.status == status
 
@@ -192,14 +180,14 @@ def test_an_output_has_the_size_that_was_ordered(
     sdk: Valyu, sandbox: SandboxServer, size: int
 ) -> None:
     sandbox.change(output_bytes=size)
-    task = sdk.batch.list_tasks(a_batch(sdk, "größe"), include_output=True).tasks[0]
+    task = sdk.batch.list_tasks(a_batch_id(sdk, "größe"), include_output=True).tasks[0]
     assert len(task.output.encode()) == size
 
 
 def test_outputs_come_from_the_seed_and_the_query(sdk: Valyu, sandbox: SandboxServer) -> None:
     def output(seed: int) -> str:
         sandbox.change(seed=seed)
-        return str(sdk.batch.list_tasks(a_batch(sdk), include_output=True).tasks[0].output)
+        return str(sdk.batch.list_tasks(a_batch_id(sdk), include_output=True).tasks[0].output)
 
     assert output(1) == output(1) != output(2)
 
@@ -236,70 +224,9 @@ def test_signed_urls_can_run_out(sdk: Valyu, sandbox: SandboxServer, http: httpx
     assert http.get(sdk.deepresearch.status(task).pdf_url).json()["error"] == "Token expired"
 
 
-def test_pages_have_a_size_of_their_own_and_a_limit(sdk: Valyu, sandbox: SandboxServer) -> None:
-    sandbox.change(page_size=2, max_page_size=3)
-    batch = a_batch(sdk, "a", "b", "c", "d")
-    assert sdk.batch.list_tasks(batch).pagination.count == 2
-    assert sdk.batch.list_tasks(batch, limit=100).pagination.count == 3
-
-
-@pytest.mark.parametrize("order", ["oldest", "newest", "id"])
-def test_tasks_are_listed_in_the_order_told(sdk: Valyu, sandbox: SandboxServer, order: str) -> None:
-    sandbox.change(page_order=order)
-    tasks = sdk.batch.list_tasks(a_batch(sdk, "a", "b", "c")).tasks
-    keys = [task.deepresearch_id if order == "id" else task.query for task in tasks]
-    assert keys == sorted(keys, reverse=order == "newest")
-
-
-def test_has_more_can_promise_a_page_that_is_empty(sdk: Valyu, sandbox: SandboxServer) -> None:
-    sandbox.change(has_more="late")
-    batch = a_batch(sdk, "a", "b")
-    last = sdk.batch.list_tasks(batch)
-    empty = sdk.batch.list_tasks(batch, last_key=last.pagination.last_key)
-    assert (len(last.tasks), last.pagination.has_more) == (2, True)
-    assert (empty.tasks, empty.pagination.has_more) == ([], False)
-
-
-def test_has_more_can_deny_what_is_there(sdk: Valyu, sandbox: SandboxServer) -> None:
-    sandbox.change(has_more="early")
-    page = sdk.batch.list_tasks(a_batch(sdk, "a", "b"), limit=1)
-    assert (page.pagination.has_more, page.pagination.last_key) == (False, None)
-
-
-def test_outputs_can_be_missing_in_the_list(sdk: Valyu, sandbox: SandboxServer) -> None:
-    sandbox.change(outputs_in_list=False)
-    task = sdk.batch.list_tasks(a_batch(sdk), include_output=True).tasks[0]
-    assert task.output is None
-    assert sdk.deepresearch.status(task.deepresearch_id).output
-
-
-@pytest.mark.parametrize("query", ["limit=0", "limit=x", "last_key=x", "last_key=eyJrIjotMX0"])
-def test_a_list_refuses_what_makes_no_sense(sdk: Valyu, http: httpx.Client, query: str) -> None:
-    assert http.get(f"{BATCHES}/{a_batch(sdk)}/tasks?{query}").status_code == 400
-
-
-def test_a_status_that_has_not_changed_is_answered_304(
-    sdk: Valyu, sandbox: SandboxServer, http: httpx.Client
-) -> None:
-    sandbox.change(poll_hint=3)
-    path = f"/deepresearch/tasks/{sdk.deepresearch.create(query='[stuck]').deepresearch_id}/status"
-    first = http.get(path)
-    again = http.get(path, headers={"If-None-Match": first.headers["ETag"]})
-    assert (again.status_code, again.content) == (304, b"")
-    assert (first.headers["ETag"][:3], again.headers["Retry-After"]) == ('W/"', "3")
-
-
-def test_a_status_can_be_without_an_etag(
-    sdk: Valyu, sandbox: SandboxServer, http: httpx.Client
-) -> None:
-    sandbox.change(etag=False)
-    task = sdk.deepresearch.create(query="q").deepresearch_id
-    assert "ETag" not in http.get(f"/deepresearch/tasks/{task}/status").headers
-
-
 @pytest.mark.parametrize("body", [b"not json", b"[]", b'{"tasks": 1}'])
 def test_a_body_that_makes_no_sense_is_refused(sdk: Valyu, http: httpx.Client, body: bytes) -> None:
-    refused = http.post(f"{BATCHES}/{a_batch(sdk)}/tasks", content=body)
+    refused = http.post(f"{BATCHES}/{a_batch_id(sdk)}/tasks", content=body)
     assert (refused.status_code, refused.json()["success"]) == (400, False)
 
 

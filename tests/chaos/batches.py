@@ -1,0 +1,77 @@
+"""Batches made as a person makes them: by the product's own use case, beside the receiver."""
+
+import asyncio
+from contextlib import closing
+from typing import Any
+
+import httpx
+
+import storage
+from receiver.app import open_store
+from receiver.batches import NewBatch
+from receiver.cli.common import batches_of
+from receiver.providers import NewTask
+from receiver.sandbox import SandboxServer
+from tests.chaos.books import Books
+from tests.chaos.processes import KEY, Receiver
+from tests.chaos.sending import Endpoint
+
+
+def create(receiver: Receiver, name: str, *, tasks: int) -> str:
+    """Create a batch with so many tasks; opens the store for as long as that takes."""
+    settings = receiver.settings()
+    wanted = [_task(f"{name} question {number}") for number in range(tasks)]
+    with closing(open_store(settings)) as store:
+        return asyncio.run(_create(store, settings, NewBatch(name, "fast", None, wanted)))
+
+
+def _task(query: str) -> NewTask:
+    return NewTask(None, {"query": query}, {"query": query})
+
+
+async def _create(store: storage.Store, settings: Any, new: NewBatch) -> str:
+    async with batches_of(store, settings, "valyu") as batches:
+        return await batches.create(new, created=lambda _: None, added=lambda _: None)
+
+
+def endpoint_of(receiver: Receiver, batch_id: str) -> Endpoint:
+    """Where the sender announces a batch, and with which secret."""
+    with closing(open_store(receiver.settings())) as store:
+        found = store.find_endpoint_of("valyu", batch_id)
+    assert found is not None
+    return Endpoint(f"/webhooks/valyu/{found.id}", found.secrets[0].text, batch_id)
+
+
+def batch_at_sender(sandbox: SandboxServer, batch_id: str) -> bytes:
+    """The batch as the sender shows it, byte by byte."""
+    return _get(sandbox, f"/deepresearch/batches/{batch_id}").content
+
+
+def outputs_at_sender(sandbox: SandboxServer, batch_id: str) -> dict[str, Any]:
+    """The output of each run of a batch, as the sender has it."""
+    path = f"/deepresearch/batches/{batch_id}/tasks?include_output=true&limit=100"
+    found: dict[str, Any] = {}
+    cursor: str | None = ""
+    while cursor is not None:
+        page = _get(sandbox, path + (f"&last_key={cursor}" if cursor else "")).json()
+        found |= {task["deepresearch_id"]: task["output"] for task in page["tasks"]}
+        told = page["pagination"]
+        cursor = told["last_key"] if told["has_more"] else None
+    return found
+
+
+def outputs_here(books: Books, batch_id: str) -> dict[str, Any]:
+    """The output of each run of a batch, as the store has it: one version each, or a list."""
+    rows = books.rows(
+        "SELECT runs.run_id, json_extract(results.output, '$') FROM runs"
+        " JOIN results ON results.run_pk = runs.id WHERE runs.batch_id = ?",
+        batch_id,
+    )
+    found = dict(rows)
+    assert len(found) == len(rows), "a run has two results"
+    return found
+
+
+def _get(sandbox: SandboxServer, path: str) -> httpx.Response:
+    with httpx.Client(headers={"x-api-key": KEY}, trust_env=False) as client:
+        return client.get(sandbox.api_url + path).raise_for_status()

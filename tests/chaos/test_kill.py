@@ -1,0 +1,147 @@
+"""kill -9 at any moment loses nothing that was acknowledged and repeats nothing.
+
+CHAOS_SEED and CHAOS_KILLS in the environment repeat a run, or make a longer one.
+"""
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from receiver.sandbox import SandboxServer
+from tests.chaos import batches
+from tests.chaos.books import Books, half_done, is_sound, lost, repeated
+from tests.chaos.processes import Receiver, sandbox, until
+from tests.chaos.sending import Maker, Pour
+
+KILLS = int(os.environ.get("CHAOS_KILLS", "50"))
+SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
+AT_ITS_START = 0.2  # the share of kills that come before it takes requests
+BATCHES = 8
+TASKS = 23  # five pages
+RECOVERY_LIMIT = 420.0  # a job that was killed six times waits five minutes
+
+Say = Callable[[str], None]
+
+
+class Life:
+    """Starts the receiver and kills it, over and over."""
+
+    def __init__(self, receiver: Receiver, draw: random.Random) -> None:
+        self.kills = 0
+        self.most_claims = 0
+        self.held_leases = 0
+        self._receiver = receiver
+        self._books = Books(receiver.database)
+        self._draw = draw
+
+    def live_and_die(self) -> None:
+        """One life: killed while it starts, or at some moment under load."""
+        process = self._receiver.start()
+        if self._draw.random() < AT_ITS_START:
+            time.sleep(self._draw.uniform(0.05, 1.2))
+        else:
+            self._receiver.await_ready()
+            time.sleep(self._draw.uniform(0.02, 0.6))
+        assert process.poll() is None, f"it ended by itself: {self._receiver.tail()}"
+        self._receiver.kill()
+        self.kills += 1
+        self._look_at_the_leases()
+
+    def _look_at_the_leases(self) -> None:
+        query = "SELECT max(claims), count(lease_token) FROM jobs"
+        claims, held = self._books.rows(query)[0]
+        self.most_claims = max(self.most_claims, claims)
+        self.held_leases += held
+
+
+class Creator(threading.Thread):
+    """Creates batches one after the other while the receiver dies and lives."""
+
+    def __init__(self, receiver: Receiver, draw: random.Random) -> None:
+        super().__init__(daemon=True)
+        self.created: list[str] = []
+        self.error: BaseException | None = None
+        self._receiver = receiver
+        self._draw = draw
+
+    def run(self) -> None:
+        try:
+            for number in range(BATCHES):
+                time.sleep(self._draw.uniform(0.0, KILLS / BATCHES))
+                self.created.append(batches.create(self._receiver, f"b{number}", tasks=TASKS))
+        except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
+            self.error = error
+
+
+def test_nothing_acknowledged_is_lost_and_nothing_repeated_by_kills(
+    tmp_path: Path, say: Say
+) -> None:
+    """At least 50 kills, deliveries and batches pouring in; then one start, and no help."""
+    draw = random.Random(SEED)
+    say(f"seed {SEED}")
+    switches = {"duration": [0.0, 2.0], "tries": 1000, "first_retry_wait": 0.001}
+    with sandbox(max_page_size=5, **switches) as sender:
+        receiver = Receiver(tmp_path, sender.api_url)
+        going_on = [batches.create(receiver, f"open {number}", tasks=0) for number in range(3)]
+        maker = Maker([batches.endpoint_of(receiver, each) for each in going_on], draw)
+        life, creator = Life(receiver, draw), Creator(receiver, draw)
+        try:
+            with Pour(receiver.port, maker.make, draw=draw) as pour:
+                creator.start()
+                while life.kills < KILLS or creator.is_alive():
+                    life.live_and_die()
+                receiver.start_and_wait()
+                pour.finish()
+            assert creator.error is None, creator.error
+            _check(receiver, sender, pour, life, creator.created, say)
+        finally:
+            receiver.kill()
+
+
+def _check(
+    receiver: Receiver,
+    sender: SandboxServer,
+    pour: Pour,
+    life: Life,
+    created: list[str],
+    say: Say,
+) -> None:
+    books, answers = Books(receiver.database), pour.answers
+    waiting, began = books.unfinished(), time.monotonic()
+    until(
+        lambda: not books.unfinished() and not books.open_batches(),
+        "the work to be done, unaided",
+        seconds=RECOVERY_LIMIT,
+    )
+    missing, twice = lost(books, answers.acknowledged), repeated(books)
+    found_again = sum(outcome == "duplicate" for outcome in answers.acknowledged.values())
+    say(
+        f"kills {life.kills}, acknowledged {len(answers.acknowledged)}, lost {missing}, "
+        f"repeated {twice}; answers cut off {answers.cut}, of them stored {found_again}; leases "
+        f"held at a kill {life.held_leases}, most claims of a job {life.most_claims}; "
+        f"{waiting} jobs left, done in {time.monotonic() - began:.1f} s"
+    )
+    assert missing == 0
+    assert twice == 0
+    assert half_done(books) == 0
+    assert is_sound(books)
+    _check_that_it_was_a_test(life, pour)
+    assert max(answers.accepted.values()) == 1
+    assert set(answers.other) <= {503}
+    for batch_id in created:
+        told = batches.outputs_at_sender(sender, batch_id)
+        assert len(told) == TASKS
+        assert batches.outputs_here(books, batch_id) == told
+
+
+def _check_that_it_was_a_test(life: Life, pour: Pour) -> None:
+    """Enough kills, enough of them amid work, enough answers."""
+    assert life.kills >= KILLS
+    assert life.held_leases >= KILLS
+    assert len(pour.answers.acknowledged) >= 5 * KILLS
+    assert pour.answers.cut >= KILLS
+
+

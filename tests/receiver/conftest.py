@@ -1,0 +1,234 @@
+"""Deliveries signed as Valyu signs them, and the intake that takes them in, on a real store."""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+import storage
+from receiver.app import create_app
+from receiver.commits import GroupCommit
+from receiver.endpoint_cache import EndpointCache
+from receiver.intake import Intake, Reply
+from receiver.quarantining import Quarantining
+from receiver.settings import Settings, SourceSettings
+from receiver.sources import configured
+from storage import Store
+
+Headers = list[tuple[bytes, bytes]]
+
+# Keys and ids of the samples and of nothing else.
+SECRET = "5f1c0e9ab7d34826e1f07c9b2a6d8e43905b7fd1c8243ea6b09f5d7e21c4386a"  # noqa: S105
+OTHER_SECRET = "c4a97e20f86b3d15924ec07ab5d8136fe2709c4b8a51d6f3073e9b1c62f8d540"  # noqa: S105
+BATCH = "batch_7d1f6f0e-3c1a-4c5e-9b2e-0a4f5d8c9e21"
+OTHER_BATCH = "batch_00000000-3c1a-4c5e-9b2e-0a4f5d8c9e21"
+TASK = "3f0c9a52-6b7e-4d18-9a41-5c2e8f7d1b60"
+DEADLINE = 10.0
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """uvicorn, and so the receiver, runs on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an empty database and its key: making the tables anew takes a while."""
+    folder = tmp_path_factory.mktemp("template")
+    storage.open(f"sqlite:///{folder}/resultsink.db").close()
+    return folder
+
+
+@pytest.fixture
+def database_url(template: Path, tmp_path: Path) -> str:
+    """A database without a row in it."""
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
+    return f"sqlite:///{tmp_path}/resultsink.db"
+
+
+def batch_body(batch: str = BATCH, status: str = "completed", **more: Any) -> bytes:
+    """A batch webhook's body, flat."""
+    return json.dumps({"batch_id": batch, "status": status, **more}).encode()
+
+
+def task_body(task: str = TASK, status: str = "completed", **more: Any) -> bytes:
+    """A task webhook's body."""
+    return json.dumps({"deepresearch_id": task, "status": status, **more}).encode()
+
+
+def signed(body: bytes, *, secret: str = SECRET, at: float | None = None) -> Headers:
+    """The headers of a genuine delivery, signed with code of our own."""
+    stamp = str(int(time.time() if at is None else at)).encode()
+    mac = hmac.digest(secret.encode(), stamp + b"." + body, hashlib.sha256).hex().encode()
+    return [(b"x-webhook-timestamp", stamp), (b"x-webhook-signature", b"sha256=" + mac)]
+
+
+def settings(**source: Any) -> Settings:
+    """Settings with one source, `valyu`, that may call nobody."""
+    return Settings(sources={"valyu": SourceSettings(**source)})
+
+
+def add_endpoint(
+    store: Store, resource: str | None = BATCH, *, kind: str = "batch", secret: str | None = SECRET
+) -> str:
+    """An endpoint of the source `valyu`; its secret is pending where it is None."""
+    endpoint_id = store.add_endpoint("valyu", kind, resource=resource)
+    if secret is not None:
+        store.set_secret(endpoint_id, secret)
+    return endpoint_id
+
+
+def events(store: Store) -> list[dict[str, Any]]:
+    """Every event with its deliveries and jobs, oldest first."""
+    return [store.show_event(event["id"]) for event in reversed(store.list_events())]
+
+
+def fetches(store: Store) -> list[tuple[str, str]]:
+    """What the fetch jobs that are not dead ask for, oldest first."""
+    jobs = [job for event in events(store) for job in event["jobs"]]
+    return [(job["subject_kind"], job["subject"]) for job in jobs if job["status"] != "dead"]
+
+
+@contextmanager
+def locked(store: Store) -> Iterator[None]:
+    """Another process holds the write lock."""
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+
+
+@contextmanager
+def stuck(store: Store) -> Iterator[None]:
+    """The disk does not answer: the writer hangs in its transaction."""
+    hangs, go_on = threading.Event(), threading.Event()
+
+    def hang(_connection: object) -> None:
+        hangs.set()
+        go_on.wait(DEADLINE)
+
+    store.database.submit(hang, lambda *_: None, urgent=True)
+    assert hangs.wait(DEADLINE)
+    try:
+        yield
+    finally:
+        go_on.set()
+
+
+@contextmanager
+def broken(store: Store, table: str) -> Iterator[None]:
+    """A table cannot be read or written."""
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute(f"ALTER TABLE {table} RENAME TO away")
+    try:
+        yield
+    finally:
+        other.execute(f"ALTER TABLE away RENAME TO {table}")
+        other.close()
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait until the condition holds; fail after ten seconds."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        await asyncio.sleep(0.005)
+
+
+class Taking:
+    """The intake with all that it works with, at a clock of its own."""
+
+    def __init__(self, store: Store, **source: Any) -> None:
+        self.store = store
+        self.now = time.time()
+        self.woken = 0
+        self.sources = configured(settings(**source))
+        self.endpoints = EndpointCache(store, self.sources)
+        self.quarantining = Quarantining(store)
+        self.intake = Intake(
+            self.sources,
+            self.endpoints,
+            GroupCommit(store),
+            self.quarantining,
+            woken=self._wake,
+            clock=lambda: self.now,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    async def __aenter__(self) -> "Taking":
+        runs = (self.endpoints.follow, self.quarantining.run)
+        self._tasks = [asyncio.create_task(run()) for run in runs]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def deliver(
+        self,
+        endpoint_id: str | None,
+        body: bytes,
+        headers: Headers | None = None,
+        *,
+        secret: str = SECRET,
+        at: float | None = None,
+    ) -> Reply:
+        """What the sender is told; signed now with `secret` unless `headers` say otherwise."""
+        door = await self.intake.find("valyu", endpoint_id)
+        if isinstance(door, Reply):
+            return door
+        at = self.now if at is None else at
+        return await self.intake.take(door, headers or signed(body, secret=secret, at=at), body)
+
+    async def refusal(self) -> str:
+        """The reason of the newest quarantined request, once there is one."""
+        await until(self.store.list_rejected)
+        reason: str = self.store.list_rejected()[0]["reason"]
+        return reason
+
+
+@pytest.fixture
+async def taking(store: Store) -> AsyncIterator[Taking]:
+    """The intake of a source without account-level secrets."""
+    async with Taking(store) as taking:
+        yield taking
+
+
+@asynccontextmanager
+async def within_lifespan(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application, which has been started: httpx does not do that by itself."""
+    async with AsyncExitStack() as stack:
+        state = await stack.enter_async_context(app.router.lifespan_context(app))
+
+        async def started(scope: Any, receive: Any, send: Any) -> None:
+            await app({**scope, "state": dict(state or {})}, receive, send)
+
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(started), base_url="http://test")
+        yield await stack.enter_async_context(client)
+
+
+@pytest.fixture
+async def client(store: Store) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the whole application on the store of this test."""
+    async with within_lifespan(create_app(settings(max_body_bytes=4096), store=store)) as client:
+        yield client

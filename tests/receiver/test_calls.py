@@ -1,0 +1,189 @@
+"""Calls to a sender's API: judged, paced, bounded, and with the key going nowhere else."""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from receiver.app import http_client
+from receiver.calls import AnswerTooLarge, Calls, NotReached
+from receiver.errors import (
+    FetchError,
+    Missing,
+    NotReady,
+    RateLimited,
+    Refused,
+    SourceRefused,
+    Unavailable,
+)
+from receiver.providers import Request
+from receiver.sandbox import SandboxServer
+from receiver.sources import Source
+from tests.receiver import working
+from tests.receiver.working import a_source, answering
+
+running_sender, sender = working.running_sender, working.sender
+
+LIST = Request("GET", "/deepresearch/batches")
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+HTML = "<html><body>502 Bad Gateway</body></html>"
+
+
+async def call(source: Source, client: httpx.AsyncClient | None = None) -> Any:
+    async with client or http_client() as wire:
+        return await Calls(source, wire, clock=NOW.timestamp).call(LIST)
+
+
+async def refused(*answer: Any, **more: Any) -> FetchError:
+    """The error that an answer means."""
+    client = answering(lambda _: httpx.Response(*answer, **more))
+    with pytest.raises(FetchError) as raised:
+        await call(a_source(), client)
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, Refused),
+        (401, SourceRefused),
+        (402, SourceRefused),
+        (403, SourceRefused),
+        (404, Missing),
+        (408, Unavailable),
+        (409, NotReady),
+        (429, RateLimited),
+        (500, Unavailable),
+        (503, Unavailable),
+        (302, Unavailable),
+    ],
+)
+async def test_a_status_means_what_to_do_and_keeps_the_sender_s_words(
+    status: int, kind: type[FetchError]
+) -> None:
+    error = await refused(status, json={"error": "because of this"})
+    assert type(error) is kind
+    assert str(error) == f"the sender answered {status}: because of this"
+
+
+@pytest.mark.parametrize("status", [200, 400, 502])
+@pytest.mark.parametrize("body", [HTML, "", '{"half": ', "\udcff", "[" * 100_000, "17"])
+async def test_what_is_no_json_object_is_no_answer_whatever_its_status(
+    status: int, body: str
+) -> None:
+    error = await refused(status, content=body.encode("utf-8", "surrogateescape"))
+    if body != "17" or status != 400:
+        assert type(error) is Unavailable
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "seconds"),
+    [
+        ({"retry-after": "7"}, {}, 7),
+        ({"retry-after": format_datetime(NOW + timedelta(seconds=9), usegmt=True)}, {}, 9),
+        ({}, {"retry_after": 11}, 11),
+        ({}, {}, None),
+        ({"retry-after": "soon"}, {"retry_after": "later"}, None),
+    ],
+)
+async def test_a_429_says_when_in_seconds_as_a_date_or_in_its_body(
+    headers: dict[str, str], body: dict[str, Any], seconds: float | None
+) -> None:
+    error = await refused(429, json=body, headers=headers)
+    assert isinstance(error, RateLimited)
+    assert error.retry_after == seconds
+
+
+@pytest.mark.parametrize("kind", ["reset", "lost", "cut", "html"])
+async def test_a_sender_that_breaks_off_is_unavailable(sender: SandboxServer, kind: str) -> None:
+    sender.add_fault("GET /deepresearch/batches", kind=kind)
+    with pytest.raises(Unavailable):
+        await call(a_source(sender.api_url))
+    assert await call(a_source(sender.api_url)) == []
+
+
+async def test_a_sender_that_is_silent_for_too_long_is_unavailable(
+    sender: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.calls.CALL_SECONDS", 0.1)
+    sender.add_fault("GET /deepresearch/batches", kind="hang")
+    with pytest.raises(Unavailable, match="ReadTimeout"):
+        await call(a_source(sender.api_url))
+
+
+async def test_a_sender_that_nobody_reaches_has_done_nothing() -> None:
+    with pytest.raises(NotReached):
+        await call(a_source("http://127.0.0.1:1/v1"))
+
+
+@pytest.mark.parametrize(
+    "url", ["api.valyu.ai/v1", "ftp://api.valyu.ai", "http://[/v1", "https://"]
+)
+async def test_a_base_url_that_cannot_be_is_the_operator_s_to_mend(url: str) -> None:
+    with pytest.raises(SourceRefused, match="base_url is wrong"):
+        await call(a_source(url))
+
+
+async def test_a_source_without_a_key_says_which_variable_to_set() -> None:
+    with pytest.raises(SourceRefused, match="RESULTSINK_SOURCES__VALYU__API_KEY"):
+        await call(a_source(api_key=None))
+
+
+async def test_the_key_is_sent_to_the_sender_and_not_where_it_redirects_to() -> None:
+    asked: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(307, headers={"location": "https://elsewhere.test/"})
+
+    with pytest.raises(Unavailable):
+        await call(a_source(), answering(handler))
+    assert [(request.url.host, request.headers["x-api-key"]) for request in asked] == [
+        ("sender.test", "val_test")
+    ]
+
+
+async def test_the_key_is_not_in_what_an_error_says() -> None:
+    for error in [await refused(401, json={}), await refused(500, json={})]:
+        assert "val_test" not in f"{error!r} {error}"
+
+
+async def test_an_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("receiver.calls.MAX_ANSWER_BYTES", 1000)
+    assert type(await refused(200, content=b" " * 1001)) is AnswerTooLarge
+
+
+# --- the pace -------------------------------------------------------------------------------------
+
+
+async def moments(source: Source, calls: int, *answers: httpx.Response) -> list[float]:
+    """When so many calls made at once were let go; `answers` come first, then empty lists."""
+    asked: list[float] = []
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        asked.append(time.monotonic())
+        return (
+            answers[len(asked) - 1] if len(asked) <= len(answers) else httpx.Response(200, json=[])
+        )
+
+    async with answering(handler) as wire:
+        made = Calls(source, wire)
+        await asyncio.gather(*(made.call(LIST) for _ in range(calls)), return_exceptions=True)
+    return asked
+
+
+async def test_calls_are_spread_over_the_seconds_that_the_limit_gives_them() -> None:
+    asked = await moments(a_source(requests_per_second=50), 11)
+    assert asked[-1] - asked[0] >= 10 / 50 - 0.01
+
+
+async def test_a_429_holds_everybody_back_also_who_waits_for_a_turn_already() -> None:
+    limited = httpx.Response(429, headers={"retry-after": "0.4"}, json={})
+    asked = await moments(a_source(requests_per_second=50), 5, limited)
+    assert len(asked) == 5
+    assert asked[1] - asked[0] >= 0.4
+    assert asked[4] - asked[1] >= 3 / 50 - 0.01  # and then it is the pace again, no burst

@@ -1,0 +1,394 @@
+"""One try against the sender's API, page by page, on a real store."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from receiver.errors import FetchError, NotReady, Refused, Unavailable
+from receiver.fetch import MAX_RESTARTS
+from receiver.sandbox import SandboxServer
+from storage import LeaseLost, Store
+from tests.receiver import working
+from tests.receiver.working import (
+    LISTS,
+    NOWHERE,
+    STATUSES,
+    a_batch,
+    a_source,
+    announce,
+    answering,
+    ask,
+    claim,
+    fetch,
+    job,
+    ledger,
+    make_due,
+    more_tasks,
+    stored,
+)
+
+running_sender, sender = working.running_sender, working.sender
+
+
+@pytest.mark.parametrize(("size", "pages"), [(1, 8), (7, 2), (100, 1)])
+async def test_a_batch_is_brought_in_page_by_page(
+    store: Store, sender: SandboxServer, size: int, pages: int
+) -> None:
+    sender.change(max_page_size=size)
+    batch_id, tasks = a_batch(sender, 8)
+    announce(store, batch_id)
+    assert await fetch(store, a_source(sender.api_url)) == "8 of 8 results stored"
+    assert [result["run_id"] for result in stored(store)] == tasks
+    assert ledger(store, batch_id).state == "complete"
+    assert sender.state()["calls"][LISTS] == pages
+    assert STATUSES not in sender.state()["calls"]
+
+
+async def test_a_killed_try_leaves_its_pages_and_the_next_goes_on_from_there(
+    store: Store, sender: SandboxServer
+) -> None:
+    sender.change(max_page_size=3)
+    sender.add_fault("GET /deepresearch/batches/*/tasks", kind="hang", after=2)
+    batch_id, tasks = a_batch(sender, 8)
+    announce(store, batch_id)
+    source = a_source(sender.api_url)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await fetch(store, source)
+    assert len(stored(store)) == 6
+    assert json.loads(job(store)["progress"])["listing"]["cursor"]
+    store.release_expired(all_of_them=True)
+    await fetch(store, source)
+    assert [result["run_id"] for result in stored(store)] == tasks
+    assert ledger(store, batch_id).state == "complete"
+    assert sender.state()["calls"][LISTS] == 4  # two pages, the one that hung, and it again
+
+
+async def test_a_refused_cursor_means_page_one_again_and_all_the_rest(
+    store: Store, sender: SandboxServer
+) -> None:
+    sender.change(max_page_size=3)
+    sender.add_fault("GET /deepresearch/batches/*/tasks?*last_key=*", status=400, after=1)
+    batch_id, tasks = a_batch(sender, 8)
+    announce(store, batch_id)
+    await fetch(store, a_source(sender.api_url))
+    assert {result["run_id"] for result in stored(store)} == set(tasks)
+    assert ledger(store, batch_id).state == "complete"
+    assert sender.state()["calls"][LISTS] == 3 + 3
+
+
+async def test_cursors_that_are_always_refused_end_the_try_and_the_next_begins_anew(
+    store: Store, sender: SandboxServer
+) -> None:
+    sender.change(max_page_size=3)
+    refusals = MAX_RESTARTS + 1
+    sender.add_fault("GET /deepresearch/batches/*/tasks?*last_key=*", status=400, times=refusals)
+    batch_id, _ = a_batch(sender, 8)
+    announce(store, batch_id)
+    lease = claim(store)
+    with pytest.raises(Unavailable, match="refused again and again"):
+        await fetch(store, a_source(sender.api_url), lease=lease)
+    sender.add_fault("GET /deepresearch/batches/*/tasks?*last_key=*", status=404)
+    await fetch(store, a_source(sender.api_url), lease=lease)
+    assert ledger(store, batch_id).state == "complete"
+
+
+@pytest.mark.parametrize("order", ["newest", "id"])
+async def test_the_order_of_the_pages_does_not_matter(
+    store: Store, sender: SandboxServer, order: str
+) -> None:
+    sender.change(max_page_size=3, page_order=order)
+    batch_id, tasks = a_batch(sender, 8)
+    announce(store, batch_id)
+    await fetch(store, a_source(sender.api_url))
+    assert {result["run_id"] for result in stored(store)} == set(tasks)
+
+
+async def test_a_promise_of_more_that_leads_to_an_empty_page_is_no_harm(
+    store: Store, sender: SandboxServer
+) -> None:
+    sender.change(max_page_size=4, has_more="late")
+    batch_id, _ = a_batch(sender, 8)
+    announce(store, batch_id)
+    assert await fetch(store, a_source(sender.api_url)) == "8 of 8 results stored"
+
+
+async def test_a_list_that_ends_too_early_is_not_taken_for_the_whole(
+    store: Store, sender: SandboxServer
+) -> None:
+    sender.change(max_page_size=3, has_more="early")
+    batch_id, _ = a_batch(sender, 8)
+    announce(store, batch_id)
+    with pytest.raises(NotReady, match="3 of 8 results stored"):
+        await fetch(store, a_source(sender.api_url))
+    assert ledger(store, batch_id).state == "open"
+
+
+async def test_known_tasks_that_the_list_leaves_out_are_asked_for_one_by_one(
+    store: Store, sender: SandboxServer
+) -> None:
+    batch_id, _ = a_batch(sender, 20)
+    announce(store, batch_id)
+    announce(store, batch_id, body=b"again")
+    first, second = store.claim_jobs("valyu", limit=2)
+    sender.change(outputs_in_list=False)
+    sender.add_fault("GET /deepresearch/tasks/*/status", status=500, times=None)
+    with pytest.raises(Unavailable):  # now all of them are known
+        await fetch(store, a_source(sender.api_url), lease=first)
+    assert stored(store) == []
+    sender.change(max_page_size=3, has_more="early", outputs_in_list=True, faults=[])
+    assert await fetch(store, a_source(sender.api_url), lease=second) == "20 of 20 results stored"
+
+
+async def test_a_list_without_outputs_is_completed_by_asking_for_each_task(
+    store: Store, sender: SandboxServer
+) -> None:
+    sender.change(outputs_in_list=False)
+    batch_id, _ = a_batch(sender, ["a", "b [fail]", *"cdefghijkl"])
+    announce(store, batch_id)
+    await fetch(store, a_source(sender.api_url))
+    assert ledger(store, batch_id).state == "complete"
+    assert all(result["output"] for result in stored(store) if result["status"] == "completed")
+    assert sender.state()["calls"][STATUSES] == 11  # the failed one had all that it has
+
+
+async def test_one_task_that_cannot_be_asked_for_does_not_keep_the_others_out(
+    store: Store, sender: SandboxServer
+) -> None:
+    sender.change(outputs_in_list=False)
+    batch_id, tasks = a_batch(sender, 12)
+    sender.add_fault(f"GET /deepresearch/tasks/{tasks[0]}/status", status=500)
+    announce(store, batch_id)
+    with pytest.raises(Unavailable):
+        await fetch(store, a_source(sender.api_url))
+    assert {result["run_id"] for result in stored(store)} == set(tasks[1:])
+
+
+async def test_the_counts_decide_whether_a_batch_is_complete(store: Store) -> None:
+    counts = {"total": 3, "completed": 3, "failed": 0, "cancelled": 0}
+    announce(store, "batch_1")
+    with pytest.raises(NotReady, match="1 of 3 results stored"):
+        await fetch(store, a_source(), client=answering(lambda r: _batch_of_one(r, counts)))
+
+
+def _batch_of_one(request: httpx.Request, counts: dict[str, int], **task: Any) -> httpx.Response:
+    if request.url.path.endswith("/tasks"):
+        shown = {"deepresearch_id": "t1", "status": "completed", "output": "x", **task}
+        return httpx.Response(200, json={"batch_id": "batch_1", "tasks": [shown]})
+    batch = {"batch_id": "batch_1", "status": "completed", "counts": counts}
+    return httpx.Response(200, json=batch)
+
+
+async def test_not_yet_is_said_of_a_batch_that_goes_on_and_nothing_is_listed(
+    store: Store, sender: SandboxServer
+) -> None:
+    sender.change(hold=True)
+    batch_id, _ = a_batch(sender, 2)
+    announce(store, batch_id)
+    with pytest.raises(NotReady, match="0 of 2 results stored, batch is processing"):
+        await fetch(store, a_source(sender.api_url))
+    assert LISTS not in sender.state()["calls"]
+
+
+async def test_what_has_ended_is_stored_while_the_batch_goes_on(
+    store: Store, sender: SandboxServer
+) -> None:
+    batch_id, _ = a_batch(sender, ["a", "b [stuck]"])
+    announce(store, batch_id)
+    with pytest.raises(NotReady, match="1 of 2"):
+        await fetch(store, a_source(sender.api_url))
+    assert len(stored(store)) == 1
+
+
+async def test_tasks_that_go_on_after_a_cancel_keep_the_batch_open(
+    store: Store, sender: SandboxServer
+) -> None:
+    sender.change(cancel_keeps_running=True)
+    batch_id, (_, stuck) = a_batch(sender, ["a", "b [stuck]"])
+    ask(sender, "POST", f"/deepresearch/batches/{batch_id}/cancel", {})
+    announce(store, batch_id)
+    lease = claim(store)
+    with pytest.raises(NotReady, match="1 of 2 results stored, batch is cancelled"):
+        await fetch(store, a_source(sender.api_url), lease=lease)
+    ask(sender, "POST", f"/deepresearch/tasks/{stuck}/cancel", {})
+    assert await fetch(store, a_source(sender.api_url), lease=lease) == "2 of 2 results stored"
+    assert (ledger(store, batch_id).state, ledger(store, batch_id).failed) == ("complete", 1)
+
+
+async def test_a_batch_that_grows_after_its_end_is_open_again_until_its_second_end(
+    store: Store, sender: SandboxServer
+) -> None:
+    sender.change(add_after_end=True)
+    batch_id, _ = a_batch(sender, 2)
+    announce(store, batch_id)
+    await fetch(store, a_source(sender.api_url))
+    (later,) = more_tasks(sender, batch_id, ["later [stuck]"])
+    announce(store, batch_id, body=b"the second end")
+    lease = claim(store)
+    with pytest.raises(NotReady, match="2 of 3"):
+        await fetch(store, a_source(sender.api_url), lease=lease)
+    assert ledger(store, batch_id).state == "open"
+    ask(sender, "POST", f"/deepresearch/tasks/{later}/cancel", {})
+    await fetch(store, a_source(sender.api_url), lease=lease)
+    assert ledger(store, batch_id).state == "complete"
+
+
+async def test_a_batch_that_completes_twice_has_each_result_once(
+    store: Store, sender: SandboxServer
+) -> None:
+    batch_id, tasks = a_batch(sender, 3)
+    for body in (b"first", b"second"):
+        announce(store, batch_id, body=body)
+        await fetch(store, a_source(sender.api_url))
+        store.release_expired(all_of_them=True)
+        working.sql(store, "UPDATE jobs SET status = 'done'")
+    assert [result["run_id"] for result in stored(store)] == tasks
+    assert {result["version"] for result in stored(store)} == {1}
+
+
+async def test_a_page_that_is_too_large_is_asked_for_in_halves(
+    store: Store, sender: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.calls.MAX_ANSWER_BYTES", 40_000)
+    sender.change(output_bytes=10_000)
+    batch_id, _ = a_batch(sender, 8)
+    announce(store, batch_id)
+    assert await fetch(store, a_source(sender.api_url)) == "8 of 8 results stored"
+    assert sender.state()["calls"][LISTS] == 8  # 100, 50, 25, 12, 6 are too large, then by three
+
+
+async def test_a_giant_result_is_stored_whole(store: Store, sender: SandboxServer) -> None:
+    sender.change(output_bytes=5_000_000)
+    batch_id, _ = a_batch(sender, 1)
+    announce(store, batch_id)
+    await fetch(store, a_source(sender.api_url))
+    assert len(json.loads(stored(store)[0]["output"])) == 5_000_000
+
+
+async def test_numbers_that_are_none_in_the_api_s_json_do_not_lose_the_result(store: Store) -> None:
+    text = '{"deepresearch_id": "t1", "status": "completed", "output": [NaN, 1], "cost": Infinity}'
+    client = answering(lambda _: httpx.Response(200, text=text))
+    announce(store, "t1", kind="task")
+    await fetch(store, a_source(), client=client)
+    assert (stored(store)[0]["output"], stored(store)[0]["cost"]) == ("[null, 1]", None)
+
+
+@pytest.mark.parametrize("answer", [{}, {"batch_id": "batch_2"}, [], {"batch": 5}, {"batch_id": 1}])
+async def test_an_answer_about_something_else_is_none(store: Store, answer: Any) -> None:
+    announce(store, "batch_1")
+    with pytest.raises(Unavailable, match="not about batch_1"):
+        await fetch(store, a_source(), client=answering(lambda _: httpx.Response(200, json=answer)))
+
+
+async def test_a_page_of_another_batch_is_not_stored(store: Store) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        answer = json.loads(_batch_of_one(request, {}).content)
+        other = {**answer, "batch_id": "batch_2"} if "tasks" in answer else answer
+        return httpx.Response(200, json=other)
+
+    announce(store, "batch_1")
+    with pytest.raises(Unavailable, match="not of batch_1"):
+        await fetch(store, a_source(), client=answering(handler))
+    assert stored(store) == []
+
+
+# --- single runs ----------------------------------------------------------------------------------
+
+
+def a_task(sender: SandboxServer, query: str = "q") -> str:
+    made = ask(sender, "POST", "/deepresearch/tasks", {"query": query, "webhook_url": NOWHERE})
+    return str(made["deepresearch_id"])
+
+
+async def test_a_single_task_is_stored_and_its_endpoint_waits_no_longer(
+    store: Store, sender: SandboxServer
+) -> None:
+    task_id = a_task(sender)
+    endpoint_id = store.add_endpoint("valyu", "task", resource=task_id)
+    announce(store, task_id, kind="task", endpoint_id=endpoint_id)
+    assert await fetch(store, a_source(sender.api_url)) == "run completed"
+    assert stored(store)[0]["run_id"] == task_id
+    assert job(store, kind="check")["status"] == "done"
+
+
+async def test_a_single_task_that_goes_on_is_asked_for_again(
+    store: Store, sender: SandboxServer
+) -> None:
+    announce(store, a_task(sender, "q [stuck]"), kind="task")
+    with pytest.raises(NotReady, match="run is running"):
+        await fetch(store, a_source(sender.api_url))
+
+
+async def test_a_task_announced_at_its_batch_s_endpoint_is_stored(
+    store: Store, sender: SandboxServer
+) -> None:
+    batch_id, tasks = a_batch(sender, 2)
+    endpoint_id = store.add_endpoint("valyu", "batch", resource=batch_id)
+    announce(store, tasks[0], kind="task", endpoint_id=endpoint_id)
+    await fetch(store, a_source(sender.api_url))
+    assert [result["run_id"] for result in stored(store)] == [tasks[0]]
+    assert job(store, kind="check")["status"] == "pending"  # the batch has more to wait for
+
+
+@pytest.mark.parametrize("of_a_batch", [True, False])
+async def test_a_task_that_is_not_of_the_endpoint_s_batch_is_refused_and_not_stored(
+    store: Store, sender: SandboxServer, of_a_batch: bool
+) -> None:
+    mine, _ = a_batch(sender, 1)
+    other = a_batch(sender, 1)[1][0] if of_a_batch else a_task(sender)
+    endpoint_id = store.add_endpoint("valyu", "batch", resource=mine)
+    announce(store, other, kind="task", endpoint_id=endpoint_id)
+    with pytest.raises(Refused, match="not of the batch"):
+        await fetch(store, a_source(sender.api_url))
+    assert stored(store) == []
+
+
+# --- leases and checks ----------------------------------------------------------------------------
+
+
+async def test_who_has_lost_the_lease_writes_nothing(store: Store, sender: SandboxServer) -> None:
+    batch_id, tasks = a_batch(sender, 2)
+    announce(store, batch_id)
+    announce(store, tasks[0], kind="task")
+    for lease in store.claim_jobs("valyu", limit=2):
+        store.release_expired(all_of_them=True)
+        with pytest.raises(LeaseLost):
+            await fetch(store, a_source(sender.api_url), lease=lease)
+    assert (stored(store), store.list_batches()) == ([], [])
+
+
+async def test_a_check_finds_its_batch_by_our_url_and_brings_it_in(
+    store: Store, sender: SandboxServer
+) -> None:
+    endpoint_id = store.add_endpoint("valyu", "batch")
+    a_batch(sender, 1, url=f"{NOWHERE}/another")
+    batch_id, _ = a_batch(sender, 3, url=f"{NOWHERE}/{endpoint_id}")
+    make_due(store)
+    assert await fetch(store, a_source(sender.api_url)) == "3 of 3 results stored"
+    endpoint = store.find_endpoint(endpoint_id)
+    assert endpoint is not None
+    assert endpoint.resource == batch_id
+    assert [batch.batch_id for batch in store.list_batches()] == [batch_id]
+
+
+async def test_a_check_goes_on_while_no_batch_names_our_url(
+    store: Store, sender: SandboxServer
+) -> None:
+    store.add_endpoint("valyu", "batch")
+    a_batch(sender, 1, url=f"{NOWHERE}/another")
+    make_due(store)
+    with pytest.raises(NotReady, match="no batch of the sender names this endpoint"):
+        await fetch(store, a_source(sender.api_url))
+
+
+async def test_an_unbound_endpoint_is_not_bound_to_a_batch_that_names_another_url(
+    store: Store, sender: SandboxServer
+) -> None:
+    batch_id, _ = a_batch(sender, 1, url=f"{NOWHERE}/another")
+    announce(store, batch_id, endpoint_id=store.add_endpoint("valyu", "batch"))
+    with pytest.raises(FetchError, match="names another webhook URL"):
+        await fetch(store, a_source(sender.api_url))
+    assert stored(store) == []

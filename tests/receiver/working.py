@@ -1,0 +1,195 @@
+"""What tests of calls, fetches, workers and batches share: a sender, a source of it, its jobs."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+import httpx
+import pytest
+
+from receiver.app import http_client
+from receiver.calls import Calls
+from receiver.fetch import Fetch
+from receiver.sandbox import SandboxServer, Switches, serve_in_thread
+from receiver.settings import Settings, SourceSettings
+from receiver.sources import Source, configured
+from receiver.worker import Worker
+from storage import FetchedBatch, Lease, Ledger, Store, VerifiedDelivery
+from tests.receiver.conftest import until
+
+LISTS = "GET /deepresearch/batches/{batch_id}/tasks"
+STATUSES = "GET /deepresearch/tasks/{deepresearch_id}/status"
+NOWHERE = "http://127.0.0.1:9/webhooks/valyu"
+
+
+@pytest.fixture(scope="session")
+def running_sender() -> Iterator[SandboxServer]:
+    """One sandbox for all; its tasks end at once, and it sends no webhooks."""
+    with serve_in_thread(Switches(duration=(0, 0), webhook=False)) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sender(running_sender: SandboxServer) -> SandboxServer:
+    """The sandbox as new."""
+    running_sender.reset()
+    return running_sender
+
+
+def a_source(url: str = "http://sender.test/v1", **settings: Any) -> Source:
+    """The source `valyu`, whose sender is at `url`, practically without a limit of its pace."""
+    given = {"api_key": "val_test", "base_url": url, "requests_per_second": 10_000.0, **settings}
+    return configured(Settings(sources={"valyu": SourceSettings.model_validate(given)}))["valyu"]
+
+
+def answering(handler: Callable[[httpx.Request], Any]) -> httpx.AsyncClient:
+    """A client whose wire ends in `handler`, for faults that the sandbox does not play."""
+    return httpx.AsyncClient(transport=httpx.MockTransport(handler))
+
+
+def ask(sender: SandboxServer, method: str, path: str, body: Any = None) -> Any:
+    """What other code does with the sender's API."""
+    headers = {"x-api-key": "val_other"}
+    response = httpx.request(
+        method, sender.api_url + path, json=body, headers=headers, trust_env=False
+    )
+    return response.raise_for_status().json()
+
+
+def a_batch(
+    sender: SandboxServer, queries: Sequence[str] | int, *, url: str | None = None
+) -> tuple[str, list[str]]:
+    """A batch that other code created: its id, and the ids of its tasks."""
+    made = ask(sender, "POST", "/deepresearch/batches", {"webhook_url": url} if url else {})
+    return made["batch_id"], more_tasks(sender, made["batch_id"], queries)
+
+
+def more_tasks(sender: SandboxServer, batch_id: str, queries: Sequence[str] | int) -> list[str]:
+    """Adds tasks to a batch; returns their ids."""
+    texts = [f"q{number}" for number in range(queries)] if isinstance(queries, int) else queries
+    path = f"/deepresearch/batches/{batch_id}/tasks"
+    added = ask(sender, "POST", path, {"tasks": [{"query": text} for text in texts]})
+    return [task["deepresearch_id"] for task in added["tasks"]]
+
+
+def announce(
+    store: Store,
+    subject: str,
+    *,
+    kind: str = "batch",
+    endpoint_id: str | None = None,
+    body: bytes = b"{}",
+) -> None:
+    """Record a verified delivery that makes a fetch of `subject`, due now."""
+    delivery = VerifiedDelivery(
+        source="valyu",
+        endpoint_id=endpoint_id,
+        key=f"{kind}:{subject}:{sha256(body).hexdigest()}",
+        disposition="fetch",
+        subject_kind=kind,
+        subject=subject,
+        headers="",
+        body=body,
+        digest=sha256(body).digest(),
+    )
+    stored = threading.Event()
+    store.record_deliveries([delivery], lambda *_: stored.set())
+    assert stored.wait(10)
+
+
+def known(store: Store, batch_id: str) -> None:
+    """Have the store know a batch of `valyu`, though nothing of its runs."""
+    store.note_batch("valyu", FetchedBatch(batch_id, "processing", is_terminal=False))
+
+
+def sql(store: Store, statement: str, *values: Any) -> list[dict[str, Any]]:
+    """What another connection reads, or changes behind the store's back."""
+    with closing(sqlite3.connect(store.path, isolation_level=None, timeout=10)) as connection:
+        connection.row_factory = sqlite3.Row
+        return [dict(row) for row in connection.execute(statement, values)]
+
+
+def make_due(store: Store) -> None:
+    """Let the time pass that all waiting jobs and paused sources wait for."""
+    sql(store, "UPDATE jobs SET next_attempt_at = ? WHERE status = 'pending'", _ago(0))
+    sql(store, "UPDATE source_state SET probe_at = ?", _ago(0))
+
+
+def make_old(store: Store, minutes: float) -> None:
+    """Let all jobs have been made so long ago."""
+    sql(store, "UPDATE jobs SET created_at = ?", _ago(minutes))
+
+
+def _ago(minutes: float) -> str:
+    moment = datetime.now(UTC) - timedelta(minutes=minutes)
+    return moment.strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+def jobs(store: Store, **wanted: str) -> list[dict[str, Any]]:
+    """The jobs, oldest first; those whose columns have the wanted values."""
+    rows = sql(store, "SELECT * FROM jobs ORDER BY id")
+    return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+
+
+def job(store: Store, **wanted: str) -> dict[str, Any]:
+    """The one job that there is."""
+    (found,) = jobs(store, **wanted)
+    return found
+
+
+def stored(store: Store) -> list[dict[str, Any]]:
+    """The current results with their runs, in the order in which they were stored."""
+    join = "FROM results JOIN runs ON runs.id = run_pk WHERE is_current ORDER BY results.id"
+    return sql(store, f"SELECT runs.run_id, runs.batch_id, results.* {join}")
+
+
+def claim(store: Store) -> Lease:
+    """The one job that is due."""
+    (lease,) = store.claim_jobs("valyu", limit=2)
+    return lease
+
+
+async def fetch(
+    store: Store, source: Source, *, lease: Lease | None = None, client: Any = None
+) -> str:
+    """One try of the job that is due (or held)."""
+    async with client or http_client() as wire:
+        return await Fetch(store, Calls(source, wire)).fetch(lease or claim(store))
+
+
+@asynccontextmanager
+async def working(store: Store, source: Source, *, client: Any = None) -> AsyncIterator[Worker]:
+    """A worker at work until the end of the block, which is its polite stop."""
+    async with client or http_client() as wire:
+        worker = Worker(store, [source], wire)
+        task = asyncio.create_task(worker.run())
+        try:
+            yield worker
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def work_off(store: Store, source: Source, *, client: Any = None) -> None:
+    """Work until nothing is due; what was put off stays so."""
+    async with working(store, source, client=client):
+        await until(lambda: not _due(store))
+
+
+def _due(store: Store) -> list[dict[str, Any]]:
+    return sql(
+        store,
+        "SELECT id FROM jobs WHERE status = 'running'"
+        " OR status = 'pending' AND next_attempt_at <= ?",
+        _ago(0),
+    )
+
+
+def ledger(store: Store, batch_id: str) -> Ledger:
+    """What the store says of a batch."""
+    return store.ledger(batch_id)
