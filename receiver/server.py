@@ -5,12 +5,13 @@ stranger could hold connections open for nothing, or fill memory with headers.
 """
 
 import logging
+import signal
 import socket
 import time
 from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from receiver.errors import UsageError
@@ -28,10 +29,13 @@ class GuardedProtocol(HttpToolsProtocol):
 
     head_since: float | None = None
     head_bytes = 0
+    max_connections: int | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.head_since = self.loop.time()
+        # uvicorn's own refusal lacks the Retry-After that senders are promised
+        self.max_connections, self.limit_concurrency = self.limit_concurrency, None
 
     def data_received(self, data: bytes) -> None:
         if self.head_since is not None:
@@ -47,7 +51,16 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.head_since = None
+        if self.max_connections is not None and len(self.connections) >= self.max_connections:
+            self.logger.warning("Too many connections.")
+            self.app = _overloaded
         super().on_headers_complete()
+
+
+async def _overloaded(_scope: Scope, _receive: Receive, send: Send) -> None:
+    headers = [(b"retry-after", b"5"), (b"content-length", b"0"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body"})
 
 
 class _Server(uvicorn.Server):
@@ -93,7 +106,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def run(app: ASGIApp, listening: socket.socket, *, max_connections: int) -> None:
-    """Serve until SIGTERM or SIGINT; then finish what is being answered."""
+    """Serve until SIGTERM or SIGINT; then finish what is being answered, and return."""
+    # uvicorn raises the signal once more when it has stopped; that must not keep us from closing.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     logging.getLogger("uvicorn.error").addFilter(_OnceInAWhile())
     config = uvicorn.Config(
         app,

@@ -16,6 +16,7 @@ from pydantic_settings import (
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -118,7 +119,10 @@ class Settings(BaseSettings):
         """Arguments, then the environment (with its files), then the TOML file."""
         del dotenv_settings, file_secret_settings
         assert isinstance(env_settings, EnvSettingsSource)  # noqa: S101  what pydantic promises
-        env_settings.env_vars = {**env_settings.env_vars, **_values_in_files()}
+        in_files = _values_in_files()
+        stands_for = {f"{name}_file" for name in in_files}
+        given = {n: v for n, v in env_settings.env_vars.items() if n not in stands_for}
+        env_settings.env_vars = {**given, **in_files}
         toml = TomlConfigSettingsSource(settings_cls, toml_file=_config_file())
         return init_settings, env_settings, toml
 
@@ -145,7 +149,11 @@ def load() -> Settings:
         return Settings()
     except ValidationError as error:
         raise UsageError(_sentence(error)) from None
-    except (ValueError, OSError) as error:  # SettingsError and TOMLDecodeError are ValueErrors
+    except SettingsError as error:
+        raise UsageError(
+            f"The settings cannot be read: {error}; lists and tables are written as JSON there."
+        ) from None
+    except (ValueError, OSError) as error:  # TOMLDecodeError is a ValueError
         raise UsageError(f"The settings cannot be read: {error}.") from None
 
 

@@ -76,7 +76,8 @@ def _csv(path: Path, text: str) -> Rows:
                 raise UsageError(f"{path}, {place}: fewer cells than the header row has columns.")
             yield place, row
     except csv.Error as error:
-        raise UsageError(f"{path}, line {reader.line_num}: not valid CSV: {error}.") from None
+        line = reader.reader.line_num  # the DictReader's own is that of the last good row
+        raise UsageError(f"{path}, line {line}: not valid CSV: {error}.") from None
 
 
 def _json(path: Path, text: str) -> Rows:

@@ -13,6 +13,7 @@ from storage.errors import (
     CannotOpen,
     CannotStore,
     DiskFull,
+    ExportChanged,
     LeaseLost,
     NewerSchema,
     NotFound,
@@ -36,6 +37,7 @@ __all__ = [
     "CannotStore",
     "DiskFull",
     "EndpointView",
+    "ExportChanged",
     "ExportReport",
     "FetchedBatch",
     "FetchedRun",
@@ -68,7 +70,7 @@ def open(url: str, keys: Sequence[str] = (), *, serve: bool = False) -> Store:
     (AlreadyServed, NewerSchema, WrongKey), each with a sentence that says what to do.
     """
     path = sqlite_path(url)
-    is_new = not path.exists()
+    is_new = not path.exists() or path.stat().st_size == 0
     if not keys:
         keys = [read_or_make_key(_key_file(path), may_make=is_new)]
     vault = Vault(keys)

@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from storage.database import insert
 from storage.errors import NotFound
-from storage.fetched import TERMINAL, FetchedBatch, SubmittedRun
+from storage.fetched import TERMINAL, FetchedBatch, SubmittedRun, clean
 from storage.models import Batch, Result, Run
 
 
@@ -52,7 +52,7 @@ def register(
     now: datetime,
 ) -> None:
     """Know a batch; knowing it again fills in what was missing."""
-    values = {"endpoint_id": endpoint_id, "name": name, "runner": runner}
+    values = {"endpoint_id": endpoint_id, "name": clean(name), "runner": runner}
     connection.execute(
         insert(Batch)
         .values(source=source, batch_id=batch_id, state="open", submitted=0, created_at=now)
@@ -72,22 +72,28 @@ def add_runs(
             source=source,
             run_id=run.run_id,
             batch_id=batch_id,
-            task_id=run.task_id,
+            task_id=clean(run.task_id),
             status="queued",
-            input=run.input,
+            input=clean(run.input),
         )
         connection.execute(
             statement.on_conflict_do_update(
                 index_elements=["source", "run_id"],
                 set_={
+                    "batch_id": func.coalesce(col(Run.batch_id), statement.excluded.batch_id),
                     "input": func.coalesce(statement.excluded.input, col(Run.input)),
                     "task_id": func.coalesce(statement.excluded.task_id, col(Run.task_id)),
                 },
             )
         )
+    known = (
+        select(func.count())
+        .select_from(Run)
+        .where(col(Run.source) == source, col(Run.batch_id) == batch_id)
+    )
     connection.execute(
         _this(source, batch_id).values(
-            submitted=col(Batch.submitted) + len(runs), state="open", completed_at=None
+            submitted=known.scalar_subquery(), state="open", completed_at=None
         )
     )
 

@@ -1,6 +1,7 @@
 """Secrets at rest: encrypted with Fernet, under one or several keys, checked by a canary."""
 
 import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,15 +64,23 @@ def read_or_make_key(path: Path, *, may_make: bool) -> str:
 
 
 def _make_key(path: Path) -> str:
+    """Under a name of its own first: whoever finds a key file finds all of it."""
     key = new_key()
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        _write_synced(draft, key + "\n")
+        os.link(draft, path)
     except FileExistsError:  # another process was quicker; its key is the key
         return path.read_text("ascii").strip()
     except OSError as error:
         raise CannotOpen(f"The key file {path} cannot be made: {error}.") from error
-    with os.fdopen(descriptor, "w") as file:
-        file.write(key + "\n")
+    finally:
+        draft.unlink(missing_ok=True)
+    return key
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    return key

@@ -8,6 +8,7 @@ StorageError
 ├── CannotStore         nothing was written now; trying again later may succeed
 │   └── DiskFull        too little space is left to promise that a commit survives
 ├── LeaseLost           the job is no longer ours, so nothing was written
+├── ExportChanged       a run gained a column after the header was written: export again
 └── NotFound            there is no such endpoint, batch, event or job
 """
 
@@ -42,6 +43,10 @@ class DiskFull(CannotStore):
 
 class LeaseLost(StorageError):
     """Found the job in other hands or already ended; the write did nothing."""
+
+
+class ExportChanged(StorageError):
+    """Found a run's input changed after the columns were settled; exporting again will do."""
 
 
 class NotFound(StorageError):

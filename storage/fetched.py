@@ -1,5 +1,6 @@
 """What a provider read from the sender's API, in our words, on its way into the tables."""
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -62,3 +63,17 @@ class SubmittedRun:
     run_id: str
     task_id: str | None
     input: dict[str, Any] | None
+
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def clean(value: Any) -> Any:
+    """Replace what databases refuse in text (NUL, lone surrogates) by U+FFFD, at any depth."""
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("�", value)
+    if isinstance(value, list):
+        return [clean(item) for item in value]
+    if isinstance(value, dict):
+        return {clean(key): clean(item) for key, item in value.items()}
+    return value

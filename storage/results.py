@@ -2,16 +2,15 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 from sqlmodel import col
 
-from storage.fetched import TERMINAL, FetchedRun
+from storage.fetched import TERMINAL, FetchedRun, clean
 from storage.models import Result, Run
 
 
@@ -41,17 +40,21 @@ class Stored:
     unchanged: int = 0
 
 
+_NAMES = ("sender_status", "batch_id", "task_id", "runner", "output_type")
+
+
 def prepare(run: FetchedRun) -> Prepared:
     """Clean and digest a run. `raw` keeps, escaped, what the cleaning took out."""
-    before = [run.input, run.output, run.sources, run.error]
+    names = {name: getattr(run, name) for name in _NAMES}
+    before = [run.input, run.output, run.sources, run.error, names]
     after = [clean(value) for value in before]
     content = json.dumps(
-        [run.status, *(_without_queries(value) for value in after[1:])],
+        [run.status, *(_without_queries(value) for value in after[1:4])],
         sort_keys=True,
         separators=(",", ":"),
     )
     return Prepared(
-        run=run,
+        run=replace(run, **after[4]),
         input=after[0],
         output=after[1],
         sources=after[2],
@@ -77,7 +80,8 @@ def store(
     of the sender, or where that does not tell the later fetch, is the current one; the same
     content again only fills in what its version lacked.
     """
-    page = list({prepared.run.run_id: prepared for prepared in page}.values())
+    by_rank = sorted(page, key=lambda prepared: _RANK[prepared.run.status])
+    page = list({prepared.run.run_id: prepared for prepared in by_rank}.values())
     known = _upsert_runs(connection, source, page, fetched_at)
     ended = [prepared for prepared in page if prepared.run.is_result]
     current = _current_results(connection, [known[prepared.run.run_id] for prepared in ended])
@@ -86,12 +90,13 @@ def store(
     for prepared in ended:
         run_pk = known[prepared.run.run_id]
         before = current.get(run_pk)
+        is_newer = before is not None and _is_newer(prepared.run, fetched_at, before)
         values = _values(prepared, run_pk, fetched_at=fetched_at, origin=origin, now=now)
         if before is None:
             new.append({**values, "version": 1})
         elif before.digest == prepared.digest:
-            _enrich(connection, before, values)
-        elif _is_newer(prepared.run, fetched_at, before):
+            _enrich(connection, before, values, is_newer=is_newer)
+        elif is_newer:
             versions.append({**values, "version": before.version + 1})
     _supersede(connection, [row["run_pk"] for row in versions])
     if new or versions:
@@ -181,9 +186,12 @@ def _known(run: FetchedRun, before: Row[Any] | None, seen_at: datetime) -> dict[
         kept, status, sender_status = None, run.status, run.sender_status
     else:
         kept = before
-        older = _RANK[run.status] < 2 <= _RANK[before.status]
+        seen_later = before.seen_at is not None and before.seen_at > seen_at
+        had_ended, has_ended = before.status in TERMINAL, run.status in TERMINAL
+        older = seen_later if had_ended == has_ended else had_ended
         status = before.status if older else run.status
         sender_status = before.sender_status if older else run.sender_status
+        seen_at = before.seen_at if seen_later else seen_at
     return {
         "status": status,
         "sender_status": sender_status,
@@ -206,6 +214,8 @@ def _current_results(connection: Connection, run_pks: list[int]) -> dict[int, Ro
             col(Result.run_pk),
             col(Result.version),
             col(Result.digest),
+            col(Result.cost),
+            col(Result.output_type),
             col(Result.completed_at),
             col(Result.fetched_at),
             col(Result.raw),
@@ -245,23 +255,26 @@ def _values(
     }
 
 
-def _enrich(connection: Connection, before: Row[Any], values: dict[str, Any]) -> None:
-    """The same content told by another call: fill in what it adds, in the same version."""
-    if values["fetched_at"] <= before.fetched_at:
-        return
+def _enrich(
+    connection: Connection, before: Row[Any], values: dict[str, Any], *, is_newer: bool
+) -> None:
+    """The same content told by another call: fill in what it adds, in the same version.
+
+    The newer call has the last word on what both told, and its start outdates whatever other
+    content was fetched before it.
+    """
     told, kept = json.loads(values["raw"]), json.loads(before.raw)
-    merged = {**kept, **told}
-    if merged == kept and before.origin == values["origin"]:
-        return
-    update_of = {
-        "raw": json.dumps(merged, separators=(",", ":")),
-        "origin": values["origin"],
-        "fetched_at": values["fetched_at"],
-    }
+    merged = {**kept, **told} if is_newer else {**told, **kept}
+    update_of: dict[str, Any] = {}
+    if merged != kept:
+        update_of["raw"] = json.dumps(merged, separators=(",", ":"))
+    if is_newer:
+        update_of.update(origin=values["origin"], fetched_at=values["fetched_at"])
     for name in ("cost", "completed_at", "output_type"):
-        if values[name] is not None:
+        if values[name] is not None and (is_newer or getattr(before, name) is None):
             update_of[name] = values[name]
-    connection.execute(update(Result).where(col(Result.id) == before.id).values(**update_of))
+    if update_of:
+        connection.execute(update(Result).where(col(Result.id) == before.id).values(**update_of))
 
 
 def _supersede(connection: Connection, run_pks: list[int]) -> None:
@@ -271,20 +284,6 @@ def _supersede(connection: Connection, run_pks: list[int]) -> None:
             .where(col(Result.run_pk).in_(run_pks), col(Result.is_current))
             .values(is_current=False)
         )
-
-
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-
-
-def clean(value: Any) -> Any:
-    """Replace what databases refuse in text (NUL, lone surrogates) by U+FFFD, at any depth."""
-    if isinstance(value, str):
-        return _UNSTORABLE.sub("�", value)
-    if isinstance(value, list):
-        return [clean(item) for item in value]
-    if isinstance(value, dict):
-        return {clean(key): clean(item) for key, item in value.items()}
-    return value
 
 
 def _without_queries(value: Any) -> Any:

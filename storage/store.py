@@ -36,7 +36,10 @@ class Store:
     def __init__(self, database: Database, vault: Vault) -> None:
         self.database = database
         self.vault = vault
-        database.write(self._check_key)
+        with database.read() as connection:
+            is_checked = self._knows_key(connection)
+        if not is_checked:
+            database.write(self._check_key)
 
     def close(self) -> None:
         """Finish queued writes and let go of the file."""
@@ -51,15 +54,20 @@ class Store:
         """Whether some process serves this database now."""
         return is_served(self.database.path)
 
-    def _check_key(self, connection: Connection) -> None:
+    def _knows_key(self, connection: Connection) -> bool:
+        """Whether there is a canary; raises WrongKey where our key does not open it."""
         canary = connection.execute(
             select(col(Meta.value)).where(col(Meta.key) == "canary")
         ).scalar()
-        if canary is None:
+        if canary is not None and self.vault.decrypt(canary.encode()) != CANARY:
+            raise WrongKey("The canary of this database is not ours: restore it from a backup.")
+        return canary is not None
+
+    def _check_key(self, connection: Connection) -> None:
+        """Leave a canary in a new database; another process may just have been quicker."""
+        if not self._knows_key(connection):
             value = self.vault.encrypt(CANARY).decode()
             connection.execute(insert(Meta).values(key="canary", value=value))
-        elif self.vault.decrypt(canary.encode()) != CANARY:
-            raise WrongKey("The canary of this database is not ours: restore it from a backup.")
 
     # --- deliveries ----------------------------------------------------------------------------
 
@@ -113,7 +121,7 @@ class Store:
             return deliveries.carried_body(connection, event_id)
 
     def probe(self) -> None:
-        """Really write (and take back) something; raises CannotStore."""
+        """Really write something, always the same row; raises CannotStore."""
         self.database.write(
             lambda c: c.execute(
                 insert(Meta)
@@ -246,10 +254,21 @@ class Store:
         self.database.write(work)
 
     def note_batch(self, source: str, batch: FetchedBatch) -> Ledger:
-        """Keep what a status call said of a batch, outside of any job."""
-        return self.database.write(
-            lambda c: batches.save(c, source, batch, announced=False, now=now())
-        )
+        """Keep what a status call said of a batch, outside of any job.
+
+        A batch that has grown since its end is watched again.
+        """
+
+        def work(connection: Connection) -> Ledger:
+            moment = now()
+            found = batches.save(connection, source, batch, announced=False, now=moment)
+            if found.state == "open" and found.endpoint_id is not None:
+                _enqueue_check(
+                    connection, source, "batch", batch.batch_id, found.endpoint_id, moment
+                )
+            return found
+
+        return self.database.write(work)
 
     def ledger(self, batch_id: str, *, source: str | None = None) -> Ledger:
         """The ledger of a batch; raises NotFound."""

@@ -1,6 +1,7 @@
 """resultsink serve: the receiver itself."""
 
 import sys
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ from receiver import logs, server
 from receiver.app import create_app, open_store
 from receiver.logs import get_logger
 from receiver.settings import load
+from receiver.sources import configured
 
 log = get_logger("serve")
 
@@ -21,9 +23,9 @@ def serve(
     settings = load()
     as_json = None if settings.log_format == "auto" else settings.log_format == "json"
     logs.configure(json=as_json, level=settings.log_level, stream=sys.stderr)
+    configured(settings)  # what is wrong is said before a database is made
     listening = server.listen(host, port)
-    store = open_store(settings, serve=True)
-    try:
+    with closing(listening), closing(open_store(settings, serve=True)) as store:
         app = create_app(settings, store=store)
         address = "http://{}:{}".format(*listening.getsockname()[:2])
         sources = sorted(settings.sources)
@@ -31,5 +33,3 @@ def serve(
         if not settings.sources:
             log.warning("no source is configured: every webhook is answered 404")
         server.run(app, listening, max_connections=settings.max_connections)
-    finally:
-        store.close()

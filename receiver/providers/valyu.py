@@ -307,7 +307,7 @@ def _mode(data: Mapping[str, Any]) -> str | None:
 
 
 def _error(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
+    if not value or isinstance(value, str):
         return value or None
     return str(value.get("message") or value) if isinstance(value, dict) else str(value)
 

@@ -11,11 +11,10 @@ from typing import IO
 from storage.database import Database
 from storage.export.csv import write_csv
 from storage.export.json import KEYS, write_json, write_json_lines
-from storage.export.rows import ChangedWhileExporting, Selection, Snapshot
+from storage.export.rows import Selection, Snapshot
 
 __all__ = [
     "FORMATS",
-    "ChangedWhileExporting",
     "ExportReport",
     "Selection",
     "export",
@@ -49,7 +48,7 @@ def export(
     raises ends the export, and so do errors of `out`, unchanged: `out` then holds a part only.
 
     Raises ValueError for an unknown format, CannotStore when the database cannot be read, and
-    ChangedWhileExporting when a run's input gained a column after the CSV header was settled.
+    ExportChanged when a run's input gained a column after the CSV header was settled.
     """
     if format not in FORMATS:
         raise ValueError(f"The format {format!r} is unknown: use one of {', '.join(FORMATS)}.")

@@ -14,9 +14,10 @@ from typing import IO, Any
 from sqlalchemy import case
 from sqlmodel import col
 
+from storage.errors import ExportChanged
 from storage.export.cells import guarded, unguarded, writers
 from storage.export.columns import Columns
-from storage.export.rows import ChangedWhileExporting, Page, Progress, Record, Snapshot
+from storage.export.rows import Page, Progress, Record, Snapshot
 from storage.models import Result, Run
 
 _DOCUMENTS = (Run.input, case((col(Result.status) == "completed", col(Result.output))))
@@ -76,10 +77,8 @@ def _document(text: str | None, part: str) -> dict[str, Any]:
     return {} if value is None else {part: value}
 
 
-def _changed(row: Record) -> ChangedWhileExporting:
-    return ChangedWhileExporting(
-        f"Run {row[3]} gained a column while it was being exported: export again."
-    )
+def _changed(row: Record) -> ExportChanged:
+    return ExportChanged(f"Run {row[3]} gained a column while it was being exported: export again.")
 
 
 def _lines(rows: Iterable[Iterable[Any]], guard: Guard) -> bytes:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from storage.database import Database
-from storage.errors import StorageError
+from storage.export.signed import without_signatures
 from storage.models import Result, Run
 
 PAGE_ROWS = 2_000
@@ -24,10 +24,6 @@ PAGE_CHARACTERS = 4 * 1024 * 1024
 Progress = Callable[[int], None]
 Record = Sequence[Any]
 Page = list[Record]
-
-
-class ChangedWhileExporting(StorageError):
-    """Found a run's input changed after the columns were settled; exporting again will do."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,7 @@ class Snapshot:
             # Closed before the read ends: an open cursor would hold on to the log.
             with connection.execute(among) as rows:
                 for row in rows:
-                    page.append(row)
+                    page.append((*row[:first], *map(without_signatures, row[first:])))
                     characters += sum(map(len, filter(None, row[first:])))
                     if characters > PAGE_CHARACTERS:
                         return page, row[0]

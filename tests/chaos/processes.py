@@ -52,6 +52,7 @@ class Receiver:
     api_url: str
     port: int = field(default_factory=free_port)
     concurrency: int = 8
+    logs: Path | None = None
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -64,7 +65,7 @@ class Receiver:
 
     @property
     def log(self) -> Path:
-        return self.folder / "receiver.log"
+        return (self.logs or self.folder) / "receiver.log"
 
     def settings(self) -> Settings:
         """The same settings in this process, as a command of a person beside it has them."""

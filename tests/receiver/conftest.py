@@ -8,8 +8,8 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ import pytest
 from starlette.applications import Starlette
 
 import storage
-from receiver.app import create_app
 from receiver.commits import GroupCommit
 from receiver.endpoint_cache import EndpointCache
 from receiver.intake import Intake, Reply
@@ -214,21 +213,19 @@ async def taking(store: Store) -> AsyncIterator[Taking]:
         yield taking
 
 
-@asynccontextmanager
-async def within_lifespan(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the application, which has been started: httpx does not do that by itself."""
-    async with AsyncExitStack() as stack:
-        state = await stack.enter_async_context(app.router.lifespan_context(app))
-
-        async def started(scope: Any, receive: Any, send: Any) -> None:
-            await app({**scope, "state": dict(state or {})}, receive, send)
-
-        client = httpx.AsyncClient(transport=httpx.ASGITransport(started), base_url="http://test")
-        yield await stack.enter_async_context(client)
-
-
 @pytest.fixture
-async def client(store: Store) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the whole application on the store of this test."""
-    async with within_lifespan(create_app(settings(max_body_bytes=4096), store=store)) as client:
-        yield client
+async def start() -> AsyncIterator[Callable[[Starlette], Awaitable[httpx.AsyncClient]]]:
+    """Starts an application until the test ends, which httpx does not do, for a client of it."""
+    async with AsyncExitStack() as stack:
+
+        async def start(app: Starlette) -> httpx.AsyncClient:
+            state = await stack.enter_async_context(app.router.lifespan_context(app))
+
+            async def started(scope: Any, receive: Any, send: Any) -> None:
+                await app({**scope, "state": dict(state or {})}, receive, send)
+
+            transport = httpx.ASGITransport(started)
+            client = httpx.AsyncClient(transport=transport, base_url="http://test")
+            return await stack.enter_async_context(client)
+
+        yield start

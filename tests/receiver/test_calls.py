@@ -71,13 +71,12 @@ async def test_a_status_means_what_to_do_and_keeps_the_sender_s_words(
 
 
 @pytest.mark.parametrize("status", [200, 400, 502])
-@pytest.mark.parametrize("body", [HTML, "", '{"half": ', "\udcff", "[" * 100_000, "17"])
+@pytest.mark.parametrize("body", [HTML, "", '{"half": ', "\udcff", "[" * 100_000])
 async def test_what_is_no_json_object_is_no_answer_whatever_its_status(
     status: int, body: str
 ) -> None:
     error = await refused(status, content=body.encode("utf-8", "surrogateescape"))
-    if body != "17" or status != 400:
-        assert type(error) is Unavailable
+    assert type(error) is Unavailable
 
 
 @pytest.mark.parametrize(
@@ -121,7 +120,7 @@ async def test_a_sender_that_nobody_reaches_has_done_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["api.valyu.ai/v1", "ftp://api.valyu.ai", "http://[/v1", "https://"]
+    "url", ["api.valyu.ai/v1", "ftp://api.valyu.ai", "http://sender:port/v1", "https://"]
 )
 async def test_a_base_url_that_cannot_be_is_the_operator_s_to_mend(url: str) -> None:
     with pytest.raises(SourceRefused, match="base_url is wrong"):

@@ -197,7 +197,7 @@ async def test_memory_is_bounded_and_what_was_dropped_is_read_again(
 async def test_a_secret_that_no_longer_fits_the_settings_is_our_fault_not_the_senders(
     store: Store,
 ) -> None:
-    endpoint_id = add_endpoint(store, secret="not-hex-but-long-enough")
+    endpoint_id = add_endpoint(store, secret="not-hex-but-long-enough")  # noqa: S106
     cache = EndpointCache(store, configured(settings(signing={"readings": ["hex"]})))
     with pytest.raises(CannotStore, match="can be used") as caught:
         await cache.find(endpoint_id)

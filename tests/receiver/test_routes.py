@@ -70,6 +70,19 @@ def state(taking: Taking, bodies: Bodies | None = None) -> dict[str, Any]:
     return {"intake": taking.intake, "bodies": bodies or Bodies(2**20)}
 
 
+@pytest.fixture
+async def client(store: Store) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the webhook route alone, with a low limit for bodies."""
+    async with Taking(store, max_body_bytes=4096) as taking:
+
+        async def route(scope: Any, receive: Any, send: Any) -> None:
+            await webhook({**scope, "state": state(taking)}, receive, send)
+
+        transport = httpx.ASGITransport(route)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            yield client
+
+
 # 200.
 
 
@@ -275,30 +288,3 @@ async def test_nothing_that_comes_in_breaks_us(
     start, content = await knock(state(taking), path, proof + headers, messages)
     assert start["status"] in {*STATUSES.values()} - {405, 408}
     assert set(json.loads(content["body"])) <= {"status", "error"}
-
-
-@given(tail=st.text(st.characters(codec="utf-8", exclude_characters="?#\r\n\t"), max_size=20))
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-async def test_no_path_redirects_or_breaks(client: httpx.AsyncClient, tail: str) -> None:
-    for path in (f"/webhooks/{tail}", f"/webhooks/valyu/{tail}"):
-        reply = await client.post(httpx.URL("http://test", path=path), content=BODY)
-        assert reply.status_code == 404
-
-
-async def test_a_slash_at_the_end_is_no_redirect(client: httpx.AsyncClient, store: Store) -> None:
-    reply = await post(client, f"{add_endpoint(store)}/")
-    assert reply.status_code in (200, 404)
-
-
-# Alive and ready.
-
-
-async def test_alive_and_ready_are_told_apart(client: httpx.AsyncClient, store: Store) -> None:
-    assert (await client.get("/healthz")).json() == {"status": "alive"}
-    assert (await client.get("/readyz")).json() == {"status": "ready"}
-    with broken(store, "meta"):
-        assert (await client.get("/healthz")).status_code == 200
-        reply = await client.get("/readyz")
-    assert (reply.status_code, reply.json()["status"]) == (503, "not ready")

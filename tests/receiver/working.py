@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+import storage
 from receiver.app import http_client
 from receiver.calls import Calls
 from receiver.fetch import Fetch
@@ -19,7 +20,13 @@ from receiver.sandbox import SandboxServer, Switches, serve_in_thread
 from receiver.settings import Settings, SourceSettings
 from receiver.sources import Source, configured
 from receiver.worker import Worker
-from storage import FetchedBatch, Lease, Ledger, Store, VerifiedDelivery
+from storage import (
+    FetchedBatch,
+    Lease,
+    Ledger,
+    Store,
+    VerifiedDelivery,
+)
 from tests.receiver.conftest import until
 
 LISTS = "GET /deepresearch/batches/{batch_id}/tasks"
@@ -45,6 +52,16 @@ def a_source(url: str = "http://sender.test/v1", **settings: Any) -> Source:
     """The source `valyu`, whose sender is at `url`, practically without a limit of its pace."""
     given = {"api_key": "val_test", "base_url": url, "requests_per_second": 10_000.0, **settings}
     return configured(Settings(sources={"valyu": SourceSettings.model_validate(given)}))["valyu"]
+
+
+@contextmanager
+def opened(database_url: str) -> Iterator[Store]:
+    """The store beside another process that serves it."""
+    store = storage.open(database_url)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 def answering(handler: Callable[[httpx.Request], Any]) -> httpx.AsyncClient:

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from threading import Event
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, select
 from sqlmodel import SQLModel
 
-from storage import deliveries, jobs, results
+from storage import Store, deliveries, jobs, results
 from storage.database import Database
 from storage.deliveries import VerifiedDelivery
 from storage.fetched import FetchedRun
@@ -86,6 +87,23 @@ def delivery(key: str = "event", body: bytes = b"{}", **other: Any) -> VerifiedD
         **other,
     }
     return VerifiedDelivery(**values)
+
+
+def deliver(store: Store, *group: VerifiedDelivery) -> list[str | Exception]:
+    """Deliver a group through the store and wait for what is said of each."""
+    said = Event()
+    answer: list[Any] = []
+
+    def done(outcomes: list[str | Exception] | None, error: BaseException | None) -> None:
+        answer.extend((outcomes, error))
+        said.set()
+
+    store.record_deliveries(group, done)
+    assert said.wait(10), "nobody was told"
+    if answer[1] is not None:
+        raise answer[1]
+    outcomes: list[str | Exception] = answer[0]
+    return outcomes
 
 
 def record(database: Database, *group: VerifiedDelivery) -> list[str | Exception]:

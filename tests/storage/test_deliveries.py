@@ -1,7 +1,6 @@
 """What a 2xx promises: raw bytes, identity and the work, once for each event."""
 
 from collections import Counter
-from threading import Event as Flag
 from typing import Any
 
 import pytest
@@ -15,7 +14,17 @@ from storage import CannotStore, NotFound, Store, deliveries
 from storage.database import Database
 from storage.deliveries import MAX_BODIES, VerifiedDelivery
 from storage.models import Delivery, Event, Job
-from tests.storage.build import NOON, claim, contents, delivery, record, rows, tried, undone
+from tests.storage.build import (
+    NOON,
+    claim,
+    contents,
+    deliver,
+    delivery,
+    record,
+    rows,
+    tried,
+    undone,
+)
 
 # --- one delivery -------------------------------------------------------------------------------
 
@@ -99,6 +108,15 @@ def test_the_limit_of_bodies_is_each_event_s_own(database: Database) -> None:
     assert len(rows(database, Delivery)) == 2 * MAX_BODIES
 
 
+@pytest.mark.xfail(reason="deliveries._record_repeats keeps the last of them, not the first")
+def test_of_differing_bodies_that_came_twice_in_a_group_the_first_is_kept(
+    database: Database,
+) -> None:
+    record(database, delivery(body=b"1"))
+    record(database, *[delivery(body=b"2", headers=text) for text in ("first", "second")])
+    assert rows(database, Delivery)[1].headers == "first"
+
+
 @pytest.mark.xfail(reason="deliveries._keep_other_body leaves last_copy_at empty")
 def test_a_differing_body_that_came_twice_in_a_group_says_when(database: Database) -> None:
     record(database, delivery(body=b"1"))
@@ -142,32 +160,30 @@ def test_a_key_digest_stands_for_one_source_and_key(
 
 
 @pytest.mark.parametrize(
-    "bad", [{"digest": None}, {"body": None}, {"source": None}, {"disposition": "guess"}]
+    "bad", [{"digest": None}, {"headers": None}, {"source": None}, {"disposition": "guess"}]
 )
-def test_a_row_that_the_database_refuses_fails_alone(
-    database: Database, bad: dict[str, Any]
-) -> None:
+def test_a_row_that_the_database_refuses_fails_alone(store: Store, bad: dict[str, Any]) -> None:
     group = [delivery("a"), delivery("bad", **bad), delivery("b"), delivery("a")]
-    first, error, second, again = record(database, *group)
+    first, error, second, again = deliver(store, *group)
     assert [first, second, again] == ["accepted", "accepted", "duplicate"]
     assert isinstance(error, IntegrityError)
-    assert [row.key for row in rows(database, Event)] == ["a", "b"]
-    assert len(rows(database, Delivery)) == len(rows(database, Job)) == 2
+    assert [row.key for row in rows(store.database, Event)] == ["a", "b"]
+    assert len(rows(store.database, Delivery)) == len(rows(store.database, Job)) == 2
 
 
 @pytest.mark.parametrize("bad", [{"key": "\ud800"}, {"headers": "\udfff"}])
-def test_a_row_that_cannot_be_encoded_fails_alone(database: Database, bad: dict[str, Any]) -> None:
+def test_a_row_that_cannot_be_encoded_fails_alone(store: Store, bad: dict[str, Any]) -> None:
     group = [delivery("a"), delivery(**{"key": "bad", **bad})]
-    outcomes = record(database, *group)
+    outcomes = deliver(store, *group)
     assert outcomes[0] == "accepted"
     assert isinstance(outcomes[1], UnicodeEncodeError)
-    assert [row.key for row in rows(database, Event)] == ["a"]
+    assert [row.key for row in rows(store.database, Event)] == ["a"]
 
 
-def test_a_bad_row_alone_leaves_nothing(database: Database) -> None:
-    before = contents(database)
-    assert isinstance(record(database, delivery(digest=None))[0], IntegrityError)
-    assert contents(database) == before
+def test_a_bad_row_alone_leaves_nothing(store: Store) -> None:
+    before = contents(store.database)
+    assert isinstance(deliver(store, delivery(digest=None))[0], IntegrityError)
+    assert contents(store.database) == before
 
 
 def test_a_group_of_a_thousand_is_stored_in_its_order(database: Database) -> None:
@@ -182,13 +198,15 @@ def test_an_empty_group_is_nothing(database: Database) -> None:
     assert record(database) == []
 
 
+MEANINGS = ["fetch", "ignored", "unusable"] + ["fetch"] * (MAX_BODIES - 1)
+"""What the bodies 0, 1, 2 and so on mean: more of them than are kept."""
+
 GROUPS = st.lists(
     st.lists(
         st.builds(
-            delivery,
+            lambda key, number: delivery(key, b"%d" % number, disposition=MEANINGS[number]),
             st.sampled_from(["a", "b"]),
-            st.sampled_from([b"%d" % n for n in range(MAX_BODIES + 2)]),
-            disposition=st.sampled_from(["fetch", "fetch", "ignored", "unusable"]),
+            st.integers(0, len(MEANINGS) - 1),
         ),
         max_size=8,
     ),
@@ -220,29 +238,15 @@ def test_any_grouping_stores_what_one_by_one_stores(
 # --- through the store --------------------------------------------------------------------------
 
 
-class Answer:
-    """Waits for what `record_deliveries` says on the writer's thread."""
-
-    def __init__(self, store: Store, *group: VerifiedDelivery) -> None:
-        self._said = Flag()
-        store.record_deliveries(group, self._done)
-        assert self._said.wait(10)
-
-    def _done(self, outcomes: list[str | Exception] | None, error: BaseException | None) -> None:
-        self.outcomes, self.error = outcomes, error
-        self._said.set()
-
-
 def test_the_store_answers_after_the_commit(store: Store) -> None:
-    answer = Answer(store, delivery(), delivery())
-    assert (answer.outcomes, answer.error) == (["accepted", "duplicate"], None)
+    assert deliver(store, delivery(), delivery()) == ["accepted", "duplicate"]
     assert len(store.list_events()) == 1
 
 
 def test_a_closed_store_takes_no_delivery(store: Store) -> None:
     store.close()
     with pytest.raises(CannotStore):
-        Answer(store, delivery())
+        deliver(store, delivery())
 
 
 # --- reading ------------------------------------------------------------------------------------

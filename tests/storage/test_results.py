@@ -13,6 +13,7 @@ from sqlmodel import col
 
 from storage import FetchedRun, Store, Stored, SubmittedRun, results
 from storage.database import Database, insert
+from storage.fetched import clean
 from storage.models import Result, Run
 from tests.storage.build import NOON, at, keep, rows, run, undone
 
@@ -330,10 +331,10 @@ def test_clean_content_is_not_flagged(database: Database) -> None:
     )
 )
 def test_cleaned_values_are_storable_and_cleaning_again_changes_nothing(value: Any) -> None:
-    cleaned = results.clean(value)
+    cleaned = clean(value)
     text = json.dumps(cleaned, ensure_ascii=False)
     assert "\x00" not in text.encode().decode()
-    assert results.clean(cleaned) == cleaned
+    assert clean(cleaned) == cleaned
 
 
 # --- any order ----------------------------------------------------------------------------------

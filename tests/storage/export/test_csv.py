@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.database import Database
-from storage.export import ChangedWhileExporting, Selection, export
+from storage.errors import ExportChanged
+from storage.export import Selection, export
 from storage.export.columns import FIXED
 from storage.models import Run
 from tests.storage.export.conftest import Shelf
@@ -133,7 +134,7 @@ def test_a_column_that_comes_after_the_header_is_refused_not_lost(shelf: Shelf) 
         change = Run.__table__.update().values(input={"late": 1})  # type: ignore[attr-defined]
         shelf.database.write(lambda connection: connection.execute(change))
 
-    with pytest.raises(ChangedWhileExporting, match="r1"):
+    with pytest.raises(ExportChanged, match="r1"):
         shelf.export("csv", progress=meanwhile)
 
 

@@ -1,0 +1,74 @@
+"""The command line as a process would run it, in this one: real exit codes, real streams."""
+
+import io
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from receiver.cli import main
+
+Run = Callable[..., "Ended"]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def sentence(self) -> str:
+        """The one sentence on standard error, without the program's name."""
+        assert self.out == ""
+        assert self.err.startswith("resultsink: "), self.err
+        assert self.err.count("\n") == 1, self.err
+        assert self.err.endswith(".\n"), self.err
+        return self.err.removeprefix("resultsink: ").removesuffix("\n")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command; the settings are in the environment."""
+
+    def run(*arguments: str, stdin: str = "") -> Ended:
+        monkeypatch.setattr(sys, "argv", ["resultsink", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        written = capsys.readouterr()
+        code: Any = ended.value.code
+        return Ended(code or 0, written.out, written.err)
+
+    return run
+
+
+@pytest.fixture
+def configure(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Set settings, named without their prefix; None takes one away."""
+
+    def configure(**settings: str | None) -> None:
+        for name, value in settings.items():
+            variable = f"RESULTSINK_{name.upper()}"
+            if value is None:
+                monkeypatch.delenv(variable, raising=False)
+            else:
+                monkeypatch.setenv(variable, value)
+
+    return configure
+
+
+@pytest.fixture
+def configured(configure: Callable[..., None]) -> Callable[..., None]:
+    """Settings under which everything but the sender is there."""
+    configure(
+        public_url="http://127.0.0.1:9",
+        sources__valyu__api_key="val_test",
+        sources__valyu__base_url="http://127.0.0.1:1/v1",
+    )
+    return configure

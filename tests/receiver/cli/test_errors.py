@@ -1,0 +1,264 @@
+"""What cannot be done ends in one sentence that says what to do, and leaves nothing half done."""
+
+import json
+import socket
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import storage
+from receiver.sandbox import SandboxServer
+from tests.receiver import working
+from tests.receiver.cli.conftest import Run
+from tests.receiver.working import opened
+
+running_sender, sender = working.running_sender, working.sender
+
+Configure = Callable[..., None]
+DATABASE = "sqlite:///resultsink.db"
+ENDPOINT = "AAAAAAAAAAAAAAAAAAAAAA"
+
+
+@pytest.fixture(autouse=True)
+def tasks_csv() -> None:
+    """A good tasks file in the working directory."""
+    Path("tasks.csv").write_text("query\none\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("batch show batch_1", "There is no batch batch_1: see `batch list`."),
+        ("batch wait batch_1", "There is no batch batch_1: see `batch list`."),
+        ("batch cancel batch_1", "There is no batch batch_1: see `batch list`."),
+        ("batch status batch_1", "There is no batch batch_1: see `batch list`."),
+        ("batch add batch_1 --tasks tasks.csv", "There is no batch batch_1: see `batch list`."),
+        ("export --batch batch_1", "There is no batch batch_1: see `batch list`."),
+        ("export --source nope", "Nothing is known of source nope: see `endpoint list`."),
+        ("export", "Say what to export: --batch BATCH_ID or --source SOURCE."),
+        ("event show 7", "There is no event 7: see `event list`."),
+        (
+            "dead replay 7",
+            "There is no dead letter 7 that can be replayed: see `dead list`.",
+        ),
+        (f"endpoint secret {ENDPOINT}", f"There is no endpoint {ENDPOINT}: see `endpoint list`."),
+        (
+            f"endpoint close {ENDPOINT}",
+            f"There is no open endpoint {ENDPOINT}: see `endpoint list`.",
+        ),
+        ("batch create valyu --tasks none.csv", "none.csv does not exist."),
+        (
+            "batch create valyu --tasks tasks.csv --output-schema tasks.csv",
+            "The output schema tasks.csv cannot be read: "
+            "Expecting value: line 1 column 1 (char 0).",
+        ),
+        (
+            "batch create valyu --tasks tasks.csv --mode instant",
+            "The batch was not created: "
+            "the mode 'instant' is not one of fast, standard, heavy, max.",
+        ),
+        (
+            "sandbox --set hold=Perhaps",
+            "Hold: Input should be a valid boolean, unable to interpret input.",
+        ),
+        ("sandbox --set hold", "Write a switch as name=value, not 'hold'."),
+    ],
+)
+@pytest.mark.usefixtures("configured")
+def test_what_is_not_there_or_cannot_be_is_named(run: Run, arguments: str, sentence: str) -> None:
+    ended = run(*arguments.split())
+    assert (ended.code, ended.sentence) == (2, sentence)
+
+
+@pytest.mark.usefixtures("configured")
+@pytest.mark.parametrize("command", ["batch create nope --tasks tasks.csv", "endpoint add nope"])
+def test_an_unknown_source_is_told_how_to_be_configured(run: Run, command: str) -> None:
+    ended = run(*command.split())
+    assert ended.code == 2
+    assert ended.sentence.startswith("There is no source 'nope' (configured: valyu): add ")
+    assert not Path("resultsink.db").exists()
+
+
+def test_a_missing_key_names_the_variable_to_set(run: Run, configured: Configure) -> None:
+    configured(sources__valyu__api_key=None, sources__valyu__provider="valyu")
+    ended = run("batch", "create", "valyu", "--tasks", "tasks.csv")
+    assert ended.code == 2
+    assert "set RESULTSINK_SOURCES__VALYU__API_KEY" in ended.sentence
+
+
+def test_a_wrong_key_is_said_in_the_sender_s_words_and_is_not_shown(
+    run: Run, configured: Configure, sender: SandboxServer
+) -> None:
+    configured(sources__valyu__base_url=sender.api_url, sources__valyu__api_key="wrong_secret_key")
+    ended = run("batch", "create", "valyu", "--tasks", "tasks.csv")
+    assert (ended.code, ended.sentence) == (
+        2,
+        "The batch was not created: the sender answered 401: Invalid API key.",
+    )
+    with opened(DATABASE) as store:
+        assert [endpoint["state"] for endpoint in store.list_endpoints()] == ["closed"]
+        assert {job["status"] for job in working.jobs(store)} == {"done"}
+
+
+def test_a_sender_out_of_reach_is_said_and_leaves_nothing(run: Run, configured: Configure) -> None:
+    ended = run("batch", "create", "valyu", "--tasks", "tasks.csv")
+    assert "The batch was not created: the sender could not be asked" in ended.sentence
+
+
+def test_a_missing_public_url_says_what_to_set(run: Run, configured: Configure) -> None:
+    configured(public_url=None)
+    ended = run("batch", "create", "valyu", "--tasks", "tasks.csv")
+    assert (ended.code, "set RESULTSINK_PUBLIC_URL" in ended.sentence) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("public_url", "http://hooks.example.com", "must begin with https://"),
+        ("public_url", "hooks.example.com", "is not an address: write https://HOST"),
+        ("database_url", "nonsense", "The database URL 'nonsense' is not one"),
+        ("database_url", "mysql://x", "'mysql' is not supported"),
+        ("database_url", "sqlite://", "A database in memory would lose what it acknowledged"),
+        ("database_url", "sqlite:////no/such/folder/x.db", "/no/such/folder does not exist"),
+        ("log_level", "loud", "The setting log_level is wrong"),
+        ("max_connections", "0", "The setting max_connections is wrong"),
+        ("sources__valyu__concurrency", "none", "The setting sources.valyu.concurrency is wrong"),
+        ("sources__valyu__colour", "red", "sources.valyu.colour is wrong: there is no such"),
+        ("sources__valyu__provider", "acme", "'acme' is not one of"),
+        ("sources__valyu__signing_secrets", '["short"]', "sources.valyu.signing_secrets is wrong"),
+        ("sources", "{", "The settings cannot be read"),
+        ("config", "none.toml", "The settings file none.toml does not exist"),
+        ("encryption_keys", '["short"]', "An encryption key is not valid"),
+        ("public_url_file", "none.txt", "RESULTSINK_PUBLIC_URL_FILE names cannot be read"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named_with_what_to_write(
+    run: Run, configured: Configure, name: str, value: str, sentence: str
+) -> None:
+    configured(**{name: value})
+    ended = run("serve", "--port", "0")
+    assert ended.code in (1, 2)
+    assert sentence in ended.sentence
+    assert not Path("resultsink.db").exists()
+
+
+def test_a_toml_file_that_is_none_is_named(run: Run) -> None:
+    Path("resultsink.toml").write_text("public_url = \n")
+    ended = run("batch", "list")
+    assert (ended.code, "settings cannot be read" in ended.sentence) == (2, True)
+
+
+# --- the database ---------------------------------------------------------------------------------
+
+
+def test_another_key_than_the_database_s_opens_nothing(run: Run, configure: Configure) -> None:
+    run("batch", "list")
+    configure(encryption_keys=json.dumps([storage.new_key()]))
+    ended = run("batch", "list")
+    assert (ended.code, "does not open this database" in ended.sentence) == (1, True)
+
+
+def test_a_key_file_that_is_gone_is_named_and_not_made_anew(run: Run) -> None:
+    run("batch", "list")
+    Path("resultsink.key").unlink()
+    ended = run("batch", "list")
+    assert (ended.code, "resultsink.key is missing" in ended.sentence) == (1, True)
+    assert not Path("resultsink.key").exists()
+
+
+def test_a_database_of_a_newer_version_is_left_alone(run: Run) -> None:
+    run("batch", "list")
+    with closing(sqlite3.connect("resultsink.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    ended = run("batch", "list")
+    assert (ended.code, "install the newer resultsink" in ended.sentence) == (1, True)
+
+
+@pytest.mark.parametrize("content", [b"no database at all, only some words" * 100, b"x"])
+def test_a_file_that_is_no_database_is_left_alone(
+    run: Run, configure: Configure, content: bytes
+) -> None:
+    configure(encryption_keys=json.dumps([storage.new_key()]))
+    Path("resultsink.db").write_bytes(content)
+    ended = run("batch", "list")
+    assert (ended.code, "resultsink.db cannot be opened" in ended.sentence) == (1, True)
+    assert Path("resultsink.db").read_bytes() == content
+
+
+def test_the_database_of_another_program_is_left_alone(run: Run, configure: Configure) -> None:
+    configure(encryption_keys=json.dumps([storage.new_key()]))
+    with closing(sqlite3.connect("resultsink.db", isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE theirs (id)")
+    ended = run("batch", "list")
+    assert (ended.code, "tables of another program" in ended.sentence) == (1, True)
+    with closing(sqlite3.connect("resultsink.db")) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
+
+
+def test_a_folder_is_no_database(run: Run, configure: Configure) -> None:
+    configure(encryption_keys=json.dumps([storage.new_key()]))
+    Path("resultsink.db").mkdir()
+    ended = run("batch", "list")
+    assert (ended.code, "cannot be opened" in ended.sentence) == (1, True)
+
+
+def test_a_database_that_another_process_serves_is_not_served_twice(run: Run) -> None:
+    with closing(storage.open(DATABASE, serve=True)):
+        ended = run("serve", "--port", "0")
+    assert (ended.code, "already serves" in ended.sentence) == (1, True)
+
+
+def test_a_database_that_is_locked_for_long_is_said_to_be(run: Run, configured: Configure) -> None:
+    with opened(DATABASE):
+        pass
+    with closing(sqlite3.connect("resultsink.db", isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        ended = run("endpoint", "add", "valyu")
+    assert (ended.code, "locked" in ended.sentence) == (1, True)
+
+
+# --- the machine ----------------------------------------------------------------------------------
+
+
+def test_a_port_in_use_is_named(run: Run) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ended = run("serve", "--port", str(port))
+        played = run("sandbox", "--port", str(port))
+    assert ended.sentence == (
+        f"Cannot listen on 127.0.0.1:{port}: Address already in use. "
+        "Choose another --host or --port."
+    )
+    assert played.sentence == f"Cannot listen on 127.0.0.1:{port}: Address already in use."
+    assert (ended.code, played.code) == (2, 2)
+
+
+def test_a_sandbox_is_not_opened_to_the_world(run: Run) -> None:
+    assert "0.0.0.0" in run("sandbox", "--host", "0.0.0.0").sentence  # noqa: S104
+
+
+@pytest.mark.parametrize("target", ["none/results.csv", "folder"])
+def test_an_export_that_cannot_be_written_leaves_what_was_there(run: Run, target: str) -> None:
+    Path("folder").mkdir()
+    with opened(DATABASE) as store:
+        working.known(store, "batch_1")
+    ended = run("export", "--batch", "batch_1", "--output", target)
+    assert ended.code == 2
+    assert ended.sentence.startswith(f"{target} cannot be written: ")
+    assert list(Path().glob(".*")) == []
+    assert list(Path("folder").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", ["", "nope", "batch nope", "batch create", "export --format xml", "event show x"]
+)
+def test_wrong_use_is_answered_with_how_to_use_it(run: Run, arguments: str) -> None:
+    ended = run(*arguments.split())
+    assert ended.code == 2
+    assert "Usage: " in ended.err
+    assert "Traceback" not in ended.err

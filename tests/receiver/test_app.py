@@ -1,0 +1,161 @@
+"""The application as a whole: it starts, answers, and lets go of everything at its end."""
+
+import asyncio
+import gc
+import signal
+import time
+from collections.abc import Awaitable, Callable
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from pydantic import SecretStr
+from starlette.applications import Starlette
+
+import storage
+from receiver.app import create_app, http_client, open_store
+from receiver.errors import UsageError
+from receiver.settings import Settings
+from storage import CannotOpen, Store
+from tests.receiver.conftest import (
+    add_endpoint,
+    batch_body,
+    broken,
+    events,
+    settings,
+    signed,
+    until,
+)
+
+Start = Callable[[Starlette], Awaitable[httpx.AsyncClient]]
+BODY = batch_body()
+
+
+@pytest.fixture
+async def client(store: Store, start: Start) -> httpx.AsyncClient:
+    """A client of the whole application on the store of this test."""
+    return await start(create_app(settings(), store=store))
+
+
+async def post(client: httpx.AsyncClient, path: str) -> httpx.Response:
+    return await client.post(path, content=BODY, headers=signed(BODY))
+
+
+async def test_a_webhook_is_taken_and_worked_off(client: httpx.AsyncClient, store: Store) -> None:
+    path = f"/webhooks/valyu/{add_endpoint(store)}"
+    told = [(await post(client, path)).json()["status"] for _ in range(2)]
+    assert told == ["accepted", "duplicate"]
+    await until(lambda: events(store)[0]["attempts"])  # the worker was woken
+    assert events(store)[0]["attempts"][0]["outcome"] == "paused"  # it has no API key
+
+
+async def test_an_accounts_url_ends_after_the_source(store: Store, start: Start) -> None:
+    secret = "5f1c0e9ab7d34826e1f07c9b2a6d8e43905b7fd1c8243ea6b09f5d7e21c4386a"  # noqa: S105
+    client = await start(create_app(settings(signing_secrets=[secret]), store=store))
+    assert (await post(client, "/webhooks/valyu")).json() == {"status": "accepted"}
+    assert (await post(client, "/webhooks/elsewhere")).status_code == 404
+
+
+@given(tail=st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"]), max_size=20))
+@examples(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+async def test_no_path_redirects_or_breaks(client: httpx.AsyncClient, tail: str) -> None:
+    for before in ("/webhooks/", "/webhooks/valyu/", "/"):
+        url = httpx.URL("http://test").copy_with(raw_path=before.encode() + _escaped(tail))
+        reply = await client.post(url, content=BODY)
+        assert reply.status_code in (404, 405)
+
+
+def _escaped(text: str) -> bytes:
+    return "".join(f"%{byte:02x}" for byte in text.encode()).encode()
+
+
+@pytest.mark.parametrize("path", ["/webhooks/valyu/{}/", "/webhooks/valyu//{}", "//webhooks/{}"])
+async def test_a_slash_too_many_is_no_redirect(
+    client: httpx.AsyncClient, store: Store, path: str
+) -> None:
+    reply = await post(client, path.format(add_endpoint(store)))
+    assert reply.status_code == 404
+
+
+async def test_alive_and_ready_are_told_apart(client: httpx.AsyncClient, store: Store) -> None:
+    assert (await client.get("/healthz")).json() == {"status": "alive"}
+    assert (await client.get("/readyz")).json() == {"status": "ready"}
+    with broken(store, "meta"):
+        assert (await client.get("/healthz")).status_code == 200
+        reply = await client.get("/readyz")
+    assert (reply.status_code, reply.json()["status"]) == (503, "not ready")
+
+
+async def test_a_change_by_another_process_is_felt_within_two_seconds(
+    client: httpx.AsyncClient, store: Store, database_url: str
+) -> None:
+    endpoint_id = add_endpoint(store)
+    assert (await post(client, f"/webhooks/valyu/{endpoint_id}")).status_code == 200
+    other = storage.open(database_url)
+    other.close_endpoint(endpoint_id)
+    other.close()
+    began = time.monotonic()
+    while (await post(client, f"/webhooks/valyu/{endpoint_id}")).status_code != 404:
+        assert time.monotonic() - began < 2
+        await asyncio.sleep(0.05)
+
+
+async def test_it_opens_and_closes_the_store_unless_one_is_given(
+    database_url: str, start: Start
+) -> None:
+    app = create_app(Settings(database_url=database_url))
+    async with app.router.lifespan_context(app):
+        assert app.state.store.is_served()
+    again = storage.open(database_url, serve=True)  # the claim is free
+    app = create_app(Settings(), store=again)
+    async with app.router.lifespan_context(app):
+        pass
+    again.probe()
+    again.close()
+
+
+async def test_a_database_that_cannot_be_opened_stops_the_start(start: Start) -> None:
+    with pytest.raises(CannotOpen, match="does not exist"):
+        await start(create_app(Settings(database_url="sqlite:////nowhere/at/all.db")))
+
+
+async def test_encryption_keys_of_the_settings_are_used(database_url: str) -> None:
+    key = storage.new_key()
+    with pytest.raises(storage.WrongKey):
+        open_store(Settings(database_url=database_url, encryption_keys=[SecretStr(key)]))
+
+
+def test_a_source_that_cannot_be_stops_before_the_start() -> None:
+    with pytest.raises(UsageError, match=r"sources\.valyu\.signing is wrong"):
+        create_app(settings(signing={"algorithm": "md5"}))
+
+
+async def test_garbage_collection_is_as_it_was_afterwards(store: Store) -> None:
+    before, app = gc.get_threshold(), create_app(settings(), store=store)
+    async with app.router.lifespan_context(app):
+        assert gc.get_threshold() != before
+        assert gc.get_freeze_count() > 0
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
+
+
+async def test_a_part_that_breaks_ends_the_process_so_that_it_is_restarted(
+    store: Store, start: Start
+) -> None:
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    store.close()  # nothing can be written, so the worker cannot even begin
+    try:
+        await start(create_app(settings(), store=store))
+        async with asyncio.timeout(5):
+            await ended.wait()
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+
+
+async def test_the_client_for_senders_apis_follows_no_redirects() -> None:
+    async with http_client() as client:
+        assert not client.follow_redirects

@@ -1,0 +1,257 @@
+"""The server over real sockets: what never becomes a request costs little and ends soon."""
+
+import contextlib
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import storage
+from receiver.errors import UsageError
+from receiver.server import listen
+from tests.receiver.conftest import BATCH, add_endpoint, batch_body, events, fetches, signed
+
+MAX_CONNECTIONS = 12
+BODY = batch_body()
+
+# The receiver as it is served, with less patience for heads that do not end.
+PROGRAM = """
+from receiver import server
+from receiver.cli import main
+server.HEAD_SECONDS = 0.3
+main()
+"""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A receiver in a process of its own, and its database as another process sees it."""
+
+    port: int
+    store: storage.Store
+    log: Path
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+
+    def endpoint(self) -> str:
+        return add_endpoint(self.store)
+
+    def say(self, *parts: bytes) -> bytes:
+        """Everything that is answered to these bytes until the connection ends."""
+        with self.connect() as connection:
+            for part in parts:
+                with contextlib.suppress(ConnectionError):  # it may have been refused by now
+                    connection.sendall(part)
+            return rest(connection)
+
+
+def rest(connection: socket.socket) -> bytes:
+    """What comes until the connection ends, in whichever way it does."""
+    found = b""
+    with contextlib.suppress(ConnectionResetError):
+        while part := connection.recv(65536):
+            found += part
+    return found
+
+
+def head(path: str, *lines: str, method: str = "POST") -> bytes:
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: a.test", *lines, "", ""]).encode()
+
+
+def request(endpoint_id: str, body: bytes = BODY, *more: str) -> bytes:
+    proof = [f"{name.decode()}: {value.decode()}" for name, value in signed(body)]
+    length = f"Content-Length: {len(body)}"
+    return head(f"/webhooks/valyu/{endpoint_id}", length, *proof, *more) + body
+
+
+@pytest.fixture(scope="module")
+def serving(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    folder = tmp_path_factory.mktemp("served")
+    url = f"sqlite:///{folder}/resultsink.db"
+    with listen("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    environment = {
+        **{name: value for name, value in os.environ.items() if "RESULTSINK" not in name},
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "RESULTSINK_DATABASE_URL": url,
+        "RESULTSINK_MAX_CONNECTIONS": str(MAX_CONNECTIONS),
+        "RESULTSINK_SOURCES__VALYU__MAX_BODY_BYTES": "4096",
+    }
+    command = [sys.executable, "-c", PROGRAM, "serve", "--port", str(port)]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stderr=log)  # noqa: S603
+    wait_for(port)
+    store = storage.open(url)
+    yield Serving(port, store, folder / "log")
+    store.close()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+
+
+def wait_for(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        time.sleep(0.02)
+    pytest.fail("the server did not start")
+
+
+def test_a_webhook_is_taken_over_a_real_connection(serving: Serving) -> None:
+    answer = serving.say(request(serving.endpoint(), BODY, "Connection: close"))
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b'{"status": "accepted"}')
+    assert b"server:" not in answer.lower()
+    assert fetches(serving.store)[-1] == ("batch", BATCH)
+
+
+def test_a_connection_is_kept_for_the_next_request(serving: Serving) -> None:
+    endpoint_id = serving.endpoint()
+    answer = serving.say(request(endpoint_id), request(endpoint_id, BODY, "Connection: close"))
+    assert answer.count(b"HTTP/1.1 200 OK") == 2
+
+
+@pytest.mark.parametrize("half", [b"", b"POST /webhooks/valyu HTTP/1.1\r\nHost: a.t"])
+def test_a_head_that_never_ends_is_closed(serving: Serving, half: bytes) -> None:
+    began = time.monotonic()
+    assert serving.say(half) == b""
+    assert time.monotonic() - began < 3
+
+
+def test_a_trickling_head_gets_no_more_time(serving: Serving) -> None:
+    began = time.monotonic()
+    with serving.connect() as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(b"POST / HTTP/1.1\r\n")
+        while True:
+            assert time.monotonic() - began < 4
+            connection.sendall(b"a: b\r\n")
+            time.sleep(0.05)
+
+
+def test_the_second_head_of_a_connection_is_watched_too(serving: Serving) -> None:
+    began = time.monotonic()
+    answer = serving.say(head("/healthz", method="GET"), b"GET / HT")
+    assert answer.count(b"HTTP/1.1 200 OK") == 1
+    assert time.monotonic() - began < 3
+
+
+def test_a_head_without_bound_is_cut(serving: Serving) -> None:
+    line = b"x: " + b"y" * 60_000 + b"\r\n"
+    began = time.monotonic()
+    answer = serving.say(b"POST / HTTP/1.1\r\n", *[line] * 50)
+    assert answer == b""
+    assert time.monotonic() - began < 3
+
+
+def test_a_refusal_before_the_body_ends_the_connection(serving: Serving) -> None:
+    url = f"/webhooks/valyu/{serving.endpoint()}"
+    cases = {
+        b"404": head("/webhooks/valyu/unknown", "Content-Length: 5000"),
+        b"405": head(url, "Content-Length: 5000", method="PUT"),
+        b"413": head(url, "Content-Length: 5000"),
+        b"415": head(url, "Content-Length: 5000", "Content-Encoding: gzip"),
+    }
+    for status, unfinished in cases.items():
+        answer = serving.say(unfinished)  # ends though not a byte of the body was sent
+        assert answer.startswith(b"HTTP/1.1 " + status)
+        assert b"connection: close" in answer.lower()
+
+
+def test_a_chunked_body_without_end_is_refused(serving: Serving) -> None:
+    url = f"/webhooks/valyu/{serving.endpoint()}"
+    before = len(events(serving.store))
+    chunk = b"400\r\n" + b"x" * 1024 + b"\r\n"
+    with serving.connect() as connection:
+        connection.sendall(head(url, "Transfer-Encoding: chunked") + chunk * 5)
+        assert rest(connection).startswith(b"HTTP/1.1 413")
+    assert len(events(serving.store)) == before
+
+
+def test_a_chunked_body_is_taken_whole(serving: Serving) -> None:
+    url = f"/webhooks/valyu/{serving.endpoint()}"
+    body = batch_body(completed_at="in chunks")
+    proof = [f"{name.decode()}: {value.decode()}" for name, value in signed(body)]
+    parts = [b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:7], body[7:])]
+    lines = ("Transfer-Encoding: chunked", "Connection: close", *proof)
+    answer = serving.say(head(url, *lines), *parts, b"0\r\n\r\n")
+    assert answer.endswith(b'{"status": "accepted"}')
+    assert events(serving.store)[-1]["deliveries"][0]["body"] == body
+
+
+def test_what_is_no_http_ends_and_the_server_goes_on(serving: Serving) -> None:
+    for garbage in (b"\x16\x03\x01\x00", b"\xff" * 100, b"POST \xff HTTP/1.1\r\n\r\n", b"\r\n" * 9):
+        serving.say(garbage)
+    assert serving.say(head("/healthz", "Connection: close", method="GET")).startswith(
+        b"HTTP/1.1 200"
+    )
+
+
+def test_a_sender_that_leaves_before_the_answer_has_delivered(serving: Serving) -> None:
+    endpoint_id = serving.endpoint()
+    lock = sqlite3.connect(serving.store.path, isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    with serving.connect() as connection:
+        connection.sendall(request(endpoint_id, b"left early"))
+        time.sleep(0.2)
+    time.sleep(0.1)
+    lock.execute("ROLLBACK")
+    lock.close()
+    deadline = time.monotonic() + 5
+    while b"left early" not in bodies(serving):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def bodies(serving: Serving) -> list[bytes]:
+    return [each["body"] for event in events(serving.store) for each in event["deliveries"]]
+
+
+def test_beyond_the_limit_of_connections_the_sender_is_told_to_come_again(
+    serving: Serving,
+) -> None:
+    endpoint_id = serving.endpoint()
+    with contextlib.ExitStack() as stack:
+        for _ in range(MAX_CONNECTIONS):
+            stack.enter_context(serving.connect())
+        answer = serving.say(request(endpoint_id))
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b"retry-after: 5\r\n" in answer
+    time.sleep(0.1)
+    assert b"200 OK" in serving.say(request(endpoint_id, BODY, "Connection: close"))
+
+
+def test_a_flood_of_bad_requests_is_a_few_lines_in_the_log(serving: Serving) -> None:
+    for _ in range(50):
+        serving.say(b"\xff" * 10)
+    time.sleep(0.1)
+    assert serving.log.read_text().count("Invalid HTTP request") <= 1
+
+
+def test_a_port_that_is_taken_is_one_sentence() -> None:
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError) as caught:
+            listen("127.0.0.1", port)
+    assert str(caught.value).startswith(f"Cannot listen on 127.0.0.1:{port}: Address already in")
+    assert "--port" in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["not an address", "203.0.113.1", "::gg"])
+def test_an_address_that_is_not_ours_is_one_sentence(host: str) -> None:
+    with pytest.raises(UsageError, match="Choose another --host"):
+        listen(host, 0)
+
+
+def test_ipv6_can_be_listened_on() -> None:
+    with listen("::1", 0) as listening:
+        assert listening.family == socket.AF_INET6

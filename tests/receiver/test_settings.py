@@ -1,0 +1,191 @@
+"""Settings: the environment wins over the file; what is wrong is named, secrets are not shown."""
+
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from receiver.errors import UsageError
+from receiver.settings import Settings, SourceSettings, load
+
+HIDDEN = "hunter2-hunter2-hunter2"
+
+
+def write(text: str, name: str = "resultsink.toml") -> Path:
+    path = Path(name)
+    path.write_text(text)
+    return path
+
+
+def refused() -> str:
+    """The sentence with which the settings are refused."""
+    with pytest.raises(UsageError) as caught:
+        load()
+    return str(caught.value)
+
+
+def test_without_anything_there_are_defaults() -> None:
+    settings = load()
+    assert (settings.database_url, settings.sources) == ("sqlite:///resultsink.db", {})
+    assert settings.max_in_flight_bytes == 64 * 1024 * 1024
+
+
+def test_the_file_beside_us_is_read() -> None:
+    write('public_url = "https://a.test/"\n[sources.valyu]\nlookup_by_body = true')
+    settings = load()
+    assert settings.public_url == "https://a.test"
+    assert settings.sources["valyu"].lookup_by_body
+
+
+def test_the_environment_wins_setting_by_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    write('max_connections = 5\n[sources.valyu]\ntolerance = 5\nconcurrency = 5\napi_key = "file"')
+    monkeypatch.setenv("RESULTSINK_SOURCES__VALYU__TOLERANCE", "6")
+    monkeypatch.setenv("RESULTSINK_SOURCES__VALYU__API_KEY", "environment")
+    valyu = load().sources["valyu"]
+    assert (valyu.tolerance, valyu.concurrency) == (6, 5)
+    assert valyu.api_key is not None
+    assert valyu.api_key.get_secret_value() == "environment"
+
+
+def test_a_source_may_live_in_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESULTSINK_SOURCES__VALYU__API_KEY", HIDDEN)
+    monkeypatch.setenv("RESULTSINK_SOURCES__VALYU__SIGNING_SECRETS", f'["{HIDDEN}"]')
+    valyu = load().sources["valyu"]
+    assert [secret.get_secret_value() for secret in valyu.signing_secrets] == [HIDDEN]
+
+
+def test_another_file_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESULTSINK_CONFIG", str(write("max_connections = 7", "other.toml")))
+    assert load().max_connections == 7
+
+
+def test_a_named_file_that_is_missing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESULTSINK_CONFIG", "missing.toml")
+    assert refused() == "The settings file missing.toml does not exist."
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "SOURCES__VALYU__API_KEY"])
+def test_a_value_can_be_mounted_as_a_file(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"RESULTSINK_{name}_FILE", str(write("mounted\n", "value")))
+    settings = load()
+    key = settings.sources["valyu"].api_key if settings.sources else None
+    assert (key.get_secret_value() if key else settings.database_url) == "mounted"
+
+
+def test_a_mounted_file_that_cannot_be_read_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RESULTSINK_SOURCES__VALYU__API_KEY_FILE", "missing")
+    assert refused().startswith("The file that RESULTSINK_SOURCES__VALYU__API_KEY_FILE names")
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("max_connections = 0", "max_connections"),
+        ('max_connections = "many"', "max_connections"),
+        ("max_in_flight_bytes = 5", "max_in_flight_bytes"),
+        ('log_level = "loud"', "log_level"),
+        ('log_format = "xml"', "log_format"),
+        ("sources = 5", "sources"),
+        ('encryption_keys = "x"', "encryption_keys"),
+        ("[sources.valyu]\ntolerance = 0", "sources.valyu.tolerance"),
+        ("[sources.valyu]\ntolerance = nan", "sources.valyu.tolerance"),
+        ("[sources.valyu]\nmax_body_bytes = 5", "sources.valyu.max_body_bytes"),
+        ("[sources.valyu]\nconcurrency = 0", "sources.valyu.concurrency"),
+        ("[sources.valyu]\nrequests_per_second = 0", "sources.valyu.requests_per_second"),
+        ('[sources.valyu]\nlookup_by_body = "maybe"', "sources.valyu.lookup_by_body"),
+        (f"[sources.valyu]\napi_key = ['{HIDDEN}']", "sources.valyu.api_key"),
+        (f"[sources.valyu]\nsigning_secrets = '{HIDDEN}'", "sources.valyu.signing_secrets"),
+        (f"[sources.valyu]\nsigning = '{HIDDEN}'", "sources.valyu.signing"),
+        ('[sources."a b"]', "sources"),
+        ('[sources."a/b"]', "sources"),
+        ('[sources."ä"]', "sources"),
+        ("public_ulr = 'x'", "public_ulr"),
+        (f"[sources.valyu]\nsecret = '{HIDDEN}'", "sources.valyu.secret"),
+    ],
+)
+def test_a_wrong_value_is_one_sentence_that_names_the_setting(line: str, name: str) -> None:
+    write(line)
+    sentence = refused()
+    assert re.fullmatch(rf"The setting {re.escape(name)}(\.0)? is wrong: [^\n]+\.", sentence)
+    assert HIDDEN not in sentence
+
+
+def test_what_there_is_not_is_said_so() -> None:
+    write("[sources.valyu]\napi_kye = 'x'")
+    assert refused() == "The setting sources.valyu.api_kye is wrong: there is no such setting."
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SOURCES__VALYU__SIGNING_SECRETS", HIDDEN),
+        ("SOURCES__VALYU__SIGNING_SECRETS", f'{{"a": "{HIDDEN}"}}'),
+        ("SOURCES__VALYU__SIGNING_SECRETS", f'["{HIDDEN}"'),
+        ("SOURCES__VALYU__UNKNOWN", HIDDEN),
+        ("ENCRYPTION_KEYS", HIDDEN),
+        ("SOURCES", f'{{"valyu": "{HIDDEN}"'),
+    ],
+)
+def test_a_wrong_variable_is_named_without_its_value(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"RESULTSINK_{name}", value)
+    sentence = refused()
+    assert name.split("__")[0].lower() in sentence.lower()
+    assert HIDDEN not in sentence
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize("text", ["a = ", f"'{HIDDEN}", f"api_key = {HIDDEN}", "\ufeffx"])
+def test_a_file_that_is_no_toml_is_refused_without_its_text(text: str) -> None:
+    write(text)
+    sentence = refused()
+    assert sentence.startswith("The settings cannot be read: ")
+    assert HIDDEN not in sentence
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("https://hooks.example.com", "https://hooks.example.com"),
+        ("https://hooks.example.com/below/", "https://hooks.example.com/below"),
+        ("https://10.0.0.1:8443", "https://10.0.0.1:8443"),
+        ("http://localhost:8000", "http://localhost:8000"),
+        ("http://127.8.0.1", "http://127.8.0.1"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+    ],
+)
+def test_public_addresses_are_https_and_loopback_may_be_http(url: str, kept: str) -> None:
+    assert Settings(public_url=url).public_url == kept
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://hooks.example.com", "http://10.0.0.1", "http://localhost.example.com"),
+        *("ftp://localhost", "hooks.example.com", "https://", "", "https://a.test?x=1"),
+        *("https://a.test#x", "http://[::1", "http://0.0.0.0"),
+    ],
+)
+def test_other_addresses_are_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("RESULTSINK_PUBLIC_URL", url)
+    assert refused().startswith("The setting public_url is wrong: ")
+
+
+def test_no_repr_shows_a_secret() -> None:
+    source: dict[str, Any] = {"api_key": HIDDEN, "signing_secrets": [HIDDEN]}
+    settings = Settings(
+        encryption_keys=[SecretStr(HIDDEN)], sources={"valyu": SourceSettings(**source)}
+    )
+    shown = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    assert HIDDEN not in shown
+
+
+def test_reading_settings_writes_nothing() -> None:
+    load()
+    assert [path for path in Path().iterdir() if stat.S_ISREG(path.stat().st_mode)] == []

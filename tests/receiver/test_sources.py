@@ -1,0 +1,71 @@
+"""Sources: each configured account gets its provider, its scheme and its keys, or a sentence."""
+
+from typing import Any
+
+import pytest
+
+from receiver.errors import UsageError
+from receiver.providers.valyu import Valyu
+from receiver.settings import Settings, SourceSettings
+from receiver.sources import configured, named
+from tests.receiver.conftest import OTHER_SECRET, SECRET, settings
+
+
+def test_the_provider_is_the_name_unless_it_is_given() -> None:
+    given = {"valyu": SourceSettings(), "second": SourceSettings(provider="valyu")}
+    sources = configured(Settings(sources=given))
+    assert {name: type(source.provider) for name, source in sources.items()} == {
+        "valyu": Valyu,
+        "second": Valyu,
+    }
+
+
+def test_the_providers_defaults_stand_where_nothing_is_set() -> None:
+    source = configured(settings())["valyu"]
+    assert (source.base_url, source.scheme.tolerance) == ("https://api.valyu.ai/v1", 172800)
+    assert source.account_keys == ()
+
+
+def test_what_is_set_wins() -> None:
+    told = {"base_url": "https://stage.test/v1/", "tolerance": 60, "signing": {"prefix": "v1="}}
+    source = configured(settings(**told))["valyu"]
+    assert source.base_url == "https://stage.test/v1"
+    assert (source.scheme.tolerance, source.scheme.prefix) == (60, b"v1=")
+
+
+def test_every_reading_of_every_account_secret_is_a_key() -> None:
+    signing = {"readings": ["text", "hex"]}
+    source = configured(settings(signing_secrets=[SECRET, OTHER_SECRET], signing=signing))["valyu"]
+    assert [key.reading for key in source.account_keys] == ["text", "hex"] * 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"provider": "other"}, "sources.valyu.provider is wrong: 'other' is not one of valyu"),
+        ({"signing": {"algorithm": "md5"}}, "sources.valyu.signing is wrong: unknown"),
+        ({"signing": {"template": "{body}"}}, "sources.valyu.signing is wrong: the signed"),
+        ({"signing_secrets": ["hunter2"]}, "sources.valyu.signing_secrets is wrong: the signing"),
+        ({"signing_secrets": [""]}, "sources.valyu.signing_secrets is wrong: the signing"),
+    ],
+)
+def test_a_source_that_cannot_be_is_one_sentence(wrong: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        configured(settings(**wrong))
+    assert str(caught.value).startswith(f"The setting {sentence}")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_unknown_source_is_answered_with_those_there_are() -> None:
+    sources = configured(settings())
+    assert named(sources, "valyu") is sources["valyu"]
+    with pytest.raises(UsageError, match=r"no source 'x' \(configured: valyu\)"):
+        named(sources, "x")
+    with pytest.raises(UsageError, match=r"configured: none.*RESULTSINK_SOURCES__X__API_KEY"):
+        named({}, "x")
+
+
+def test_no_repr_shows_a_key() -> None:
+    source = configured(settings(signing_secrets=[SECRET], api_key=OTHER_SECRET))["valyu"]
+    assert SECRET not in repr(source)
+    assert OTHER_SECRET not in repr(source)

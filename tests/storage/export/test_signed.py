@@ -1,0 +1,37 @@
+"""storage/export/signed.py: no right to fetch something leaves in an export."""
+
+import json
+
+import pytest
+
+from storage.export.signed import without_signatures
+
+
+@pytest.mark.parametrize(
+    ("url", "exported"),
+    [
+        ("https://a.example/x?token=s3cret", "https://a.example/x?token=hidden"),
+        ("https://a.example/x?id=7&Signature=ab%2Fc&v=1", None),
+        ("https://s3.example/k?X-Amz-Date=1&X-Amz-Signature=0af", None),
+        ("https://a.example/x?sig=Zm9v", "https://a.example/x?sig=hidden"),
+    ],
+)
+def test_what_signs_a_url_is_hidden(url: str, exported: str | None) -> None:
+    text = without_signatures(json.dumps({"image_url": url, "other": "kept"}))
+    assert text is not None
+    found = json.loads(text)["image_url"]
+    assert found.count("hidden") == 1
+    assert found == exported or exported is None
+    assert found.split("?")[0] == url.split("?")[0]
+
+
+def test_the_next_parameter_of_a_signed_url_stays() -> None:
+    text = without_signatures('"see https://a.example/x?id=7&token=abc&page=2, then stop"')
+    assert text == '"see https://a.example/x?id=7&token=hidden&page=2, then stop"'
+
+
+@pytest.mark.parametrize(
+    "text", [None, '"https://a.example/?q=token"', '"a design=good text"', '"x?design=1"']
+)
+def test_what_signs_nothing_stays_as_it_is(text: str | None) -> None:
+    assert without_signatures(text) == text

@@ -1,0 +1,217 @@
+"""The file beneath: what the connections promise, and what happens when it cannot take more."""
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+import storage
+from storage import CannotStore, DiskFull, Store, checkpoints
+from storage import database as module
+from storage.database import BUSY_MILLISECONDS, Database, now, stamp
+from storage.models import Job
+from tests.storage.build import NOON, contents, deliver, delivery, enqueue, rows
+
+
+def pragmas(connection: Connection) -> dict[str, Any]:
+    names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "query_only")
+    return {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names}
+
+
+SAFE = {
+    "journal_mode": "wal",
+    "synchronous": 2,  # FULL
+    "foreign_keys": 1,
+    "busy_timeout": BUSY_MILLISECONDS,
+    "query_only": 0,
+}
+
+
+def test_the_connection_that_writes_survives_a_power_cut(database: Database) -> None:
+    assert database.write(pragmas) == SAFE
+
+
+def test_a_command_s_connection_survives_a_power_cut_too(made_url: str) -> None:
+    store = storage.open(made_url)
+    assert store.database.write(pragmas) == SAFE
+    store.close()
+
+
+def test_a_read_cannot_write(database: Database) -> None:
+    before = contents(database)
+    with database.read() as connection:
+        assert connection.exec_driver_sql("PRAGMA query_only").scalar() == 1
+    with pytest.raises(CannotStore, match="readonly"), database.read() as connection:
+        connection.exec_driver_sql("DELETE FROM meta")
+    assert contents(database) == before
+
+
+def test_a_read_sees_one_moment(database: Database) -> None:
+    count = "SELECT count(*) FROM jobs"
+    with database.read() as connection:
+        assert connection.exec_driver_sql(count).scalar() == 0
+        enqueue(database)
+        assert connection.exec_driver_sql(count).scalar() == 0
+
+
+def test_a_watcher_notices_what_others_commit_and_nothing_else(store: Store) -> None:
+    with store.watch() as version:
+        before = version()
+        assert version() == before
+        enqueue(store.database)
+        assert version() != before
+
+
+def test_a_write_begins_with_the_lock(database: Database) -> None:
+    def locked(_: Connection) -> str:
+        other = sqlite3.connect(database.path, timeout=0)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            return str(error)
+        finally:
+            other.close()
+        return "free"
+
+    assert database.write(locked) == "database is locked"
+
+
+def test_an_error_does_not_tell_what_was_to_be_written(database: Database) -> None:
+    secret = "x" * 40
+    with pytest.raises(Exception, match="CHECK") as refusal:
+        enqueue(database, kind=secret)
+    assert secret not in str(refusal.value)
+
+
+# --- the clock ----------------------------------------------------------------------------------
+
+
+def test_moments_come_back_aware_and_exact(database: Database) -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
+    enqueue(database, due=moment)
+    found = rows(database, Job)[0].next_attempt_at
+    assert (found, found.tzinfo) == (moment, UTC)
+
+
+@pytest.mark.parametrize("moment", [NOON, NOON.replace(microsecond=7), NOON.replace(year=2000)])
+def test_a_stamp_is_what_the_columns_hold(database: Database, moment: datetime) -> None:
+    enqueue(database, due=moment)
+    with database.read() as connection:
+        raw = connection.exec_driver_sql("SELECT next_attempt_at FROM jobs").scalar()
+    assert stamp(moment) == raw
+
+
+def test_the_clock_is_in_utc() -> None:
+    assert now().tzinfo is UTC
+
+
+# --- a full disk --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def full_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """A disk with too little space left; call it to make room."""
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "SPARE_BYTES", 1 << 62)
+        yield patch.undo
+
+
+def test_a_full_disk_refuses_before_it_is_full_and_recovers(
+    store: Store, full_disk: Callable[[], None]
+) -> None:
+    before = contents(store.database)
+    with pytest.raises(DiskFull, match=r"free beside resultsink\.db"):
+        store.probe()
+    with pytest.raises(DiskFull):
+        deliver(store, delivery())
+    assert contents(store.database) == before
+    full_disk()
+    assert deliver(store, delivery()) == ["accepted"]
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_what_is_stored_can_be_read_on_a_full_disk(store: Store) -> None:
+    beside = storage.open(f"sqlite:///{store.path}")
+    assert beside.list_batches() == []
+    beside.close()
+
+
+# --- a locked database --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def intruder(store: Store) -> Iterator[sqlite3.Connection]:
+    """Another program that holds the write lock."""
+    connection = sqlite3.connect(store.path, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    yield connection
+    connection.close()
+
+
+def test_a_locked_database_refuses_in_time_and_recovers(
+    store: Store, intruder: sqlite3.Connection
+) -> None:
+    began = time.monotonic()
+    with pytest.raises(CannotStore, match="locked"):
+        deliver(store, delivery())
+    assert BUSY_MILLISECONDS / 1000 * 0.9 < time.monotonic() - began < 2 + 2
+    intruder.execute("ROLLBACK")
+    assert deliver(store, delivery()) == ["accepted"]
+    assert store.database.write(pragmas) == SAFE
+
+
+@pytest.mark.usefixtures("intruder")
+def test_a_locked_database_can_be_read(store: Store) -> None:
+    assert store.list_events() == []
+
+
+def test_a_broken_connection_is_replaced_by_one_with_the_same_promises(database: Database) -> None:
+    with pytest.raises(CannotStore):
+        database.write(lambda c: c.exec_driver_sql("SELECT * FROM nowhere"))
+    assert database.write(pragmas) == SAFE
+    autocheckpoint = "PRAGMA wal_autocheckpoint"
+    assert database.write(lambda c: c.exec_driver_sql(autocheckpoint).scalar()) == 0
+
+
+# --- the log ------------------------------------------------------------------------------------
+
+
+def test_the_log_is_cut_back_while_writing_goes_on(
+    made_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("LIMIT_BYTES", 1 << 20), ("START_BYTES", 0), ("PERIOD_SECONDS", 0.01)):
+        monkeypatch.setattr(checkpoints, name, value)
+    database = Database(made_url, serve=True)
+    log = Path(f"{database.path}-wal")
+    big, sizes = "x" * 300_000, list[int]()
+    deadline = time.monotonic() + 20
+    while not (sizes and sizes[-1] < max(sizes)) and time.monotonic() < deadline:
+        database.write(
+            lambda c: c.exec_driver_sql("INSERT OR REPLACE INTO meta VALUES ('big', ?)", (big,))
+        )
+        sizes.append(os.stat(log).st_size)
+    database.close()
+    assert max(sizes) > 1 << 20
+    assert sizes[-1] < max(sizes)
+
+
+def test_a_command_keeps_the_log_short_in_its_commits(made_url: str) -> None:
+    database = Database(made_url)
+    pages = database.write(lambda c: c.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar())
+    database.close()
+    assert pages == 1000
+
+
+def test_closing_leaves_one_file_with_everything_in_it(store: Store) -> None:
+    deliver(store, delivery())
+    store.close()
+    assert not Path(f"{store.path}-wal").exists()
+    connection = sqlite3.connect(store.path)
+    assert connection.execute("SELECT count(*) FROM events").fetchone() == (1,)
+    connection.close()

@@ -1,0 +1,79 @@
+"""The scripts make what the models say, and a script that fails leaves nothing."""
+
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+from sqlmodel import SQLModel
+
+import storage
+from storage import CannotOpen, migrations
+from storage.database import Database
+
+
+def schema(path: Path) -> dict[str, set[str]]:
+    """Each table and index with the parts of its definition, without order and spelling."""
+    connection = sqlite3.connect(path)
+    found = connection.execute(
+        "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+    ).fetchall()
+    connection.close()
+    return {name: parts(sql) for name, sql in found if name != "alembic_version"}
+
+
+def parts(sql: str) -> set[str]:
+    flat = re.sub(r"\s+", " ", sql.replace('"', "")).strip()
+    head, _, body = flat.partition("(")
+    return {head.strip(), *(part.strip(" ,()") for part in re.split(r", (?![^()]*\))", body))}
+
+
+def test_the_scripts_make_what_the_models_say(database: Database) -> None:
+    with database.read() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, SQLModel.metadata) == []
+
+
+def test_the_scripts_make_each_constraint_and_condition_of_the_models(
+    store: storage.Store, tmp_path: Path
+) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/models.db")
+    SQLModel.metadata.create_all(engine)
+    engine.dispose()
+    by_models, by_scripts = schema(tmp_path / "models.db"), schema(store.path)
+    assert by_scripts == by_models
+    assert any("CHECK" in part for part in by_models["jobs"])
+    assert any("WHERE" in part for part in by_models["uq_jobs_check"])
+
+
+def test_the_head_written_down_is_the_newest_script(database: Database) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    assert ScriptDirectory.from_config(config).get_heads() == [migrations.HEAD]
+    with database.read() as connection:
+        assert migrations.current(connection) == migrations.HEAD
+
+
+def test_opening_again_changes_nothing_of_the_schema(store: storage.Store) -> None:
+    before = schema(store.path)
+    storage.open(f"sqlite:///{store.path}").close()
+    assert schema(store.path) == before
+
+
+def test_a_script_that_fails_leaves_nothing(tmp_path: Path, database_url: str) -> None:
+    """A view in the way of a later table: by then others have been made."""
+    path = tmp_path / "resultsink.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE VIEW runs AS SELECT 1")
+    connection.close()
+    before = schema(path)
+    with pytest.raises(CannotOpen, match="cannot be opened"):
+        Database(database_url)
+    assert schema(path) == before
