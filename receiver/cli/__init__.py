@@ -1,10 +1,9 @@
 """The command line: one file for each group of commands; errors are one sentence on stderr.
 
 Exit code 0 on success, 1 when the thing asked for is not so or could not be done now, 2 for wrong
-use.
+use. Typer itself ends quietly with 130 when interrupted, with 1 when nobody reads our output.
 """
 
-import os
 import sys
 
 import typer
@@ -40,11 +39,6 @@ def main() -> None:
         _end(2, str(error))
     except (ReceiverError, StorageError) as error:
         _end(1, str(error))
-    except KeyboardInterrupt:
-        _end(130, "Interrupted.")
-    except BrokenPipeError:  # whoever read our output has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
 
 
 def _end(code: int, sentence: str) -> None:

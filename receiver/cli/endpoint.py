@@ -16,6 +16,9 @@ from receiver.sources import Source, configured, named
 
 app = typer.Typer(help="Endpoints and their signing secrets.", no_args_is_help=True)
 
+TAKES_AN_ID = {"ignore_unknown_options": True}
+"""An endpoint's id may begin with a dash, and is no option then."""
+
 
 class Kind(StrEnum):
     """What an endpoint is for."""
@@ -63,7 +66,7 @@ def add(
         errors.print(f"Its secret is pending: resultsink endpoint secret {endpoint_id}")
 
 
-@app.command()
+@app.command(context_settings=TAKES_AN_ID)
 def secret(
     endpoint: Annotated[str, typer.Argument(help="The endpoint's id.")],
     resource: Annotated[
@@ -96,7 +99,7 @@ def list_(source: SourceName = None, as_json: AsJson = False) -> None:
     print_rows(rows, columns, nothing="There are no endpoints yet: see `endpoint add --help`.")
 
 
-@app.command()
+@app.command(context_settings=TAKES_AN_ID)
 def close(endpoint: Annotated[str, typer.Argument(help="The endpoint's id.")]) -> None:
     """Answer 404 at this endpoint from now on; what was acknowledged stays."""
     with opened() as store:

@@ -19,7 +19,7 @@ from tests.chaos.sending import Endpoint
 
 def create(receiver: Receiver, name: str, *, tasks: int) -> str:
     """Create a batch with so many tasks; opens the store for as long as that takes."""
-    settings = receiver.settings()
+    settings = receiver.as_settings()
     wanted = [_task(f"{name} question {number}") for number in range(tasks)]
     with closing(open_store(settings)) as store:
         return asyncio.run(_create(store, settings, NewBatch(name, "fast", None, wanted)))
@@ -36,7 +36,7 @@ async def _create(store: storage.Store, settings: Any, new: NewBatch) -> str:
 
 def endpoint_of(receiver: Receiver, batch_id: str) -> Endpoint:
     """Where the sender announces a batch, and with which secret."""
-    with closing(open_store(receiver.settings())) as store:
+    with closing(open_store(receiver.as_settings())) as store:
         found = store.find_endpoint_of("valyu", batch_id)
     assert found is not None
     return Endpoint(f"/webhooks/valyu/{found.id}", found.secrets[0].text, batch_id)

@@ -1,34 +1,27 @@
-"""Real processes on loopback: the receiver and the simulated sender, ended by their own ids."""
+"""The receiver as these tests need it, on one file and one port, and the sender as a process."""
 
 import json
-import os
 import random
-import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from receiver.sandbox import SandboxServer
 from receiver.settings import Settings, SourceSettings
+from tests import processes
 
 HOST = "127.0.0.1"
 KEY = "val_chaos"
 READY_LIMIT = 60.0
-STOP_LIMIT = 40.0
 
 
-def until(condition: Callable[[], object], what: str, *, seconds: float = 60.0) -> None:
-    """Wait until the condition holds; fail with `what` was waited for."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
-        time.sleep(0.02)
+def dice(seed: int) -> random.Random:
+    """A generator that repeats itself for the same seed."""
+    return random.Random(seed)  # noqa: S311  chance, not a secret
 
 
 def free_port() -> int:
@@ -44,90 +37,49 @@ def free_port() -> int:
             return port
 
 
-@dataclass
-class Receiver:
-    """`resultsink serve` on one file and one port, started as often as it was ended."""
+class Receiver(processes.Receiver):
+    """`resultsink serve` on `folder`/resultsink.db, asking the sender at `api_url`."""
 
-    folder: Path
-    api_url: str
-    port: int = field(default_factory=free_port)
-    concurrency: int = 8
-    logs: Path | None = None
-    process: subprocess.Popen[bytes] | None = None
+    def __init__(self, folder: Path, api_url: str, *, logs: Path | None = None) -> None:
+        self.database = folder / "resultsink.db"
+        self._source = {
+            "provider": "valyu",
+            "api_key": KEY,
+            "base_url": api_url,
+            "requests_per_second": "1000",
+        }
+        settings = {f"sources__valyu__{name}": text for name, text in self._source.items()}
+        settings["database_url"] = f"sqlite:///{self.database}"
+        super().__init__((logs or folder) / "receiver.log", settings, port=free_port())
 
-    @property
-    def url(self) -> str:
-        return f"http://{HOST}:{self.port}"
-
-    @property
-    def database(self) -> Path:
-        return self.folder / "resultsink.db"
-
-    @property
-    def log(self) -> Path:
-        return (self.logs or self.folder) / "receiver.log"
-
-    def settings(self) -> Settings:
+    def as_settings(self) -> Settings:
         """The same settings in this process, as a command of a person beside it has them."""
-        source = SourceSettings.model_validate(
-            {
-                "provider": "valyu",
-                "api_key": KEY,
-                "base_url": self.api_url,
-                "requests_per_second": 1000,
-                "concurrency": self.concurrency,
-            }
-        )
-        return Settings(
-            database_url=f"sqlite:///{self.database}",
-            public_url=self.url,
-            sources={"valyu": source},
-        )
+        source = SourceSettings.model_validate(self._source)
+        url = f"sqlite:///{self.database}"
+        return Settings(database_url=url, public_url=self.url, sources={"valyu": source})
 
-    def start(
-        self,
-        *,
-        under: Sequence[str] = (),
-        env: Mapping[str, str] | None = None,
-        options: Sequence[str] = ("-m",),
-    ) -> subprocess.Popen[bytes]:
-        """Start it, `under` a tracer if need be; returns at once."""
-        command = [*under, sys.executable, *options, "receiver", "serve"]
-        with self.log.open("ab") as out:
+    def launch(
+        self, *, under: Sequence[str] = (), env: Mapping[str, str] | None = None
+    ) -> "subprocess.Popen[bytes]":
+        """Start it, `under` a tracer if need be, and do not wait."""
+        with self.log.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603  our own program
-                [*command, "--host", HOST, "--port", str(self.port)],
-                env={**self._environment(), **(env or {})},
-                cwd=self.folder,
-                stdout=out,
-                stderr=out,
+                [*under, *processes.COMMAND, "serve", "--port", str(self.port)],
+                env={**processes.environment(self.settings), **(env or {})},
+                stdout=log,
+                stderr=log,
             )
         return self.process
 
-    def _environment(self) -> dict[str, str]:
-        source = "RESULTSINK_SOURCES__VALYU__"
-        return {
-            **os.environ,
-            "RESULTSINK_DATABASE_URL": f"sqlite:///{self.database}",
-            "RESULTSINK_PUBLIC_URL": self.url,
-            f"{source}PROVIDER": "valyu",
-            f"{source}API_KEY": KEY,
-            f"{source}BASE_URL": self.api_url,
-            f"{source}REQUESTS_PER_SECOND": "1000",
-            f"{source}CONCURRENCY": str(self.concurrency),
-        }
-
-    def start_and_wait(self) -> None:
-        """Start it; return when it takes requests."""
-        self.start()
-        self.await_ready()
-
     def await_ready(self) -> None:
-        until(self._answers, f"the receiver to start; {self.tail()}", seconds=READY_LIMIT)
+        """Return once it stores."""
+        processes.until(self._is_ready, seconds=READY_LIMIT)
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
+        """The same by plain means: an httpx client for each look takes a core from the start."""
         assert self.process is not None
-        assert self.process.poll() is None, f"it ended at its start: {self.tail()}"
-        return self.get("/healthz") == 200
+        assert self.process.poll() is None, self.log.read_text()[-2000:]
+        return self.get("/readyz") == 200
 
     def get(self, path: str) -> int | None:
         """The status of a GET, None where nobody answers."""
@@ -138,21 +90,10 @@ class Receiver:
             except (OSError, HTTPException):
                 return None
 
-    def kill(self) -> None:
+    def end(self) -> None:
         """SIGKILL, if it still runs."""
         if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-    def terminate(self) -> int:
-        """Ask it to stop; returns its exit code."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(STOP_LIMIT)
-
-    def tail(self) -> str:
-        """The end of what it has logged."""
-        return self.log.read_text(errors="replace")[-1500:] if self.log.exists() else ""
+            self.kill()
 
 
 @contextmanager

@@ -107,7 +107,7 @@ class Pour:
         make: Callable[[], Delivery],
         *,
         threads: int = 6,
-        pause: float = 0.02,
+        pause: float = 0.05,
         again: float = 0.1,
         draw: random.Random,
     ) -> None:

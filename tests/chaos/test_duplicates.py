@@ -10,8 +10,9 @@ from pathlib import Path
 
 from tests.chaos import batches
 from tests.chaos.books import Books, half_done, repeated
-from tests.chaos.processes import HOST, Receiver, sandbox, until
+from tests.chaos.processes import HOST, Receiver, sandbox
 from tests.chaos.sending import ANSWER_LIMIT, Delivery, post
+from tests.processes import until
 
 TIMES = 1000
 CONNECTIONS = 32
@@ -27,7 +28,7 @@ def test_a_thousand_copies_at_once_leave_one_event_and_one_set_of_results(
     with sandbox(duration=0, webhook=False, max_page_size=7) as sender:
         receiver = Receiver(tmp_path, sender.api_url)
         try:
-            receiver.start_and_wait()
+            receiver.start()
             batch_id = batches.create(receiver, "the one", tasks=TASKS)
             endpoint = batches.endpoint_of(receiver, batch_id)
             body = batches.batch_at_sender(sender, batch_id)
@@ -35,13 +36,13 @@ def test_a_thousand_copies_at_once_leave_one_event_and_one_set_of_results(
             say(f"answers {dict(answers)}")
             assert answers == {(200, "accepted"): 1, (200, "duplicate"): TIMES - 1}
             books = Books(receiver.database)
-            until(lambda: not books.open_batches() and not books.unfinished(), "the results")
+            until(lambda: not books.open_batches() and not books.unfinished(), seconds=120)
             _check_the_books(books, batch_id)
             told = batches.outputs_at_sender(sender, batch_id)
             assert len(told) == TASKS
             assert batches.outputs_here(books, batch_id) == told
         finally:
-            receiver.kill()
+            receiver.end()
 
 
 def _at_once(port: int, delivery: Delivery) -> Counter[tuple[int, str]]:

@@ -1,7 +1,6 @@
 """A polite stop loses no more than a kill; a full disk refuses, and is forgotten once it is not."""
 
 import os
-import random
 import resource
 import shutil
 import subprocess
@@ -10,13 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from tests.chaos import batches
 from tests.chaos.books import Books, half_done, lost, repeated
-from tests.chaos.processes import HOST, STOP_LIMIT, Receiver, sandbox, until
+from tests.chaos.processes import HOST, Receiver, dice, sandbox
 from tests.chaos.sending import Answers, Delivery, Maker, Pour, post
+from tests.processes import DEADLINE, until
 
 STOPS = 5
 GRACE = 20.0  # twice what uvicorn gives to requests under way
@@ -32,10 +33,10 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
     with sandbox() as sender:
         made = Receiver(tmp_path, sender.api_url)
         yield made
-        made.kill()
+        made.end()
 
 
-def _maker(receiver: Receiver, draw: random.Random) -> Maker:
+def _maker(receiver: Receiver, draw: Random) -> Maker:
     batch_id = batches.create(receiver, "open", tasks=0)
     return Maker([batches.endpoint_of(receiver, batch_id)], draw)
 
@@ -44,24 +45,24 @@ def test_polite_stops_under_load_keep_what_was_answered_and_give_leases_back(
     receiver: Receiver, say: Say
 ) -> None:
     """SIGTERM amid deliveries and fetches: exit code 0, in time, no job left in dead hands."""
-    draw = random.Random(7)
+    draw = dice(7)
     maker, books, longest = _maker(receiver, draw), Books(receiver.database), 0.0
     with Pour(receiver.port, maker.make, draw=draw) as pour:
         for _ in range(STOPS):
-            receiver.start_and_wait()
+            receiver.start()
             time.sleep(draw.uniform(0.5, 1.0))
             began = time.monotonic()
-            code = receiver.terminate()
+            code = receiver.stop()
             longest = max(longest, time.monotonic() - began)
             held = books.rows("SELECT status, claims, count(*) FROM jobs GROUP BY 1, 2")
             say(f"exit code {code}, jobs (status, claims, how many): {held}")
             assert lost(books, list(pour.answers.acknowledged)) == 0
             assert {row[0] for row in held} <= {"pending", "done"}, "leases were not given back"
             assert {row[1] for row in held} <= {0}, "a claim was counted although we stopped"
-            assert code == 0, receiver.tail()
-        receiver.start_and_wait()
+            assert code == 0, receiver.log.read_text()[-2000:]
+        receiver.start()
         pour.finish()
-    assert longest < GRACE < STOP_LIMIT
+    assert longest < GRACE < DEADLINE
     _recovers(receiver, pour.answers)
     say(f"{len(pour.answers.acknowledged)} acknowledged; longest stop {longest:.1f} s")
 
@@ -69,7 +70,7 @@ def test_polite_stops_under_load_keep_what_was_answered_and_give_leases_back(
 def _recovers(receiver: Receiver, answers: Answers) -> None:
     """All that was acknowledged is there and is worked off, once."""
     books = Books(receiver.database)
-    until(lambda: not books.unfinished(), "the jobs to be done", seconds=120)
+    until(lambda: not books.unfinished(), seconds=120)
     assert len(answers.acknowledged) > 50
     assert lost(books, answers.acknowledged) == 0
     assert repeated(books) == 0
@@ -83,8 +84,8 @@ def test_a_file_that_may_not_grow_is_answered_503_in_time_and_forgotten(
     receiver: Receiver,
 ) -> None:
     """The kernel refuses the write itself (RLIMIT_FSIZE), in the middle of a commit."""
-    maker = _maker(receiver, random.Random(7))
-    receiver.start_and_wait()
+    maker = _maker(receiver, dice(7))
+    receiver.start()
     assert receiver.process is not None
     pid = receiver.process.pid
     usual = resource.prlimit(pid, resource.RLIMIT_FSIZE)
@@ -106,12 +107,12 @@ def test_a_full_disk_is_answered_503_in_time_and_forgotten_when_there_is_space(
     with sandbox() as sender, _small_disk(tmp_path / "disk") as disk:
         receiver = Receiver(disk, sender.api_url, logs=tmp_path)
         try:
-            maker = _maker(receiver, random.Random(7))
-            receiver.start_and_wait()
+            maker = _maker(receiver, dice(7))
+            receiver.start()
             filler = disk / "filler"
             _refuses_and_recovers(receiver, maker, lambda: _fill(filler), filler.unlink)
         finally:
-            receiver.kill()
+            receiver.end()
 
 
 def _refuses_and_recovers(
@@ -126,11 +127,11 @@ def _refuses_and_recovers(
     assert receiver.get("/readyz") == 503
     assert receiver.get("/healthz") == 200
     free()
-    until(lambda: receiver.get("/readyz") == 200, "the receiver to be ready again")
+    until(lambda: receiver.get("/readyz") == 200)
     _deliver(receiver, answers, refused)
     assert set(answers.acknowledged) == answers.sent, "it is still refused although there is space"
     books = Books(receiver.database)
-    until(lambda: not books.unfinished(), "the jobs to be done", seconds=120)
+    until(lambda: not books.unfinished(), seconds=120)
     assert lost(books, answers.acknowledged) == repeated(books) == half_done(books) == 0
 
 

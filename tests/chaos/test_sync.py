@@ -5,7 +5,6 @@ is traced, and at each 200 the database is opened as a loss of power would have 
 """
 
 import hashlib
-import random
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,9 +13,10 @@ import pytest
 
 from tests.chaos import batches
 from tests.chaos.disk import Disk
-from tests.chaos.processes import Receiver, sandbox, until
+from tests.chaos.processes import Receiver, dice, sandbox
 from tests.chaos.sending import Maker, Pour
 from tests.chaos.traces import Record, build_shim, read_shim, read_strace, strace_command
+from tests.processes import until
 
 ENOUGH = 120
 """Deliveries to be answered while the trace is taken."""
@@ -34,7 +34,7 @@ def test_a_shim_sees_every_delivery_synced_before_its_200(tmp_path: Path, say: S
     env = {"LD_PRELOAD": str(library), "SHIM_LOG": str(log), "SHIM_FOLDER": str(folder)}
 
     def start(receiver: Receiver) -> None:
-        receiver.start(env=env)
+        receiver.launch(env=env)
 
     disk, answered = _trace(folder, start)
     say(_replay(read_shim(log), disk, answered, tmp_path))
@@ -48,17 +48,17 @@ def test_strace_sees_every_delivery_synced_before_its_200(tmp_path: Path, say: S
         pytest.skip("strace is not installed, or may not trace here: install strace")
 
     def start(receiver: Receiver) -> None:
-        receiver.start(under=command)
+        receiver.launch(under=command)
 
     disk, answered = _trace(folder, start)
-    until(lambda: "+++ killed by SIGKILL" in _tail(log), "the end of the trace")
+    until(lambda: "+++ killed by SIGKILL" in _tail(log), seconds=60)
     say(_replay(read_strace(log), disk, answered, tmp_path))
 
 
 def _trace(folder: Path, start: Start) -> tuple[Disk, int]:
     """Deliver to a traced receiver; returns the disk as it was before, and how many 200s came."""
     folder.mkdir()
-    draw = random.Random(7)
+    draw = dice(7)
     with sandbox() as sender:
         receiver = Receiver(folder, sender.api_url, logs=folder.parent)
         batch_id = batches.create(receiver, "open", tasks=0)
@@ -69,10 +69,10 @@ def _trace(folder: Path, start: Start) -> tuple[Disk, int]:
             receiver.await_ready()
             with Pour(receiver.port, maker.make, again=0.0, draw=draw) as pour:
                 acknowledged = pour.answers.acknowledged
-                until(lambda: len(acknowledged) >= ENOUGH, "enough answers", seconds=120)
+                until(lambda: len(acknowledged) >= ENOUGH, seconds=120)
                 pour.finish()
         finally:
-            receiver.kill()
+            receiver.end()
     assert not pour.answers.other
     return disk, len(acknowledged)
 
@@ -93,7 +93,9 @@ def _replay(records: Iterable[Record], disk: Disk, answered: int, tmp_path: Path
                 continue
             if disk.version != version:
                 version, kept = disk.version, _after_power_loss(disk, tmp_path)
-            assert hashlib.sha256(body).digest() in kept, "a 200 left before its delivery was synced"
+            assert hashlib.sha256(body).digest() in kept, (
+                "a 200 left before its delivery was synced"
+            )
             seen += 1
     assert seen == answered, "the trace missed an answer"
     return f"{seen} answers, each after the sync of its delivery; {version} syncs until the last"

@@ -37,7 +37,17 @@ def build_shim(folder: Path) -> Path | None:
     if compiler is None:
         return None
     source, library = Path(__file__).with_name("shim.c"), folder / "shim.so"
-    command = [compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl", "-lpthread"]
+    command = [
+        compiler,
+        "-shared",
+        "-fPIC",
+        "-O1",
+        "-o",
+        str(library),
+        str(source),
+        "-ldl",
+        "-lpthread",
+    ]
     subprocess.run(command, check=True)  # noqa: S603  our own source
     return library
 
@@ -68,7 +78,9 @@ def strace_command(log: Path) -> list[str] | None:
     return [strace, *options] if works.returncode == 0 else None
 
 
-_LINE = re.compile(r"(?P<thread>\d+) +(?:<\.\.\. (?P<resumed>\w+) resumed>|(?P<call>\w+)\()(?P<rest>.*)")
+_LINE = re.compile(
+    r"(?P<thread>\d+) +(?:<\.\.\. (?P<resumed>\w+) resumed>|(?P<call>\w+)\()(?P<rest>.*)"
+)
 _UNFINISHED = " <unfinished ...>"
 _DESCRIPTOR = re.compile(r"(\d+)<(.*?)>(?:[,)]|$)")
 _TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')

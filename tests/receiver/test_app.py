@@ -60,7 +60,7 @@ async def test_an_accounts_url_ends_after_the_source(store: Store, start: Start)
 
 @given(tail=st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"]), max_size=20))
 @examples(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 async def test_no_path_redirects_or_breaks(client: httpx.AsyncClient, tail: str) -> None:
     for before in ("/webhooks/", "/webhooks/valyu/", "/"):

@@ -18,6 +18,7 @@ from tests.receiver.conftest import (
     BATCH,
     OTHER_BATCH,
     OTHER_SECRET,
+    SOON,
     Headers,
     Taking,
     add_endpoint,
@@ -213,7 +214,7 @@ async def test_a_writer_that_is_stuck_is_told_within_two_seconds(
     began = time.monotonic()
     with fault(store):
         replies = await asyncio.gather(*[post(client, endpoint_id) for _ in range(3)])
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < SOON
     for reply in replies:
         assert_told_to_try_again(reply)
     assert (await post(client, endpoint_id)).status_code == 200
@@ -274,7 +275,7 @@ names = st.sampled_from(
     genuine=st.booleans(),
 )
 @settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 async def test_nothing_that_comes_in_breaks_us(
     taking: Taking, store: Store, path: str, headers: Headers, body: list[bytes], genuine: bool

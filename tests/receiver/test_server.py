@@ -146,11 +146,9 @@ def test_the_second_head_of_a_connection_is_watched_too(serving: Serving) -> Non
 
 
 def test_a_head_without_bound_is_cut(serving: Serving) -> None:
-    line = b"x: " + b"y" * 60_000 + b"\r\n"
-    began = time.monotonic()
-    answer = serving.say(b"POST / HTTP/1.1\r\n", *[line] * 50)
-    assert answer == b""
-    assert time.monotonic() - began < 3
+    lines = ["Connection: close", *[f"x-{number}: {'y' * 60_000}" for number in range(50)]]
+    assert serving.say(head("/healthz", lines[0], method="GET")).startswith(b"HTTP/1.1 200")
+    assert serving.say(head("/healthz", *lines, method="GET")) == b""
 
 
 def test_a_refusal_before_the_body_ends_the_connection(serving: Serving) -> None:
@@ -179,7 +177,7 @@ def test_a_chunked_body_without_end_is_refused(serving: Serving) -> None:
 
 def test_a_chunked_body_is_taken_whole(serving: Serving) -> None:
     url = f"/webhooks/valyu/{serving.endpoint()}"
-    body = batch_body(completed_at="in chunks")
+    body = batch_body(completed_at="chunks")
     proof = [f"{name.decode()}: {value.decode()}" for name, value in signed(body)]
     parts = [b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:7], body[7:])]
     lines = ("Transfer-Encoding: chunked", "Connection: close", *proof)

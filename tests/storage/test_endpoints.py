@@ -173,13 +173,12 @@ def test_a_closed_endpoint_refuses_secrets_bindings_and_a_second_close(
 ) -> None:
     store.close_endpoint(endpoint)
     before = contents(store.database)
-    for change in (
-        lambda: store.set_secret(endpoint, SECRET),
-        lambda: store.bind_endpoint(endpoint, "batch-1"),
-        lambda: store.close_endpoint(endpoint),
-    ):
-        with pytest.raises(NotFound, match=endpoint):
-            change()
+    with pytest.raises(NotFound, match=endpoint):
+        store.set_secret(endpoint, SECRET)
+    with pytest.raises(NotFound, match=endpoint):
+        store.bind_endpoint(endpoint, "batch-1")
+    with pytest.raises(NotFound, match=endpoint):
+        store.close_endpoint(endpoint)
     assert contents(store.database) == before
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, delete
+from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
 
 import storage
@@ -29,15 +30,15 @@ from tests.storage.build import (
 
 STATES = ("pending", "running", "done", "dead", "abandoned")
 
-VERBS: dict[str, Callable[[Connection, Lease], Any]] = {
-    "claim": lambda c, _: jobs.claim(c, "valyu", limit=9, now=NOON),
+VERBS: dict[str, Callable[..., Any]] = {
+    "claim": lambda c, lease: jobs.claim(c, "valyu", limit=9, now=NOON),
     "renew": lambda c, lease: jobs.renew(c, [lease], now=at(1)),
     "save_progress": lambda c, lease: jobs.save_progress(c, lease, {"page": 2}),
     "finish": lambda c, lease: jobs.finish(c, lease, tried()),
     "reschedule": lambda c, lease: jobs.reschedule(c, lease, tried(), after=9, failed=True),
     "bury": lambda c, lease: jobs.bury(c, lease, tried()),
     "give_back": lambda c, lease: jobs.give_back(c, [lease], now=NOON),
-    "release": lambda c, _: jobs.release(c, now=NOON),
+    "release": lambda c, lease: jobs.release(c, now=NOON),
     "replay": lambda c, lease: jobs.replay(c, lease.job_id, now=NOON),
     "end_checks": lambda c, lease: jobs.end_checks(c, str(lease.endpoint_id), now=NOON),
 }
@@ -88,7 +89,7 @@ def test_a_verb_makes_the_transitions_of_the_table_and_changes_nothing_else(
         allowed = (state, verb) in ALLOWED
         refusal = None if allowed else SAYS_NO.get(verb)
         with pytest.raises(refusal) if refusal else nullcontext():
-            database.write(lambda c, lease=lease: VERBS[verb](c, lease))
+            database.write(partial(VERBS[verb], lease=lease))
         assert job(database, lease.job_id).status == ALLOWED.get((state, verb), state)
         assert (contents(database) != before) is allowed
         database.write(lambda c: c.execute(delete(Attempt)))
@@ -264,7 +265,7 @@ def test_a_job_that_kills_every_worker_ends_as_a_dead_letter(database: Database)
     while claim(database, now=moment):
         claims += 1
         moment += timedelta(seconds=LEASE_SECONDS)
-        assert database.write(lambda c, at=moment: jobs.release(c, now=at)) == 1
+        assert database.write(partial(jobs.release, now=moment)) == 1
         moment += timedelta(minutes=5)
     assert claims == MAX_CLAIMS
     after = job(database, job_id)

@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
+    MultipleResults,
     RuleBasedStateMachine,
     invariant,
     multiple,
@@ -68,7 +69,7 @@ class Jobs(RuleBasedStateMachine):
         self.now += timedelta(seconds=seconds)
 
     @rule(target=leases, limit=st.integers(1, 3))
-    def claim(self, limit: int) -> object:
+    def claim(self, limit: int) -> MultipleResults[Lease]:
         due = [
             (job.due, job_id)
             for job_id, job in self.jobs.items()
@@ -173,6 +174,6 @@ def test_any_sequence_of_transitions_keeps_every_job_in_one_known_state(
     new_database: Callable[[Path], Database],
 ) -> None:
     machine = type("Machine", (Jobs,), {"open_database": staticmethod(new_database)})
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine, settings=settings(max_examples=20, stateful_step_count=30, deadline=None)
     )

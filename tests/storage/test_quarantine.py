@@ -1,14 +1,14 @@
 """Refused requests are kept for the operator, and never more than the bounds allow."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from storage import Store, UnverifiedDelivery, quarantine
-from storage.database import Database
+from storage.database import Database, insert
 from storage.models import Quarantined
-from storage.quarantine import MAX_AGE, MAX_BODY_BYTES
+from storage.quarantine import MAX_AGE, MAX_BODY_BYTES, OLD_AT_ONCE
 from tests.storage.build import NOON, at, rows
 
 
@@ -30,6 +30,10 @@ def keep(database: Database, *bodies: bytes) -> None:
             quarantine.keep(connection, refused(body), now=at(number))
 
     database.write(work)
+
+
+def keep_one(database: Database, one: UnverifiedDelivery, now: datetime) -> None:
+    database.write(lambda c: quarantine.keep(c, one, now=now))
 
 
 def kept(database: Database) -> list[bytes]:
@@ -75,17 +79,21 @@ def test_a_large_one_does_not_let_older_small_ones_stay(
     assert kept(database) == [b"3"]
 
 
-def test_the_bounds_hold_for_a_thousand(database: Database) -> None:
-    keep(database, *[b"%d" % number for number in range(quarantine.MAX_ROWS + 5)])
-    assert len(kept(database)) == quarantine.MAX_ROWS
-    assert kept(database)[0] == b"5"
+def test_a_thousand_are_kept(database: Database) -> None:
+    keep(database, b"0")
+    values = rows(database, Quarantined)[0]._mapping
+    more = [{**values, "id": number, "body": b"%d" % number} for number in range(2, 1001)]
+    database.write(lambda c: c.execute(insert(Quarantined), more))
+    assert len(kept(database)) == 1000
+    keep(database, b"last")
+    assert len(kept(database)) == 1000
+    assert (kept(database)[0], kept(database)[-1]) == (b"2", b"last")
 
 
 def test_the_old_go_when_another_comes(database: Database) -> None:
     keep(database, b"old")
     for body, age in ((b"in time", MAX_AGE), (b"late", MAX_AGE + timedelta(seconds=1))):
-        later = refused(body)
-        database.write(lambda c, one=later, age=age: quarantine.keep(c, one, now=NOON + age))
+        keep_one(database, refused(body), NOON + age)
     assert kept(database) == [b"in time", b"late"]
 
 
@@ -95,3 +103,11 @@ def test_the_newest_are_listed_first_without_bodies(store: Store) -> None:
     assert [row["body_bytes"] for row in listed] == [2, 1]
     assert "body" not in listed[0]
     assert len(store.list_rejected(limit=1)) == 1
+
+
+def test_many_old_ones_go_little_by_little(database: Database) -> None:
+    keep(database, *[b"old"] * (OLD_AT_ONCE + 1))
+    for left in (2, 2, 3):
+        keep_one(database, refused(b"new"), at(99) + MAX_AGE)
+        assert len(kept(database)) == left
+    assert set(kept(database)) == {b"new"}

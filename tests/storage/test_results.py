@@ -46,7 +46,7 @@ SIGNED = "https://files.example/report.pdf?signature="
 )
 def test_what_differs_from_call_to_call_is_no_other_content(other: dict[str, Any]) -> None:
     before = run(output={"pdf": SIGNED + "1", "list": [SIGNED + "1"]})
-    values = {"output": before.output, **other}
+    values: dict[str, Any] = {"output": before.output, **other}
     assert results.prepare(run(**values)).digest == results.prepare(before).digest
 
 
@@ -62,7 +62,10 @@ def test_what_differs_from_call_to_call_is_no_other_content(other: dict[str, Any
     ],
 )
 def test_what_a_call_says_of_the_content_makes_the_digest(other: dict[str, Any]) -> None:
-    values = {"output": {"text": "why? x"}, "sources": [{"url": "https://a.example/"}]}
+    values: dict[str, Any] = {
+        "output": {"text": "why? x"},
+        "sources": [{"url": "https://a.example/"}],
+    }
     before = results.prepare(run(**values)).digest
     assert results.prepare(run(**{**values, **other})).digest != before
 
@@ -262,7 +265,7 @@ def test_an_older_look_does_not_change_a_run_s_status(
 
 
 def test_a_later_look_fills_in_what_a_run_lacked_and_takes_nothing(database: Database) -> None:
-    full = {"batch_id": "b", "task_id": "t", "runner": "fast", "created_at": NOON}
+    full: dict[str, Any] = {"batch_id": "b", "task_id": "t", "runner": "fast", "created_at": NOON}
     put(database, run(status="running"))
     put(database, run(status="running", **full), fetched_at=at(1))
     put(database, run(output="x"), fetched_at=at(2))

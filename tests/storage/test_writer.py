@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from threading import Event, Thread, current_thread
 from typing import Any
 
@@ -54,11 +55,15 @@ class Busy:
 
 def test_urgent_work_goes_first_and_the_other_is_not_starved(database: Database) -> None:
     busy, order, last = Busy(database), list[str](), Told()
+
+    def note(name: str, _: object) -> None:
+        order.append(name)
+
     for number in range(3):
-        database.submit(lambda _, n=number: order.append(f"other {n}"), Told())
+        database.submit(partial(note, f"other {number}"), Told())
     for number in range(5):
         told = last if number == 4 else Told()
-        database.submit(lambda _, n=number: order.append(f"urgent {n}"), told, urgent=True)
+        database.submit(partial(note, f"urgent {number}"), told, urgent=True)
     busy.go()
     last.wait()
     assert order == [

@@ -1,0 +1,90 @@
+"""A job that kills its worker ends as a dead letter; the innocent around it do not.
+
+The same store and state machine as in the other tests here, with the time given: by the clock, ten
+claims without an outcome take a quarter of an hour.
+"""
+
+import threading
+from datetime import datetime, timedelta
+from hashlib import sha256
+
+import pytest
+
+from storage import FetchedRun, Lease, Store, Tried, VerifiedDelivery, jobs, now
+
+SLOTS = 8
+WORK = timedelta(seconds=2)
+POISON = "batch 0"
+
+
+class Workers:
+    """Workers that die, one after the other, whenever they hold the poison."""
+
+    def __init__(self, store: Store, count: int) -> None:
+        self.store = store
+        self.time: datetime = now() + timedelta(seconds=1)
+        committed = threading.Event()
+        group = [_delivery(f"batch {number}") for number in range(count)]
+        store.record_deliveries(group, lambda outcomes, error: committed.set())
+        assert committed.wait(30)
+
+    def claim(self) -> list[Lease]:
+        self.time += WORK
+        return self.store.database.write(
+            lambda connection: jobs.claim(connection, "valyu", limit=SLOTS, now=self.time)
+        )
+
+    def die(self) -> None:
+        """The next process finds what this one held."""
+        self.time += WORK
+        self.store.database.write(
+            lambda connection: jobs.release(connection, now=self.time, all_of_them=True)
+        )
+
+    def live(self) -> None:
+        """Claim and work, or die of it."""
+        leases = self.claim()
+        if any(lease.subject == POISON for lease in leases):
+            self.die()
+            return
+        for lease in leases:
+            self.store.finish(lease, Tried(self.time, 1.0, "done"))
+
+    def buried(self) -> list[str]:
+        return sorted(row["subject"] for row in self.store.list_dead())
+
+
+def _delivery(subject: str) -> VerifiedDelivery:
+    return VerifiedDelivery(
+        source="valyu",
+        endpoint_id=None,
+        key=subject,
+        disposition="fetch",
+        subject_kind="batch",
+        subject=subject,
+        headers="",
+        body=subject.encode(),
+        digest=sha256(subject.encode()).digest(),
+    )
+
+
+@pytest.mark.xfail(reason="release makes all that died together due together, again and again")
+@pytest.mark.parametrize("count", [SLOTS, 50])
+def test_a_job_that_kills_its_worker_is_buried_alone(store: Store, count: int) -> None:
+    workers = Workers(store, count)
+    while not workers.buried():
+        workers.live()
+    assert workers.buried() == [POISON]
+
+
+@pytest.mark.xfail(reason="a stored page does not count as an outcome of a claim")
+def test_a_job_that_gets_on_is_not_buried_by_kills(store: Store) -> None:
+    """A long listing under frequent kills: every life brings a page, so none is wasted."""
+    workers = Workers(store, 1)
+    for number in range(2 * jobs.MAX_CLAIMS):
+        workers.time += timedelta(minutes=5)
+        for lease in workers.claim():
+            run = FetchedRun(f"run {number}", "completed", "completed", {}, output="report")
+            store.store_results(lease, [run], fetched_at=workers.time, progress={"page": number})
+        workers.die()
+    assert workers.buried() == []

@@ -1,0 +1,191 @@
+"""resultsink batch: what is created, waited for and shown, for people and for programs."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from receiver.sandbox import SandboxServer
+from storage import Store
+from tests.receiver import working
+from tests.receiver.cli.conftest import Run
+from tests.receiver.working import a_source, ask, make_due, work_off
+
+running_sender, sender = working.running_sender, working.sender
+
+LEDGER = {"source", "batch_id", "name", "state", "expected", "announced", "stored", "failed"}
+
+
+@pytest.fixture(autouse=True)
+def reachable(configured: Callable[..., None], sender: SandboxServer) -> None:
+    """The sandbox is the sender; its tasks are held until they may go."""
+    configured(sources__valyu__base_url=sender.api_url)
+    sender.change(hold=True)
+
+
+def create(run: Run, *queries: str) -> str:
+    """A batch of these tasks; returns its id."""
+    Path("tasks.csv").write_text("\n".join(["query", *queries, ""]))
+    return run("batch", "create", "valyu", "--tasks", "tasks.csv").out.strip()
+
+
+def bring_in(store: Store, sender: SandboxServer) -> None:
+    """Let the tasks end, and the receiver do its work."""
+    sender.change(hold=False)
+    make_due(store)
+    asyncio.run(work_off(store, a_source(sender.api_url)))
+
+
+def test_create_prints_the_id_alone_and_says_what_is_next(
+    run: Run, store: Store, sender: SandboxServer
+) -> None:
+    Path("tasks.csv").write_text("query\none\ntwo\n")
+    ended = run("batch", "create", "valyu", "--tasks", "tasks.csv", "--name", "Grid")
+    (batch,) = sender.state()["batches"]
+    assert (ended.code, ended.out) == (0, f"{batch['batch_id']}\n")
+    assert ended.err == f"2 tasks added; next: resultsink batch wait {batch['batch_id']}\n"
+    assert (batch["name"], batch["counts"]["total"]) == ("Grid", 2)
+
+
+def test_create_prints_the_ledger_for_programs(run: Run, store: Store) -> None:
+    Path("tasks.jsonl").write_text('{"query": "one"}\n')
+    Path("schema.json").write_text(
+        '{"type": "object", "properties": {"price": {"type": "number"}}}'
+    )
+    ended = run(
+        *["batch", "create", "valyu", "--tasks", "tasks.jsonl", "--mode", "heavy"],
+        *["--output-schema", "schema.json", "--json"],
+    )
+    shown = json.loads(ended.out)
+    assert (shown["expected"], shown["runner"], shown["state"]) == (1, "heavy", "open")
+    assert (shown.keys() >= LEDGER, ended.err) == (True, "")
+
+
+def test_a_wait_ends_when_all_is_stored(run: Run, store: Store, sender: SandboxServer) -> None:
+    batch_id = create(run, "one", "two")
+    bring_in(store, sender)
+    ended = run("batch", "wait", batch_id, "--fail")
+    assert (ended.code, ended.out) == (0, "completed: 2 of 2 results stored, 0 failed\n")
+    assert ended.err == ""  # no bar, for this is no terminal
+
+
+@pytest.mark.parametrize(("fail", "code"), [([], 0), (["--fail"], 1)])
+def test_a_wait_says_that_there_were_errors_and_fails_if_asked_to(
+    run: Run, store: Store, sender: SandboxServer, fail: list[str], code: int
+) -> None:
+    batch_id = create(run, "one", "two [fail]")
+    bring_in(store, sender)
+    ended = run("batch", "wait", batch_id, *fail)
+    assert ended.out == "completed with errors: 2 of 2 results stored, 1 failed\n"
+    assert ended.code == code
+
+
+def test_a_wait_ends_at_its_deadline_with_1(run: Run, store: Store) -> None:
+    batch_id = create(run, "one")
+    ended = run("batch", "wait", batch_id, "--timeout", "0.1")
+    assert (ended.code, ended.out) == (1, "not complete: 0 of 1 results stored, 0 failed\n")
+
+
+def test_a_wait_says_so_where_nobody_receives(
+    run: Run, store: Store, sender: SandboxServer
+) -> None:
+    batch_id = create(run, "one")
+    store.close()
+    ended = run("batch", "wait", batch_id, "--timeout", "0", "--json")
+    assert ended.err == "No receiver serves this database now: start `resultsink serve`.\n"
+    assert json.loads(ended.out)["state"] == "open"
+
+
+def test_a_cancelled_batch_is_waited_for_like_any_other(
+    run: Run, store: Store, sender: SandboxServer
+) -> None:
+    batch_id = create(run, "one", "two")
+    cancelled = run("batch", "cancel", batch_id)
+    assert (cancelled.code, cancelled.out) == (0, "")
+    assert (
+        cancelled.err == f"{batch_id} is cancelled; its results so far are stored as they arrive.\n"
+    )
+    bring_in(store, sender)
+    ended = run("batch", "wait", batch_id)
+    assert (ended.code, ended.out) == (0, "cancelled: 2 of 2 results stored, 2 failed\n")
+
+
+def test_a_cancel_that_the_sender_refuses_is_said_in_its_words(
+    run: Run, store: Store, sender: SandboxServer
+) -> None:
+    batch_id = create(run, "one")
+    bring_in(store, sender)
+    ended = run("batch", "cancel", batch_id)
+    assert (ended.code, ended.sentence) == (
+        2,
+        f"{batch_id} was not cancelled: the sender answered 400: "
+        "Cannot cancel a batch that is completed.",
+    )
+
+
+def test_tasks_are_added_from_where_the_user_says(
+    run: Run, store: Store, sender: SandboxServer
+) -> None:
+    batch_id = create(run, "one")
+    Path("more.csv").write_text("query\none\ntwo\nthree\n")
+    ended = run("batch", "add", batch_id, "--tasks", "more.csv", "--skip", "1")
+    assert ended.err == f"2 tasks added; next: resultsink batch wait {batch_id}\n"
+    assert sender.state()["batches"][0]["counts"]["total"] == 3
+
+
+def test_nothing_left_to_add_is_an_error_and_not_a_success(run: Run, store: Store) -> None:
+    batch_id = create(run, "one")
+    ended = run("batch", "add", batch_id, "--tasks", "tasks.csv", "--skip", "1")
+    assert (ended.code, ended.sentence) == (
+        2,
+        "tasks.csv has no task after the first 1: nothing was added.",
+    )
+
+
+def test_status_asks_the_sender_and_show_does_not(
+    run: Run, store: Store, sender: SandboxServer
+) -> None:
+    batch_id = create(run, "one")
+    ask(sender, "POST", f"/deepresearch/batches/{batch_id}/cancel", {})
+    shown = run("batch", "show", batch_id, "--json")
+    asked = run("batch", "status", batch_id, "--json")
+    assert json.loads(shown.out)["sender_status"] is None
+    assert json.loads(asked.out)["sender_status"] == "cancelled"
+
+
+def test_show_names_what_is_missing(run: Run, store: Store) -> None:
+    batch_id = create(run, "one", "two")
+    missing = json.loads(run("batch", "show", batch_id, "--json").out)["missing"]
+    assert [run["status"] for run in missing] == ["queued", "queued"]
+    text = run("batch", "show", batch_id).out
+    assert "2 runs have no result yet:" in text
+    assert all(run["run_id"] in text for run in missing)
+
+
+def test_show_says_why_nothing_comes_while_the_source_is_paused(
+    run: Run, store: Store, sender: SandboxServer
+) -> None:
+    batch_id = create(run, "one")
+    make_due(store)
+    asyncio.run(work_off(store, a_source(sender.api_url, api_key="wrong")))
+    sentence = "Source valyu is paused: the sender answered 401: Invalid API key.\n"
+    assert run("batch", "show", batch_id).err == sentence
+    assert run("batch", "wait", batch_id, "--timeout", "0").err == sentence
+
+
+def test_the_list_has_the_newest_first_and_parses(run: Run, store: Store) -> None:
+    ids = [create(run, "one"), create(run, "two")]
+    shown = json.loads(run("batch", "list", "--json").out)
+    assert [batch["batch_id"] for batch in shown] == ids[::-1]
+    assert run("batch", "list", "--limit", "1").out.count("batch_") == 1
+    assert json.loads(run("batch", "list", "--source", "other", "--json").out) == []
+
+
+def test_an_empty_list_says_how_to_begin_on_stderr_alone(run: Run) -> None:
+    ended = run("batch", "list")
+    assert (ended.out, ended.err) == (
+        "",
+        "There are no batches yet: see `batch create --help`.\n",
+    )

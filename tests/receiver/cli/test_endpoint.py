@@ -1,0 +1,115 @@
+"""resultsink endpoint: URLs for what other code creates, and secrets that are never shown."""
+
+import json
+
+import pytest
+
+from storage import Store
+from tests.receiver import working
+from tests.receiver.cli.conftest import Run
+from tests.receiver.conftest import SECRET
+
+pytestmark = pytest.mark.usefixtures("configured")
+
+
+def add(run: Run, *arguments: str, stdin: str = "") -> dict[str, str]:
+    ended = run("endpoint", "add", "valyu", *arguments, "--json", stdin=stdin)
+    assert (ended.code, ended.err) == (0, "")
+    shown: dict[str, str] = json.loads(ended.out)
+    return shown
+
+
+def secrets(store: Store, endpoint_id: str) -> list[str]:
+    endpoint = store.find_endpoint(endpoint_id)
+    assert endpoint is not None
+    return [secret.text for secret in endpoint.secrets]
+
+
+def test_an_endpoint_with_its_secret_is_open_at_once(run: Run, store: Store) -> None:
+    shown = add(run, "--resource", "batch_1", "--secret-stdin", stdin=f"{SECRET}\n")
+    assert shown["path"] == f"/webhooks/valyu/{shown['endpoint']}"
+    assert shown["url"] == f"http://127.0.0.1:9{shown['path']}"
+    (endpoint,) = store.list_endpoints()
+    assert (endpoint["state"], endpoint["resource"]) == ("open", "batch_1")
+    assert secrets(store, shown["endpoint"]) == [SECRET]
+    assert store.ledger("batch_1").endpoint_id == shown["endpoint"]
+
+
+def test_without_a_public_url_there_is_a_path_and_no_url(
+    run: Run, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RESULTSINK_PUBLIC_URL")
+    assert add(run)["url"] is None
+    ended = run("endpoint", "add", "valyu")
+    assert ended.out.startswith("/webhooks/valyu/")
+    assert "Set public_url to have the whole URL printed." in ended.err
+
+
+def test_the_secret_can_come_later_with_the_id_of_what_was_made(run: Run, store: Store) -> None:
+    added = run("endpoint", "add", "valyu", "--kind", "task")
+    endpoint_id = added.out.strip().rsplit("/", 1)[1]
+    assert added.err == f"Its secret is pending: resultsink endpoint secret {endpoint_id}\n"
+    ended = run("endpoint", "secret", endpoint_id, "--resource", "t1", stdin=f"{SECRET}\r\n")
+    assert (ended.code, ended.out, ended.err) == (0, "", f"Endpoint {endpoint_id} is open.\n")
+    (endpoint,) = store.list_endpoints()
+    assert (endpoint["state"], endpoint["resource"]) == ("open", "t1")
+
+
+def test_an_older_secret_stays_beside_a_newer_one(run: Run, store: Store) -> None:
+    endpoint_id = add(run, "--secret-stdin", stdin=SECRET)["endpoint"]
+    run("endpoint", "secret", endpoint_id, stdin=SECRET[::-1])
+    assert secrets(store, endpoint_id) == [SECRET[::-1], SECRET]
+
+
+@pytest.mark.parametrize("stdin", ["", "\n", "short\n", f'"{SECRET}"\n', f" {SECRET}\n"])
+def test_what_cannot_be_a_secret_is_refused_and_not_repeated(
+    run: Run, store: Store, stdin: str
+) -> None:
+    endpoint_id = add(run)["endpoint"]
+    ended = run("endpoint", "secret", endpoint_id, stdin=stdin)
+    assert (ended.code, ended.sentence[:31]) == (2, "The secret was not registered: ")
+    assert SECRET not in ended.sentence
+    assert secrets(store, endpoint_id) == []
+    assert run("endpoint", "add", "valyu", "--secret-stdin", stdin=stdin).code == 2
+    assert len(store.list_endpoints()) == 1
+
+
+def test_a_secret_for_another_resource_than_the_bound_one_changes_nothing(
+    run: Run, store: Store
+) -> None:
+    endpoint_id = add(run, "--resource", "batch_1")["endpoint"]
+    ended = run("endpoint", "secret", endpoint_id, "--resource", "batch_2", stdin=SECRET)
+    assert (ended.code, "bound to another resource" in ended.sentence) == (2, True)
+    assert secrets(store, endpoint_id) == []
+
+
+@pytest.mark.parametrize("start", ["-D", "--", "-h"])
+@pytest.mark.parametrize("command", ["secret", "close"])
+def test_an_id_that_begins_with_a_dash_is_no_option(run: Run, command: str, start: str) -> None:
+    ended = run("endpoint", command, start.ljust(22, "x"), stdin=SECRET)
+    assert (ended.code, "see `endpoint list`" in ended.sentence) == (2, True)
+
+
+def test_a_closed_endpoint_takes_no_secret_and_waits_for_nothing(run: Run, store: Store) -> None:
+    endpoint_id = add(run)["endpoint"]
+    closed = run("endpoint", "close", endpoint_id)
+    assert (closed.code, closed.err) == (0, f"Endpoint {endpoint_id} is closed.\n")
+    assert run("endpoint", "secret", endpoint_id, stdin=SECRET).code == 2
+    assert run("endpoint", "close", endpoint_id).code == 2
+    assert working.job(store)["status"] == "done"
+
+
+def test_a_closed_endpoint_of_a_known_batch_goes_on_looking_for_its_results(
+    run: Run, store: Store
+) -> None:
+    run("endpoint", "close", add(run, "--resource", "batch_1")["endpoint"])
+    assert working.job(store)["status"] == "pending"
+
+
+def test_a_list_shows_states_and_no_secrets(run: Run, store: Store) -> None:
+    endpoint_id = add(run, "--secret-stdin", stdin=SECRET)["endpoint"]
+    for ended in (run("endpoint", "list"), run("endpoint", "list", "--json")):
+        assert endpoint_id in ended.out
+        assert "open" in ended.out
+        assert SECRET not in ended.out + ended.err
+    assert b"5f1c0e9ab7d34826" not in store.path.read_bytes()

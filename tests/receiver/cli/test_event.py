@@ -1,0 +1,78 @@
+"""resultsink event, dead: what came, what became of it, and working it again."""
+
+import asyncio
+import json
+
+import httpx
+import pytest
+
+from storage import Store
+from tests.receiver.cli.conftest import Run
+from tests.receiver.working import a_source, announce, answering, make_old, sql, work_off
+
+ESCAPE = "\x1b]0;pwned\x07"
+
+
+def bury(store: Store, body: bytes = b"{}") -> None:
+    """An event whose run the sender has forgotten."""
+    announce(store, "t1", kind="task", body=body)
+    make_old(store, 16)
+    forgotten = httpx.Response(404, json={"error": f"Task not found [here] {ESCAPE}"})
+    asyncio.run(work_off(store, a_source(), client=answering(lambda _: forgotten)))
+
+
+def test_events_are_listed_newest_first_and_parse(run: Run, store: Store) -> None:
+    for name in ("t1", "t2"):
+        announce(store, name, kind="task")
+    shown = json.loads(run("event", "list", "--json").out)
+    assert [(each["id"], each["deliveries"], each["jobs"]) for each in shown] == [
+        (2, 1, "pending"),
+        (1, 1, "pending"),
+    ]
+    assert run("event", "list", "--limit", "1").out.count("task:t") == 1
+
+
+def test_an_event_is_shown_with_its_body_jobs_and_attempts(run: Run, store: Store) -> None:
+    bury(store, b'{"deepresearch_id": "t1"}')
+    text = run("event", "show", "1").out
+    assert '{"deepresearch_id": "t1"}' in text
+    assert "job 1 (fetch t1) is dead: the sender answered 404: Task not found [here]" in text
+    assert "dead: the sender answered 404: Task not found [here]" in text.splitlines()[-1]
+
+
+@pytest.mark.parametrize("body", [b"x" * 32, b"x" * 16, "ä€".encode(), b"\xff\x00"])
+def test_an_event_is_shown_to_programs_with_a_body_that_is_recoverable(
+    run: Run, store: Store, body: bytes
+) -> None:
+    announce(store, "t1", kind="task", body=body)
+    shown = json.loads(run("event", "show", "1", "--json").out)
+    (delivery,) = shown["deliveries"]
+    assert delivery["body"] == body.decode("utf-8", "backslashreplace")
+    assert len(bytes.fromhex(delivery["digest"])) == 32
+
+
+def test_nothing_that_came_from_outside_moves_the_terminal(run: Run, store: Store) -> None:
+    bury(store, f"one\ntwo {ESCAPE}".encode())
+    sql(store, "UPDATE deliveries SET headers = ?", f"x-a: 1\nx-b: {ESCAPE}")
+    for arguments in (["event", "show", "1"], ["dead", "list"], ["event", "list"]):
+        ended = run(*arguments)
+        assert ended.code == 0
+        assert not {"\x1b", "\x07"} & set(ended.out + ended.err)
+    assert "one\ntwo �]0;pwned�" in run("event", "show", "1").out
+
+
+def test_dead_letters_have_a_reason_and_are_replayed_once(run: Run, store: Store) -> None:
+    bury(store)
+    (dead,) = json.loads(run("dead", "list", "--json").out)
+    assert dead["reason"].startswith("the sender answered 404")
+    assert "Task not found [here]" in run("dead", "list").out
+    replayed = run("dead", "replay", str(dead["id"]))
+    assert (replayed.code, replayed.err) == (0, "Job 1 waits to be worked again.\n")
+    assert json.loads(run("dead", "list", "--json").out) == []
+    assert run("dead", "replay", str(dead["id"])).code == 2
+
+
+def test_no_dead_letters_and_no_events_are_said_to_be_none(run: Run) -> None:
+    assert run("dead", "list").err == "There are no dead letters.\n"
+    assert run("event", "list").err == "There are no events yet.\n"
+    assert run("dead", "list", "--json").out == "[]\n"
