@@ -45,8 +45,11 @@ def create_app(settings: Settings, *, store: storage.Store | None = None) -> Sta
             kept = await run_in_threadpool(open_store, settings, serve=True)
         try:
             async with _running(kept, sources, settings) as intake:
-                app.state.store = kept
-                yield {"intake": intake, "bodies": Bodies(settings.max_in_flight_bytes)}
+                yield {
+                    "intake": intake,
+                    "bodies": Bodies(settings.max_in_flight_bytes),
+                    "readiness": routes.Readiness(kept),
+                }
         finally:
             if kept is not store:
                 await run_in_threadpool(kept.close)

@@ -97,7 +97,7 @@ class Calls:
                 timeout=CALL_SECONDS,
             ) as response:
                 body = await _bounded(response)
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        except httpx.InvalidURL as error:
             raise SourceRefused(f"base_url is wrong: {error}") from error
         except (httpx.HTTPError, httpx.StreamError) as error:
             name = type(error).__name__

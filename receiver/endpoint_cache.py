@@ -2,13 +2,16 @@
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 
+from anyio import to_thread
 from starlette.concurrency import run_in_threadpool
 
-from receiver.logs import get_logger
+from receiver.logs import Throttle, get_logger
 from receiver.signatures import Key, prepare
 from receiver.sources import Source
 from storage import CannotStore, EndpointView, SigningSecret, Store
@@ -17,6 +20,7 @@ LOOK_SECONDS = 1.0
 """How often we look whether an endpoint or a secret has changed."""
 
 MAX_CACHED = 50_000
+READ_SECONDS = 1.5
 READS_AT_ONCE = 4
 """Reads for endpoints that are not cached: strangers can ask for many."""
 
@@ -62,6 +66,7 @@ class EndpointCache:
         self._cached: dict[str, CachedEndpoint] = {}
         self._revision = -1
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
+        self._complaints = Throttle()
 
     def cached(self, endpoint_id: str) -> CachedEndpoint | None:
         """The endpoint if it is in memory."""
@@ -80,14 +85,22 @@ class EndpointCache:
             if found is not None:
                 return found
             revision = self._revision
-            view = await run_in_threadpool(self._store.find_endpoint, endpoint_id)
+            view = await self._read(partial(self._store.find_endpoint, endpoint_id))
         return None if view is None else self._keep(view, revision)
 
     async def find_by_resource(self, source: str, resource: str) -> CachedEndpoint | None:
         """The endpoint that expects a resource, by one bounded read; raises CannotStore."""
         async with self._reads:
-            view = await run_in_threadpool(self._store.find_endpoint_of, source, resource)
+            view = await self._read(partial(self._store.find_endpoint_of, source, resource))
         return None if view is None else self._prepared(view)
+
+    async def _read(self, read: Callable[[], EndpointView | None]) -> EndpointView | None:
+        """Read in a thread, but not for longer than a sender may wait for its answer."""
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                return await to_thread.run_sync(read, abandon_on_cancel=True)
+        except TimeoutError:
+            raise CannotStore("The database did not answer in time.") from None
 
     async def follow(self) -> None:
         """Forget everything whenever an endpoint or a secret has changed; runs until cancelled."""
@@ -95,7 +108,8 @@ class EndpointCache:
             try:
                 revision = await run_in_threadpool(self._store.endpoints_revision)
             except CannotStore as error:
-                log.warning("endpoints cannot be read", error=str(error))
+                if self._complaints.allow("follow", time.monotonic()) is not None:
+                    log.warning("endpoints cannot be read", error=str(error))
             else:
                 if revision != self._revision:
                     self._cached.clear()

@@ -112,12 +112,14 @@ class Intake:
         try:
             if door.endpoint is not None and door.endpoint.view.state == "pending":
                 return self._pending(door, headers, body, now)
+            if door.endpoint is None and door.source.settings.lookup_by_body:
+                door = await self._look_up(door, body)
             if len(body) > INLINE_BYTES:
-                delivery = await run_in_threadpool(self._verified, door, headers, body, now)
+                proven = await run_in_threadpool(self._verified, door, headers, body, now)
             else:
-                delivery = self._verified(door, headers, body, now)
-            if delivery is None:
-                delivery = await self._verified_by_lookup(door, headers, body, now)
+                proven = self._verified(door, headers, body, now)
+            match, delivery = proven
+            self._remember(door, match)
             outcome = await self._commits.commit(delivery)
         except SignatureError as refusal:
             return self._refuse(door, headers, body, refusal)
@@ -138,31 +140,26 @@ class Intake:
 
     def _verified(
         self, door: Door, headers: Headers, body: bytes, now: float
-    ) -> VerifiedDelivery | None:
-        """The delivery, proven genuine; None where only a look-up by the body could tell."""
-        if door.endpoint is None and door.source.settings.lookup_by_body:
-            return None
+    ) -> tuple[Match, VerifiedDelivery]:
+        """The delivery, proven genuine; may run in a thread, so nothing is changed here."""
         match = verify(door.source.scheme, self._keys(door, now), headers, body, now=now)
-        self._remember(door, match)
-        return self._identified(door, match, headers, body)
+        return match, self._identified(door, match, headers, body)
 
-    async def _verified_by_lookup(
-        self, door: Door, headers: Headers, body: bytes, now: float
-    ) -> VerifiedDelivery:
-        """One bounded scan of the unverified body, one candidate, then the same proof."""
+    async def _look_up(self, door: Door, body: bytes) -> Door:
+        """One bounded scan of the unverified body, one candidate: what it names proves nothing."""
         unverified = await run_in_threadpool(door.source.provider.identify, body)
-        endpoint = None
-        if unverified is not None:
-            endpoint = await self._endpoints.find_by_resource(door.source.name, unverified.resource)
-        named = Door(door.source, endpoint)
-        keys = [*self._keys(named, now), *door.source.account_keys]
-        match = verify(door.source.scheme, keys, headers, body, now=now)
-        return self._identified(named, match, headers, body)
+        if unverified is None:
+            return door
+        found = await self._endpoints.find_by_resource(door.source.name, unverified.resource)
+        return Door(door.source, found)
 
     def _keys(self, door: Door, now: float) -> Sequence[Key]:
         if door.endpoint is None:
             return door.source.account_keys
-        return door.endpoint.keys(datetime.fromtimestamp(now, UTC))
+        own = door.endpoint.keys(datetime.fromtimestamp(now, UTC))
+        if door.source.settings.lookup_by_body:  # the account may sign what an endpoint expects
+            return [*own, *door.source.account_keys]
+        return own
 
     def _remember(self, door: Door, match: Match) -> None:
         if door.endpoint is None:

@@ -38,9 +38,9 @@ class Quarantining:
             self._wake.set()
 
     def remember(self, secret_id: int, reading: str) -> None:
-        """Note which reading of a secret verified; may be called from any thread."""
+        """Note which reading of a secret verified."""
         self._readings[secret_id] = reading
-        self._loop.call_soon_threadsafe(self._wake.set)
+        self._wake.set()
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -54,7 +54,9 @@ class Quarantining:
     async def _write(self) -> None:
         try:
             if self._readings:
-                await run_in_threadpool(self._store.remember_reading, *self._readings.popitem())
+                secret_id, reading = next(iter(self._readings.items()))
+                await run_in_threadpool(self._store.remember_reading, secret_id, reading)
+                self._readings.pop(secret_id, None)
             if self._refused:
                 await run_in_threadpool(self._store.quarantine, self._refused.popleft())
         except CannotStore as error:

@@ -46,12 +46,13 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.head_since = self.loop.time()
-        self.head_bytes = 0
+        if self.head_since is None:  # a further request on a kept connection
+            self.head_since = self.loop.time()
 
     def on_headers_complete(self) -> None:
         self.head_since = None
-        if self.max_connections is not None and len(self.connections) >= self.max_connections:
+        self.head_bytes = 0
+        if self.max_connections is not None and len(self.connections) > self.max_connections:
             self.logger.warning("Too many connections.")
             self.app = _overloaded
         super().on_headers_complete()

@@ -7,13 +7,14 @@ ends in _FILE names a file that holds the value, for mounted secrets.
 import os
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -40,7 +41,7 @@ class SourceSettings(BaseModel):
         default=[], description="account-level signing secrets"
     )
     tolerance: float | None = Field(
-        default=None, gt=0, description="seconds a timestamp may be off"
+        default=None, gt=0, allow_inf_nan=False, description="seconds a timestamp may be off"
     )
     lookup_by_body: bool = Field(
         default=False, description="find the secret by an id in the still unverified body"
@@ -49,6 +50,13 @@ class SourceSettings(BaseModel):
     concurrency: int = Field(default=8, ge=1, le=256, description="jobs worked on at once")
     requests_per_second: float = Field(default=10.0, gt=0, description="calls to the sender's API")
     signing: dict[str, Any] = Field(default={}, description="header names, template, readings")
+
+    @field_validator("base_url")
+    @classmethod
+    def _safe_for_keys(cls, url: str | None) -> str | None:
+        if url is not None:
+            _refuse_plain_http(url, "the API key would travel in the clear")
+        return url
 
 
 class Settings(BaseSettings):
@@ -65,7 +73,7 @@ class Settings(BaseSettings):
         default="sqlite:///resultsink.db", description="where everything is kept"
     )
     public_url: str | None = Field(default=None, description="our address as senders see it")
-    encryption_keys: list[SecretStr] = Field(
+    encryption_keys: Annotated[list[SecretStr], NoDecode] = Field(
         default=[], description="keys for secrets at rest, newest first; by default a key file"
     )
     max_in_flight_bytes: int = Field(
@@ -84,19 +92,18 @@ class Settings(BaseSettings):
         default={}, description="the sender accounts, by name"
     )
 
+    @field_validator("encryption_keys", mode="before")
+    @classmethod
+    def _apart(cls, keys: Any) -> Any:
+        """In a variable or a file: keys with spaces, commas or line ends between them."""
+        return keys.replace(",", " ").split() if isinstance(keys, str) else keys
+
     @field_validator("public_url")
     @classmethod
     def _reachable(cls, url: str | None) -> str | None:
         if url is None:
             return None
-        parts = urlsplit(url)
-        if not parts.hostname or parts.query or parts.fragment:
-            raise ValueError("is not an address: write https://HOST")
-        if parts.scheme != "https" and not (parts.scheme == "http" and _loopback(parts.hostname)):
-            raise ValueError(
-                "must begin with https://: senders refuse anything else "
-                "(http is for a sandbox on this machine only)"
-            )
+        _refuse_plain_http(url, "senders refuse anything else")
         return url.rstrip("/")
 
     @field_validator("sources")
@@ -183,6 +190,16 @@ def _values_in_files() -> dict[str, str]:
             except OSError as error:
                 raise UsageError(f"The file that {name} names cannot be read: {error}.") from None
     return values
+
+
+def _refuse_plain_http(url: str, why: str) -> None:
+    parts = urlsplit(url)
+    if not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("is not an address: write https://HOST")
+    if parts.scheme != "https" and not (parts.scheme == "http" and _loopback(parts.hostname)):
+        raise ValueError(
+            f"must begin with https://, {why} (http is for a sandbox on this machine only)"
+        )
 
 
 def _loopback(host: str) -> bool:

@@ -48,10 +48,7 @@ class Worker:
 
     async def run(self) -> None:
         """Work until cancelled; then give back what is not finished."""
-        await run_in_threadpool(self._store.probe_sources_now)
-        released = await run_in_threadpool(self._store.release_expired, all_of_them=True)
-        if released:
-            log.info("jobs of an earlier process continue", jobs=released)
+        await self._take_over()
         renewing = _Renewing(self._store, self._leases)
         try:
             async with asyncio.TaskGroup() as group:
@@ -59,6 +56,20 @@ class Worker:
                     group.create_task(slots.run())
         finally:
             renewing.stop()
+
+    async def _take_over(self) -> None:
+        """Free what an earlier process left, as soon as the database lets us."""
+        while True:
+            try:
+                await run_in_threadpool(self._store.probe_sources_now)
+                released = await run_in_threadpool(self._store.release_expired, all_of_them=True)
+            except CannotStore as error:
+                log.warning("jobs cannot be taken over yet", error=str(error))
+                await asyncio.sleep(POLL_SECONDS)
+            else:
+                if released:
+                    log.info("jobs of an earlier process continue", jobs=released)
+                return
 
     def _leases(self) -> list[Lease]:
         return [lease for slots in self._slots.values() for lease in list(slots.leases.values())]

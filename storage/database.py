@@ -6,6 +6,7 @@ Readers have connections of their own that cannot write.
 """
 
 import fcntl
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -17,7 +18,15 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    ProgrammingError,
+    TimeoutError,
+)
 from sqlalchemy.pool import NullPool, QueuePool
 
 from storage import migrations
@@ -32,6 +41,8 @@ BUSY_MILLISECONDS = 1_500
 
 SPARE_BYTES = 32 * 1024 * 1024
 """Free space below which nothing is written: a commit must never find the disk full half way."""
+
+log = logging.getLogger(__name__)
 
 insert = sqlite.insert
 """The dialect's INSERT, with its ON CONFLICT."""
@@ -95,9 +106,11 @@ class Database:
             with self._connection.begin():
                 yield self._connection
             self._cut_log_if_due(self._connection)
-        except OperationalError as error:
+        except (DBAPIError, TimeoutError) as error:
+            if isinstance(error, _ROWS_FAULT):
+                raise
             self._forget_connection()
-            raise CannotStore(f"The database cannot store now: {error.orig}.") from error
+            raise CannotStore(f"The database cannot store now: {_reason(error)}.") from error
 
     def _connect(self, checkpoints_in_commits: bool) -> Connection:
         connection = self._write_engine.connect()
@@ -127,8 +140,12 @@ class Database:
         self._cut_log = False
         raw = _driver(connection)
         raw.execute("PRAGMA busy_timeout = 0")
-        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        raw.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
+        try:
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error:
+            log.warning("the write-ahead log could not be cut back", exc_info=True)
+        finally:  # the commit before this stands, whatever became of the log
+            raw.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -141,8 +158,8 @@ class Database:
         try:
             with self._read_engine.begin() as connection:
                 yield connection
-        except OperationalError as error:
-            raise CannotStore(f"The database cannot be read now: {error.orig}.") from error
+        except (DBAPIError, TimeoutError) as error:
+            raise CannotStore(f"The database cannot be read now: {_reason(error)}.") from error
 
     @contextmanager
     def watch(self) -> Iterator[Callable[[], int]]:
@@ -174,6 +191,15 @@ def _driver(connection: Connection) -> sqlite3.Connection:
     raw = connection.connection.driver_connection
     assert isinstance(raw, sqlite3.Connection)  # noqa: S101  the only driver there is
     return raw
+
+
+_ROWS_FAULT = (IntegrityError, DataError, InterfaceError, ProgrammingError)
+"""What is wrong with a row or a statement, not with the database."""
+
+
+def _reason(error: Exception) -> object:
+    """The driver's own words, which name the cause."""
+    return getattr(error, "orig", None) or error
 
 
 def now() -> datetime:

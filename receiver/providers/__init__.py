@@ -51,7 +51,13 @@ class Announcement:
         """The event key: kind, resource, status, and the sender's stamp where present."""
         if self.status is None:
             return None
-        return ":".join(filter(None, (self.kind, self.resource, self.status, self.stamp)))
+        key = f"{self.kind}:{_part(self.resource)}:{_part(self.status)}"
+        return key if self.stamp is None else f"{key}:{self.stamp}"
+
+
+def _part(word: str) -> str:
+    """A part of a key, in which the separator cannot stand."""
+    return word.replace("%", "%25").replace(":", "%3A")
 
 
 @dataclass(frozen=True, slots=True)

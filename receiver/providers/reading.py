@@ -50,7 +50,7 @@ def _watched(text: str, identity: frozenset[str]) -> Any:
 def leniently(body: bytes) -> Any:
     """Parse an API's answer; NaN and infinities become None. Raises ValueError for no JSON."""
     try:
-        return _LENIENT.decode(body.decode("utf-8"))
+        return _LENIENT.decode(body.decode("utf-8-sig"))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 

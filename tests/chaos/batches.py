@@ -1,6 +1,7 @@
 """Batches made as a person makes them: by the product's own use case, beside the receiver."""
 
 import asyncio
+import json
 from contextlib import closing
 from typing import Any
 
@@ -45,6 +46,11 @@ def endpoint_of(receiver: Receiver, batch_id: str) -> Endpoint:
 def batch_at_sender(sandbox: SandboxServer, batch_id: str) -> bytes:
     """The batch as the sender shows it, byte by byte."""
     return _get(sandbox, f"/deepresearch/batches/{batch_id}").content
+
+
+def has_ended(sandbox: SandboxServer, batch_id: str) -> bool:
+    """Whether all runs of a batch have ended at the sender."""
+    return bool(json.loads(batch_at_sender(sandbox, batch_id))["status"] == "completed")
 
 
 def outputs_at_sender(sandbox: SandboxServer, batch_id: str) -> dict[str, Any]:

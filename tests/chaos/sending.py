@@ -6,7 +6,7 @@ import json
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -52,10 +52,14 @@ class Maker:
         self._draw = draw
         self._numbers = itertools.count()
         self._lock = threading.Lock()
+        self.announced: deque[Delivery] = deque()
+        """What is to be delivered before all else: real ends of batches."""
 
     def make(self, *, most_bytes: int = 20_000) -> Delivery:
         """The next delivery; its `completed_at` makes it an event of its own."""
         with self._lock:
+            if self.announced:
+                return self.announced.popleft()
             number = next(self._numbers)
             endpoint = self._draw.choice(self._endpoints)
             padding = int(most_bytes ** self._draw.random())

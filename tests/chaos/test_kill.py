@@ -14,7 +14,7 @@ from receiver.sandbox import SandboxServer
 from tests.chaos import batches
 from tests.chaos.books import Books, half_done, is_sound, lost, repeated
 from tests.chaos.processes import Receiver, dice, sandbox
-from tests.chaos.sending import Maker, Pour
+from tests.chaos.sending import Delivery, Maker, Pour
 from tests.processes import until
 
 KILLS = int(os.environ.get("CHAOS_KILLS", "50"))
@@ -59,22 +59,34 @@ class Life:
 
 
 class Creator(threading.Thread):
-    """Creates batches one after the other while the receiver dies and lives."""
+    """Creates batches while the receiver dies and lives, and has the end of each announced."""
 
-    def __init__(self, receiver: Receiver, draw: random.Random) -> None:
+    def __init__(
+        self, receiver: Receiver, sender: SandboxServer, maker: Maker, draw: random.Random
+    ) -> None:
         super().__init__(daemon=True)
         self.created: list[str] = []
         self.error: BaseException | None = None
         self._receiver = receiver
+        self._sender = sender
+        self._maker = maker
         self._draw = draw
 
     def run(self) -> None:
         try:
             for number in range(BATCHES):
                 time.sleep(self._draw.uniform(0.0, KILLS / BATCHES))
-                self.created.append(batches.create(self._receiver, f"b{number}", tasks=TASKS))
+                self._create(f"batch {number}")
         except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
             self.error = error
+
+    def _create(self, name: str) -> None:
+        batch_id = batches.create(self._receiver, name, tasks=TASKS)
+        self.created.append(batch_id)
+        endpoint = batches.endpoint_of(self._receiver, batch_id)
+        until(lambda: batches.has_ended(self._sender, batch_id))
+        body = batches.batch_at_sender(self._sender, batch_id)
+        self._maker.announced.append(Delivery(endpoint, body))
 
 
 def test_nothing_acknowledged_is_lost_and_nothing_repeated_by_kills(
@@ -83,18 +95,18 @@ def test_nothing_acknowledged_is_lost_and_nothing_repeated_by_kills(
     """At least 50 kills, deliveries and batches pouring in; then one start, and no help."""
     draw = dice(SEED)
     say(f"seed {SEED}")
-    switches = {"duration": [0.0, 2.0], "tries": 1000, "first_retry_wait": 0.001}
-    with sandbox(max_page_size=5, **switches) as sender:
+    with sandbox(max_page_size=5, duration=[0.0, 1.0], webhook=False) as sender:
         receiver = Receiver(tmp_path, sender.api_url)
         going_on = [batches.create(receiver, f"open {number}", tasks=0) for number in range(3)]
         maker = Maker([batches.endpoint_of(receiver, each) for each in going_on], draw)
-        life, creator = Life(receiver, draw), Creator(receiver, draw)
+        life, creator = Life(receiver, draw), Creator(receiver, sender, maker, draw)
         try:
             with Pour(receiver.port, maker.make, draw=draw) as pour:
                 creator.start()
                 while life.kills < KILLS or creator.is_alive():
                     life.live_and_die()
                 receiver.start()
+                until(lambda: not maker.announced)
                 pour.finish()
             assert creator.error is None, creator.error
             _check(receiver, sender, pour, life, creator.created, say)

@@ -15,7 +15,8 @@ from pydantic import SecretStr
 from starlette.applications import Starlette
 
 import storage
-from receiver.app import create_app, http_client, open_store
+from receiver import routes
+from receiver.app import _beside, create_app, http_client, open_store
 from receiver.errors import UsageError
 from receiver.settings import Settings
 from storage import CannotOpen, Store
@@ -81,13 +82,25 @@ async def test_a_slash_too_many_is_no_redirect(
     assert reply.status_code == 404
 
 
-async def test_alive_and_ready_are_told_apart(client: httpx.AsyncClient, store: Store) -> None:
+async def test_alive_and_ready_are_told_apart(
+    client: httpx.AsyncClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "READY_SECONDS", 0.0)
     assert (await client.get("/healthz")).json() == {"status": "alive"}
     assert (await client.get("/readyz")).json() == {"status": "ready"}
     with broken(store, "meta"):
         assert (await client.get("/healthz")).status_code == 200
         reply = await client.get("/readyz")
     assert (reply.status_code, reply.json()["status"]) == (503, "not ready")
+
+
+async def test_readiness_writes_once_a_second_however_many_ask(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    assert (await client.get("/readyz")).status_code == 200
+    with broken(store, "meta"):
+        replies = await asyncio.gather(*(client.get("/readyz") for _ in range(20)))
+    assert {reply.status_code for reply in replies} == {200}
 
 
 async def test_a_change_by_another_process_is_felt_within_two_seconds(
@@ -109,7 +122,8 @@ async def test_it_opens_and_closes_the_store_unless_one_is_given(
 ) -> None:
     app = create_app(Settings(database_url=database_url))
     async with app.router.lifespan_context(app):
-        assert app.state.store.is_served()
+        with pytest.raises(storage.AlreadyServed):
+            storage.open(database_url, serve=True)
     again = storage.open(database_url, serve=True)  # the claim is free
     app = create_app(Settings(), store=again)
     async with app.router.lifespan_context(app):
@@ -142,15 +156,14 @@ async def test_garbage_collection_is_as_it_was_afterwards(store: Store) -> None:
     assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
 
 
-async def test_a_part_that_breaks_ends_the_process_so_that_it_is_restarted(
-    store: Store, start: Start
-) -> None:
+async def test_a_part_that_breaks_ends_the_process_so_that_it_is_restarted() -> None:
+    async def breaks() -> None:
+        raise ZeroDivisionError
+
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    store.close()  # nothing can be written, so the worker cannot even begin
     try:
-        await start(create_app(settings(), store=store))
-        async with asyncio.timeout(5):
+        async with _beside(breaks), asyncio.timeout(5):
             await ended.wait()
     finally:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)

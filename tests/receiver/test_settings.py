@@ -91,7 +91,7 @@ def test_a_mounted_file_that_cannot_be_read_names_its_variable(
         ('log_level = "loud"', "log_level"),
         ('log_format = "xml"', "log_format"),
         ("sources = 5", "sources"),
-        ('encryption_keys = "x"', "encryption_keys"),
+        ("encryption_keys = 7", "encryption_keys"),
         ("[sources.valyu]\ntolerance = 0", "sources.valyu.tolerance"),
         ("[sources.valyu]\ntolerance = nan", "sources.valyu.tolerance"),
         ("[sources.valyu]\nmax_body_bytes = 5", "sources.valyu.max_body_bytes"),
@@ -127,7 +127,6 @@ def test_what_there_is_not_is_said_so() -> None:
         ("SOURCES__VALYU__SIGNING_SECRETS", f'{{"a": "{HIDDEN}"}}'),
         ("SOURCES__VALYU__SIGNING_SECRETS", f'["{HIDDEN}"'),
         ("SOURCES__VALYU__UNKNOWN", HIDDEN),
-        ("ENCRYPTION_KEYS", HIDDEN),
         ("SOURCES", f'{{"valyu": "{HIDDEN}"'),
     ],
 )
@@ -139,6 +138,14 @@ def test_a_wrong_variable_is_named_without_its_value(
     assert name.split("__")[0].lower() in sentence.lower()
     assert HIDDEN not in sentence
     assert "\n" not in sentence
+
+
+@pytest.mark.parametrize("between", [" ", ",", ", ", "\n"])
+def test_keys_in_a_variable_may_stand_side_by_side(
+    monkeypatch: pytest.MonkeyPatch, between: str
+) -> None:
+    monkeypatch.setenv("RESULTSINK_ENCRYPTION_KEYS", between.join(["first", "second"]))
+    assert [key.get_secret_value() for key in load().encryption_keys] == ["first", "second"]
 
 
 @pytest.mark.parametrize("text", ["a = ", f"'{HIDDEN}", f"api_key = {HIDDEN}", "\ufeffx"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
 
@@ -341,13 +342,17 @@ async def test_a_polite_stop_gives_back_what_is_not_finished_as_if_never_tried(
 
 
 async def test_a_polite_stop_gives_back_also_what_is_just_being_claimed(store: Store) -> None:
-    async with working.working(store, a_source(), client=answering(a_run)) as worker:
+    async with AsyncExitStack() as stack:
+        work = working.working(store, a_source(), client=answering(a_run))
+        worker = await stack.enter_async_context(work)
         await asyncio.sleep(0.1)  # it has found nothing, and rests
         announce(store, "t1", kind="task")
         with stuck(store):
             worker.wake()
             await asyncio.sleep(0.1)  # the claim waits for the writer
-    await until(lambda: job(store)["status"] != "running")
+            stopping = asyncio.create_task(stack.aclose())
+            await asyncio.sleep(0.1)
+        await stopping
     assert (job(store)["status"], job(store)["claims"]) == ("pending", 0)
 
 

@@ -48,7 +48,7 @@ def sender(running_sender: SandboxServer) -> SandboxServer:
     return running_sender
 
 
-def a_source(url: str = "http://sender.test/v1", **settings: Any) -> Source:
+def a_source(url: str = "https://sender.test/v1", **settings: Any) -> Source:
     """The source `valyu`, whose sender is at `url`, practically without a limit of its pace."""
     given = {"api_key": "val_test", "base_url": url, "requests_per_second": 10_000.0, **settings}
     return configured(Settings(sources={"valyu": SourceSettings.model_validate(given)}))["valyu"]

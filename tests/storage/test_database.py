@@ -171,12 +171,20 @@ def test_a_locked_database_can_be_read(store: Store) -> None:
     assert store.list_events() == []
 
 
-def test_a_broken_connection_is_replaced_by_one_with_the_same_promises(database: Database) -> None:
+def test_a_connection_that_failed_is_replaced_by_a_fresh_one(database: Database) -> None:
+    def fail(connection: Connection) -> None:
+        connection.exec_driver_sql("PRAGMA cache_size = 77")
+        connection.exec_driver_sql("SELECT * FROM nowhere")
+
+    def setting(connection: Connection) -> Any:
+        names = ("cache_size", "wal_autocheckpoint")
+        return [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
+
+    before = database.write(setting)
     with pytest.raises(CannotStore):
-        database.write(lambda c: c.exec_driver_sql("SELECT * FROM nowhere"))
+        database.write(fail)
+    assert database.write(setting) == before
     assert database.write(pragmas) == SAFE
-    autocheckpoint = "PRAGMA wal_autocheckpoint"
-    assert database.write(lambda c: c.exec_driver_sql(autocheckpoint).scalar()) == 0
 
 
 # --- the log ------------------------------------------------------------------------------------

@@ -81,10 +81,14 @@ def test_an_empty_file_is_a_new_database(database_url: str, tmp_path: Path) -> N
 # --- other files --------------------------------------------------------------------------------
 
 
-def test_a_newer_schema_is_refused(made_url: str, tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "resultsink.db") as connection:
+def make_newer(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
+
+
+def test_a_newer_schema_is_refused(made_url: str, tmp_path: Path) -> None:
+    make_newer(tmp_path / "resultsink.db")
     with pytest.raises(NewerSchema, match=r"schema 9999.*install the newer"):
         opens(made_url)
 
@@ -212,3 +216,10 @@ def test_a_refusal_lets_go_of_the_file(made_url: str) -> None:
     with pytest.raises(WrongKey):
         storage.open(made_url, [new_key()], serve=True)
     storage.open(made_url, serve=True).close()
+
+
+def test_a_refused_schema_lets_go_of_the_file_too(made_url: str, tmp_path: Path) -> None:
+    make_newer(tmp_path / "resultsink.db")
+    for _ in range(2):
+        with pytest.raises(NewerSchema):
+            storage.open(made_url, serve=True)

@@ -1,6 +1,5 @@
 """What cannot be done ends in one sentence that says what to do, and leaves nothing half done."""
 
-import json
 import socket
 import sqlite3
 from collections.abc import Callable
@@ -127,11 +126,16 @@ def test_a_missing_public_url_says_what_to_set(run: Run, configured: Configure) 
         ("max_connections", "0", "The setting max_connections is wrong"),
         ("sources__valyu__concurrency", "none", "The setting sources.valyu.concurrency is wrong"),
         ("sources__valyu__colour", "red", "sources.valyu.colour is wrong: there is no such"),
+        (
+            "sources__valyu__base_url",
+            "http://api.valyu.ai",
+            "the API key would travel in the clear",
+        ),
         ("sources__valyu__provider", "acme", "'acme' is not one of"),
         ("sources__valyu__signing_secrets", '["short"]', "sources.valyu.signing_secrets is wrong"),
         ("sources", "{", "The settings cannot be read"),
         ("config", "none.toml", "The settings file none.toml does not exist"),
-        ("encryption_keys", '["short"]', "An encryption key is not valid"),
+        ("encryption_keys", "short", "An encryption key is not valid"),
         ("public_url_file", "none.txt", "RESULTSINK_PUBLIC_URL_FILE names cannot be read"),
     ],
 )
@@ -156,7 +160,7 @@ def test_a_toml_file_that_is_none_is_named(run: Run) -> None:
 
 def test_another_key_than_the_database_s_opens_nothing(run: Run, configure: Configure) -> None:
     run("batch", "list")
-    configure(encryption_keys=json.dumps([storage.new_key()]))
+    configure(encryption_keys=storage.new_key())
     ended = run("batch", "list")
     assert (ended.code, "does not open this database" in ended.sentence) == (1, True)
 
@@ -179,7 +183,7 @@ def test_a_database_of_a_newer_version_is_left_alone(run: Run) -> None:
 
 def test_a_file_that_is_no_database_is_left_alone(run: Run, configure: Configure) -> None:
     content = b"no database at all, only some words"
-    configure(encryption_keys=json.dumps([storage.new_key()]))
+    configure(encryption_keys=storage.new_key())
     Path("resultsink.db").write_bytes(content)
     ended = run("batch", "list")
     assert (ended.code, "resultsink.db cannot be opened" in ended.sentence) == (1, True)
@@ -187,7 +191,7 @@ def test_a_file_that_is_no_database_is_left_alone(run: Run, configure: Configure
 
 
 def test_the_database_of_another_program_is_left_alone(run: Run, configure: Configure) -> None:
-    configure(encryption_keys=json.dumps([storage.new_key()]))
+    configure(encryption_keys=storage.new_key())
     with closing(sqlite3.connect("resultsink.db", isolation_level=None)) as connection:
         connection.execute("CREATE TABLE theirs (id)")
     ended = run("batch", "list")
@@ -197,7 +201,7 @@ def test_the_database_of_another_program_is_left_alone(run: Run, configure: Conf
 
 
 def test_a_folder_is_no_database(run: Run, configure: Configure) -> None:
-    configure(encryption_keys=json.dumps([storage.new_key()]))
+    configure(encryption_keys=storage.new_key())
     Path("resultsink.db").mkdir()
     ended = run("batch", "list")
     assert (ended.code, "cannot be opened" in ended.sentence) == (1, True)
