@@ -5,7 +5,9 @@ import gc
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from starlette.applications import Starlette
@@ -21,7 +23,7 @@ from receiver.endpoint_cache import EndpointCache
 from receiver.intake import Intake
 from receiver.logs import get_logger
 from receiver.quarantining import Quarantining
-from receiver.settings import Settings
+from receiver.settings import Settings, is_loopback
 from receiver.sources import Source, configured
 from receiver.worker import Worker
 
@@ -31,7 +33,7 @@ GC_THRESHOLD = 50_000
 """Allocations between two collections: a delivery leaves no cycles behind, so few are needed."""
 
 
-def create_app(settings: Settings, *, store: storage.Store | None = None) -> Starlette:
+def create_app(settings: Settings, *, store: storage.Store | None = None) -> "Application":
     """The ASGI application. Opens (and closes) the store unless one is given.
 
     Raises UsageError for settings that cannot be; the lifespan raises storage's CannotOpen.
@@ -39,12 +41,12 @@ def create_app(settings: Settings, *, store: storage.Store | None = None) -> Sta
     sources = configured(settings)
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[Mapping[str, Any]]:
+    async def lifespan(app: Application) -> AsyncIterator[Mapping[str, Any]]:
         kept = store
         if kept is None:
             kept = await run_in_threadpool(open_store, settings, serve=True)
         try:
-            async with _running(kept, sources, settings) as intake:
+            async with _running(kept, sources, broke=app.end) as intake:
                 yield {
                     "intake": intake,
                     "bodies": Bodies(settings.max_in_flight_bytes),
@@ -67,6 +69,15 @@ class Application(Starlette):
     much as verifying it does.
     """
 
+    broken: BaseException | None = None
+    """What a part of the service broke with, where that ended it: it was no wanted end."""
+
+    def end(self, error: BaseException) -> None:
+        """Have the server stop, to be restarted by whoever watches over the process."""
+        log.critical("a part of the service broke; ending", exc_info=error)
+        self.broken = error
+        signal.raise_signal(signal.SIGTERM)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(routes.WEBHOOKS):
             await routes.webhook(scope, receive, send)
@@ -74,33 +85,39 @@ class Application(Starlette):
             await super().__call__(scope, receive, send)
 
 
-def open_store(settings: Settings, *, serve: bool = False) -> storage.Store:
-    """Open the database of these settings; raises storage's CannotOpen."""
+def open_store(settings: Settings, *, serve: bool = False, create: bool = True) -> storage.Store:
+    """Open the database of these settings, or make it; raises storage's CannotOpen."""
     keys = [key.get_secret_value() for key in settings.encryption_keys]
-    return storage.open(settings.database_url, keys, serve=serve)
+    return storage.open(settings.database_url, keys, serve=serve, create=create)
 
 
 @asynccontextmanager
 async def _running(
-    store: storage.Store, sources: Mapping[str, Source], settings: Settings
+    store: storage.Store,
+    sources: Mapping[str, Source],
+    *,
+    broke: Callable[[BaseException], None],
 ) -> AsyncIterator[Intake]:
     """The intake, with everything that works beside it until the end."""
-    async with http_client() as client:
+    async with http_client(*sources.values()) as client:
         endpoints = EndpointCache(store, sources)
         quarantining = Quarantining(store)
         worker = Worker(store, sources.values(), client)
         commits = GroupCommit(store)
         intake = Intake(sources, endpoints, commits, quarantining, woken=worker.wake)
-        async with _beside(worker.run, endpoints.follow, quarantining.run), _few_collections():
+        parts = (worker.run, endpoints.follow, quarantining.run)
+        async with _beside(*parts, broke=broke), _few_collections():
             yield intake
 
 
 @asynccontextmanager
-async def _beside(*runs: Callable[[], Any]) -> AsyncIterator[None]:
-    """Run tasks until the end of the block; one that breaks ends the process, to be restarted."""
+async def _beside(
+    *runs: Callable[[], Any], broke: Callable[[BaseException], None]
+) -> AsyncIterator[None]:
+    """Run tasks until the end of the block; `broke` is told the error of one that breaks."""
     tasks = [asyncio.create_task(run()) for run in runs]
     for task in tasks:
-        task.add_done_callback(_end_if_broken)
+        task.add_done_callback(partial(_tell_if_broken, broke))
     try:
         yield
     finally:
@@ -109,10 +126,9 @@ async def _beside(*runs: Callable[[], Any]) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _end_if_broken(task: asyncio.Task[Any]) -> None:
+def _tell_if_broken(broke: Callable[[BaseException], None], task: asyncio.Task[Any]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("a part of the service broke; ending", exc_info=error)
-        signal.raise_signal(signal.SIGTERM)
+        broke(error)
 
 
 @asynccontextmanager
@@ -129,10 +145,16 @@ async def _few_collections() -> AsyncIterator[None]:
         gc.unfreeze()
 
 
-def http_client() -> httpx.AsyncClient:
-    """The client for senders' APIs: no redirects, so that keys go nowhere else."""
+def http_client(*sources: Source) -> httpx.AsyncClient:
+    """The client for these senders' APIs: no redirects, so that keys go nowhere else.
+
+    The user's proxy (HTTPS_PROXY and the like) is used, but not for what is on this machine.
+    """
+    hosts = {urlsplit(source.base_url).hostname or "" for source in sources}
+    near = {"localhost", "127.0.0.1", "::1", *filter(is_loopback, hosts)}
     return httpx.AsyncClient(
         follow_redirects=False,
+        mounts={f"all://[{host}]" if ":" in host else f"all://{host}": None for host in near},
         headers={"user-agent": "resultsink"},
         limits=httpx.Limits(max_connections=100, max_keepalive_connections=20),
     )

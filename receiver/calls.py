@@ -82,7 +82,7 @@ class Calls:
         try:
             self.source.provider.judge(answer, now=self._clock())
         except RateLimited as limited:
-            self._pace.hold(min(limited.retry_after or 1.0, 60.0))
+            self._pace.hold(min(limited.retry_after or 1.0, 3600.0))
             raise
         return answer.data
 

@@ -3,7 +3,8 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -14,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from receiver.logs import Throttle, get_logger
 from receiver.signatures import Key, prepare
 from receiver.sources import Source
-from storage import CannotStore, EndpointView, SigningSecret, Store
+from storage import CannotStore, EndpointView, SigningSecret, Store, WrongKey
 
 LOOK_SECONDS = 1.0
 """How often we look whether an endpoint or a secret has changed."""
@@ -80,27 +81,33 @@ class EndpointCache:
         found = self._cached.get(endpoint_id)
         if found is not None or not _ID.fullmatch(endpoint_id):
             return found
-        async with self._reads:
+        async with self._turn():
             found = self._cached.get(endpoint_id)
             if found is not None:
                 return found
             revision = self._revision
-            view = await self._read(partial(self._store.find_endpoint, endpoint_id))
+            view = await _read(partial(self._store.find_endpoint, endpoint_id))
         return None if view is None else self._keep(view, revision)
 
     async def find_by_resource(self, source: str, resource: str) -> CachedEndpoint | None:
         """The endpoint that expects a resource, by one bounded read; raises CannotStore."""
-        async with self._reads:
-            view = await self._read(partial(self._store.find_endpoint_of, source, resource))
+        async with self._turn():
+            view = await _read(partial(self._store.find_endpoint_of, source, resource))
         return None if view is None else self._prepared(view)
 
-    async def _read(self, read: Callable[[], EndpointView | None]) -> EndpointView | None:
-        """Read in a thread, but not for longer than a sender may wait for its answer."""
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """A turn to read: with the wait for it, no longer than a sender may wait for its answer."""
         try:
-            async with asyncio.timeout(READ_SECONDS):
-                return await to_thread.run_sync(read, abandon_on_cancel=True)
+            async with asyncio.timeout(READ_SECONDS), self._reads:
+                yield
         except TimeoutError:
             raise CannotStore("The database did not answer in time.") from None
+        except WrongKey:  # a command may have been given a newer key than we were started with
+            raise CannotStore(
+                "A signing secret is encrypted with a key that this process does not have: "
+                "start it again with that key among its encryption_keys."
+            ) from None
 
     async def follow(self) -> None:
         """Forget everything whenever an endpoint or a secret has changed; runs until cancelled."""
@@ -153,6 +160,11 @@ class EndpointCache:
             # our settings and our stored secret do not fit: the sender is not to blame
             raise CannotStore(f"No secret of endpoint {view.id} can be used: {fault}.")
         return _endpoint(view, tuple(secrets))
+
+
+async def _read(read: Callable[[], EndpointView | None]) -> EndpointView | None:
+    """In a thread that is left to itself when nobody waits for it any more."""
+    return await to_thread.run_sync(read, abandon_on_cancel=True)
 
 
 def _endpoint(view: EndpointView, secrets: tuple[Keys, ...]) -> CachedEndpoint:

@@ -2,6 +2,7 @@
 
 ReceiverError
 ├── UsageError          the caller asked for something that cannot be; one sentence, exit code 2
+├── NotDone             rightly asked for, but the sender said no, or it cannot be done now; code 1
 ├── SignatureError      a delivery is not proven genuine
 └── FetchError          one try at the sender's API brought nothing usable
     ├── NotReady        the sender says "not yet": asked again, no failure counted
@@ -10,6 +11,7 @@ ReceiverError
     ├── Unavailable     5xx, timeouts, resets, HTML where JSON should be: backed off for days
     ├── Refused         the sender refuses this one resource for good
     └── SourceRefused   the sender refuses the account (key, credit, permission): pauses the source
+        └── Forbidden   403: perhaps the account, perhaps this one resource
 """
 
 
@@ -19,6 +21,13 @@ class ReceiverError(Exception):
 
 class UsageError(ReceiverError):
     """Was asked for something that cannot be done; the text says what to do instead."""
+
+
+class NotDone(ReceiverError):
+    """Was refused by the sender, did not reach it, or could not store what came of it.
+
+    The text says what was done, what was not, and how to go on.
+    """
 
 
 class SignatureError(ReceiverError):
@@ -66,3 +75,7 @@ class Refused(FetchError):
 
 class SourceRefused(FetchError):
     """Was refused as an account: a wrong key, no credit, no permission."""
+
+
+class Forbidden(SourceRefused):
+    """Was refused with a 403, which may speak of the account or of one resource alone."""

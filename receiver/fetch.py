@@ -5,17 +5,19 @@ of its own together with how far we are. Complete is what ids and counts say, ne
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
 from receiver.calls import AnswerTooLarge, Calls
-from receiver.errors import FetchError, Missing, NotReady, Refused, Unavailable
+from receiver.errors import FetchError, Forbidden, Missing, NotReady, Refused, Unavailable
 from receiver.logs import get_logger
 from receiver.providers import Page
-from storage import FetchedBatch, FetchedRun, Lease, Ledger, Store, now
+from storage import EndpointView, FetchedBatch, FetchedRun, Lease, Ledger, NotFound, Store, now
 
 T = TypeVar("T")
 
@@ -23,6 +25,9 @@ log = get_logger("fetch")
 
 MAX_RESTARTS = 3
 """How often one try begins a listing anew because its cursor was refused."""
+
+OUTPUT_MAY_BE_LATE = timedelta(minutes=15)
+"""How long a completed run without an output is asked for again before it is believed."""
 
 RUNS_AT_ONCE = 8
 """Runs that a listing left open are asked for in groups of this size."""
@@ -42,52 +47,64 @@ class Fetch:
         Raises NotReady while something is missing, another FetchError where a call failed, and
         LeaseLost when the job is somebody else's by now. What was stored on the way stays.
         """
-        if lease.subject_kind == "batch":
-            return await self._fetch_batch(lease)
-        return await self._fetch_run(lease)
+        endpoint = await self._endpoint_of(lease)
+        try:
+            if lease.subject_kind == "batch":
+                return await self._fetch_batch(lease, endpoint)
+            return await self._fetch_run(lease, endpoint)
+        except Forbidden as error:
+            if await self._is_account_welcome():
+                raise Refused(f"this alone is refused: {error}") from error
+            raise
+
+    async def _endpoint_of(self, lease: Lease) -> EndpointView | None:
+        if lease.endpoint_id is None:
+            return None
+        return await self._in_thread(self._store.find_endpoint, lease.endpoint_id)
+
+    async def _is_account_welcome(self) -> bool:
+        """A 403 may speak of the account or of one resource: another call tells which."""
+        try:
+            await self._calls.call(self._provider.batches())
+        except FetchError:
+            return False
+        return True
 
     # --- a single run --------------------------------------------------------------------------
 
-    async def _fetch_run(self, lease: Lease) -> str:
-        if lease.subject is None:
+    async def _fetch_run(self, lease: Lease, endpoint: EndpointView | None) -> str:
+        run_id = lease.subject or (endpoint and endpoint.resource)
+        if not run_id:
             raise NotReady("it is not known yet which run this endpoint is for")
         began = now()
-        run = await self._run(lease.subject)
-        await self._refuse_a_stranger(lease, run)
+        run = _with_output(await self._run(run_id), lease)
+        _refuse_a_stranger(endpoint, run)
+        await self._bind(endpoint, run_id)
         await self._keep(lease, [run], began)
         if run.is_result:
-            if lease.endpoint_id is not None and lease.kind == "fetch":
-                await self._in_thread(self._end_checks, lease)
+            await self._end_checks(endpoint, lease)
             return f"run {run.status}"
         if not lease.progress.get("awaits_end", True):
             return f"run is {run.sender_status}"
-        raise NotReady(f"run is {run.sender_status}")
+        missing = ", but its output is not there" if run.status == "completed" else ""
+        raise NotReady(f"run is {run.sender_status}{missing}")
 
-    def _end_checks(self, lease: Lease) -> None:
+    async def _end_checks(self, endpoint: EndpointView | None, lease: Lease) -> None:
         """A run's own endpoint has nothing more to wait for; a batch's endpoint may have."""
-        assert lease.endpoint_id is not None  # noqa: S101  the caller looked
-        endpoint = self._store.find_endpoint(lease.endpoint_id)
-        if endpoint is not None and endpoint.resource == lease.subject:
-            self._store.end_checks(endpoint.id)
-
-    async def _refuse_a_stranger(self, lease: Lease, run: FetchedRun) -> None:
-        """A run announced at a batch's endpoint must belong to that batch, says the API."""
-        if lease.endpoint_id is None:
-            return
-        endpoint = await self._in_thread(self._store.find_endpoint, lease.endpoint_id)
-        if endpoint is None or endpoint.kind != "batch":
-            return
-        if endpoint.resource is None or run.batch_id != endpoint.resource:
-            raise Refused(f"run {run.run_id} is not of the batch of this endpoint")
+        if endpoint is not None and endpoint.kind != "batch" and lease.kind == "fetch":
+            await self._in_thread(self._store.end_checks, endpoint.id)
 
     # --- a batch -------------------------------------------------------------------------------
 
-    async def _fetch_batch(self, lease: Lease) -> str:
-        batch_id = lease.subject or await self._find_by_our_url(lease)
+    async def _fetch_batch(self, lease: Lease, endpoint: EndpointView | None) -> str:
+        batch_id = lease.subject or (endpoint and endpoint.resource)
+        if not batch_id:
+            batch_id = await self._find_by_our_url(lease)
         batch = self._provider.read_batch(
             await self._calls.call(self._provider.batch(batch_id)), batch_id
         )
-        await self._bind(lease, batch)
+        _refuse_another_url(endpoint, batch)
+        await self._bind(endpoint, batch_id)
         ledger: Ledger = await self._in_thread(self._store.save_batch, lease, batch)
         if batch.is_terminal or (batch.ended or 0) > ledger.stored:
             await self._list(lease, batch)
@@ -113,7 +130,7 @@ class Fetch:
             if listing["cursor"] is None:
                 seen.clear()  # this was page one, perhaps again: its cursors come again too
             listing["listed"] += len(page.runs)
-            short = listing["listed"] < (batch.total or 0)
+            short = batch.total is None or listing["listed"] < batch.total
             goes_on = bool(page.cursor) and page.cursor not in seen and (page.has_more or short)
             listing["cursor"] = page.cursor if goes_on else None
             seen.add(page.cursor or "")
@@ -125,18 +142,21 @@ class Fetch:
         """One page; from page one again when the cursor is refused, smaller when too large."""
         listing = lease.progress["listing"]
         while True:
-            size = listing.get("size", self._provider.page_size)
+            size = listing.get("size", self._provider.page_size) or None
             request = self._provider.page(batch.batch_id, cursor=listing["cursor"], size=size)
             try:
                 return self._provider.read_page(await self._calls.call(request), batch)
             except AnswerTooLarge:
                 if size == 1:
                     raise
-                listing["size"] = size // 2
+                listing["size"] = (size or self._provider.page_size) // 2
             except (Refused, Missing) as error:
-                if listing["cursor"] is None:
+                if listing["cursor"] is not None:
+                    _begin_again(listing, error)
+                elif size is not None and isinstance(error, Refused):
+                    listing["size"] = 0  # nobody says which sizes it takes: its own, then
+                else:
                     raise
-                _begin_again(listing, error)
 
     async def _ask_for_the_rest(self, lease: Lease, batch: FetchedBatch) -> None:
         """Ask one by one for runs that the listing forgot, or ended without their output."""
@@ -155,7 +175,7 @@ class Fetch:
             asked.update(group)
             began = now()
             told = await asyncio.gather(*map(self._run, group), return_exceptions=True)
-            runs = [run for run in told if isinstance(run, FetchedRun)]
+            runs = [_with_output(run, lease) for run in told if isinstance(run, FetchedRun)]
             mine = [run for run in runs if run.batch_id in (None, batch.batch_id)]
             await self._keep(lease, mine, began)
             for error in told:
@@ -164,7 +184,7 @@ class Fetch:
                 elif isinstance(error, BaseException):
                     raise error
         if failed:
-            raise failed[0]
+            raise min(failed, key=_hopelessness)
 
     async def _find_by_our_url(self, lease: Lease) -> str:
         """The create call's answer was lost: look for our URL among the sender's batches."""
@@ -174,16 +194,15 @@ class Fetch:
                 return batch.batch_id
         raise NotReady("no batch of the sender names this endpoint yet")
 
-    async def _bind(self, lease: Lease, batch: FetchedBatch) -> None:
-        """Bind an endpoint that was not bound: its batch is the one that names its URL."""
-        if lease.endpoint_id is None:
+    async def _bind(self, endpoint: EndpointView | None, resource: str) -> None:
+        """Bind an endpoint to what it announced first, now that the API knows it too.
+
+        One that was closed or bound meanwhile stays as it is: what was acknowledged is fetched.
+        """
+        if endpoint is None or endpoint.resource is not None or endpoint.state == "closed":
             return
-        endpoint = await self._in_thread(self._store.find_endpoint, lease.endpoint_id)
-        if endpoint is None or endpoint.resource is not None:
-            return
-        if batch.webhook_url is not None and not _is_ours(batch.webhook_url, endpoint.id):
-            raise Refused(f"batch {batch.batch_id} names another webhook URL than this endpoint's")
-        await self._in_thread(self._store.bind_endpoint, endpoint.id, batch.batch_id)
+        with contextlib.suppress(NotFound):
+            await self._in_thread(self._store.bind_endpoint, endpoint.id, resource)
 
     async def use_what_was_carried(self, lease: Lease) -> bool:
         """Store what the signed body of a forgotten run carried, marked as such; or say False."""
@@ -191,32 +210,36 @@ class Fetch:
             return False
         body = await self._in_thread(self._store.carried_body, lease.event_id)
         run = None if body is None else self._provider.read_carried(body, lease.subject)
-        if run is None or not await self._in_thread(self._may_speak_for, lease):
+        endpoint = await self._endpoint_of(lease)
+        if run is None or not await self._in_thread(self._may_speak_for, endpoint, lease):
             return False
         await self._in_thread(
             lambda: self._store.store_results(
                 lease,
-                [run],
+                [replace(run, batch_id=None)],  # what a body says of its batch proves nothing
                 fetched_at=lease.created_at,
                 progress=lease.progress,
                 origin="delivery",
             )
         )
+        await self._end_checks(endpoint, lease)
         return True
 
-    def _may_speak_for(self, lease: Lease) -> bool:
+    def _may_speak_for(self, endpoint: EndpointView | None, lease: Lease) -> bool:
         """Whether an endpoint may tell of a run that the API can no longer say anything about.
 
-        A batch's endpoint only of runs that we know to be of that batch and have no result of:
-        what the body itself says of its batch proves nothing.
+        The account may, a run's own endpoint may of that run, and a batch's endpoint of runs that
+        we know to be of that batch; never where there is a result already.
         """
-        endpoint = lease.endpoint_id and self._store.find_endpoint(lease.endpoint_id)
-        if not endpoint or endpoint.kind != "batch":
-            return True
-        if endpoint.resource is None:
+        if lease.subject is None or self._store.has_result(lease.source, lease.subject):
             return False
-        awaited = self._store.unstored_runs(lease.source, endpoint.resource)
-        return any(run["run_id"] == lease.subject for run in awaited)
+        if endpoint is None:
+            return True
+        if endpoint.kind != "batch":
+            return endpoint.resource == lease.subject
+        return endpoint.resource is not None and self._store.is_run_of(
+            lease.source, lease.subject, endpoint.resource
+        )
 
     # --- inside --------------------------------------------------------------------------------
 
@@ -241,6 +264,43 @@ class Fetch:
     @staticmethod
     async def _in_thread(work: Callable[..., T], *args: Any) -> T:
         return await run_in_threadpool(work, *args)
+
+
+def _refuse_a_stranger(endpoint: EndpointView | None, run: FetchedRun) -> None:
+    """A run announced at a batch's endpoint must belong to that batch, says the API."""
+    if endpoint is None or endpoint.kind != "batch":
+        return
+    if endpoint.resource is None:
+        raise NotReady("it is not known yet which batch this endpoint is for")
+    if run.batch_id != endpoint.resource:
+        raise Refused(f"run {run.run_id} is not of the batch of this endpoint")
+
+
+def _refuse_another_url(endpoint: EndpointView | None, batch: FetchedBatch) -> None:
+    """An endpoint that is not bound yet is bound to no batch that names another URL."""
+    if endpoint is None or endpoint.resource is not None or batch.webhook_url is None:
+        return
+    if not _is_ours(batch.webhook_url, endpoint.id):
+        raise Refused(f"batch {batch.batch_id} names another webhook URL than this endpoint's")
+
+
+def _with_output(run: FetchedRun, lease: Lease) -> FetchedRun:
+    """Believe that a completed run has no output only after a while.
+
+    A sender whose parts agree late says "completed" first; taken at its word, the output would be
+    lost for good.
+    """
+    if run.has_output or run.status != "completed":
+        return run
+    moment = now()
+    ended = run.completed_at or lease.created_at
+    patient = min(moment - lease.created_at, moment - ended) > OUTPUT_MAY_BE_LATE
+    return replace(run, has_output=True) if patient else run
+
+
+def _hopelessness(error: FetchError) -> int:
+    """How little trying again can help: one refused run must not bury what the others need."""
+    return {Refused: 2, Missing: 1}.get(type(error), 0)
 
 
 def _begin_again(listing: dict[str, Any], error: FetchError) -> None:

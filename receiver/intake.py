@@ -256,7 +256,7 @@ def _meaning(
     if announced.kind == view.kind and announced.resource == view.resource:
         key = own if message_id else announced.key or own
         return {"key": key, **fetch, **awaits}
-    in_batch = announced.batch_id in (None, view.resource)
+    in_batch = view.resource is None or announced.batch_id in (None, view.resource)
     if view.kind == "batch" and announced.kind == "task" and in_batch:
         key = f"{view.id}:{announced.key}" if announced.key else own
         task = {"subject_kind": "task", "subject": announced.resource}

@@ -5,7 +5,7 @@
     NotReady        5 s growing to 5 min, for 7 days; not counted
     Missing         2 s doubling to 1 min, full jitter, for 15 minutes; counted
     Refused         buried at once
-    SourceRefused   the source is paused; one probe after 1 min growing to 1 h; not counted
+    SourceRefused   the source is paused; one probe after 1 min, then rarer; not counted
 
 A sender's Retry-After wins where it is longer, up to an hour. An error of an unknown kind is
 treated as Unavailable: trying again is the mistake that can be mended.
@@ -24,6 +24,7 @@ HOUR: Final = 3600.0
 LONGEST: Final = HOUR
 GIVE_UP: Final = 7 * 24 * HOUR
 MISSING_GIVE_UP: Final = 15 * 60.0
+PROBE_AFTER: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +58,14 @@ def decide(error: FetchError, *, failures: int, waits: int, age: float, draw: fl
     """What to do after a failed try.
 
     `failures` were counted before this one; `waits` answers in a row said "not yet" before this
-    one; `age` is seconds since the job was made; `draw` is uniform in [0, 1).
+    one; `age` is seconds since we try in vain; `draw` is uniform in [0, 1).
     """
     reason = str(error)
     match error:
         case Refused():
             return Bury(reason)
         case SourceRefused():
-            return Pause(_at_least(error, _doubled(60.0, waits, HOUR)), reason)
+            return Pause(_at_least(error, PROBE_AFTER), reason)
         case RateLimited():
             return Again(_asked(error) or _wait(waits, draw), counts=False, reason=reason)
         case NotReady() if age < GIVE_UP:

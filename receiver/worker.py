@@ -248,14 +248,14 @@ class _Renewing:
 
 
 def _decide(lease: Lease, error: FetchError) -> Again | Bury | Pause:
-    age = now() - lease.created_at
+    moment = now()
     if lease.kind == "check" and not isinstance(error, SourceRefused):
-        return _decide_check(lease, error, age)
+        return _decide_check(lease, error, moment - lease.created_at)
     return decide(
         error,
         failures=lease.failures,
         waits=lease.waits,
-        age=age.total_seconds(),
+        age=(moment - (lease.trying_since or moment)).total_seconds(),
         draw=random.random(),  # noqa: S311  jitter, not a secret
     )
 

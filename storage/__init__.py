@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from storage.batches import Ledger
-from storage.database import Database, now, sqlite_path
+from storage.database import Database, now
 from storage.deliveries import VerifiedDelivery
 from storage.encryption import Vault, new_key, read_or_make_key
 from storage.endpoints import EndpointView, SigningSecret
@@ -16,12 +16,14 @@ from storage.errors import (
     ExportChanged,
     LeaseLost,
     NewerSchema,
+    NoDatabase,
     NotFound,
     StorageError,
     WrongKey,
 )
 from storage.export import FORMATS, ExportReport, Selection
 from storage.fetched import TERMINAL, FetchedBatch, FetchedRun, SubmittedRun
+from storage.files import look, sqlite_path
 from storage.jobs import LEASE_SECONDS, RENEW_SECONDS, Lease, Tried
 from storage.quarantine import UnverifiedDelivery
 from storage.results import Stored
@@ -45,6 +47,7 @@ __all__ = [
     "LeaseLost",
     "Ledger",
     "NewerSchema",
+    "NoDatabase",
     "NotFound",
     "Selection",
     "SigningSecret",
@@ -62,15 +65,23 @@ __all__ = [
 ]
 
 
-def open(url: str, keys: Sequence[str] = (), *, serve: bool = False) -> Store:
+def open(
+    url: str, keys: Sequence[str] = (), *, serve: bool = False, create: bool = True
+) -> Store:
     """Open the database at `url`, bringing its schema up to date; `serve` claims it alone.
 
     `keys` encrypt the signing secrets, newest first. Without any, the key file beside the database
-    is used, and made together with a new database. Raises CannotOpen or one of its kinds
-    (AlreadyServed, NewerSchema, WrongKey), each with a sentence that says what to do.
+    is used, and made together with a new database; there is none with `create=False`. Raises
+    CannotOpen or one of its kinds (AlreadyServed, NewerSchema, NoDatabase, WrongKey), each with a
+    sentence that says what to do.
     """
     path = sqlite_path(url)
-    is_new = not path.exists() or path.stat().st_size == 0
+    is_new = look(path) is None
+    if is_new and not create:
+        raise NoDatabase(
+            f"There is no database {path} yet: `resultsink serve`, `batch create` or `endpoint "
+            "add` makes it, unless RESULTSINK_DATABASE_URL should name another."
+        )
     if not keys:
         keys = [read_or_make_key(_key_file(path), may_make=is_new)]
     vault = Vault(keys)

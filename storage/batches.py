@@ -64,9 +64,19 @@ def register(
 
 
 def add_runs(
-    connection: Connection, source: str, batch_id: str, runs: Sequence[SubmittedRun]
+    connection: Connection,
+    source: str,
+    batch_id: str,
+    runs: Sequence[SubmittedRun],
+    *,
+    unlisted: int = 0,
 ) -> None:
-    """Expect the runs that the sender accepted, with their inputs; the batch is open again."""
+    """Expect the runs that the sender accepted, with their inputs, and `unlisted` unknown ones.
+
+    The batch is open again unless the results of all of them are here: a webhook and its fetch
+    may be faster than the answer to the addition.
+    """
+    before = _known(connection, source, batch_id)
     for run in runs:
         statement = insert(Run).values(
             source=source,
@@ -86,16 +96,21 @@ def add_runs(
                 },
             )
         )
-    known = (
+    known = _known(connection, source, batch_id)
+    submitted = col(Batch.submitted) + (known - before) + unlisted
+    connection.execute(_this(source, batch_id).values(submitted=func.max(submitted, known)))
+    found = ledger(connection, source, batch_id)
+    if found.stored < found.expected:
+        connection.execute(_this(source, batch_id).values(state="open", completed_at=None))
+
+
+def _known(connection: Connection, source: str, batch_id: str) -> int:
+    """How many runs of a batch we know."""
+    return connection.execute(
         select(func.count())
         .select_from(Run)
         .where(col(Run.source) == source, col(Run.batch_id) == batch_id)
-    )
-    connection.execute(
-        _this(source, batch_id).values(
-            submitted=known.scalar_subquery(), state="open", completed_at=None
-        )
-    )
+    ).scalar_one()
 
 
 def save(
@@ -129,7 +144,8 @@ def settle(connection: Connection, source: str, batch: FetchedBatch, *, now: dat
     """Call the batch complete if it is: by its runs and the sender's counts, never by its status.
 
     Complete means: the sender calls it ended, every run that we know or the sender counts is
-    terminal there, and each one's result is stored.
+    terminal there, and each one's result is stored. A sender that tells no counts is never taken
+    at its word.
     """
     found = ledger(connection, source, batch.batch_id)
     known = connection.execute(
@@ -137,9 +153,9 @@ def settle(connection: Connection, source: str, batch: FetchedBatch, *, now: dat
         .select_from(Run)
         .where(col(Run.source) == source, col(Run.batch_id) == batch.batch_id)
     ).scalar_one()
-    total = known if batch.total is None else batch.total
+    total = batch.total
     ended = total if batch.ended is None else batch.ended
-    if batch.is_terminal and ended == total == known == found.stored:
+    if batch.is_terminal and total is not None and ended == total == known == found.stored:
         connection.execute(
             _this(source, batch.batch_id)
             .where(col(Batch.state) == "open")

@@ -1,11 +1,10 @@
 """The database under the store: engines, pragmas, the one writer, the clock.
 
-The only file that knows the dialect. On SQLite one thread owns the one write connection; it takes
+The only file, beside `files`, that knows the dialect. On SQLite one thread owns the one write connection; it takes
 acks first and work after, and every piece is one transaction: BEGIN IMMEDIATE, COMMIT, synced.
 Readers have connections of their own that cannot write.
 """
 
-import fcntl
 import logging
 import os
 import sqlite3
@@ -17,9 +16,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
-    ArgumentError,
     DataError,
     DBAPIError,
     IntegrityError,
@@ -31,7 +28,8 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from storage import migrations
 from storage.checkpoints import Checkpointer
-from storage.errors import AlreadyServed, CannotOpen, CannotStore, DiskFull
+from storage.errors import CannotStore, DiskFull
+from storage.files import claim, look, refusal, sqlite_path
 from storage.writer import Done, Work, Writer
 
 T = TypeVar("T")
@@ -57,26 +55,24 @@ class Database:
 
     def __init__(self, url: str, *, serve: bool = False) -> None:
         self.path = sqlite_path(url)
-        self._lock = _claim(self.path) if serve else None
+        is_current = look(self.path) == migrations.HEAD
+        self._lock = claim(self.path) if serve else None
         try:
-            self._open(checkpoints_in_commits=not serve)
+            self._open(is_current=is_current, checkpoints_in_commits=not serve)
         except BaseException:
             self._release()
             raise
 
-    def _open(self, *, checkpoints_in_commits: bool) -> None:
-        self.is_new = not self.path.exists()
+    def _open(self, *, is_current: bool, checkpoints_in_commits: bool) -> None:
         self._write_engine = _engine(self.path, writes=True)
         self._read_engine = _engine(self.path, writes=False)
         try:
-            with self._write_engine.begin() as connection:
-                migrations.upgrade(connection)
+            if not is_current:  # the lock is taken only where there is something to write
+                with self._write_engine.begin() as connection:
+                    migrations.upgrade(connection)
             self._connection: Connection | None = self._connect(checkpoints_in_commits)
         except DBAPIError as error:
-            raise CannotOpen(
-                f"The database {self.path} cannot be opened: {error.orig}. "
-                "Give a path that can be written in RESULTSINK_DATABASE_URL."
-            ) from error
+            raise refusal(self.path, error.orig) from error
         self._checkpoints_in_commits = checkpoints_in_commits
         self._cut_log = False
         self._writer = Writer(self._transaction)
@@ -210,50 +206,6 @@ def now() -> datetime:
 def stamp(moment: datetime) -> str:
     """Write `moment` (UTC) as the datetime columns hold it, for statements sent as text."""
     return moment.strftime("%Y-%m-%d %H:%M:%S.%f")
-
-
-def sqlite_path(url: str) -> Path:
-    """Return the file that `url` names; raises CannotOpen for anything but a SQLite file."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise CannotOpen(f"The database URL {url!r} is not one: write sqlite:///FILE.") from None
-    if parsed.get_backend_name() != "sqlite":
-        raise CannotOpen(
-            f"The database kind {parsed.get_backend_name()!r} is not supported: "
-            "write sqlite:///FILE."
-        )
-    if not parsed.database or parsed.database == ":memory:":
-        raise CannotOpen("A database in memory would lose what it acknowledged: name a file.")
-    path = Path(parsed.database).absolute()
-    if not path.parent.is_dir():
-        raise CannotOpen(f"The folder {path.parent} does not exist: make it first.")
-    return path
-
-
-def is_served(path: Path) -> bool:
-    """Say whether some process serves this file now."""
-    try:
-        os.close(_claim(path))
-    except AlreadyServed:
-        return True
-    return False
-
-
-def _claim(path: Path) -> int:
-    """Take the lock that one serving process holds for a file; the system frees it at any end."""
-    try:
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise CannotOpen(f"The lock beside {path} cannot be made: {error}.") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise AlreadyServed(
-            f"Another process already serves {path}: stop it, or name another database."
-        ) from None
-    return lock
 
 
 def _engine(path: Path, *, writes: bool) -> Engine:

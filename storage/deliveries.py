@@ -22,7 +22,7 @@ from storage.errors import NotFound
 from storage.models import Attempt, Delivery, Event, Job
 
 MAX_BODIES = 5
-"""Differing bodies kept for one event key; further ones are only counted on the last."""
+"""Differing bodies kept for one event key; further ones are fetched for, but only counted."""
 
 ROWS_PER_STATEMENT = 64
 
@@ -199,11 +199,21 @@ def _keep_other_body(
             "UPDATE deliveries SET copies = copies + ?, last_copy_at = ? WHERE id = ?",
             (copies, at, kept[1]),
         )
-        return
-    row = (event_id, delivery.digest, delivery.headers, delivery.body, at, copies - 1)
-    _insert_many(connection, _DELIVERIES, [row])
+        if _is_fetch_pending(connection, event_id):
+            return
+    else:
+        row = (event_id, delivery.digest, delivery.headers, delivery.body, at, copies - 1)
+        _insert_many(connection, _DELIVERIES, [row])
     if delivery.disposition != "ignored":
         _insert_many(connection, _JOBS, [_job(delivery, event_id, at)])
+
+
+def _is_fetch_pending(connection: Connection, event_id: int) -> bool:
+    """Whether a fetch for this event is still to come, and will see what is new."""
+    found = connection.exec_driver_sql(
+        "SELECT 1 FROM jobs WHERE event_id = ? AND status = 'pending'", (event_id,)
+    )
+    return found.first() is not None
 
 
 # --- reading ------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ StorageError
 ├── CannotOpen          the database or its key cannot be used; one sentence, nothing was changed
 │   ├── WrongKey        the encryption key is not the one this database was written with
 │   ├── NewerSchema     the database was written by a newer version of this program
-│   └── AlreadyServed   another process serves this SQLite file
+│   ├── AlreadyServed   another process serves this SQLite file
+│   └── NoDatabase      there is none yet, and none was to be made
 ├── CannotStore         nothing was written now; trying again later may succeed
 │   └── DiskFull        too little space is left to promise that a commit survives
 ├── LeaseLost           the job is no longer ours, so nothing was written
@@ -31,6 +32,10 @@ class NewerSchema(CannotOpen):
 
 class AlreadyServed(CannotOpen):
     """Found another process serving the same SQLite file."""
+
+
+class NoDatabase(CannotOpen):
+    """Was told to open what is there, and found nothing."""
 
 
 class CannotStore(StorageError):

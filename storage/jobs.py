@@ -7,13 +7,13 @@
     pending    running    claim         a worker has a free slot; counted in `claims`
     running    done       finish        what the job is for is stored
     running    pending    reschedule    asked again later; `failures` only where it was one
+    running    pending    put_back      the source was refused; nothing is counted
     running    pending    give_back     a polite stop; the claim is not counted
     running    pending    release       the lease ran out; `claims` stays, so poison shows
     running    dead       bury          no further try can help, or MAX_CLAIMS workers died of it
     dead       pending    replay        an operator says so
-    dead       done       resolve       what it was for came in another way
+    pending    pending    check_soon    an operator acted on the batch: its check is due now
     pending    done       end_checks    nothing is left to look for at its endpoint
-    any        abandoned  abandon       an operator says so
 
 One transition is one function inside the caller's transaction and one compare-and-set on id,
 status and lease token. Whoever holds a lease that is no longer his gets LeaseLost and has written
@@ -40,6 +40,8 @@ RENEW_SECONDS = 5.0
 MAX_CLAIMS = 10
 """Claims without an outcome after which a job is taken for poison."""
 
+LONGEST_PAUSE_SECONDS = 3_600.0
+
 PROBE_SECONDS = 60.0
 """How long the probe of a paused source may take before the next one is made."""
 
@@ -60,6 +62,7 @@ class Lease:
     waits: int
     progress: dict[str, Any]
     created_at: datetime
+    trying_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,7 @@ def claim(connection: Connection, source: str, *, limit: int, now: datetime) -> 
             col(Job.waits),
             col(Job.progress),
             col(Job.created_at),
+            col(Job.trying_since),
         )
     ).all()
     return [
@@ -126,6 +130,7 @@ def claim(connection: Connection, source: str, *, limit: int, now: datetime) -> 
             waits=row.waits,
             progress=row.progress or {},
             created_at=row.created_at,
+            trying_since=row.trying_since,
         )
         for row in rows
     ]
@@ -176,7 +181,24 @@ def reschedule(
         lease_until=None,
         next_attempt_at=ended_at + timedelta(seconds=after),
         reason=tried.detail,
+        trying_since=func.coalesce(col(Job.trying_since), tried.started_at),
         **counted,
+    )
+    _record(connection, lease.job_id, tried)
+
+
+def put_back(connection: Connection, lease: Lease, tried: Tried) -> None:
+    """running -> pending, due at once: it waits for its source, and nothing is counted."""
+    ended_at = tried.started_at + timedelta(milliseconds=tried.milliseconds)
+    _move(
+        connection,
+        lease,
+        status="pending",
+        claims=0,
+        lease_token=None,
+        lease_until=None,
+        next_attempt_at=ended_at,
+        reason=tried.detail,
     )
     _record(connection, lease.job_id, tried)
 
@@ -275,24 +297,49 @@ def end_checks(connection: Connection, endpoint_id: str, *, now: datetime, but: 
     )
 
 
-def next_due(connection: Connection) -> datetime | None:
-    """When the earliest pending job is due; None when nothing waits."""
-    return connection.execute(
-        select(func.min(col(Job.next_attempt_at))).where(col(Job.status) == "pending")
-    ).scalar()
+def check_soon(connection: Connection, endpoint_id: str, *, now: datetime) -> None:
+    """pending -> pending, due now, for the check job of an endpoint."""
+    connection.execute(
+        update(Job)
+        .where(
+            col(Job.endpoint_id) == endpoint_id,
+            col(Job.kind) == "check",
+            col(Job.status) == "pending",
+        )
+        .values(next_attempt_at=now)
+    )
+
+
+def learn_subject(connection: Connection, endpoint_id: str, subject: str) -> None:
+    """Tell the jobs of an endpoint what it was bound to, where they did not know."""
+    connection.execute(
+        update(Job)
+        .where(col(Job.endpoint_id) == endpoint_id, col(Job.subject).is_(None))
+        .values(subject=subject)
+    )
 
 
 # --- sources ------------------------------------------------------------------------------------
 
 
-def pause(
-    connection: Connection, source: str, reason: str, *, until: datetime, now: datetime
-) -> None:
-    """Stop claiming for `source` but for one probe after `until`."""
-    values = {"paused_reason": reason, "probe_at": until}
+def pause(connection: Connection, source: str, reason: str, *, after: float, now: datetime) -> None:
+    """Stop claiming for `source` but for one probe after `after` seconds, doubling each time.
+
+    No job of the source grows older by it.
+    """
+    probes = connection.execute(
+        select(col(SourceState.probes)).where(col(SourceState.source) == source)
+    ).scalar()
+    seconds = min(after * 2 ** min(probes or 0, 10), LONGEST_PAUSE_SECONDS)
+    values = {"paused_reason": reason, "probe_at": now + timedelta(seconds=seconds)}
+    connection.execute(
+        update(Job)
+        .where(col(Job.source) == source, col(Job.status) == "pending")
+        .values(trying_since=None)
+    )
     connection.execute(
         insert(SourceState)
-        .values(source=source, paused_at=now, probes=0, **values)
+        .values(source=source, paused_at=now, probes=1, **values)
         .on_conflict_do_update(
             index_elements=["source"],
             set_={

@@ -283,6 +283,8 @@ class Job(SQLModel, table=True):
     progress: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON_DOCUMENT))
     reason: str | None = None
     created_at: datetime
+    # Since when we try in vain; None again when the source was paused, for that is nobody's fault.
+    trying_since: datetime | None = None
     ended_at: datetime | None = None
 
 

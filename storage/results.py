@@ -44,17 +44,27 @@ _NAMES = ("sender_status", "batch_id", "task_id", "runner", "output_type")
 
 
 def prepare(run: FetchedRun) -> Prepared:
-    """Clean and digest a run. `raw` keeps, escaped, what the cleaning took out."""
-    names = {name: getattr(run, name) for name in _NAMES}
-    before = [run.input, run.output, run.sources, run.error, names]
+    """Clean and digest a run. `raw` keeps, escaped, what the cleaning took out.
+
+    A run nested too deeply to be looked through is kept as well, in `raw` alone: it must not keep
+    the others of its page from being stored.
+    """
+    try:
+        return _prepared(run, [run.input, run.output, run.sources, run.error])
+    except RecursionError:
+        error = "nested too deeply for the columns: see raw"
+        return replace(_prepared(run, [None, None, None, error]), cleaned=True)
+
+
+def _prepared(run: FetchedRun, before: list[Any]) -> Prepared:
     after = [clean(value) for value in before]
     content = json.dumps(
-        [run.status, *(_without_queries(value) for value in after[1:4])],
+        [run.status, *(_without_queries(value) for value in after[1:])],
         sort_keys=True,
         separators=(",", ":"),
     )
     return Prepared(
-        run=replace(run, **after[4]),
+        run=run,
         input=after[0],
         output=after[1],
         sources=after[2],
@@ -136,6 +146,16 @@ def has_result(connection: Connection, source: str, run_id: str) -> bool:
     return found.first() is not None
 
 
+def is_run_of(connection: Connection, source: str, run_id: str, batch_id: str) -> bool:
+    """Whether we know a run as one of this batch."""
+    found = connection.execute(
+        select(col(Run.id)).where(
+            col(Run.source) == source, col(Run.run_id) == run_id, col(Run.batch_id) == batch_id
+        )
+    )
+    return found.first() is not None
+
+
 # --- inside -------------------------------------------------------------------------------------
 
 _RANK = {"queued": 0, "running": 1, "completed": 2, "failed": 2, "cancelled": 2}
@@ -195,7 +215,7 @@ def _known(run: FetchedRun, before: Row[Any] | None, seen_at: datetime) -> dict[
     return {
         "status": status,
         "sender_status": sender_status,
-        "batch_id": run.batch_id or (kept and kept.batch_id),
+        "batch_id": (kept and kept.batch_id) or run.batch_id,
         "task_id": run.task_id or (kept and kept.task_id),
         "runner": run.runner or (kept and kept.runner),
         "seen_at": seen_at,

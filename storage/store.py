@@ -15,12 +15,13 @@ from sqlmodel import col
 
 from storage import batches, deliveries, endpoints, export, jobs, quarantine, results
 from storage.batches import Ledger
-from storage.database import Database, insert, is_served, now
+from storage.database import Database, insert, now
 from storage.deliveries import VerifiedDelivery
 from storage.encryption import CANARY, Vault
 from storage.endpoints import EndpointView
 from storage.errors import CannotStore, WrongKey
 from storage.fetched import FetchedBatch, FetchedRun, SubmittedRun
+from storage.files import is_served
 from storage.jobs import Lease, Tried
 from storage.models import Meta, SourceState
 from storage.quarantine import UnverifiedDelivery
@@ -173,6 +174,7 @@ class Store:
         self, connection: Connection, endpoint_id: str, resource: str, moment: datetime
     ) -> None:
         endpoints.bind(connection, endpoint_id, resource)
+        jobs.learn_subject(connection, endpoint_id, resource)
         view = endpoints.find(connection, self.vault, endpoint_id)
         if view is not None and view.kind == "batch":
             batches.register(
@@ -228,6 +230,7 @@ class Store:
         def work(connection: Connection) -> None:
             moment = now()
             endpoints.bind(connection, endpoint_id, batch_id)
+            jobs.learn_subject(connection, endpoint_id, batch_id)
             if secret is not None:
                 endpoints.set_secret(connection, self.vault, endpoint_id, secret, now=moment)
             batches.register(
@@ -242,14 +245,19 @@ class Store:
 
         self.database.write(work)
 
-    def add_runs(self, source: str, batch_id: str, runs: Sequence[SubmittedRun]) -> None:
-        """Expect runs that the sender accepted; the batch is watched again if it had ended."""
+    def add_runs(
+        self, source: str, batch_id: str, runs: Sequence[SubmittedRun], *, unlisted: int = 0
+    ) -> None:
+        """Expect runs that the sender accepted, and `unlisted` more whose ids it did not tell.
+
+        The batch is watched again if it had ended, unless all that was added has ended too.
+        """
 
         def work(connection: Connection) -> None:
-            batches.add_runs(connection, source, batch_id, runs)
-            endpoint_id = batches.ledger(connection, source, batch_id).endpoint_id
-            if endpoint_id is not None:
-                _enqueue_check(connection, source, "batch", batch_id, endpoint_id, now())
+            batches.add_runs(connection, source, batch_id, runs, unlisted=unlisted)
+            found = batches.ledger(connection, source, batch_id)
+            if found.state == "open" and found.endpoint_id is not None:
+                _enqueue_check(connection, source, "batch", batch_id, found.endpoint_id, now())
 
         self.database.write(work)
 
@@ -341,18 +349,12 @@ class Store:
         self.database.write(work)
 
     def pause_source(self, lease: Lease, tried: Tried, *, after: float) -> None:
-        """Put the job back uncounted, and stop asking its source but for one probe."""
+        """Put the job back uncounted, and stop asking its source but for one probe a while."""
 
         def work(connection: Connection) -> None:
-            moment = now()
-            jobs.reschedule(connection, lease, tried, after=after, failed=False)
-            jobs.pause(
-                connection,
-                lease.source,
-                tried.detail or "refused",
-                until=moment + timedelta(seconds=after),
-                now=moment,
-            )
+            jobs.put_back(connection, lease, tried)
+            reason = tried.detail or "refused"
+            jobs.pause(connection, lease.source, reason, after=after, now=now())
 
         self.database.write(work)
 
@@ -371,11 +373,6 @@ class Store:
     def release_expired(self, *, all_of_them: bool = False) -> int:
         """Return the jobs whose worker is gone; returns how many."""
         return self.database.write(lambda c: jobs.release(c, now=now(), all_of_them=all_of_them))
-
-    def next_due(self) -> datetime | None:
-        """When the earliest waiting job is due."""
-        with self.database.read() as connection:
-            return jobs.next_due(connection)
 
     def list_dead(self, *, limit: int = 100) -> list[dict[str, Any]]:
         """The dead letters, newest first."""
@@ -455,6 +452,15 @@ class Store:
         """Whether the result of a run is stored."""
         with self.database.read() as connection:
             return results.has_result(connection, source, run_id)
+
+    def is_run_of(self, source: str, run_id: str, batch_id: str) -> bool:
+        """Whether we know a run as one of this batch."""
+        with self.database.read() as connection:
+            return results.is_run_of(connection, source, run_id, batch_id)
+
+    def check_soon(self, endpoint_id: str) -> None:
+        """Look now, not at the next turn of the check, for what happened at this endpoint."""
+        self.database.write(lambda c: jobs.check_soon(c, endpoint_id, now=now()))
 
     def end_checks(self, endpoint_id: str) -> None:
         """Nothing more is waited for at this endpoint."""

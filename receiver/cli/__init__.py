@@ -10,7 +10,7 @@ import typer
 
 from receiver.cli import batch, dead, demo, endpoint, event, export, rejected, sandbox, serve
 from receiver.errors import ReceiverError, UsageError
-from storage import NotFound, StorageError
+from storage import NoDatabase, NotFound, StorageError
 
 app = typer.Typer(
     name="resultsink",
@@ -35,7 +35,7 @@ def main() -> None:
     """Run the command line; ends the process."""
     try:
         app()
-    except (UsageError, NotFound) as error:
+    except (UsageError, NoDatabase, NotFound) as error:
         _end(2, str(error))
     except (ReceiverError, StorageError) as error:
         _end(1, str(error))

@@ -28,8 +28,8 @@ errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 @contextmanager
 def opened() -> Iterator[Store]:
-    """The store of the current settings."""
-    store = open_store(load())
+    """The store of the current settings, where there is one: looking makes no database."""
+    store = open_store(load(), create=False)
     try:
         yield store
     finally:
@@ -40,7 +40,7 @@ def opened() -> Iterator[Store]:
 async def batches_of(store: Store, settings: Settings, source: str) -> AsyncIterator[Batches]:
     """The use cases on one source's batches."""
     found = named(configured(settings), source)
-    async with http_client() as client:
+    async with http_client(found) as client:
         yield Batches(store, Calls(found, client), settings.public_url)
 
 

@@ -75,7 +75,7 @@ def secret(
 ) -> None:
     """Register the signing secret, read from standard input; older ones stay valid."""
     settings = load()
-    store = open_store(settings)
+    store = open_store(settings, create=False)
     try:
         view = store.find_endpoint(endpoint)
         if view is None:

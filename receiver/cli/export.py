@@ -76,8 +76,13 @@ def _ledgers(store: Store, batch: str | None, source: str | None) -> list[Ledger
 def _target(path: Path | None) -> Iterator[IO[bytes]]:
     """Standard output, or a file that appears under its name only when it is whole."""
     if path is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        try:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:  # whoever reads has enough: no error of ours
+            raise
+        except OSError as error:
+            raise UsageError(f"Standard output cannot be written: {error.strerror}.") from error
         return
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -8,6 +8,7 @@ import typer
 
 from receiver import logs, server
 from receiver.app import create_app, open_store
+from receiver.errors import ReceiverError
 from receiver.logs import get_logger
 from receiver.settings import load
 from receiver.sources import configured
@@ -33,3 +34,8 @@ def serve(
         if not settings.sources:
             log.warning("no source is configured: every webhook is answered 404")
         server.run(app, listening, max_connections=settings.max_connections)
+    if app.broken is not None:  # whoever restarts what fails must see that it did
+        raise ReceiverError(
+            f"A part of the service broke ({type(app.broken).__name__}: {app.broken}): "
+            "see the log for where, then start it again."
+        )

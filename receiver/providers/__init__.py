@@ -137,8 +137,8 @@ class Provider(Protocol):
     def read_batch(self, data: Any, batch_id: str) -> FetchedBatch:
         """The status of a batch; raises Unavailable where the answer is about something else."""
 
-    def page(self, batch_id: str, *, cursor: str | None, size: int) -> Request:
-        """One page of a batch's runs with their outputs."""
+    def page(self, batch_id: str, *, cursor: str | None, size: int | None) -> Request:
+        """One page of a batch's runs with their outputs; `size` None is the sender's own."""
 
     def read_page(self, data: Any, batch: FetchedBatch) -> Page:
         """The runs of a page; raises Unavailable where the answer is no page."""

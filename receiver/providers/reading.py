@@ -85,7 +85,9 @@ def number(value: Any) -> float | None:
 
 
 def whole(value: Any) -> int | None:
-    """A count, or None."""
+    """A count, also as text, or None."""
+    if isinstance(value, str) and value.isdecimal() and value.isascii() and len(value) < 16:
+        return int(value)
     found = number(value)
     return int(found) if found is not None and found >= 0 and found == int(found) else None
 

@@ -7,11 +7,11 @@ a wrapper; the user's id is `task_id` in lists and `batch_task_id` in a task's s
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
 from receiver.errors import (
+    Forbidden,
     Missing,
     NotReady,
     RateLimited,
@@ -28,7 +28,7 @@ from storage import FetchedBatch, FetchedRun
 WRAPPERS = ("data", "batch", "task", "result", "payload")
 IDENTITY = frozenset({"job_id", "deepresearch_id", "batch_id", "status", "completed_at", *WRAPPERS})
 
-BATCH_ENDS = frozenset({"completed", "completed_with_errors", "cancelled", "failed"})
+# Every other status is taken for an end; what is complete, the counts decide.
 GOING_ON = frozenset(
     {"open", "processing", "queued", "pending", "running", "awaiting_input", "paused"}
 )
@@ -41,6 +41,7 @@ TASK_STATUS = {
     "completed": "completed",
     "failed": "failed",
     "cancelled": "cancelled",
+    "canceled": "cancelled",
 }
 
 # What BatchTask takes (valyu 2.13.1); other columns of a tasks file travel as its metadata.
@@ -78,7 +79,7 @@ class Valyu:
         return {"x-api-key": api_key}
 
     def judge(self, answer: Answer, *, now: float) -> None:
-        """See Provider. 401, 402 and 403 speak of the account: key, credit, permission."""
+        """See Provider. 401 and 402 speak of the account (key, credit); 403 perhaps."""
         said = _said(answer)
         if answer.status < 300 and isinstance(answer.data, dict | list):
             return
@@ -88,7 +89,9 @@ class Valyu:
         match answer.status:
             case 429:
                 raise RateLimited(said, retry_after=asked)
-            case 401 | 402 | 403:
+            case 403:
+                raise Forbidden(said, retry_after=asked)
+            case 401 | 402:
                 raise SourceRefused(said, retry_after=asked)
             case 404:
                 raise Missing(said)
@@ -180,9 +183,11 @@ class Valyu:
             raise Unavailable(f"the answer is not about {batch_id}")
         return _batch(data)
 
-    def page(self, batch_id: str, *, cursor: str | None, size: int) -> Request:
+    def page(self, batch_id: str, *, cursor: str | None, size: int | None) -> Request:
         """See Provider."""
-        params = {"limit": str(size), "include_output": "true"}
+        params = {"include_output": "true"}
+        if size is not None:
+            params["limit"] = str(size)
         if cursor is not None:
             params["last_key"] = cursor
         return Request("GET", f"/deepresearch/batches/{_part(batch_id)}/tasks", params)
@@ -193,7 +198,8 @@ class Valyu:
             raise Unavailable("the answer is no page of tasks")
         if data.get("batch_id") not in (None, batch.batch_id):
             raise Unavailable(f"the page is not of {batch.batch_id}")
-        read = (_run(item, batch) for item in items(data["tasks"]))
+        mine = (item for item in items(data["tasks"]) if _is_of(item, batch))
+        read = (_run(item, batch) for item in mine)
         told = data.get("pagination")
         pagination = told if isinstance(told, dict) else {}
         return Page(
@@ -211,8 +217,7 @@ class Valyu:
         run = _run(data, None) if isinstance(data, dict) else None
         if run is None or run.run_id != run_id:
             raise Unavailable(f"the answer is not about {run_id}")
-        # This call carries everything: an output that is not here is nowhere.
-        return replace(run, has_output=True)
+        return run
 
     def read_carried(self, body: bytes, run_id: str) -> FetchedRun | None:
         """See Provider."""
@@ -255,7 +260,7 @@ def _batch(data: Mapping[str, Any]) -> FetchedBatch:
     return FetchedBatch(
         batch_id=data["batch_id"],
         sender_status=status,
-        is_terminal=status in BATCH_ENDS,
+        is_terminal=status not in GOING_ON,
         total=counts.get("total"),
         ended=None if None in ended else sum(count or 0 for count in ended),
         name=text(data.get("name")),
@@ -264,6 +269,11 @@ def _batch(data: Mapping[str, Any]) -> FetchedBatch:
         counts=counts,
         created_at=moment(data.get("created_at")),
     )
+
+
+def _is_of(item: Mapping[str, Any], batch: FetchedBatch) -> bool:
+    """Whether a listed task does not itself say that it is another batch's."""
+    return word(item.get("batch_id")) in (None, batch.batch_id)
 
 
 def _run(data: Mapping[str, Any], batch: FetchedBatch | None) -> FetchedRun | None:

@@ -17,7 +17,7 @@ from receiver.sandbox.switches import Switches
 from tests.chaos.processes import HOST
 
 ANSWER_LIMIT = 30.0
-REFUSED_PAUSE = 0.05
+REFUSED_PAUSE = 0.1
 
 
 @dataclass(frozen=True)

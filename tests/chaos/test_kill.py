@@ -123,6 +123,7 @@ def _check(
     say: Say,
 ) -> None:
     books, answers = Books(receiver.database), pour.answers
+    assert lost(books, answers.acknowledged) == 0
     waiting, began = books.unfinished(), time.monotonic()
     until(
         lambda: not books.unfinished() and not books.open_batches(),

@@ -92,7 +92,7 @@ def test_a_file_that_may_not_grow_is_answered_503_in_time_and_forgotten(
 
     def fill() -> None:
         size = Path(f"{receiver.database}-wal").stat().st_size
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (size + 6000, usual[1]))
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (size + 1000, usual[1]))
 
     def free() -> None:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, usual)
@@ -124,7 +124,7 @@ def _refuses_and_recovers(
     fill()
     _deliver(receiver, answers, refused)
     assert set(answers.other) == {503}
-    assert receiver.get("/readyz") == 503
+    until(lambda: receiver.get("/readyz") == 503)
     assert receiver.get("/healthz") == 200
     free()
     until(lambda: receiver.get("/readyz") == 200)

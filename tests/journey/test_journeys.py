@@ -164,16 +164,27 @@ def test_a_receiver_that_is_stopped_and_started_goes_on(
     assert "Traceback" not in receiver.log.read_text()
 
 
-def test_who_has_read_enough_of_an_export_may_leave(receiver: Receiver) -> None:
-    read, write = os.pipe()
-    os.close(read)
+def exported_to(receiver: Receiver, descriptor: int) -> tuple[int, str]:
+    """How an export to this standard output ends."""
     ended = subprocess.run(  # noqa: S603  our own program
         [*COMMAND, "export", "--source", "valyu"],
         env=environment(receiver.settings),
-        stdout=write,
+        stdout=descriptor,
         stderr=subprocess.PIPE,
         text=True,
         check=False,
     )
-    os.close(write)
-    assert (ended.returncode, ended.stderr) == (1, "")
+    os.close(descriptor)
+    return ended.returncode, ended.stderr
+
+
+def test_who_has_read_enough_of_an_export_may_leave(receiver: Receiver) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    assert exported_to(receiver, write) == (1, "")
+
+
+def test_an_export_to_a_full_disk_ends_with_a_sentence(receiver: Receiver) -> None:
+    code, said = exported_to(receiver, os.open("/dev/full", os.O_WRONLY))
+    assert (code, said.count("Traceback")) == (2, 0)
+    assert said.startswith("resultsink: Standard output cannot be written: No space left")
