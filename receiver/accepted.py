@@ -130,9 +130,9 @@ def says_nothing(part: Part) -> str:
 def without_ids(part: Part, accepted: Accepted) -> str:
     """The sender took tasks whose ids it did not tell."""
     return (
-        f"The sender accepted {accepted.unlisted} tasks for {part.batch_id} without telling their "
-        "ids: their results are found by listing the batch, but columns of the tasks file that "
-        "the sender does not give back are not known for them."
+        f"The sender accepted {accepted.unlisted} of the tasks for {part.batch_id} without telling "
+        "their ids: their results are found by listing the batch, but columns of the tasks file "
+        "that the sender does not give back are not known for them."
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+from starlette.concurrency import run_in_threadpool
 
 from receiver.errors import RateLimited, SourceRefused, Unavailable
 from receiver.providers import Answer, Request
@@ -14,6 +15,8 @@ from receiver.sources import Source
 
 CALL_SECONDS = httpx.Timeout(60.0, connect=10.0)
 MAX_ANSWER_BYTES = 128 * 1024 * 1024
+LARGE_BYTES = 256 * 1024
+"""Answers above it are parsed in a thread, so that deliveries need not wait for it."""
 
 
 class AnswerTooLarge(Unavailable):
@@ -103,7 +106,11 @@ class Calls:
             name = type(error).__name__
             kind = NotReached if isinstance(error, _NO_CONNECTION) else Unavailable
             raise kind(f"the sender could not be asked: {name} {error}".strip()) from error
-        return Answer(response.status_code, response.headers, _parsed(body))
+        if len(body) > LARGE_BYTES:
+            data = await run_in_threadpool(_parsed, body, large=True)
+        else:
+            data = _parsed(body)
+        return Answer(response.status_code, response.headers, data)
 
 
 _NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
@@ -119,8 +126,8 @@ async def _bounded(response: httpx.Response) -> bytes:
     return b"".join(chunks)
 
 
-def _parsed(body: bytes) -> Any:
+def _parsed(body: bytes, *, large: bool = False) -> Any:
     try:
-        return leniently(body)
+        return leniently(body, politely=large)
     except ValueError:
         return None

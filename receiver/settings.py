@@ -5,6 +5,9 @@ ends in _FILE names a file that holds the value, for mounted secrets.
 """
 
 import os
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -125,6 +128,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then the environment (with its files), then the TOML file."""
         del dotenv_settings, file_secret_settings
+        _refuse_unknown(set(settings_cls.model_fields))
         assert isinstance(env_settings, EnvSettingsSource)  # noqa: S101  what pydantic promises
         in_files = _values_in_files()
         stands_for = {f"{name}_file" for name in in_files}
@@ -180,13 +184,41 @@ def _config_file() -> Path:
     return Path(named or "resultsink.toml")
 
 
+# What Kubernetes and Docker set beside a service that is called resultsink: no setting of ours.
+_LINKS = re.compile(r"resultsink_(service_(host|port)(_\w+)?|port(_\d+_(tcp|udp)(_\w+)?)?)")
+
+
+def _variables() -> Iterator[str]:
+    """The names of the variables that are meant for us; RESULTSINK_TEST_... are for tests."""
+    for name, value in os.environ.items():
+        is_link = _LINKS.fullmatch(name.lower()) and (
+            name.upper() != f"{PREFIX}PORT" or "://" in value
+        )
+        if name.startswith(PREFIX) and not name.startswith(f"{PREFIX}TEST_") and not is_link:
+            yield name
+
+
+def _refuse_unknown(fields: set[str]) -> None:
+    """A misspelt variable must not be a setting that silently stays as it was."""
+    for name in _variables():
+        setting = name.removeprefix(PREFIX).lower()
+        if setting == "config" or setting.startswith("sources__"):
+            continue
+        if setting.removesuffix("_file") not in fields:
+            known = [PREFIX + field.upper() for field in sorted(fields)]
+            close = get_close_matches(name, [*known, f"{PREFIX}CONFIG"], n=1)
+            meant = close[0] if close else "one of the settings in the README"
+            raise UsageError(f"There is no setting {name}: write {meant}, or take it away.")
+
+
 def _values_in_files() -> dict[str, str]:
     """The variables given as ..._FILE, by the name that they stand for."""
     values = {}
-    for name, path in os.environ.items():
-        if name.startswith(PREFIX) and name.endswith("_FILE"):
+    for name in _variables():
+        if name.endswith("_FILE"):
             try:
-                values[name.removesuffix("_FILE").lower()] = Path(path).read_text().strip()
+                path = Path(os.environ[name])
+                values[name.removesuffix("_FILE").lower()] = path.read_text().strip()
             except OSError as error:
                 raise UsageError(f"The file that {name} names cannot be read: {error}.") from None
     return values
@@ -196,13 +228,18 @@ def _refuse_plain_http(url: str, why: str) -> None:
     parts = urlsplit(url)
     if not parts.hostname or parts.query or parts.fragment:
         raise ValueError("is not an address: write https://HOST")
-    if parts.scheme != "https" and not (parts.scheme == "http" and _loopback(parts.hostname)):
+    try:
+        parts.port  # noqa: B018  it is looked at only now
+    except ValueError:
+        raise ValueError("has a port that is no number up to 65535") from None
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname)):
         raise ValueError(
             f"must begin with https://, {why} (http is for a sandbox on this machine only)"
         )
 
 
-def _loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
     if host == "localhost":
         return True
     try:

@@ -1,5 +1,6 @@
 """Sources: the configured sender accounts, each with its provider and signature scheme."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ from receiver.settings import Settings, SourceSettings
 from receiver.signatures import Key, prepare
 
 PROVIDERS: Mapping[str, type[Provider]] = {"valyu": Valyu}
+_NAMES = " or ".join(f'"{name}"' for name in sorted(PROVIDERS))
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,15 @@ def named(sources: Mapping[str, Source], name: str) -> Source:
     if name in sources:
         return sources[name]
     there = ", ".join(sorted(sources)) or "none"
-    raise UsageError(
-        f"There is no source {name!r} (configured: {there}): add [sources.{name}] to "
-        f"resultsink.toml, or set RESULTSINK_SOURCES__{name.upper()}__API_KEY."
-    )
+    table, variable = f"[sources.{name}]", f"RESULTSINK_SOURCES__{name.upper()}__"
+    is_provider = name in PROVIDERS
+    if not is_provider:  # then nothing else says which adapter it needs
+        table += f" with provider = {_NAMES}"
+    advice = f"add {table} to resultsink.toml"
+    if re.fullmatch(r"[a-z0-9_]+", name):  # no other name can be written as a variable
+        provider = "" if is_provider else f"{variable}PROVIDER to {_NAMES}, and "
+        advice += f", or set {provider}{variable}API_KEY"
+    raise UsageError(f"There is no source {name!r} (configured: {there}): {advice}.")
 
 
 def _source(name: str, settings: SourceSettings) -> Source:

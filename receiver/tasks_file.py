@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,17 @@ from receiver.providers import NewTask
 
 MAX_CELL_BYTES = 16 * 1024 * 1024
 
+COLUMNS = frozenset({"query", "id", "task_id", "research_strategy", "report_format", "urls"})
+"""Columns that mean something to us; a spreadsheet may have them as `Query` or ` id`."""
+
+OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
 
 def read_tasks(path: Path, new_task: Callable[[Mapping[str, Any]], NewTask]) -> list[NewTask]:
     """All tasks of a file, in its order.
 
-    CSV has a header row; JSON is a list of objects; JSON Lines one object a line. Raises
-    UsageError that names the file, the line (or the item) and what is wrong with it.
+    CSV has a header row, whose names are read without the spaces around them, and those of
+    COLUMNS in any case; JSON is a list of objects; JSON Lines one object a line. Raises UsageError that names the file, the line (or the item) and what is wrong with it.
     """
     readers = {".csv": _csv, ".json": _json, ".jsonl": _jsonl, ".ndjson": _jsonl}
     reader = readers.get(path.suffix.lower())
@@ -62,9 +67,11 @@ def _csv(path: Path, text: str) -> Rows:
     # Not splitlines(): it also splits at U+2028 and others, which are part of a cell.
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
-        columns = reader.fieldnames or []
+        header = reader.fieldnames or []
+        reader.fieldnames = columns = [_column(name) for name in header]
         if "query" not in columns:
-            raise UsageError(f"{path}, line 1: the header row has no column `query`.")
+            wrong = _separated_otherwise(header) or "the header row has no column `query`"
+            raise UsageError(f"{path}, line 1: {wrong}.")
         for column in columns:
             if columns.count(column) > 1:
                 raise UsageError(f"{path}, line 1: the column `{column}` stands there twice.")
@@ -77,7 +84,23 @@ def _csv(path: Path, text: str) -> Rows:
             yield place, row
     except csv.Error as error:
         line = reader.reader.line_num  # the DictReader's own is that of the last good row
-        raise UsageError(f"{path}, line {line}: not valid CSV: {error}.") from None
+        unquoted = [text.partition("\n")[0].replace('"', "")] if line == 1 else []
+        wrong = _separated_otherwise(unquoted) or f"not valid CSV: {error}"
+        raise UsageError(f"{path}, line {line}: {wrong}.") from None
+
+
+def _column(name: str) -> str:
+    """A column's name as it is meant; names that are the user's own keep their case."""
+    name = name.strip()
+    return name.lower() if name.lower() in COLUMNS else name
+
+
+def _separated_otherwise(header: Sequence[str]) -> str | None:
+    """A sentence where a header row would have a query if other characters separated its cells."""
+    for separator, name in OTHER_SEPARATORS.items():
+        if any("query" in map(_column, cell.split(separator)) for cell in header):
+            return f"the columns are separated by {name}: save it with commas between them"
+    return None
 
 
 def _json(path: Path, text: str) -> Rows:

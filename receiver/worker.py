@@ -144,33 +144,22 @@ class _Slots:
                 await run_in_threadpool(self._store.give_back, leases)
 
     async def _work(self, lease: Lease) -> None:
-        """One attempt, from the claim to its recorded outcome."""
-        started_at, clock = now(), time.perf_counter()
-        error: FetchError | None = None
+        """One attempt; what cannot be recorded now is given back as soon as it can be."""
         try:
-            said = await self._fetch.fetch(lease)
+            await self._attempt(lease)
         except LeaseLost as lost:
             log.warning("lease lost", source=lease.source, job=lease.job_id, reason=str(lost))
-            return
         except CannotStore as refused:
             self._complain("results cannot be stored", refused)
-            return  # the lease runs out, and the job is found again
-        except FetchError as failed:
-            said, error = str(failed), failed
-        except Exception as bug:
-            log.exception("an attempt broke", source=lease.source, job=lease.job_id)
-            error = Unavailable(f"unexpected {type(bug).__name__}: {bug}")
-            said = str(error)
+            await self._give_back_later(lease)
+
+    async def _attempt(self, lease: Lease) -> None:
+        """From the claim to the recorded outcome."""
+        started_at, clock = now(), time.perf_counter()
+        said, error = await self._try(lease)
         milliseconds = round((time.perf_counter() - clock) * 1000, 1)
         tried = partial(Tried, started_at, milliseconds)
-        try:
-            outcome = await self._conclude(lease, error, said, tried)
-        except LeaseLost as lost:
-            log.warning("lease lost", source=lease.source, job=lease.job_id, reason=str(lost))
-            return
-        except CannotStore as refused:
-            self._complain("an outcome cannot be stored", refused)
-            return
+        outcome = await self._conclude(lease, error, said, tried)
         log.info(
             "attempt",
             source=lease.source,
@@ -182,6 +171,30 @@ class _Slots:
             detail=said,
             ms=milliseconds,
         )
+
+    async def _try(self, lease: Lease) -> tuple[str, FetchError | None]:
+        """What the try brought, in a sentence, and the error it ended with, if it did."""
+        try:
+            return await self._fetch.fetch(lease), None
+        except (LeaseLost, CannotStore):
+            raise
+        except FetchError as failed:
+            return str(failed), failed
+        except Exception as bug:
+            log.exception("an attempt broke", source=lease.source, job=lease.job_id)
+            error = Unavailable(f"unexpected {type(bug).__name__}: {bug}")
+            return str(error), error
+
+    async def _give_back_later(self, lease: Lease) -> None:
+        """Keep the slot and the lease until the store takes writes again; nothing is counted."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                await run_in_threadpool(self._store.give_back, [lease])
+            except CannotStore as refused:
+                self._complain("results cannot be stored", refused)
+            else:
+                return
 
     async def _conclude(
         self,
@@ -245,6 +258,8 @@ class _Renewing:
                 self._store.release_expired()
             except CannotStore as error:
                 log.warning("leases could not be renewed", error=str(error))
+            except Exception:  # the thread must outlive it: without it every lease runs out
+                log.exception("renewing leases broke")
 
 
 def _decide(lease: Lease, error: FetchError) -> Again | Bury | Pause:

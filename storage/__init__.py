@@ -65,9 +65,7 @@ __all__ = [
 ]
 
 
-def open(
-    url: str, keys: Sequence[str] = (), *, serve: bool = False, create: bool = True
-) -> Store:
+def open(url: str, keys: Sequence[str] = (), *, serve: bool = False, create: bool = True) -> Store:
     """Open the database at `url`, bringing its schema up to date; `serve` claims it alone.
 
     `keys` encrypt the signing secrets, newest first. Without any, the key file beside the database

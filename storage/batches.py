@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, case, func, select, update
 from sqlmodel import col
 
 from storage.database import insert
@@ -98,7 +98,11 @@ def add_runs(
         )
     known = _known(connection, source, batch_id)
     submitted = col(Batch.submitted) + (known - before) + unlisted
-    connection.execute(_this(source, batch_id).values(submitted=func.max(submitted, known)))
+    connection.execute(
+        _this(source, batch_id).values(
+            submitted=case((submitted > known, submitted), else_=known),
+        )
+    )
     found = ledger(connection, source, batch_id)
     if found.stored < found.expected:
         connection.execute(_this(source, batch_id).values(state="open", completed_at=None))

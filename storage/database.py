@@ -1,8 +1,8 @@
 """The database under the store: engines, pragmas, the one writer, the clock.
 
-The only file, beside `files`, that knows the dialect. On SQLite one thread owns the one write connection; it takes
-acks first and work after, and every piece is one transaction: BEGIN IMMEDIATE, COMMIT, synced.
-Readers have connections of their own that cannot write.
+The only file, beside `files`, that knows the dialect. On SQLite one thread owns the one write
+connection; it takes acks first and work after, and every piece is one transaction: BEGIN
+IMMEDIATE, COMMIT, synced. Readers have connections of their own that cannot write.
 """
 
 import logging

@@ -13,13 +13,13 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, or_, select
 from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError, StatementError
 from sqlmodel import col
 
 from storage.database import stamp
 from storage.errors import NotFound
-from storage.models import Attempt, Delivery, Event, Job
+from storage.models import Attempt, Delivery, Event, Job, Result, Run
 
 MAX_BODIES = 5
 """Differing bodies kept for one event key; further ones are fetched for, but only counted."""
@@ -298,3 +298,41 @@ def list_dead(connection: Connection, *, limit: int) -> list[dict[str, Any]]:
         .limit(limit)
     )
     return [dict(row._mapping) for row in rows]
+
+
+def dead_of(connection: Connection, source: str, batch_id: str) -> list[dict[str, Any]]:
+    """The dead letters for a batch itself and for its runs without a result, newest first."""
+    stored = select(col(Result.id)).where(col(Result.run_pk) == col(Run.id), col(Result.is_current))
+    rows = connection.execute(
+        select(col(Job.id), col(Job.kind), col(Job.subject), col(Job.reason), col(Job.ended_at))
+        .where(col(Job.status) == "dead", _concerns(source, batch_id, ~stored.exists()))
+        .order_by(col(Job.id).desc())
+    )
+    return [dict(row._mapping) for row in rows]
+
+
+def last_attempt_of(connection: Connection, source: str, batch_id: str) -> dict[str, Any] | None:
+    """The newest attempt at a batch or one of its runs."""
+    row = connection.execute(
+        select(
+            col(Attempt.job_id), col(Attempt.started_at), col(Attempt.outcome), col(Attempt.detail)
+        )
+        .join(Job, col(Job.id) == col(Attempt.job_id))
+        .where(_concerns(source, batch_id))
+        .order_by(col(Attempt.id).desc())
+        .limit(1)
+    ).one_or_none()
+    return None if row is None else dict(row._mapping)
+
+
+def _concerns(source: str, batch_id: str, *of_runs: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Whether a job is about the batch, or about one of its runs (of which `of_runs` holds)."""
+    run = select(col(Run.id)).where(
+        col(Run.source) == source,
+        col(Run.run_id) == col(Job.subject),
+        col(Run.batch_id) == batch_id,
+        *of_runs,
+    )
+    is_batch = (col(Job.subject_kind) == "batch") & (col(Job.subject) == batch_id)
+    is_run = (col(Job.subject_kind) != "batch") & run.exists()
+    return (col(Job.source) == source) & or_(is_batch, is_run)

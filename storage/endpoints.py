@@ -40,11 +40,18 @@ class EndpointView:
     secrets: tuple[SigningSecret, ...] = ()
 
 
+def new_id() -> str:
+    """128 random bits, url-safe; none begins like an option of a command."""
+    while (drawn := random.token_urlsafe(16)).startswith("-"):
+        pass
+    return drawn
+
+
 def add(
     connection: Connection, *, source: str, kind: str, resource: str | None, now: datetime
 ) -> str:
-    """Make an endpoint whose secret is pending; returns its id, 128 random bits, url-safe."""
-    endpoint_id = random.token_urlsafe(16)
+    """Make an endpoint whose secret is pending; returns its id."""
+    endpoint_id = new_id()
     connection.execute(
         insert(Endpoint).values(
             id=endpoint_id,

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, case, delete, func, select, update
+from sqlalchemy import Connection, Select, case, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
@@ -41,6 +41,9 @@ MAX_CLAIMS = 10
 """Claims without an outcome after which a job is taken for poison."""
 
 LONGEST_PAUSE_SECONDS = 3_600.0
+
+SUSPECT_CLAIMS = 3
+"""Claims without an outcome from which on a job runs only when no other such job does."""
 
 PROBE_SECONDS = 60.0
 """How long the probe of a paused source may take before the next one is made."""
@@ -81,21 +84,15 @@ def enqueue(connection: Connection, **values: Any) -> None:
 
 
 def claim(connection: Connection, source: str, *, limit: int, now: datetime) -> list[Lease]:
-    """Take up to `limit` due jobs of `source`, the longest due first."""
-    due = (
-        select(col(Job.id))
-        .where(
-            col(Job.status) == "pending",
-            col(Job.source) == source,
-            col(Job.next_attempt_at) <= now,
-        )
-        .order_by(col(Job.next_attempt_at))
-        .limit(limit)
-    )
+    """Take up to `limit` due jobs of `source`, the longest due first.
+
+    Of the jobs whose workers ended more than once without an outcome at most one runs at a time:
+    those that died together would die together again, the innocent with the guilty.
+    """
     token = secrets.token_hex(8)
     rows = connection.execute(
         update(Job)
-        .where(col(Job.id).in_(due.scalar_subquery()))
+        .where(col(Job.id).in_(_due(source, now).limit(limit).scalar_subquery()))
         .values(
             status="running",
             claims=col(Job.claims) + 1,
@@ -134,6 +131,36 @@ def claim(connection: Connection, source: str, *, limit: int, now: datetime) -> 
         )
         for row in rows
     ]
+
+
+def _due(source: str, now: datetime) -> Select[int | None]:
+    is_due = (
+        col(Job.status) == "pending",
+        col(Job.source) == source,
+        col(Job.next_attempt_at) <= now,
+    )
+    is_suspect = col(Job.claims) >= SUSPECT_CLAIMS
+    # a running suspect was claimed once more than it was when it was pending
+    under_watch = select(col(Job.id)).where(
+        col(Job.status) == "running", col(Job.source) == source, col(Job.claims) > SUSPECT_CLAIMS
+    )
+    next_suspect = (
+        select(col(Job.id))
+        .where(*is_due, is_suspect, ~under_watch.exists())
+        .order_by(col(Job.next_attempt_at))
+        .limit(1)
+        .scalar_subquery()
+    )
+    return (
+        select(col(Job.id))
+        .where(*is_due, ~is_suspect | (col(Job.id) == next_suspect))
+        .order_by(col(Job.next_attempt_at))
+    )
+
+
+def acquit(connection: Connection, lease: Lease) -> None:
+    """Count no claim against a job that has brought something new; raises LeaseLost."""
+    _move(connection, lease, claims=0)
 
 
 def renew(connection: Connection, leases: Iterable[Lease], *, now: datetime) -> None:
@@ -215,7 +242,7 @@ def give_back(connection: Connection, leases: Iterable[Lease], *, now: datetime)
         connection.execute(
             _held(lease).values(
                 status="pending",
-                claims=col(Job.claims) - 1,
+                claims=case((col(Job.claims) > 0, col(Job.claims) - 1), else_=0),
                 lease_token=None,
                 lease_until=None,
                 next_attempt_at=now,
@@ -246,8 +273,8 @@ def release(connection: Connection, *, now: datetime, all_of_them: bool = False)
     buried = connection.execute(poison).all()
     due = case(
         (col(Job.claims) <= 3, now),
-        (col(Job.claims) <= 6, now + timedelta(seconds=10)),
-        else_=now + timedelta(minutes=5),
+        (col(Job.claims) <= 6, now + timedelta(seconds=5)),
+        else_=now + timedelta(seconds=30),
     )
     released = connection.execute(
         expired.values(

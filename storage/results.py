@@ -57,21 +57,22 @@ def prepare(run: FetchedRun) -> Prepared:
 
 
 def _prepared(run: FetchedRun, before: list[Any]) -> Prepared:
-    after = [clean(value) for value in before]
+    names = {name: getattr(run, name) for name in _NAMES}
+    after, known_as = [clean(value) for value in before], clean(names)
     content = json.dumps(
         [run.status, *(_without_queries(value) for value in after[1:])],
         sort_keys=True,
         separators=(",", ":"),
     )
     return Prepared(
-        run=run,
+        run=replace(run, **known_as),
         input=after[0],
         output=after[1],
         sources=after[2],
         error=after[3],
         digest=hashlib.sha256(content.encode()).digest(),
         raw=json.dumps(run.raw, separators=(",", ":")),
-        cleaned=before != after,
+        cleaned=before != after or names != known_as,
     )
 
 

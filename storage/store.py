@@ -379,6 +379,16 @@ class Store:
         with self.database.read() as connection:
             return deliveries.list_dead(connection, limit=limit)
 
+    def dead_of(self, source: str, batch_id: str) -> list[dict[str, Any]]:
+        """The dead letters that keep results of a batch away, newest first."""
+        with self.database.read() as connection:
+            return deliveries.dead_of(connection, source, batch_id)
+
+    def last_attempt_of(self, source: str, batch_id: str) -> dict[str, Any] | None:
+        """The newest try at a batch or one of its runs, with its outcome; None without any."""
+        with self.database.read() as connection:
+            return deliveries.last_attempt_of(connection, source, batch_id)
+
     def replay(self, job_id: int) -> None:
         """Work a dead letter again from our store; raises NotFound."""
         self.database.write(lambda c: jobs.replay(c, job_id, now=now()))
@@ -419,7 +429,7 @@ class Store:
 
         def work(connection: Connection) -> Stored:
             jobs.save_progress(connection, lease, progress)
-            return results.store(
+            stored = results.store(
                 connection,
                 lease.source,
                 page,
@@ -427,6 +437,9 @@ class Store:
                 origin=origin,
                 now=now(),
             )
+            if stored.new or stored.versions:
+                jobs.acquit(connection, lease)
+            return stored
 
         return self.database.write(work)
 

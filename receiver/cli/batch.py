@@ -22,7 +22,9 @@ from receiver.cli.common import (
     print_json,
     print_rows,
 )
+from receiver.cli.missing import DeadLetters, missing, print_missing, reasons
 from receiver.errors import UsageError
+from receiver.providers import NewTask, Provider
 from receiver.settings import Settings, load
 from receiver.sources import configured, named
 from receiver.tasks_file import read_tasks
@@ -31,6 +33,7 @@ from storage import Ledger, Store
 app = typer.Typer(help="Create batches, watch them, wait for their results.", no_args_is_help=True)
 
 TasksFile = Annotated[Path, typer.Option("--tasks", help="CSV, JSON or JSON Lines.")]
+Skip = Annotated[int, typer.Option(help="Leave out so many tasks from the top.", min=0)]
 
 
 @app.command()
@@ -42,12 +45,14 @@ def create(
     output_schema: Annotated[
         Path | None, typer.Option(help="A JSON schema for the outputs; Markdown without.")
     ] = None,
+    skip: Skip = 0,
     as_json: AsJson = False,
 ) -> None:
     """Create a batch with its webhook registered, add the tasks, and return at once."""
     settings = load()
     provider = named(configured(settings), source).provider
-    new = NewBatch(name, mode, _schema(output_schema), read_tasks(tasks, provider.new_task))
+    rest = _read(tasks, provider, skip, "nothing was created")
+    new = NewBatch(name, mode, _schema(output_schema), rest, skipped=skip)
     store = open_store(settings)
     try:
         asyncio.run(_create(store, settings, source, new, as_json=as_json))
@@ -75,7 +80,7 @@ async def _create(
 def add(
     batch_id: Annotated[str, typer.Argument(help="The batch to add to.")],
     tasks: TasksFile,
-    skip: Annotated[int, typer.Option(help="Leave out so many from the top.", min=0)] = 0,
+    skip: Skip = 0,
     source: SourceName = None,
 ) -> None:
     """Add tasks to a batch that is still open."""
@@ -83,9 +88,7 @@ def add(
     with opened() as store:
         ledger = store.ledger(batch_id, source=source)
         provider = named(configured(settings), ledger.source).provider
-        new = read_tasks(tasks, provider.new_task)[skip:]
-        if not new:
-            raise UsageError(f"{tasks} has no task after the first {skip}: nothing was added.")
+        new = _read(tasks, provider, skip, "nothing was added")
 
         async def work() -> None:
             async with batches_of(store, settings, ledger.source) as batches:
@@ -114,20 +117,25 @@ def wait(
             errors.print("No receiver serves this database now: start `resultsink serve`.")
         _say_if_paused(store, ledger)
         ledger = asyncio.run(_wait(store, settings, ledger, timeout))
+        found = missing(store, ledger)
     if as_json:
-        print_json(ledger.as_dict())
+        print_json({**ledger.as_dict(), **found})
     else:
         typer.echo(_ending(ledger))
+        for sentence in reasons(ledger, found):
+            errors.print(sentence)
     if ledger.state != "complete" or (fail and ledger.failed):
         raise typer.Exit(1)
 
 
 async def _wait(store: Store, settings: Settings, ledger: Ledger, timeout: float | None) -> Ledger:
     askable = ledger.source in settings.sources and settings.sources[ledger.source].api_key
+    dead = DeadLetters(store)
     with _progress() as progress:
         task = progress.add_task("results stored", total=None)
 
         def moved(now: Ledger) -> None:
+            dead.tell(now)
             progress.update(task, completed=now.stored, total=now.expected or None)
 
         async def until_complete(batches: Any) -> Ledger:
@@ -155,16 +163,14 @@ def show(
     """Print the ledger of a batch, and what is missing and why."""
     with opened() as store:
         ledger = store.ledger(batch_id, source=source)
-        missing = store.unstored_runs(ledger.source, batch_id)
+        found = missing(store, ledger)
         _say_if_paused(store, ledger)
     if as_json:
-        print_json({**ledger.as_dict(), "missing": missing})
+        print_json({**ledger.as_dict(), **found})
         return
     columns = ["batch_id", "name", "state", "sender_status", "expected", "announced", "stored"]
     print_rows([ledger.as_dict()], [*columns, "failed"], nothing="")
-    if missing:
-        typer.echo(f"\n{len(missing)} runs have no result yet:")
-        print_rows(missing, ["run_id", "task_id", "status", "sender_status"], nothing="")
+    print_missing(ledger, found)
 
 
 @app.command("list")
@@ -186,7 +192,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Ask the sender for the status now, and print the ledger."""
-    _with_sender(batch_id, source, lambda batches: batches.look(batch_id))
+    _with_sender(batch_id, source, lambda batches: batches.status(batch_id))
     show(batch_id, source, as_json)
 
 
@@ -209,6 +215,13 @@ def _with_sender(batch_id: str, source: str | None, do: Callable[[Any], Any]) ->
                 await do(batches)
 
         asyncio.run(work())
+
+
+def _read(path: Path, provider: Provider, skip: int, otherwise: str) -> list[NewTask]:
+    tasks = read_tasks(path, provider.new_task)[skip:]
+    if not tasks:
+        raise UsageError(f"{path} has no task after the first {skip}: {otherwise}.")
+    return tasks
 
 
 def _schema(path: Path | None) -> Any:

@@ -41,7 +41,7 @@ async def batches_of(store: Store, settings: Settings, source: str) -> AsyncIter
     """The use cases on one source's batches."""
     found = named(configured(settings), source)
     async with http_client(found) as client:
-        yield Batches(store, Calls(found, client), settings.public_url)
+        yield Batches(store, Calls(found, client), settings.public_url, warn=errors.print)
 
 
 def print_json(value: Any) -> None:

@@ -36,6 +36,6 @@ def serve(
         server.run(app, listening, max_connections=settings.max_connections)
     if app.broken is not None:  # whoever restarts what fails must see that it did
         raise ReceiverError(
-            f"A part of the service broke ({type(app.broken).__name__}: {app.broken}): "
+            f"A part of the service broke ({type(app.broken).__name__}): "
             "see the log for where, then start it again."
         )

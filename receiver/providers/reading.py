@@ -47,10 +47,14 @@ def _watched(text: str, identity: frozenset[str]) -> Any:
     return json.loads(text, object_pairs_hook=once, parse_constant=_no_constant)
 
 
-def leniently(body: bytes) -> Any:
-    """Parse an API's answer; NaN and infinities become None. Raises ValueError for no JSON."""
+def leniently(body: bytes, *, politely: bool = False) -> Any:
+    """Parse an API's answer; NaN and infinities become None. Raises ValueError for no JSON.
+
+    `politely` lets other threads run after each object, which a plain parse does only at its end.
+    """
+    decoder = _POLITE if politely else _LENIENT
     try:
-        return _LENIENT.decode(body.decode("utf-8-sig"))
+        return decoder.decode(body.decode("utf-8-sig"))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
@@ -61,6 +65,8 @@ def _no_constant(name: str) -> Any:
 
 _STRICT = json.JSONDecoder(parse_constant=_no_constant)
 _LENIENT = json.JSONDecoder(parse_constant=lambda _: None)
+# The scanner in C holds the interpreter's lock until it calls something that is written in Python.
+_POLITE = json.JSONDecoder(parse_constant=lambda _: None, object_hook=lambda found: found)
 
 
 def word(value: Any) -> str | None:

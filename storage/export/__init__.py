@@ -1,7 +1,9 @@
 """Results out of the store: CSV, a JSON array, or JSON Lines, streamed in flat memory.
 
 One row or object per run that has a result, in the order in which we learned of the runs, each in
-the version that was current when the export began. `rows` reads, `csv` and `json` write.
+the version that was current when the export began. What signs a URL (a signature, or a `token`,
+`policy` or `sig` that looks like a secret) is replaced by `hidden`. `rows` reads, `csv` and `json`
+write.
 """
 
 from collections.abc import Callable

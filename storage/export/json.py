@@ -11,6 +11,7 @@ from json.encoder import encode_basestring as quoted
 from typing import IO
 
 from storage.export.rows import Progress, Record, Snapshot
+from storage.export.signed import without_signatures
 from storage.models import Result, Run
 
 KEYS = (
@@ -70,7 +71,7 @@ def _object(row: Record) -> str:
         _spliced(given),
         _spliced(output),
         _spliced(sources),
-        _text(error),
+        _text(without_signatures(error)),
         _spliced(None if cost is None else json.dumps(cost)),
         version,
         quoted(digest.hex()),

@@ -3,19 +3,27 @@
 import re
 
 # Parameters that carry the right itself: https://docs.aws.amazon.com/AmazonS3 (X-Amz-...),
-# Google's X-Goog-..., CloudFront's Signature and Policy, Azure's sig, Valyu's token.
-_NAMES = (
-    "token|access_token|sig|signature|policy|"
+# Google's X-Goog-..., CloudFront's Signature. Others have names that ordinary URLs use as well
+# (CloudFront's Policy, Azure's sig, Valyu's token): there the value must look like a secret.
+_SURE = (
+    "access_token|signature|"
     "x-amz-signature|x-amz-credential|x-amz-security-token|x-goog-signature|x-goog-credential"
 )
-_SIGNED = re.compile(rf"([?&;](?:{_NAMES})=)[^&\"\\\s<>()\[\]]+", re.IGNORECASE)
+_UNSURE = "token|policy|sig"
+_VALUE = r"[^&\"\\\s<>()\[\]]"
+_SIGNED = re.compile(
+    rf"([?&;](?:(?:{_SURE})=|(?:{_UNSURE})=(?=[A-Za-z0-9_\-+/=.%~]{{16}}))){_VALUE}+",
+    re.IGNORECASE,
+)
 _HINTS = ("oken=", "OKEN=", "ig=", "IG=", "ignature=", "olicy=", "redential=")
 
 
 def without_signatures(text: str | None) -> str | None:
-    """Put `hidden` in the place of what signs a URL, anywhere in a JSON text.
+    """Put `hidden` in the place of what signs a URL, anywhere in a text.
 
-    The text stays valid JSON, and the URL says what it points to; the store keeps it whole.
+    `token`, `policy` and `sig` are hidden only where the value looks like a secret (16 characters
+    or more, of those that secrets are written with), so that `?policy=climate` stays. JSON stays
+    valid JSON, and the URL says what it points to; the store keeps it whole.
     """
     if text is None or not any(hint in text for hint in _HINTS):
         return text

@@ -22,7 +22,7 @@ SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
 AT_ITS_START = 0.2  # the share of kills that come before it takes requests
 BATCHES = 8
 TASKS = 23  # five pages
-RECOVERY_LIMIT = 420.0  # a job that was killed six times waits five minutes
+RECOVERY_LIMIT = 120.0  # a job that was killed six times waits half a minute
 
 Say = Callable[[str], None]
 

@@ -68,7 +68,6 @@ def _delivery(subject: str) -> VerifiedDelivery:
     )
 
 
-@pytest.mark.xfail(reason="release makes all that died together due together, again and again")
 @pytest.mark.parametrize("count", [SLOTS, 50])
 def test_a_job_that_kills_its_worker_is_buried_alone(store: Store, count: int) -> None:
     workers = Workers(store, count)
@@ -77,7 +76,6 @@ def test_a_job_that_kills_its_worker_is_buried_alone(store: Store, count: int) -
     assert workers.buried() == [POISON]
 
 
-@pytest.mark.xfail(reason="a stored page does not count as an outcome of a claim")
 def test_a_job_that_gets_on_is_not_buried_by_kills(store: Store) -> None:
     """A long listing under frequent kills: every life brings a page, so none is wasted."""
     workers = Workers(store, 1)

@@ -2,9 +2,11 @@
 
 import asyncio
 import gc
-import signal
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
 
 import httpx
 import pytest
@@ -20,6 +22,7 @@ from receiver.app import _beside, create_app, http_client, open_store
 from receiver.errors import UsageError
 from receiver.settings import Settings
 from storage import CannotOpen, Store
+from tests.processes import Receiver
 from tests.receiver.conftest import (
     add_endpoint,
     batch_body,
@@ -156,17 +159,30 @@ async def test_garbage_collection_is_as_it_was_afterwards(store: Store) -> None:
     assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
 
 
-async def test_a_part_that_breaks_ends_the_process_so_that_it_is_restarted() -> None:
+async def test_a_part_that_breaks_is_told_with_its_error() -> None:
     async def breaks() -> None:
         raise ZeroDivisionError
 
-    ended = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    try:
-        async with _beside(breaks), asyncio.timeout(5):
-            await ended.wait()
-    finally:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+    told: list[BaseException] = []
+    async with _beside(breaks, broke=told.append):
+        await until(lambda: told)
+    assert isinstance(told[0], ZeroDivisionError)
+
+
+def test_a_part_that_breaks_ends_the_process_as_a_failure_to_be_restarted(
+    database_url: str, tmp_path: Path
+) -> None:
+    receiver = Receiver(tmp_path / "log", {"database_url": database_url})
+    receiver.start()
+    assert receiver.process is not None
+    with closing(sqlite3.connect(tmp_path / "resultsink.db", isolation_level=None)) as other:
+        other.execute("INSERT OR REPLACE INTO meta VALUES ('endpoints_revision', 'no number')")
+    assert receiver.process.wait(10) == 1
+    last = receiver.log.read_text().splitlines()[-1]
+    assert last == (
+        "resultsink: A part of the service broke (ValueError): "
+        "see the log for where, then start it again."
+    )
 
 
 async def test_the_client_for_senders_apis_follows_no_redirects() -> None:

@@ -1,8 +1,10 @@
 """Endpoints come from memory, changes are felt soon, strangers' guesses cost little."""
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -210,6 +212,45 @@ async def test_a_database_that_cannot_be_read_is_no_unknown_endpoint(store: Stor
     cache = EndpointCache(store, configured(settings()))
     with broken(store, "endpoints"), pytest.raises(CannotStore):
         await cache.find(UNKNOWN)
+
+
+async def test_a_secret_under_a_key_that_came_later_is_our_fault_not_the_senders(
+    store: Store, database_url: str
+) -> None:
+    endpoint_id = add_endpoint(store)
+    old = store.path.with_suffix(".key").read_text()
+    with closing(storage.open(database_url, [storage.new_key(), old])) as other:
+        other.set_secret(endpoint_id, OTHER_SECRET)
+    cache = EndpointCache(store, configured(settings()))
+    with pytest.raises(CannotStore, match="start it again with that key"):
+        await cache.find(endpoint_id)
+    with pytest.raises(CannotStore, match="start it again with that key"):
+        await cache.find_by_resource("valyu", BATCH)
+
+
+async def test_the_wait_for_a_turn_to_read_counts_into_the_deadline(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint_cache, "READ_SECONDS", 0.4)
+    cache = EndpointCache(store, configured(settings()))
+    go_on = threading.Event()
+
+    def hang(*args: object) -> None:
+        if "FROM endpoints" in str(args[2]):
+            go_on.wait(5)
+
+    event.listen(Engine, "before_cursor_execute", hang)
+    try:
+        began = time.monotonic()
+        crowd = endpoint_cache.READS_AT_ONCE * 3
+        told = await asyncio.gather(
+            *(cache.find(UNKNOWN) for _ in range(crowd)), return_exceptions=True
+        )
+        assert time.monotonic() - began < 0.7
+        assert {type(each) for each in told} == {CannotStore}
+    finally:
+        go_on.set()
+        event.remove(Engine, "before_cursor_execute", hang)
 
 
 async def test_following_goes_on_after_the_database_could_not_be_read(

@@ -12,6 +12,9 @@ from receiver.providers.valyu import Valyu
 from receiver.tasks_file import read_tasks
 
 
+SAVE_IT = "save it with commas between them."
+
+
 def read(name: str, content: str | bytes) -> list[NewTask]:
     """The tasks of a file in the working directory."""
     data = content.encode() if isinstance(content, str) else content
@@ -36,6 +39,9 @@ def refusal(name: str, content: str | bytes) -> str:
         ("t.csv", "query,id\r\none,a\r\n\r\ntwo,b"),
         ("t.csv", "\ufeffquery,id\none,a\ntwo,b\n"),
         ("T.CSV", 'query,id\n"one","a"\ntwo,b\n'),
+        ("t.csv", " Query , ID\none,a\ntwo,b\n"),
+        ("t.csv", '"QUERY","Task_Id"\r\n"one","a"\r\n"two","b"\r\n'),
+        ("t.csv", "query,id\rone,a\rtwo,b\r"),
         ("t.json", '[{"query": "one", "id": "a"}, {"query": "two", "task_id": "b"}]'),
         ("t.json", '\ufeff[{"query": "one", "id": "a"}, {"query": "two", "id": "b"}]'),
         ("t.jsonl", '{"query": "one", "id": "a"}\n\n{"query": "two", "id": "b"}'),
@@ -62,6 +68,11 @@ def test_columns_that_the_sender_does_not_know_travel_as_metadata_and_stay_the_i
     assert task.input == {"query": "one", "row": "7"}
 
 
+def test_the_user_s_own_columns_keep_their_case() -> None:
+    (task,) = read("t.csv", "QUERY, Row ,Metadata\none,7,x\n")
+    assert task.body == {"query": "one", "metadata": {"Row": "7", "Metadata": "x"}}
+
+
 def test_metadata_of_a_json_task_is_kept_beside_further_columns() -> None:
     (task,) = read("t.json", '[{"query": "one", "metadata": {"a": 1}, "row": 7}]')
     assert task.body["metadata"] == {"a": 1, "row": 7}
@@ -80,6 +91,21 @@ def test_fields_that_the_sender_knows_are_sent_as_such() -> None:
         ("t.csv", "", "t.csv, line 1: the header row has no column `query`."),
         ("t.csv", "id,question\n", "t.csv, line 1: the header row has no column `query`."),
         ("t.csv", "query\n", "t.csv has no tasks: write at least one row with a query."),
+        *(
+            ("t.csv", header, f"t.csv, line 1: the columns are separated by {name}: {SAVE_IT}")
+            for header, name in [
+                ("query;id\none;a\n", "semicolons"),
+                ("id; Query\r\na;one\r\n", "semicolons"),
+                ('"query";"id"\n"one, two";"a"\n', "semicolons"),
+                ("id;query;notes, if any\n", "semicolons"),
+                ("\ufeffid\tquery\na\tone\n", "tabs"),
+            ]
+        ),
+        (
+            "t.csv",
+            "query,Query\na,b\n",
+            "t.csv, line 1: the column `query` stands there twice.",
+        ),
         ("t.csv", "query,query\na,b\n", "t.csv, line 1: the column `query` stands there twice."),
         ("t.csv", "query,id\none,a\n,b\n", "t.csv, line 3: `query` is missing or empty."),
         ("t.csv", "query,id\none,a\n  ,b\n", "t.csv, line 3: `query` is missing or empty."),

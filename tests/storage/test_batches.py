@@ -81,9 +81,11 @@ def test_a_batch_is_open_while_a_run_has_no_result(store: Store, how: dict[str, 
 
 
 @pytest.mark.usefixtures("endpoint")
-def test_without_counts_the_runs_we_know_decide(store: Store) -> None:
+def test_a_sender_that_tells_no_counts_is_not_taken_at_its_word(store: Store) -> None:
     results(store, "r1")
-    assert look(store, shown()).state == "complete"
+    assert look(store, shown()).state == "open"
+    assert look(store, shown(ended=1)).state == "open"
+    assert look(store, shown(total=1)).state == "complete"
 
 
 @pytest.mark.usefixtures("endpoint")
@@ -130,6 +132,47 @@ def test_a_batch_is_open_again_when_we_add_to_it(store: Store) -> None:
     store.add_runs("valyu", "b", [SubmittedRun("r2", None, None)])
     ledger = store.ledger("b")
     assert (ledger.state, ledger.completed_at, ledger.expected) == ("open", None, 2)
+
+
+def test_a_batch_stays_complete_when_all_that_was_added_has_its_result(
+    store: Store, endpoint: str
+) -> None:
+    results(store, "r1", "r2")
+    ended = look(store, shown(total=2, ended=2)).completed_at
+    store.add_runs("valyu", "b", [SubmittedRun(r, f"t-{r}", {"row": r}) for r in ("r1", "r2")])
+    ledger = store.ledger("b")
+    assert (ledger.state, ledger.completed_at, ledger.expected) == ("complete", ended, 2)
+    assert [row.input for row in rows(store.database, Run)] == [{"row": "r1"}, {"row": "r2"}]
+    assert live_checks(store) == []
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_one_added_run_without_a_result_opens_a_batch_again(store: Store) -> None:
+    results(store, "r1")
+    look(store, shown(total=1, ended=1))
+    store.add_runs("valyu", "b", [SubmittedRun("r1", None, None), SubmittedRun("r2", None, None)])
+    assert (store.ledger("b").state, store.ledger("b").expected) == ("open", 2)
+
+
+def test_runs_whose_ids_are_not_told_are_expected_too(store: Store, endpoint: str) -> None:
+    store.add_runs("valyu", "b", [SubmittedRun("r1", None, None)])
+    results(store, "r1")
+    look(store, shown(total=1, ended=1))
+    store.add_runs("valyu", "b", [], unlisted=1)
+    assert (store.ledger("b").state, store.ledger("b").expected) == ("open", 2)
+    store.add_runs("valyu", "b", [SubmittedRun("r4", None, None)], unlisted=1)
+    assert store.ledger("b").expected == 4
+    assert live_checks(store) == [endpoint]
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_runs_whose_ids_are_not_told_count_once_when_they_are_found(store: Store) -> None:
+    results(store, "r1")
+    store.add_runs("valyu", "b", [SubmittedRun("r1", None, None)], unlisted=2)
+    assert store.ledger("b").expected == 3
+    results(store, "r1", "r2", "r3")
+    store.add_runs("valyu", "b", [SubmittedRun("r4", None, None)])
+    assert store.ledger("b").expected == 4
 
 
 def live_checks(store: Store) -> list[str]:

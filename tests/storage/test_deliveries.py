@@ -226,7 +226,7 @@ def told(groups: list[list[VerifiedDelivery]], connection: Connection) -> Any:
     return outcomes, *(Counter(connection.execute(query).all()) for query in (bodies, work))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(groups=GROUPS)
 def test_any_grouping_stores_what_one_by_one_stores(
     scratch: Database, groups: list[list[VerifiedDelivery]]

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 import storage
 from storage import FetchedBatch, LeaseLost, NotFound, Store, jobs
 from storage.database import Database
-from storage.jobs import LEASE_SECONDS, MAX_CLAIMS, Lease
+from storage.jobs import LEASE_SECONDS, MAX_CLAIMS, SUSPECT_CLAIMS, Lease
 from storage.models import Attempt, Job, SourceState
 from tests.storage.build import (
     NOON,
@@ -37,20 +37,26 @@ VERBS: dict[str, Callable[..., Any]] = {
     "finish": lambda c, lease: jobs.finish(c, lease, tried()),
     "reschedule": lambda c, lease: jobs.reschedule(c, lease, tried(), after=9, failed=True),
     "bury": lambda c, lease: jobs.bury(c, lease, tried()),
+    "put_back": lambda c, lease: jobs.put_back(c, lease, tried()),
+    "acquit": lambda c, lease: jobs.acquit(c, lease),
     "give_back": lambda c, lease: jobs.give_back(c, [lease], now=NOON),
     "release": lambda c, lease: jobs.release(c, now=NOON),
     "replay": lambda c, lease: jobs.replay(c, lease.job_id, now=NOON),
+    "check_soon": lambda c, lease: jobs.check_soon(c, str(lease.endpoint_id), now=at(1)),
     "end_checks": lambda c, lease: jobs.end_checks(c, str(lease.endpoint_id), now=NOON),
 }
 
 ALLOWED = {
     ("pending", "claim"): "running",
+    ("pending", "check_soon"): "pending",
     ("pending", "end_checks"): "done",
     ("running", "renew"): "running",
     ("running", "save_progress"): "running",
     ("running", "finish"): "done",
     ("running", "reschedule"): "pending",
     ("running", "bury"): "dead",
+    ("running", "put_back"): "pending",
+    ("running", "acquit"): "running",
     ("running", "give_back"): "pending",
     ("running", "release"): "pending",
     ("dead", "replay"): "pending",
@@ -61,6 +67,8 @@ SAYS_NO = {
     "finish": LeaseLost,
     "reschedule": LeaseLost,
     "bury": LeaseLost,
+    "put_back": LeaseLost,
+    "acquit": LeaseLost,
     "replay": NotFound,
 }
 
@@ -121,7 +129,7 @@ FENCED: dict[str, Callable[[Store, Lease], Any]] = {
 @pytest.mark.parametrize("verb", FENCED)
 def test_whoever_lost_the_lease_writes_nothing(store: Store, verb: str) -> None:
     endpoint = store.add_endpoint("valyu", "batch", resource="batch-1")
-    store.database.write(lambda c: jobs.pause(c, "valyu", "key", until=NOON, now=NOON))
+    store.database.write(lambda c: jobs.pause(c, "valyu", "key", after=0, now=NOON))
     lost = claimed(store.database, endpoint_id=endpoint)
     store.release_expired(all_of_them=True)
     (held,) = store.database.write(lambda c: jobs.claim(c, "valyu", limit=1, now=storage.now()))
@@ -183,6 +191,18 @@ def test_a_lease_says_what_to_do(database: Database) -> None:
     assert {name: getattr(lease, name) for name in values} == values
     assert (lease.kind, lease.source, lease.failures, lease.waits) == ("fetch", "valyu", 2, 1)
     assert (lease.created_at, lease.event_id) == (NOON, None)
+
+
+def test_jobs_that_lost_their_workers_run_one_at_a_time_beside_the_others(
+    database: Database,
+) -> None:
+    first, second = (enqueue(database, claims=SUSPECT_CLAIMS, due=at(-age)) for age in (2, 1))
+    innocent = enqueue(database, claims=SUSPECT_CLAIMS - 1)
+    suspect, other = sorted(claim(database), key=lambda lease: lease.job_id)
+    assert (suspect.job_id, other.job_id) == (first, innocent)
+    assert claim(database) == []
+    database.write(lambda c: jobs.finish(c, suspect, tried()))
+    assert [lease.job_id for lease in claim(database)] == [second]
 
 
 def test_two_claims_never_share_a_token(database: Database) -> None:
@@ -273,7 +293,7 @@ def test_a_job_that_kills_every_worker_ends_as_a_dead_letter(database: Database)
     assert "workers ended without an outcome" in after.reason
 
 
-@pytest.mark.parametrize(("claims", "wait"), [(1, 0), (3, 0), (4, 10), (6, 10), (7, 300)])
+@pytest.mark.parametrize(("claims", "wait"), [(1, 0), (3, 0), (4, 5), (6, 5), (7, 30)])
 def test_a_job_that_lost_its_worker_often_waits_before_the_next(
     database: Database, claims: int, wait: int
 ) -> None:
@@ -358,6 +378,14 @@ def test_fetches_of_one_endpoint_do_not_exclude_each_other(database: Database) -
     assert len(rows(database, Job)) == 2
 
 
+def test_only_the_waiting_check_of_its_endpoint_is_made_due(database: Database) -> None:
+    enqueue(database, kind="check", endpoint_id="e", due=at(600))
+    enqueue(database, kind="check", endpoint_id="other", due=at(600))
+    enqueue(database, endpoint_id="e", due=at(600))
+    database.write(lambda c: jobs.check_soon(c, "e", now=NOON))
+    assert [row.next_attempt_at for row in rows(database, Job)] == [NOON, at(600), at(600)]
+
+
 def test_the_end_of_the_checks_spares_others_and_the_one_that_says_so(
     database: Database,
 ) -> None:
@@ -381,13 +409,13 @@ def test_the_database_refuses_a_job_that_the_code_would_not_know(
 # --- sources ------------------------------------------------------------------------------------
 
 
-def pause(store: Store, *, until: datetime, reason: str = "401") -> None:
-    store.database.write(lambda c: jobs.pause(c, "valyu", reason, until=until, now=NOON))
+def pause(store: Store, *, after: float, now: datetime = NOON, reason: str = "401") -> None:
+    store.database.write(lambda c: jobs.pause(c, "valyu", reason, after=after, now=now))
 
 
 def test_a_paused_source_is_not_claimed_for_until_its_probe_is_due(store: Store) -> None:
     enqueue(store.database)
-    pause(store, until=storage.now() + timedelta(hours=1))
+    pause(store, after=3_600, now=storage.now())
     assert store.claim_jobs("valyu", limit=5) == []
     store.probe_sources_now()
     assert len(store.claim_jobs("valyu", limit=5)) == 1
@@ -396,16 +424,23 @@ def test_a_paused_source_is_not_claimed_for_until_its_probe_is_due(store: Store)
 def test_a_paused_source_is_tried_by_one_probe_not_by_one_at_every_look(store: Store) -> None:
     enqueue(store.database)
     enqueue(store.database)
-    pause(store, until=NOON)
+    pause(store, after=0)
     assert [len(store.claim_jobs("valyu", limit=5)) for _ in range(3)] == [1, 0, 0]
 
 
-def test_a_pause_that_goes_on_keeps_its_beginning_and_counts_probes(store: Store) -> None:
-    pause(store, until=at(60))
-    pause(store, until=at(120), reason="402")
+def test_a_pause_that_goes_on_keeps_its_beginning_and_is_doubled(store: Store) -> None:
+    pause(store, after=60)
+    assert rows(store.database, SourceState)[0].probe_at == at(60)
+    pause(store, after=60, now=at(60), reason="402")
     (state,) = rows(store.database, SourceState)
     assert (state.paused_reason, state.paused_at) == ("402", NOON)
-    assert (state.probe_at, state.probes) == (at(120), 1)
+    assert (state.probe_at, state.probes) == (at(60 + 120), 2)
+
+
+def test_a_pause_is_never_longer_than_an_hour(store: Store) -> None:
+    for _ in range(20):
+        pause(store, after=60)
+    assert rows(store.database, SourceState)[0].probe_at == at(3_600)
 
 
 def test_a_refused_job_pauses_its_source_and_is_put_back_without_a_failure(store: Store) -> None:
@@ -414,18 +449,18 @@ def test_a_refused_job_pauses_its_source_and_is_put_back_without_a_failure(store
     (paused,) = store.paused_sources()
     assert (paused["source"], paused["paused_reason"]) == ("valyu", "401: the key is wrong")
     after = job(store.database, lease.job_id)
-    assert (after.status, after.failures) == ("pending", 0)
+    assert (after.status, after.failures, after.waits, after.claims) == ("pending", 0, 0, 0)
 
 
 def test_a_pause_of_one_source_leaves_the_others(store: Store) -> None:
     enqueue(store.database, source="parallel")
-    pause(store, until=storage.now() + timedelta(hours=1))
+    pause(store, after=3_600, now=storage.now())
     assert len(store.claim_jobs("parallel", limit=5)) == 1
 
 
 def test_a_job_that_ends_well_resumes_its_source(store: Store) -> None:
     lease = claimed(store.database)
-    pause(store, until=NOON)
+    pause(store, after=0)
     store.finish(lease, tried())
     assert store.paused_sources() == []
 
@@ -435,6 +470,6 @@ def test_only_an_answer_of_the_sender_resumes_its_source(
     store: Store, answered: bool, paused: int
 ) -> None:
     lease = claimed(store.database)
-    pause(store, until=NOON)
+    pause(store, after=0)
     store.reschedule(lease, tried(), after=1, failed=False, answered=answered)
     assert len(store.paused_sources()) == paused

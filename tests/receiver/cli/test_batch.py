@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -119,7 +121,7 @@ def test_a_cancel_that_the_sender_refuses_is_said_in_its_words(
     bring_in(store, sender)
     ended = run("batch", "cancel", batch_id)
     assert (ended.code, ended.sentence) == (
-        2,
+        1,
         f"{batch_id} was not cancelled: the sender answered 400: "
         "Cannot cancel a batch that is completed.",
     )
@@ -133,6 +135,68 @@ def test_tasks_are_added_from_where_the_user_says(
     ended = run("batch", "add", batch_id, "--tasks", "more.csv", "--skip", "1")
     assert ended.err == f"2 tasks added; next: resultsink batch wait {batch_id}\n"
     assert sender.state()["batches"][0]["counts"]["total"] == 3
+
+
+def test_a_batch_of_the_rest_of_a_file_is_created_by_leaving_out_the_top(
+    run: Run, store: Store, sender: SandboxServer
+) -> None:
+    Path("tasks.csv").write_text("query\none\ntwo\nthree\n")
+    ended = run("batch", "create", "valyu", "--tasks", "tasks.csv", "--skip", "2")
+    assert (ended.code, ended.err.startswith("1 tasks added; next: ")) == (0, True)
+    (row,) = working.sql(store, "SELECT input FROM runs")
+    assert json.loads(row["input"]) == {"query": "three"}
+    nothing = run("batch", "create", "valyu", "--tasks", "tasks.csv", "--skip", "3")
+    sentence = "tasks.csv has no task after the first 3: nothing was created."
+    assert (nothing.code, nothing.sentence) == (2, sentence)
+    assert len(sender.state()["batches"]) == len(store.list_endpoints()) == 1
+
+
+def test_a_skip_counts_where_the_rest_of_the_file_must_go_on(
+    run: Run, store: Store, sender: SandboxServer
+) -> None:
+    sender.change(max_batch_tasks=100)
+    Path("tasks.csv").write_text("\n".join(["query", *map(str, range(107)), ""]))
+    ended = run("batch", "create", "valyu", "--tasks", "tasks.csv", "--skip", "2", "--json")
+    assert (ended.code, ended.sentence.endswith(" --tasks FILE --skip 102.")) == (1, True)
+
+
+def test_what_is_done_at_a_cancelled_batch_is_done_at_once(
+    run: Run, store: Store, sender: SandboxServer
+) -> None:
+    batch_id = create(run, "one", "two")
+    run("batch", "cancel", batch_id)
+    asyncio.run(work_off(store, a_source(sender.api_url)))
+    assert run("batch", "wait", batch_id, "--timeout", "0").code == 0
+
+
+class WithoutSecret(BaseHTTPRequestHandler):
+    """A sender that gives a batch no secret, which the sandbox does not play."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        answer = b'{"batch_id": "batch_1", "tasks": [{"deepresearch_id": "r1"}]}'
+        self.send_response(200)
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        """Standard error is the command's."""
+
+
+def test_a_missing_secret_is_said_on_standard_error_alone(
+    run: Run, store: Store, configured: Callable[..., None]
+) -> None:
+    Path("tasks.csv").write_text("query\none\n")
+    with HTTPServer(("127.0.0.1", 0), WithoutSecret) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        configured(sources__valyu__base_url=f"http://127.0.0.1:{server.server_port}/v1")
+        ended = run("batch", "create", "valyu", "--tasks", "tasks.csv")
+        server.shutdown()
+    warning, said = ended.err.splitlines()
+    assert (ended.code, ended.out) == (0, "batch_1\n")
+    assert warning.startswith("The sender gave no signing secret for batch_1: its webhooks cannot")
+    assert said == "1 tasks added; next: resultsink batch wait batch_1"
 
 
 def test_nothing_left_to_add_is_an_error_and_not_a_success(run: Run, store: Store) -> None:

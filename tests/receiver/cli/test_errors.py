@@ -94,7 +94,7 @@ def test_a_wrong_key_is_said_in_the_sender_s_words_and_is_not_shown(
     configured(sources__valyu__base_url=sender.api_url, sources__valyu__api_key="wrong_secret_key")
     ended = run("batch", "create", "valyu", "--tasks", "tasks.csv")
     assert (ended.code, ended.sentence) == (
-        2,
+        1,
         "The batch was not created: the sender answered 401: Invalid API key.",
     )
     with opened(DATABASE) as store:
@@ -105,6 +105,20 @@ def test_a_wrong_key_is_said_in_the_sender_s_words_and_is_not_shown(
 def test_a_sender_out_of_reach_is_said_and_leaves_nothing(run: Run, configured: Configure) -> None:
     ended = run("batch", "create", "valyu", "--tasks", "tasks.csv")
     assert "The batch was not created: the sender could not be asked" in ended.sentence
+    assert ended.code == 1
+
+
+@pytest.mark.parametrize("kind", ["lost", "html"])
+def test_a_sender_whose_answer_is_lost_is_no_wrong_use(
+    run: Run, configured: Configure, sender: SandboxServer, kind: str
+) -> None:
+    configured(sources__valyu__base_url=sender.api_url)
+    sender.add_fault("POST /deepresearch/batches", kind=kind)
+    ended = run("batch", "create", "valyu", "--tasks", "tasks.csv")
+    assert (ended.code, "answer to the create call was lost" in ended.sentence) == (1, True)
+    sender.add_fault("POST /deepresearch/batches/*/tasks", status=402)
+    ended = run("batch", "create", "valyu", "--tasks", "tasks.csv")
+    assert (ended.code, "0 of 1 tasks were added" in ended.err) == (1, True)
 
 
 def test_a_missing_public_url_says_what_to_set(run: Run, configured: Configure) -> None:

@@ -1,0 +1,73 @@
+"""What is missing of a batch, and why, as `batch show` and `batch wait` tell it."""
+
+import json
+
+import pytest
+
+from storage import FetchedBatch, Store
+from tests.receiver import working
+from tests.receiver.cli.conftest import Run
+from tests.receiver.cli.test_event import bury
+from tests.receiver.working import announce, known, sql
+
+pytestmark = pytest.mark.usefixtures("configured")
+
+REASON = "the sender answered 404: no such batch"
+
+
+def a_dead_fetch(store: Store) -> None:
+    """A batch of 25 whose fetch was given up before any task was named."""
+    batch = FetchedBatch("batch_1", "processing", is_terminal=False, total=25)
+    store.note_batch("valyu", batch)
+    announce(store, "batch_1")
+    lease = working.claim(store)
+    store.bury(lease, working.tried("dead", REASON))
+
+
+def test_show_says_what_is_expected_what_is_dead_and_how_the_last_attempt_ended(
+    run: Run, store: Store
+) -> None:
+    a_dead_fetch(store)
+    text = run("batch", "show", "batch_1").out
+    assert "25 expected, none named yet." in text
+    assert f"job 1): dead: {REASON}" in text
+    assert REASON in text.split("dead letters:")[1]
+
+
+def test_show_says_the_same_to_programs(run: Run, store: Store) -> None:
+    a_dead_fetch(store)
+    shown = json.loads(run("batch", "show", "batch_1", "--json").out)
+    assert (shown["expected"], shown["missing"]) == (25, [])
+    assert [(dead["id"], dead["reason"]) for dead in shown["dead"]] == [(1, REASON)]
+    assert (shown["last_attempt"]["outcome"], shown["last_attempt"]["detail"]) == ("dead", REASON)
+
+
+def test_show_has_nothing_to_say_of_a_batch_that_nobody_has_asked_for(
+    run: Run, store: Store
+) -> None:
+    known(store, "batch_1")
+    shown = json.loads(run("batch", "show", "batch_1", "--json").out)
+    assert (shown["missing"], shown["dead"], shown["last_attempt"]) == ([], [], None)
+
+
+def test_a_wait_for_what_is_dead_says_so_and_goes_on(run: Run, store: Store) -> None:
+    a_dead_fetch(store)
+    ended = run("batch", "wait", "batch_1", "--timeout", "0.3", "--json")
+    note = f"A dead letter keeps results away: {REASON}. When that is mended: "
+    assert ended.err.count(f"{note}resultsink dead replay 1\n") == 1
+    assert (ended.code, json.loads(ended.out)["dead"][0]["id"]) == (1, 1)
+
+
+def test_the_dead_letter_of_a_run_counts_until_its_result_is_here(run: Run, store: Store) -> None:
+    known(store, "batch_1")
+    bury(store)
+    insert = "INSERT INTO runs (source, run_id, batch_id, status) VALUES ('valyu', 't1', ?, 'x')"
+    sql(store, insert, "batch_1")
+    assert [dead["subject"] for dead in store.dead_of("valyu", "batch_1")] == ["t1"]
+    assert store.dead_of("valyu", "batch_2") == []
+    sql(
+        store,
+        "INSERT INTO results (run_pk, version, is_current, digest, status, raw, fetched_at,"
+        " stored_at) VALUES (1, 1, 1, x'00', 'completed', '{}', '2026-01-01', '2026-01-01')",
+    )
+    assert store.dead_of("valyu", "batch_1") == []
