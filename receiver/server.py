@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from receiver.errors import ReceiverError, UsageError
+from receiver.errors import UsageError
 from receiver.logs import Throttle
 
 HEAD_SECONDS = 10.0
@@ -107,10 +107,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def run(app: ASGIApp, listening: socket.socket, *, max_connections: int) -> None:
-    """Serve until SIGTERM or SIGINT; then finish what is being answered, and return.
-
-    Raises ReceiverError where it could not start.
-    """
+    """Serve until SIGTERM or SIGINT; then finish what is being answered, and return."""
     # uvicorn raises the signal once more when it has stopped; that must not keep us from closing.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
@@ -127,7 +124,4 @@ def run(app: ASGIApp, listening: socket.socket, *, max_connections: int) -> None
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
-    running = _Server(config)
-    running.run(sockets=[listening])
-    if not running.started:
-        raise ReceiverError("The service did not start: see the log for why.")
+    _Server(config).run(sockets=[listening])

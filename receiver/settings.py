@@ -205,9 +205,8 @@ def _refuse_unknown(fields: set[str]) -> None:
         if setting == "config" or setting.startswith("sources__"):
             continue
         if setting.removesuffix("_file") not in fields:
-            known = [PREFIX + field.upper() for field in sorted(fields)]
-            close = get_close_matches(name, [*known, f"{PREFIX}CONFIG"], n=1)
-            meant = close[0] if close else "one of the settings in the README"
+            close = get_close_matches(setting.partition("__")[0], [*fields, "config"], n=1)
+            meant = PREFIX + close[0].upper() if close else "one of the settings in the README"
             raise UsageError(f"There is no setting {name}: write {meant}, or take it away.")
 
 

@@ -22,7 +22,8 @@ def read_tasks(path: Path, new_task: Callable[[Mapping[str, Any]], NewTask]) -> 
     """All tasks of a file, in its order.
 
     CSV has a header row, whose names are read without the spaces around them, and those of
-    COLUMNS in any case; JSON is a list of objects; JSON Lines one object a line. Raises UsageError that names the file, the line (or the item) and what is wrong with it.
+    COLUMNS in any case; JSON is a list of objects; JSON Lines one object a line. Raises
+    UsageError that names the file, the line (or the item) and what is wrong with it.
     """
     readers = {".csv": _csv, ".json": _json, ".jsonl": _jsonl, ".ndjson": _jsonl}
     reader = readers.get(path.suffix.lower())

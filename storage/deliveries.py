@@ -7,13 +7,13 @@ path whose speed is the intake's speed.
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, or_, select
+from sqlalchemy import ColumnElement, Connection, CursorResult, func, or_, select
 from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError, StatementError
 from sqlmodel import col
 
@@ -91,15 +91,8 @@ def _record(connection: Connection, group: Sequence[VerifiedDelivery], now: date
     digests = [delivery.key_digest for delivery in group]
     new_ids: dict[bytes, int] = {}
     for start in range(0, len(group), ROWS_PER_STATEMENT):
-        rows = [
-            (d.source, d.endpoint_id, d.key, digest, d.disposition, at)
-            for d, digest in zip(
-                group[start : start + ROWS_PER_STATEMENT],
-                digests[start : start + ROWS_PER_STATEMENT],
-                strict=True,
-            )
-        ]
-        new_ids.update(_insert_events(connection, rows))
+        end = start + ROWS_PER_STATEMENT
+        new_ids.update(_insert_events(connection, group[start:end], digests[start:end], at))
     outcomes, repeats = [], []
     deliveries: list[tuple[Any, ...]] = []
     jobs: list[tuple[Any, ...]] = []
@@ -120,19 +113,41 @@ def _record(connection: Connection, group: Sequence[VerifiedDelivery], now: date
     return outcomes
 
 
-def _insert_events(connection: Connection, rows: list[tuple[Any, ...]]) -> list[tuple[bytes, int]]:
-    statement = _multi_row(_EVENTS, len(rows)) + (
-        " ON CONFLICT (key_digest) DO NOTHING RETURNING key_digest, id"
-    )
+def _insert_events(
+    connection: Connection, group: Sequence[VerifiedDelivery], digests: list[bytes], at: str
+) -> Iterable[tuple[bytes, int]]:
+    """Insert what is new of a group; returns its key digests and ids.
+
+    RETURNING would tell as much, but the driver lets go of the GIL for every row that it brings,
+    and the event loop then keeps the writer waiting for it. SQLite numbers the rows of one
+    statement without a gap, so that the last number tells the others.
+    """
+    rows = [
+        (d.source, d.endpoint_id, d.key, digest, d.disposition, at)
+        for d, digest in zip(group, digests, strict=True)
+    ]
+    inserted = _insert(connection, _multi_row(_EVENTS, len(rows)) + _UNLESS_KNOWN, rows)
+    before = inserted.lastrowid - inserted.rowcount
+    if inserted.rowcount == len(rows):
+        return zip(digests, range(before + 1, inserted.lastrowid + 1), strict=True)
+    if inserted.rowcount == 0:
+        return ()
+    return connection.exec_driver_sql(
+        "SELECT key_digest, id FROM events WHERE id > ?", (before,)
+    ).all()
+
+
+def _insert(
+    connection: Connection, statement: str, rows: list[tuple[Any, ...]]
+) -> CursorResult[Any]:
     flat = tuple(value for row in rows for value in row)
-    return [(row[0], row[1]) for row in connection.exec_driver_sql(statement, flat)]
+    return connection.exec_driver_sql(statement, flat)
 
 
 def _insert_many(connection: Connection, head: str, rows: list[tuple[Any, ...]]) -> None:
     for start in range(0, len(rows), ROWS_PER_STATEMENT):
         part = rows[start : start + ROWS_PER_STATEMENT]
-        flat = tuple(value for row in part for value in row)
-        connection.exec_driver_sql(_multi_row(head, len(part)), flat)
+        _insert(connection, _multi_row(head, len(part)), part)
 
 
 def _job(delivery: VerifiedDelivery, event_id: int, at: str) -> tuple[Any, ...]:
@@ -154,6 +169,7 @@ def _job(delivery: VerifiedDelivery, event_id: int, at: str) -> tuple[Any, ...]:
     )
 
 
+_UNLESS_KNOWN = " ON CONFLICT (key_digest) DO NOTHING"
 _EVENTS = "INSERT INTO events (source, endpoint_id, key, key_digest, disposition, received_at)"
 _DELIVERIES = "INSERT INTO deliveries (event_id, digest, headers, body, received_at, copies)"
 _JOBS = (
@@ -174,7 +190,9 @@ def _record_repeats(
 ) -> None:
     """Count equal bodies; keep differing ones and fetch again, for the sender's API decides."""
     counts = Counter((digest, delivery.digest) for digest, delivery in repeats)
-    samples = {(digest, delivery.digest): delivery for digest, delivery in repeats}
+    samples: dict[tuple[bytes, bytes], VerifiedDelivery] = {}
+    for digest, delivery in repeats:
+        samples.setdefault((digest, delivery.digest), delivery)
     for (key_digest, body_digest), copies in counts.items():
         event_id = connection.exec_driver_sql(
             "SELECT id FROM events WHERE key_digest = ?", (key_digest,)
@@ -204,6 +222,11 @@ def _keep_other_body(
     else:
         row = (event_id, delivery.digest, delivery.headers, delivery.body, at, copies - 1)
         _insert_many(connection, _DELIVERIES, [row])
+        if copies > 1:
+            connection.exec_driver_sql(
+                "UPDATE deliveries SET last_copy_at = ? WHERE event_id = ? AND digest = ?",
+                (at, event_id, delivery.digest),
+            )
     if delivery.disposition != "ignored":
         _insert_many(connection, _JOBS, [_job(delivery, event_id, at)])
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from storage.errors import CannotStore, StorageError
+from storage.errors import CannotStore
 
 T = TypeVar("T")
 Work = Callable[[Connection], Any]
@@ -100,14 +100,12 @@ class Writer:
         try:
             with self._transaction() as connection:
                 value = piece.work(connection)
-        except StorageError as refused:
-            error = refused
         except Exception as unexpected:  # noqa: BLE001  it is handed to whoever waits
             error = unexpected
-        try:
-            piece.done(None if error else value, error)
-        except Exception:  # the waiter is gone (a closed event loop); the commit stands
-            log.exception("nobody could be told the outcome of a write")
+        except BaseException:  # the thread ends with this piece in its hands
+            _tell(piece, None, CannotStore("The database writer has ended."))
+            raise
+        _tell(piece, None if error else value, error)
 
     def _fail_the_rest(self) -> None:
         with self._wake:
@@ -116,4 +114,11 @@ class Writer:
             self._urgent.clear()
             self._other.clear()
         for piece in left:
-            piece.done(None, CannotStore("The database writer has ended."))
+            _tell(piece, None, CannotStore("The database writer has ended."))
+
+
+def _tell(piece: _Piece, value: Any, error: BaseException | None) -> None:
+    try:
+        piece.done(value, error)
+    except Exception:  # the waiter is gone (a closed event loop); the commit stands
+        log.exception("nobody could be told the outcome of a write")

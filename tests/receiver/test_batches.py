@@ -405,9 +405,9 @@ async def test_tasks_that_are_counted_and_not_listed_are_expected_and_said_so(st
     client = answering(accepting(3, []))
     await create(store, a_source(), 3, client=client, how={"warn": warnings.append})
     assert warnings == [
-        "The sender accepted 3 of the tasks for batch_1 without telling their ids: their results are "
-        "found by listing the batch, but columns of the tasks file that the sender does not give "
-        "back are not known for them."
+        "The sender accepted 3 of the tasks for batch_1 without telling their ids: their results "
+        "are found by listing the batch, but columns of the tasks file that the sender does not "
+        "give back are not known for them."
     ]
     assert (ledger(store, "batch_1").expected, ledger(store, "batch_1").state) == (3, "open")
 
@@ -493,7 +493,10 @@ async def test_tasks_that_were_accepted_and_cannot_be_stored_are_not_to_be_added
     sender.add_fault(ADD, kind="slow", seconds=0.3)
     how = {"store_seconds": 0.0}
     creating = asyncio.create_task(refusal(store, source, count, how=how))
-    total = lambda: sum(batch["counts"]["total"] for batch in sender.state()["batches"])  # noqa: E731
+
+    def total() -> int:
+        return sum(batch["counts"]["total"] for batch in sender.state()["batches"])
+
     await asyncio.to_thread(until, total)
     with locked(store):
         sentence = await creating

@@ -1,7 +1,9 @@
 """Calls to a sender's API: judged, paced, bounded, and with the key going nowhere else."""
 
 import asyncio
+import json
 import time
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -10,9 +12,10 @@ import httpx
 import pytest
 
 from receiver.app import http_client
-from receiver.calls import AnswerTooLarge, Calls, NotReached
+from receiver.calls import AnswerTooLarge, Calls, NotReached, Pace
 from receiver.errors import (
     FetchError,
+    Forbidden,
     Missing,
     NotReady,
     RateLimited,
@@ -52,7 +55,7 @@ async def refused(*answer: Any, **more: Any) -> FetchError:
         (400, Refused),
         (401, SourceRefused),
         (402, SourceRefused),
-        (403, SourceRefused),
+        (403, Forbidden),
         (404, Missing),
         (408, Unavailable),
         (409, NotReady),
@@ -121,7 +124,7 @@ async def test_a_sender_that_nobody_reaches_has_done_nothing() -> None:
 
 async def test_a_base_url_that_cannot_be_is_the_operator_s_to_mend() -> None:
     with pytest.raises(SourceRefused, match="base_url is wrong"):
-        await call(a_source("https://sender:port/v1"))
+        await call(a_source("https://sender.test/v\x01"))
 
 
 async def test_a_source_without_a_key_says_which_variable_to_set() -> None:
@@ -151,6 +154,67 @@ async def test_the_key_is_not_in_what_an_error_says() -> None:
 async def test_an_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("receiver.calls.MAX_ANSWER_BYTES", 1000)
     assert type(await refused(200, content=b" " * 1001)) is AnswerTooLarge
+
+
+async def test_a_large_answer_does_not_keep_the_others_from_their_turn() -> None:
+    body = json.dumps([{"text": "x" * 20, "sources": [{"n": 1}] * 5}] * 100_000).encode()
+    gaps: list[float] = []
+
+    async def tick() -> None:
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(0.001)
+            gaps.append(time.monotonic() - last)
+            last = time.monotonic()
+
+    ticking = asyncio.create_task(tick())
+    began = time.monotonic()
+    answer = await call(a_source(), answering(lambda _: httpx.Response(200, content=body)))
+    took = time.monotonic() - began
+    ticking.cancel()
+    assert len(answer) == 100_000
+    assert max(gaps) < took / 2
+
+
+# --- a proxy --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def proxied(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[bytes]]:
+    """What the user's proxy was asked for; it refuses everything."""
+    asked: list[bytes] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.write(b"HTTP/1.1 502 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.delenv(name.lower(), raising=False)
+            monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        yield asked
+
+
+async def test_what_is_on_this_machine_is_reached_without_the_proxy(
+    sender: SandboxServer, proxied: list[bytes]
+) -> None:
+    port = sender.api_url.rpartition(":")[2]
+    for host in ("127.0.0.1", "localhost"):
+        assert await call(a_source(f"http://{host}:{port}")) == []
+    far = a_source("http://127.8.0.1:1/v1")
+    with pytest.raises(NotReached):
+        await call(far, http_client(far))
+    assert proxied == []
+
+
+async def test_a_real_sender_is_reached_through_the_proxy(proxied: list[bytes]) -> None:
+    with pytest.raises(NotReached):
+        await call(a_source("https://sender.test/v1"))
+    assert proxied == [b"CONNECT sender.test:443 HTTP/1.1\r\n"]
 
 
 # --- the pace -------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from receiver.errors import (
     FetchError,
+    Forbidden,
     Missing,
     NotReady,
     RateLimited,
@@ -43,13 +44,15 @@ def test_waiting_grows_from_5_seconds_to_5_minutes_uncounted(
     assert after(kind("later"), waits=waits) == Again(least * 1.5, False, "later")
 
 
+@pytest.mark.parametrize("waits", [0, 1, 99])
 @pytest.mark.parametrize(
-    ("waits", "seconds"), [(0, 60), (1, 120), (5, 1920), (6, HOUR), (99, HOUR)]
+    ("retry_after", "seconds"), [(None, 60), (5, 60), (90, 90), (10**9, HOUR), (math.nan, 60)]
 )
-def test_a_refused_source_is_probed_after_a_minute_growing_to_an_hour(
-    waits: int, seconds: float
+def test_a_refused_source_is_probed_after_a_minute_or_when_it_says_however_long_we_waited(
+    waits: int, retry_after: float | None, seconds: float
 ) -> None:
-    assert after(SourceRefused("no credit"), waits=waits) == Pause(seconds, "no credit")
+    error = SourceRefused("no credit", retry_after=retry_after)
+    assert after(error, waits=waits) == Pause(seconds, "no credit")
 
 
 @pytest.mark.parametrize(
@@ -64,6 +67,7 @@ def test_a_refused_source_is_probed_after_a_minute_growing_to_an_hour(
         (NotReady("running"), 7 * DAY, True),
         (RateLimited("429"), 99 * DAY, False),
         (SourceRefused("401"), 99 * DAY, False),
+        (Forbidden("403"), 99 * DAY, False),
         (FetchError("of a kind nobody named"), DAY, False),
         (Unavailable("502"), math.nan, True),
         (Unavailable("the clock went back"), -DAY, False),
@@ -106,7 +110,7 @@ def test_missing_is_looked_for_often_while_it_may_still_appear() -> None:
 
 errors = st.builds(
     lambda kind, retry_after: kind("x", retry_after=retry_after),
-    st.sampled_from([FetchError, *FetchError.__subclasses__()]),
+    st.sampled_from([FetchError, *FetchError.__subclasses__(), Forbidden]),
     st.none() | st.floats(),
 )
 counts = st.integers(0, 10**6)

@@ -176,7 +176,13 @@ def test_public_addresses_are_https_and_loopback_may_be_http(url: str, kept: str
     [
         *("http://hooks.example.com", "http://10.0.0.1", "http://localhost.example.com"),
         *("ftp://localhost", "hooks.example.com", "https://", "", "https://a.test?x=1"),
-        *("https://a.test#x", "http://[::1", "http://0.0.0.0"),
+        *(
+            "https://a.test#x",
+            "http://[::1",
+            "http://0.0.0.0",
+            "https://a.test:port",
+            "https://a:70000",
+        ),
     ],
 )
 def test_other_addresses_are_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
@@ -196,3 +202,44 @@ def test_no_repr_shows_a_secret() -> None:
 def test_reading_settings_writes_nothing() -> None:
     load()
     assert [path for path in Path().iterdir() if stat.S_ISREG(path.stat().st_mode)] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("PUBLC_URL", "RESULTSINK_PUBLIC_URL"),
+        ("DATABASE_URL_FIEL", "RESULTSINK_DATABASE_URL"),
+        ("SOURCE__VALYU__API_KEY", "RESULTSINK_SOURCES"),
+        ("CONFIGS", "RESULTSINK_CONFIG"),
+        ("QQQ", "one of the settings in the README"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_refused_with_what_was_meant(
+    monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    monkeypatch.setenv(f"RESULTSINK_{name}", HIDDEN)
+    sentence = f"There is no setting RESULTSINK_{name}: write {meant}, or take it away."
+    assert refused() == sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TEST_POSTGRES", "x"),
+        ("TEST_KEY_FILE", "missing"),
+        ("SERVICE_HOST", "10.0.0.1"),
+        ("SERVICE_PORT_HTTP", "8000"),
+        ("PORT", "tcp://10.0.0.1:8000"),
+        ("PORT_8000_TCP_ADDR", "10.0.0.1"),
+    ],
+)
+def test_variables_for_tests_and_those_of_a_cluster_are_ignored(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"RESULTSINK_{name}", value)
+    load()
+
+
+def test_a_port_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESULTSINK_PORT", "8000")
+    assert refused().startswith("There is no setting RESULTSINK_PORT: ")

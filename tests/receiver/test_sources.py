@@ -1,12 +1,14 @@
 """Sources: each configured account gets its provider, its scheme and its keys, or a sentence."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from receiver.errors import UsageError
 from receiver.providers.valyu import Valyu
-from receiver.settings import Settings, SourceSettings
+from receiver.settings import Settings, SourceSettings, load
 from receiver.sources import configured, named
 from tests.receiver.conftest import OTHER_SECRET, SECRET, settings
 
@@ -63,6 +65,34 @@ def test_an_unknown_source_is_answered_with_those_there_are() -> None:
         named(sources, "x")
     with pytest.raises(UsageError, match=r"configured: none.*RESULTSINK_SOURCES__X__API_KEY"):
         named({}, "x")
+    with pytest.raises(UsageError, match=r"add \[sources.valyu\] to resultsink.toml, or set RES"):
+        named({}, "valyu")
+
+
+def test_the_advice_for_an_unknown_source_works_when_it_is_followed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(UsageError) as refusal:
+        named({}, "mine")
+    variables = re.findall(r"RESULTSINK_\w+", str(refusal.value))
+    for variable, value in zip(variables, ["valyu", "val_1"], strict=True):
+        monkeypatch.setenv(variable, value)
+    assert named(configured(load()), "mine").provider.base_url
+    table = re.search(r"\[.*?\]", str(refusal.value))
+    line = re.search(r"provider = \S+", str(refusal.value))
+    assert table is not None
+    assert line is not None
+    for variable in variables:
+        monkeypatch.delenv(variable)
+    Path("resultsink.toml").write_text(f"{table[0]}\n{line[0]}\n")
+    assert named(configured(load()), "mine").provider.base_url
+
+
+@pytest.mark.parametrize("name", ["Mine", "my-source"])
+def test_a_name_that_no_variable_can_have_is_not_advised_one(name: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        named({}, name)
+    assert "RESULTSINK_" not in str(refusal.value)
 
 
 def test_no_repr_shows_a_key() -> None:

@@ -11,7 +11,6 @@ from receiver.providers import NewTask
 from receiver.providers.valyu import Valyu
 from receiver.tasks_file import read_tasks
 
-
 SAVE_IT = "save it with commas between them."
 
 

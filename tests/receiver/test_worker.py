@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
+from receiver import worker
 from receiver.sandbox import SandboxServer
-from storage import Store, SubmittedRun
+from storage import Lease, Store, SubmittedRun
 from tests.receiver import working
 from tests.receiver.conftest import stuck, until
 from tests.receiver.working import (
@@ -447,3 +448,18 @@ async def test_a_fetch_that_completes_a_batch_ends_the_check(
     announce(store, batch_id, endpoint_id=endpoint_id)
     await work_off(store, a_source(sender.api_url))
     assert job(store, kind="check")["status"] == "done"
+
+
+async def test_renewing_outlives_whatever_breaks_in_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "RENEW_SECONDS", 0.01)
+    looks: list[int] = []
+
+    def leases() -> list[Lease]:
+        looks.append(len(looks))
+        raise ZeroDivisionError
+
+    renewing = worker._Renewing(store, leases)
+    await until(lambda: len(looks) > 2)
+    renewing.stop()

@@ -1,7 +1,7 @@
 """One sandbox for all tests, reset before each; a receiver that writes down what it is sent."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -12,16 +12,7 @@ import pytest
 from valyu import Valyu, verify_contents_webhook
 
 from receiver.sandbox import SandboxServer, Switches, serve_in_thread
-
-DEADLINE = 10.0
-
-
-def until(condition: Callable[[], Any]) -> None:
-    """Waits until the condition holds; fails after ten seconds."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.005)
+from tests.processes import until
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from valyu import Valyu
 
 from receiver.sandbox import SandboxError, SandboxServer, Switches
 from receiver.sandbox.switches import assignments, described, parse
-from tests.sandbox.conftest import Inbox, a_batch, until
+from tests.processes import until
+from tests.sandbox.conftest import Inbox, a_batch
 
 BATCHES = "/deepresearch/batches"
 

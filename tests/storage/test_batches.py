@@ -167,7 +167,6 @@ def test_runs_whose_ids_are_not_told_are_expected_too(store: Store, endpoint: st
 
 @pytest.mark.usefixtures("endpoint")
 def test_runs_whose_ids_are_not_told_count_once_when_they_are_found(store: Store) -> None:
-    results(store, "r1")
     store.add_runs("valyu", "b", [SubmittedRun("r1", None, None)], unlisted=2)
     assert store.ledger("b").expected == 3
     results(store, "r1", "r2", "r3")

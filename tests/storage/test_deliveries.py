@@ -108,7 +108,6 @@ def test_the_limit_of_bodies_is_each_event_s_own(database: Database) -> None:
     assert len(rows(database, Delivery)) == 2 * MAX_BODIES
 
 
-@pytest.mark.xfail(reason="deliveries._record_repeats keeps the last of them, not the first")
 def test_of_differing_bodies_that_came_twice_in_a_group_the_first_is_kept(
     database: Database,
 ) -> None:
@@ -117,7 +116,6 @@ def test_of_differing_bodies_that_came_twice_in_a_group_the_first_is_kept(
     assert rows(database, Delivery)[1].headers == "first"
 
 
-@pytest.mark.xfail(reason="deliveries._keep_other_body leaves last_copy_at empty")
 def test_a_differing_body_that_came_twice_in_a_group_says_when(database: Database) -> None:
     record(database, delivery(body=b"1"))
     record(database, delivery(body=b"2"), delivery(body=b"2"))

@@ -27,6 +27,10 @@ def everything_on_disk(path: Path) -> bytes:
     return b"".join(file.read_bytes() for file in path.parent.glob(f"{path.name}*"))
 
 
+def test_no_id_begins_like_an_option() -> None:
+    assert not any(endpoints.new_id().startswith("-") for _ in range(2000))
+
+
 def test_an_id_is_128_random_bits_in_url_safe_letters(store: Store) -> None:
     ids = {store.add_endpoint("valyu", "account") for _ in range(20)}
     assert len(ids) == 20

@@ -93,9 +93,9 @@ def test_a_locked_database_that_must_be_changed_says_that_it_is_locked(
     database_url: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "resultsink.db"
-    with another(path, "PRAGMA journal_mode = WAL", "BEGIN IMMEDIATE"):
-        with pytest.raises(CannotOpen) as refusal:
-            storage.open(database_url, [storage.new_key()])
+    locked = another(path, "PRAGMA journal_mode = WAL", "BEGIN IMMEDIATE")
+    with locked, pytest.raises(CannotOpen) as refusal:
+        storage.open(database_url, [storage.new_key()])
     assert str(refusal.value) == (
         f"The database {path} is locked by another program: try again when that has ended."
     )

@@ -200,13 +200,11 @@ def test_a_dead_writer_takes_nothing_more(ended: tuple[Database, Told, Told]) ->
         ended[0].write(lambda _: None)
 
 
-@pytest.mark.xfail(reason="writer._execute tells nobody when the piece in hand ends the thread")
 def test_a_dead_writer_fails_also_the_work_it_died_of(ended: tuple[Database, Told, Told]) -> None:
     ended[2].wait()
     assert ended[1].wait(0.5).error is not None
 
 
-@pytest.mark.xfail(reason="writer._fail_the_rest stops at the first waiter that cannot be told")
 def test_one_waiter_that_is_gone_does_not_keep_the_others_waiting() -> None:
     @contextmanager
     def broken() -> Iterator[Any]:

@@ -247,7 +247,7 @@ def test_the_list_has_the_newest_first_and_parses(run: Run, store: Store) -> Non
     assert json.loads(run("batch", "list", "--source", "other", "--json").out) == []
 
 
-def test_an_empty_list_says_how_to_begin_on_stderr_alone(run: Run) -> None:
+def test_an_empty_list_says_how_to_begin_on_stderr_alone(run: Run, store: Store) -> None:
     ended = run("batch", "list")
     assert (ended.out, ended.err) == (
         "",

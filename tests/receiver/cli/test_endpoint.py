@@ -85,7 +85,9 @@ def test_a_secret_for_another_resource_than_the_bound_one_changes_nothing(
 
 @pytest.mark.parametrize("start", ["-D", "--", "-h"])
 @pytest.mark.parametrize("command", ["secret", "close"])
-def test_an_id_that_begins_with_a_dash_is_no_option(run: Run, command: str, start: str) -> None:
+def test_an_id_that_begins_with_a_dash_is_no_option(
+    run: Run, store: Store, command: str, start: str
+) -> None:
     ended = run("endpoint", command, start.ljust(22, "x"), stdin=SECRET)
     assert (ended.code, "see `endpoint list`" in ended.sentence) == (2, True)
 

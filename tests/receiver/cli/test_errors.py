@@ -21,6 +21,12 @@ DATABASE = "sqlite:///resultsink.db"
 ENDPOINT = "AAAAAAAAAAAAAAAAAAAAAA"
 
 
+def make_database() -> None:
+    """A database without a row in it."""
+    with opened(DATABASE):
+        pass
+
+
 @pytest.fixture(autouse=True)
 def tasks_csv() -> None:
     """A good tasks file in the working directory."""
@@ -68,6 +74,7 @@ def tasks_csv() -> None:
 )
 @pytest.mark.usefixtures("configured")
 def test_what_is_not_there_or_cannot_be_is_named(run: Run, arguments: str, sentence: str) -> None:
+    make_database()
     ended = run(*arguments.split())
     assert (ended.code, ended.sentence) == (2, sentence)
 
@@ -172,15 +179,36 @@ def test_a_toml_file_that_is_none_is_named(run: Run) -> None:
 # --- the database ---------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("configured")
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("batch list", "batch show b", "batch wait b", "batch status b", "batch cancel b"),
+        *("batch add b --tasks tasks.csv", "event list", "event show 1", "dead list"),
+        *("dead replay 1", "rejected list", "export --batch b", "endpoint list"),
+        *(f"endpoint close {ENDPOINT}", f"endpoint secret {ENDPOINT}"),
+    ],
+)
+def test_a_command_that_looks_makes_no_database(run: Run, command: str) -> None:
+    ended = run(*command.split())
+    assert (ended.code, ended.sentence) == (
+        2,
+        f"There is no database {Path('resultsink.db').absolute()} yet: `resultsink serve`, "
+        "`batch create` or `endpoint add` makes it, "
+        "unless RESULTSINK_DATABASE_URL should name another.",
+    )
+    assert [path.name for path in Path().iterdir()] == ["tasks.csv"]
+
+
 def test_another_key_than_the_database_s_opens_nothing(run: Run, configure: Configure) -> None:
-    run("batch", "list")
+    make_database()
     configure(encryption_keys=storage.new_key())
     ended = run("batch", "list")
     assert (ended.code, "does not open this database" in ended.sentence) == (1, True)
 
 
 def test_a_key_file_that_is_gone_is_named_and_not_made_anew(run: Run) -> None:
-    run("batch", "list")
+    make_database()
     Path("resultsink.key").unlink()
     ended = run("batch", "list")
     assert (ended.code, "resultsink.key is missing" in ended.sentence) == (1, True)
@@ -188,7 +216,7 @@ def test_a_key_file_that_is_gone_is_named_and_not_made_anew(run: Run) -> None:
 
 
 def test_a_database_of_a_newer_version_is_left_alone(run: Run) -> None:
-    run("batch", "list")
+    make_database()
     with closing(sqlite3.connect("resultsink.db", isolation_level=None)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     ended = run("batch", "list")
@@ -200,7 +228,7 @@ def test_a_file_that_is_no_database_is_left_alone(run: Run, configure: Configure
     configure(encryption_keys=storage.new_key())
     Path("resultsink.db").write_bytes(content)
     ended = run("batch", "list")
-    assert (ended.code, "resultsink.db cannot be opened" in ended.sentence) == (1, True)
+    assert (ended.code, "another program" in ended.sentence) == (1, True)
     assert Path("resultsink.db").read_bytes() == content
 
 
@@ -209,7 +237,7 @@ def test_the_database_of_another_program_is_left_alone(run: Run, configure: Conf
     with closing(sqlite3.connect("resultsink.db", isolation_level=None)) as connection:
         connection.execute("CREATE TABLE theirs (id)")
     ended = run("batch", "list")
-    assert (ended.code, "tables of another program" in ended.sentence) == (1, True)
+    assert (ended.code, "belongs to another program" in ended.sentence) == (1, True)
     with closing(sqlite3.connect("resultsink.db")) as connection:
         assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
 

@@ -72,7 +72,7 @@ def test_dead_letters_have_a_reason_and_are_replayed_once(run: Run, store: Store
     assert run("dead", "replay", str(dead["id"])).code == 2
 
 
-def test_no_dead_letters_and_no_events_are_said_to_be_none(run: Run) -> None:
+def test_no_dead_letters_and_no_events_are_said_to_be_none(run: Run, store: Store) -> None:
     assert run("dead", "list").err == "There are no dead letters.\n"
     assert run("event", "list").err == "There are no events yet.\n"
     assert run("dead", "list", "--json").out == "[]\n"

@@ -4,10 +4,9 @@ import json
 
 import pytest
 
-from storage import FetchedBatch, Store
+from storage import FetchedBatch, Store, Tried, now
 from tests.receiver import working
 from tests.receiver.cli.conftest import Run
-from tests.receiver.cli.test_event import bury
 from tests.receiver.working import announce, known, sql
 
 pytestmark = pytest.mark.usefixtures("configured")
@@ -21,7 +20,7 @@ def a_dead_fetch(store: Store) -> None:
     store.note_batch("valyu", batch)
     announce(store, "batch_1")
     lease = working.claim(store)
-    store.bury(lease, working.tried("dead", REASON))
+    store.bury(lease, Tried(now(), 0.0, "dead", REASON))
 
 
 def test_show_says_what_is_expected_what_is_dead_and_how_the_last_attempt_ended(
@@ -60,8 +59,11 @@ def test_a_wait_for_what_is_dead_says_so_and_goes_on(run: Run, store: Store) -> 
 
 def test_the_dead_letter_of_a_run_counts_until_its_result_is_here(run: Run, store: Store) -> None:
     known(store, "batch_1")
-    bury(store)
-    insert = "INSERT INTO runs (source, run_id, batch_id, status) VALUES ('valyu', 't1', ?, 'x')"
+    announce(store, "t1", kind="task")
+    store.bury(working.claim(store), Tried(now(), 0.0, "dead", REASON))
+    insert = (
+        "INSERT INTO runs (source, run_id, batch_id, status) VALUES ('valyu', 't1', ?, 'queued')"
+    )
     sql(store, insert, "batch_1")
     assert [dead["subject"] for dead in store.dead_of("valyu", "batch_1")] == ["t1"]
     assert store.dead_of("valyu", "batch_2") == []

@@ -64,6 +64,13 @@ def test_json_lines_are_the_same_objects_one_on_each_line(shelf: Shelf) -> None:
     assert (report.rows, report.columns) == (2, KEYS)
 
 
+def test_an_error_carries_no_signed_url_either(shelf: Shelf) -> None:
+    url = "https://s3.example/k?X-Amz-Signature="
+    shelf.put("r1", status="failed", error=f"could not read {url}0af3, gave up")
+    (line,) = shelf.export("jsonl").splitlines()
+    assert json.loads(line)["error"] == f"could not read {url}hidden gave up"
+
+
 def test_an_empty_store_is_an_empty_array_and_no_lines(shelf: Shelf) -> None:
     assert json.loads(shelf.export("json")) == []
     assert shelf.export("jsonl") == b""

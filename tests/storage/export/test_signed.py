@@ -6,8 +6,7 @@ import pytest
 
 from storage.export.signed import without_signatures
 
-
-SECRET = "Zm9vYmFy-_.%2B~/=0"
+SECRET = "Zm9vYmFy-_.%2B~/=0"  # noqa: S105  made up
 
 
 @pytest.mark.parametrize(
