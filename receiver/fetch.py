@@ -82,16 +82,22 @@ class Fetch:
         await self._bind(endpoint, run_id)
         await self._keep(lease, [run], began)
         if run.is_result:
-            await self._end_checks(endpoint, lease)
+            await self._end_checks(lease)
             return f"run {run.status}"
         if not lease.progress.get("awaits_end", True):
             return f"run is {run.sender_status}"
         missing = ", but its output is not there" if run.status == "completed" else ""
         raise NotReady(f"run is {run.sender_status}{missing}")
 
-    async def _end_checks(self, endpoint: EndpointView | None, lease: Lease) -> None:
-        """A run's own endpoint has nothing more to wait for; a batch's endpoint may have."""
-        if endpoint is not None and endpoint.kind != "batch" and lease.kind == "fetch":
+    async def _end_checks(self, lease: Lease) -> None:
+        """A run's own endpoint has nothing more to wait for; a batch's endpoint may have.
+
+        So may one that was bound to another run meanwhile.
+        """
+        endpoint = await self._endpoint_of(lease)
+        if endpoint is None or endpoint.kind == "batch" or lease.kind == "check":
+            return
+        if endpoint.resource in (None, lease.subject):
             await self._in_thread(self._store.end_checks, endpoint.id)
 
     # --- a batch -------------------------------------------------------------------------------
@@ -147,14 +153,16 @@ class Fetch:
             try:
                 return self._provider.read_page(await self._calls.call(request), batch)
             except AnswerTooLarge:
-                if size == 1:
+                smaller = (size or listing.get("refused", self._provider.page_size)) // 2
+                if smaller == 0:
                     raise
-                listing["size"] = (size or self._provider.page_size) // 2
+                listing["size"] = smaller
             except (Refused, Missing) as error:
                 if listing["cursor"] is not None:
                     _begin_again(listing, error)
                 elif size is not None and isinstance(error, Refused):
-                    listing["size"] = 0  # nobody says which sizes it takes: its own, then
+                    # nobody says which sizes it takes: its own, then
+                    listing.update(size=0, refused=size)
                 else:
                     raise
 
@@ -222,7 +230,7 @@ class Fetch:
                 origin="delivery",
             )
         )
-        await self._end_checks(endpoint, lease)
+        await self._end_checks(lease)
         return True
 
     def _may_speak_for(self, endpoint: EndpointView | None, lease: Lease) -> bool:
@@ -300,7 +308,7 @@ def _with_output(run: FetchedRun, lease: Lease) -> FetchedRun:
 
 def _hopelessness(error: FetchError) -> int:
     """How little trying again can help: one refused run must not bury what the others need."""
-    return {Refused: 2, Missing: 1}.get(type(error), 0)
+    return {Refused: 3, Forbidden: 2, Missing: 1}.get(type(error), 0)
 
 
 def _begin_again(listing: dict[str, Any], error: FetchError) -> None:

@@ -296,6 +296,7 @@ def replay(connection: Connection, job_id: int, *, now: datetime) -> None:
                 failures=0,
                 waits=0,
                 progress=None,
+                trying_since=None,
                 created_at=now,
                 next_attempt_at=now,
                 ended_at=None,
@@ -350,9 +351,10 @@ def learn_subject(connection: Connection, endpoint_id: str, subject: str) -> Non
 
 
 def pause(connection: Connection, source: str, reason: str, *, after: float, now: datetime) -> None:
-    """Stop claiming for `source` but for one probe after `after` seconds, doubling each time.
+    """Stop claiming for `source` but for one probe after `after` seconds, doubling with each.
 
-    No job of the source grows older by it.
+    Jobs that were running together are refused together: only probes make it longer. No job of
+    the source grows older by it.
     """
     probes = connection.execute(
         select(col(SourceState.probes)).where(col(SourceState.source) == source)
@@ -366,14 +368,10 @@ def pause(connection: Connection, source: str, reason: str, *, after: float, now
     )
     connection.execute(
         insert(SourceState)
-        .values(source=source, paused_at=now, probes=1, **values)
+        .values(source=source, paused_at=now, probes=0, **values)
         .on_conflict_do_update(
             index_elements=["source"],
-            set_={
-                **values,
-                "paused_at": func.coalesce(col(SourceState.paused_at), now),
-                "probes": col(SourceState.probes) + 1,
-            },
+            set_={**values, "paused_at": func.coalesce(col(SourceState.paused_at), now)},
         )
     )
 
@@ -384,10 +382,12 @@ def resume(connection: Connection, source: str) -> None:
 
 
 def await_probe(connection: Connection, source: str, *, now: datetime) -> None:
-    """Let no further probe of a paused source begin before this one can have answered."""
+    """Count a probe of a paused source; no other begins before this one can have answered."""
     later = now + timedelta(seconds=PROBE_SECONDS)
     connection.execute(
-        update(SourceState).where(col(SourceState.source) == source).values(probe_at=later)
+        update(SourceState)
+        .where(col(SourceState.source) == source)
+        .values(probe_at=later, probes=col(SourceState.probes) + 1)
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
@@ -95,11 +95,28 @@ def test_differing_bodies_inside_one_group_are_kept_and_make_fetches(database: D
     assert len(rows(database, Job)) == 3
 
 
-def test_bodies_beyond_the_limit_are_only_counted(database: Database) -> None:
+def test_bodies_beyond_the_limit_are_only_counted_while_a_fetch_is_to_come(
+    database: Database,
+) -> None:
     for number in range(MAX_BODIES + 3):
         record(database, delivery(body=b"%d" % number))
     assert [row.copies for row in rows(database, Delivery)] == [0, 0, 0, 0, 3]
     assert len(rows(database, Job)) == MAX_BODIES
+
+
+@pytest.mark.parametrize("status", ["running", "done", "dead"])
+def test_a_body_beyond_the_limit_is_fetched_for_where_no_fetch_is_to_come(
+    database: Database, status: str
+) -> None:
+    record(database, *[delivery(body=b"%d" % number) for number in range(MAX_BODIES)])
+    record(database, delivery("another"))
+    database.write(
+        lambda c: c.execute(update(Job).where(col(Job.event_id) == 1).values(status=status))
+    )
+    for number in range(2):
+        assert record(database, delivery(body=b"late %d" % number)) == ["duplicate"]
+    assert [row.copies for row in rows(database, Delivery)] == [0, 0, 0, 0, 2, 0]
+    assert [row.event_id for row in rows(database, Job) if row.status == "pending"] == [2, 1]
 
 
 def test_the_limit_of_bodies_is_each_event_s_own(database: Database) -> None:

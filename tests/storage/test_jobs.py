@@ -268,6 +268,27 @@ def test_a_job_that_is_done_has_no_reason_left(database: Database) -> None:
     assert job(database, lease.job_id).reason is None
 
 
+def test_the_first_try_in_vain_is_remembered_and_told(database: Database) -> None:
+    lease = claimed(database)
+    assert lease.trying_since is None
+    for second, failed in enumerate((False, True, False)):
+        outcome = tried(start=at(second))
+        how = {"tried": outcome, "after": 0.0, "failed": failed}
+        database.write(partial(jobs.reschedule, lease=lease, **how))
+        (lease,) = claim(database, now=at(second))
+        assert lease.trying_since == NOON
+
+
+def test_what_is_put_back_is_due_at_once_and_counts_nothing(database: Database) -> None:
+    lease = claimed(database, failures=2, waits=4)
+    refused = jobs.Tried(at(10), 2_500.0, "paused", "401")
+    database.write(lambda c: jobs.put_back(c, lease, refused))
+    after = job(database, lease.job_id)
+    assert (after.failures, after.waits, after.claims) == (2, 4, 0)
+    assert (after.next_attempt_at, after.reason, after.trying_since) == (at(12.5), "401", None)
+    assert [row.outcome for row in rows(database, Attempt)] == ["paused"]
+
+
 def test_what_was_given_back_is_due_at_once_and_its_claim_is_not_counted(
     database: Database,
 ) -> None:
@@ -327,10 +348,12 @@ def test_a_release_leaves_the_progress(database: Database) -> None:
 
 
 def test_a_replay_is_as_if_new_and_is_on_record(database: Database) -> None:
-    job_id = enqueue(database, status="dead", claims=10, failures=7, waits=3, progress={"a": 1})
+    used: dict[str, Any] = {"failures": 7, "waits": 3, "progress": {"a": 1}, "trying_since": NOON}
+    job_id = enqueue(database, status="dead", claims=10, **used)
     database.write(lambda c: jobs.replay(c, job_id, now=at(60)))
     (lease,) = claim(database, now=at(60))
     assert (lease.failures, lease.waits, lease.progress) == (0, 0, {})
+    assert (lease.created_at, lease.trying_since) == (at(60), None)
     assert job(database, job_id).claims == 1
     assert [row.outcome for row in rows(database, Attempt)] == ["replayed"]
 
@@ -376,6 +399,15 @@ def test_fetches_of_one_endpoint_do_not_exclude_each_other(database: Database) -
     enqueue(database, endpoint_id="e")
     enqueue(database, endpoint_id="e")
     assert len(rows(database, Job)) == 2
+
+
+def test_the_jobs_of_an_endpoint_learn_their_subject_where_they_have_none(
+    database: Database,
+) -> None:
+    for endpoint, subject in (("e", None), ("e", "another"), ("other", None)):
+        enqueue(database, endpoint_id=endpoint, subject=subject)
+    database.write(lambda c: jobs.learn_subject(c, "e", "mine"))
+    assert [row.subject for row in rows(database, Job)] == ["mine", "another", None]
 
 
 def test_only_the_waiting_check_of_its_endpoint_is_made_due(database: Database) -> None:
@@ -428,19 +460,46 @@ def test_a_paused_source_is_tried_by_one_probe_not_by_one_at_every_look(store: S
     assert [len(store.claim_jobs("valyu", limit=5)) for _ in range(3)] == [1, 0, 0]
 
 
-def test_a_pause_that_goes_on_keeps_its_beginning_and_is_doubled(store: Store) -> None:
+def probe(store: Store, *, now: datetime = NOON) -> None:
+    store.database.write(lambda c: jobs.await_probe(c, "valyu", now=now))
+
+
+def test_a_pause_keeps_its_beginning_and_is_doubled_by_every_probe(store: Store) -> None:
     pause(store, after=60)
     assert rows(store.database, SourceState)[0].probe_at == at(60)
-    pause(store, after=60, now=at(60), reason="402")
+    probe(store, now=at(60))
+    pause(store, after=60, now=at(61), reason="402")
     (state,) = rows(store.database, SourceState)
     assert (state.paused_reason, state.paused_at) == ("402", NOON)
-    assert (state.probe_at, state.probes) == (at(60 + 120), 2)
+    assert (state.probe_at, state.probes) == (at(61 + 120), 1)
+
+
+def test_jobs_that_are_refused_together_make_no_pause_longer(store: Store) -> None:
+    for _ in range(8):
+        enqueue(store.database)
+    for second, lease in enumerate(claim(store.database)):
+        store.database.write(partial(jobs.put_back, lease=lease, tried=tried("paused")))
+        pause(store, after=60, now=at(second))
+    (state,) = rows(store.database, SourceState)
+    assert (state.paused_at, state.probe_at) == (NOON, at(7 + 60))
 
 
 def test_a_pause_is_never_longer_than_an_hour(store: Store) -> None:
+    pause(store, after=60)
     for _ in range(20):
+        probe(store)
         pause(store, after=60)
     assert rows(store.database, SourceState)[0].probe_at == at(3_600)
+
+
+def test_a_pause_makes_no_job_of_its_source_older(store: Store) -> None:
+    waiting, running, ended, other = (
+        enqueue(store.database, trying_since=NOON, **more)
+        for more in ({}, {"status": "running"}, {"status": "dead"}, {"source": "parallel"})
+    )
+    pause(store, after=60)
+    since = {row.id: row.trying_since for row in rows(store.database, Job)}
+    assert since == {waiting: None, running: NOON, ended: NOON, other: NOON}
 
 
 def test_a_refused_job_pauses_its_source_and_is_put_back_without_a_failure(store: Store) -> None:

@@ -301,6 +301,15 @@ def test_a_result_is_had_once_it_is_stored(store: Store) -> None:
     assert not store.has_result("parallel", "b")
 
 
+def test_a_run_stays_of_the_batch_that_it_is_known_to_be_of(store: Store) -> None:
+    put(store.database, run("a", "running", batch_id="b"))
+    put(store.database, run("a", batch_id="c"), fetched_at=at(1))
+    assert known(store.database).batch_id == "b"
+    assert store.is_run_of("valyu", "a", "b")
+    wrong = [("valyu", "a", "c"), ("parallel", "a", "b"), ("valyu", "z", "b")]
+    assert not any(store.is_run_of(*each) for each in wrong)
+
+
 # --- cleaning -----------------------------------------------------------------------------------
 
 
@@ -321,6 +330,20 @@ def test_no_text_of_a_run_can_stop_its_page(database: Database, name: str) -> No
     table = Result if name == "output_type" else Run
     assert getattr(rows(database, table)[0], name) == "x\ufffd\ufffd"
     assert [row.cleaned for row in rows(database, Result)] == [True, False]
+
+
+def test_a_run_nested_too_deeply_is_kept_in_raw_and_does_not_stop_its_page(
+    database: Database,
+) -> None:
+    deep: Any = "x"
+    for _ in range(700):
+        deep = [deep]
+    page = run("deep", output=deep, raw={"output": deep}), run("good", output="y")
+    assert put(database, *page) == Stored(new=2)
+    one, other = rows(database, Result)
+    assert (one.output, one.cleaned, json.loads(one.raw)) == (None, True, {"output": deep})
+    assert one.error == "nested too deeply for the columns: see raw"
+    assert (other.output, other.error, other.cleaned) == ("y", None, False)
 
 
 def test_clean_content_is_not_flagged(database: Database) -> None:

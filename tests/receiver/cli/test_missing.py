@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from storage import FetchedBatch, Store, Tried, now
+from storage import FetchedBatch, FetchedRun, Store, Tried, now
 from tests.receiver import working
 from tests.receiver.cli.conftest import Run
 from tests.receiver.working import announce, known, sql
@@ -67,9 +67,7 @@ def test_the_dead_letter_of_a_run_counts_until_its_result_is_here(run: Run, stor
     sql(store, insert, "batch_1")
     assert [dead["subject"] for dead in store.dead_of("valyu", "batch_1")] == ["t1"]
     assert store.dead_of("valyu", "batch_2") == []
-    sql(
-        store,
-        "INSERT INTO results (run_pk, version, is_current, digest, status, raw, fetched_at,"
-        " stored_at) VALUES (1, 1, 1, x'00', 'completed', '{}', '2026-01-01', '2026-01-01')",
-    )
+    announce(store, "t1", kind="task", body=b"again")
+    result = FetchedRun("t1", "completed", "completed", raw={})
+    store.store_results(working.claim(store), [result], fetched_at=now(), progress={})
     assert store.dead_of("valyu", "batch_1") == []

@@ -23,7 +23,7 @@ IDENTITY = frozenset({"id", "status"})
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 NO_WORDS: list[Any] = ["", "x" * 201, "a b", "a\n", "a\x00", "ä", "\ud800", None, 5, True, [], {}]
 NO_NUMBERS: list[Any] = [True, None, [], {}, *map(json.loads, ("1e999", "-1e999", "9" * 400))]
-NO_COUNTS: list[Any] = ["", "-1", "+1", "1.0", "1e3", " 5", "5\n", "\u0665", "\u00b2", "9" * 16, "x"]
+NO_COUNTS: list[Any] = ["", "-1", "+1", "1.0", "1e3", " 5", "5\n", "\u0665", "\u00b2", "9" * 16]
 NO_MOMENTS: list[Any] = ["", "soon", "2026-13-01", "0001-01-01T00:00:00+23:00", None, True, [], {}]
 FAR_MOMENTS: list[Any] = [-1e300, 1e300, 10**400]
 
@@ -154,9 +154,7 @@ def test_every_reader_takes_every_value(value: Any) -> None:
     assert text(value) is None or value
     assert all(isinstance(item, dict) for item in items(value))
     assert (word(value) is None) or word(value) == value
-    assert whole(value) is None or whole(value) == (
-        int(value) if isinstance(value, str) else value
-    )
+    assert whole(value) is None or whole(value) == (int(value) if isinstance(value, str) else value)
 
 
 def test_what_is_no_object_is_left_out_of_a_list() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from receiver.errors import (
     FetchError,
+    Forbidden,
     Missing,
     NotReady,
     RateLimited,
@@ -148,7 +149,8 @@ def test_a_good_answer_with_json_is_usable(status: int, data: Any) -> None:
         (400, None, Unavailable),
         (401, {"error": "x"}, SourceRefused),
         (402, None, SourceRefused),
-        (403, {}, SourceRefused),
+        (403, {}, Forbidden),
+        (403, None, Forbidden),
         (404, {"error": "Task not found"}, Missing),
         (404, None, Missing),
         (408, {}, Unavailable),
@@ -324,7 +326,30 @@ def test_whatever_a_task_says_its_id_and_its_raw_text_are_kept(lied: dict[str, A
 def test_whatever_a_batch_says_it_can_be_read(lied: dict[str, Any]) -> None:
     batch = VALYU.read_batch({"batch_id": BATCH, **lied}, BATCH)
     assert batch.batch_id == BATCH
-    assert batch.is_terminal is (batch.sender_status in {"completed", "cancelled", "failed"})
+    assert isinstance(batch.is_terminal, bool)
+    assert all(isinstance(count, int) and count >= 0 for count in batch.counts.values())
+
+
+GOES_ON = ["open", "processing", "queued", "pending", "running", "awaiting_input", "paused"]
+
+
+@pytest.mark.parametrize(
+    ("status", "is_terminal"),
+    [(status, False) for status in GOES_ON]
+    + [(status, True) for status in ("completed", "completed_with_errors", "failed", "canceled")]
+    + [(status, True) for status in ("brand_new", None, 5)],
+)
+def test_a_batch_s_status_is_an_end_unless_it_clearly_goes_on(
+    status: Any, is_terminal: bool
+) -> None:
+    batch = VALYU.read_batch({"batch_id": BATCH, "status": status}, BATCH)
+    assert batch.is_terminal is is_terminal
+
+
+@pytest.mark.parametrize("status", ["cancelled", "canceled"])
+def test_a_cancelled_task_may_be_spelt_in_two_ways(status: str) -> None:
+    (run,) = VALYU.read_page(page({**LISTED, "status": status}), OF_BATCH).runs
+    assert (run.status, run.sender_status, run.is_result) == ("cancelled", status, True)
 
 
 @pytest.mark.parametrize("status", ["awaiting_input", "paused", "brand_new", None, 5])
@@ -387,9 +412,18 @@ def test_pagination_is_read_as_it_is_told(pagination: Any, cursor: Any, has_more
     assert (len(read.runs), read.cursor, read.has_more) == (1, cursor, has_more)
 
 
-def test_a_page_is_asked_for_with_its_cursor() -> None:
+def test_a_listed_task_that_names_another_batch_is_left_out() -> None:
+    mine = {**LISTED, "deepresearch_id": "mine", "batch_id": BATCH}
+    other = {**LISTED, "deepresearch_id": "other", "batch_id": OTHER_BATCH}
+    unsaid = {**LISTED, "deepresearch_id": "unsaid", "batch_id": 5}
+    runs = VALYU.read_page(page(mine, other, unsaid), OF_BATCH).runs
+    assert [(run.run_id, run.batch_id) for run in runs] == [("mine", BATCH), ("unsaid", BATCH)]
+
+
+def test_a_page_is_asked_for_with_its_cursor_and_its_size_unless_it_is_the_sender_s_own() -> None:
     assert VALYU.page(BATCH, cursor=None, size=5).params == {"limit": "5", "include_output": "true"}
     assert VALYU.page(BATCH, cursor="k", size=5).params["last_key"] == "k"
+    assert VALYU.page(BATCH, cursor=None, size=None).params == {"include_output": "true"}
 
 
 COUNTS = {"total": 3, "queued": 0, "running": 0, "completed": 1, "failed": 1, "cancelled": 1}
@@ -413,6 +447,12 @@ def test_counts_that_are_none_say_nothing() -> None:
     assert (batch.total, batch.ended, batch.counts) == (None, None, {})
 
 
+def test_counts_may_be_text() -> None:
+    counts = {name: str(count) for name, count in COUNTS.items()}
+    batch = VALYU.read_batch({"batch_id": BATCH, "counts": counts}, BATCH)
+    assert (batch.total, batch.ended, batch.counts) == (3, 3, COUNTS)
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_list_of_batches_may_come_in_a_wrapper(wrapped: bool) -> None:
     listed: Any = [{"batch_id": BATCH, "webhook_url": "https://a.test"}, {}, None]
@@ -426,8 +466,16 @@ def test_an_answer_about_another_run_is_refused(data: Any) -> None:
         VALYU.read_run(data, TASK)
 
 
-def test_a_status_call_without_an_output_says_that_there_is_none() -> None:
-    assert VALYU.read_run({"deepresearch_id": TASK, "status": "completed"}, TASK).has_output
+@pytest.mark.parametrize("output", [{}, {"output": None}])
+def test_a_completed_task_without_an_output_is_no_result_yet(output: dict[str, None]) -> None:
+    run = VALYU.read_run({"deepresearch_id": TASK, "status": "completed", **output}, TASK)
+    assert (run.status, run.has_output, run.is_result) == ("completed", False, False)
+
+
+@pytest.mark.parametrize("output", ["", {}, [], 0, False])
+def test_an_empty_output_is_one(output: Any) -> None:
+    run = VALYU.read_run({"deepresearch_id": TASK, "status": "completed", "output": output}, TASK)
+    assert (run.output, run.is_result) == (output, True)
 
 
 @pytest.mark.parametrize("wrapper", [None, "data", "task"])
@@ -439,7 +487,15 @@ def test_a_result_that_a_body_carried_can_be_used(wrapper: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[1]", b"{}", json.dumps({**LISTED, "status": "running"}).encode()], ids=len
+    "body",
+    [
+        b"",
+        b"[1]",
+        b"{}",
+        json.dumps({**LISTED, "status": "running"}).encode(),
+        json.dumps({**LISTED, "output": None}).encode(),
+    ],
+    ids=len,
 )
 def test_a_body_that_carries_no_result_is_none(body: bytes) -> None:
     assert VALYU.read_carried(body, TASK) is None
