@@ -192,6 +192,12 @@ def find(connection: Connection, batch_id: str, *, source: str | None = None) ->
     return _ledger(connection, rows[0])
 
 
+def of_endpoint(connection: Connection, endpoint_id: str) -> list[Ledger]:
+    """The batches that are announced at an endpoint."""
+    query = select(Batch).where(col(Batch.endpoint_id) == endpoint_id)
+    return [_ledger(connection, row) for row in connection.execute(query).all()]
+
+
 def list_all(connection: Connection, *, source: str | None, limit: int) -> list[Ledger]:
     """The newest batches, newest first."""
     query = select(Batch).order_by(col(Batch.id).desc()).limit(limit)

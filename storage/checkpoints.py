@@ -46,7 +46,7 @@ class Checkpointer:
     def _look(self, connection: sqlite3.Connection) -> None:
         try:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except sqlite3.OperationalError:
+        except sqlite3.Error:
             return  # locked or full: the log keeps everything, and the next look tries again
         if self._size() > LIMIT_BYTES:
             self._truncate()

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import (
     DataError,
@@ -101,12 +101,12 @@ class Database:
                 self._connection = self._connect(self._checkpoints_in_commits)
             with self._connection.begin():
                 yield self._connection
-            self._cut_log_if_due(self._connection)
         except (DBAPIError, TimeoutError) as error:
             if isinstance(error, _ROWS_FAULT):
                 raise
             self._forget_connection()
             raise CannotStore(f"The database cannot store now: {_reason(error)}.") from error
+        self._cut_log_if_due(self._connection)
 
     def _connect(self, checkpoints_in_commits: bool) -> Connection:
         connection = self._write_engine.connect()
@@ -210,7 +210,7 @@ def stamp(moment: datetime) -> str:
 
 def _engine(path: Path, *, writes: bool) -> Engine:
     engine = create_engine(
-        f"sqlite:///{path}",
+        URL.create("sqlite", database=str(path)),
         poolclass=NullPool if writes else QueuePool,
         # error texts end up in logs, and parameters hold bodies
         hide_parameters=True,

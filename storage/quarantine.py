@@ -61,11 +61,6 @@ def _let_go(connection: Connection, now: datetime) -> None:
         connection.execute(delete(Quarantined).where(key.in_(beyond)))
 
 
-def count(connection: Connection) -> int:
-    """How many refused requests are kept."""
-    return connection.execute(select(func.count()).select_from(Quarantined)).scalar_one()
-
-
 def list_all(connection: Connection, *, limit: int) -> list[dict[str, Any]]:
     """The newest refused requests, newest first, without their bodies."""
     rows = connection.execute(

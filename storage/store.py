@@ -330,8 +330,24 @@ class Store:
         def work(connection: Connection) -> None:
             jobs.finish(connection, lease, tried)
             jobs.resume(connection, lease.source)
+            self._watch_again(connection, lease)
 
         self.database.write(work)
+
+    def _watch_again(self, connection: Connection, lease: Lease) -> None:
+        """A batch that grew between the end of its check and this has nobody who looks again."""
+        if lease.kind != "check" or lease.subject_kind != "batch" or lease.endpoint_id is None:
+            return
+        for ledger in batches.of_endpoint(connection, lease.endpoint_id):
+            if ledger.state == "open":
+                _enqueue_check(
+                    connection,
+                    lease.source,
+                    "batch",
+                    ledger.batch_id,
+                    lease.endpoint_id,
+                    now(),
+                )
 
     def reschedule(
         self, lease: Lease, tried: Tried, *, after: float, failed: bool, answered: bool

@@ -81,9 +81,11 @@ def locked(store: Store, *, seconds: float | None = None) -> Iterator[None]:
         timer = None if seconds is None else threading.Timer(seconds, other.execute, ["ROLLBACK"])
         if timer is not None:
             timer.start()
-        yield
-        if timer is not None:
-            timer.join()
+        try:
+            yield
+        finally:
+            if timer is not None:
+                timer.join()
 
 
 def left_behind(store: Store) -> tuple[list[str], list[str]]:

@@ -247,3 +247,20 @@ async def test_a_429_holds_everybody_back_also_who_waits_for_a_turn_already() ->
     assert len(asked) == 5
     assert asked[1] - asked[0] >= 0.4
     assert asked[4] - asked[1] >= 3 / 50 - 0.01  # and then it is the pace again, no burst
+
+
+async def test_a_429_is_obeyed_for_an_hour_and_no_longer() -> None:
+    seconds = [0.0]
+    limited = httpx.Response(429, headers={"retry-after": "86400"}, json={})
+    answers = [limited, httpx.Response(200, json=[])]
+    async with answering(lambda _: answers.pop(0)) as wire:
+        made = Calls(a_source(), wire)
+        made._pace = Pace(1.0, clock=lambda: seconds[0])
+        with pytest.raises(RateLimited):
+            await made.call(LIST)
+        seconds[0] = 3599.0
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await made.call(LIST)
+        seconds[0] = 3602.0  # the one that left had booked its second
+        assert await made.call(LIST) == []

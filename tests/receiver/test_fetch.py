@@ -2,12 +2,19 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
-from receiver.errors import FetchError, NotReady, Refused, Unavailable
+from receiver.errors import (
+    FetchError,
+    Forbidden,
+    NotReady,
+    Refused,
+    Unavailable,
+)
 from receiver.fetch import MAX_RESTARTS
 from receiver.sandbox import SandboxServer
 from storage import LeaseLost, Store
@@ -26,7 +33,9 @@ from tests.receiver.working import (
     job,
     ledger,
     make_due,
+    make_old,
     more_tasks,
+    sql,
     stored,
 )
 
@@ -127,6 +136,42 @@ async def test_a_list_that_ends_too_early_is_not_taken_for_the_whole(
     assert ledger(store, batch_id).state == "open"
 
 
+def listing(*pages: tuple[str, str | None], counts: Any = None) -> Any:
+    """A batch that has ended: each page has one task and its last key, and promises no more."""
+    shown = {None if number == 0 else pages[number - 1][1]: number for number in range(len(pages))}
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if not request.url.path.endswith("/tasks"):
+            batch = {"batch_id": "batch_1", "status": "completed", "counts": counts}
+            return httpx.Response(200, json=batch)
+        run_id, key = pages[shown[request.url.params.get("last_key")]]
+        task = {"deepresearch_id": run_id, "status": "completed", "output": "x"}
+        pagination = {"has_more": False, "last_key": key}
+        answer = {"batch_id": "batch_1", "tasks": [task], "pagination": pagination}
+        return httpx.Response(200, json=answer)
+
+    return answering(handler)
+
+
+@pytest.mark.parametrize("last", [None, "", "k2"], ids=["absent", "empty", "repeated"])
+async def test_without_a_total_keys_are_followed_to_their_end_and_nothing_is_called_complete(
+    store: Store, last: str | None
+) -> None:
+    announce(store, "batch_1")
+    client = listing(("t1", "k1"), ("t2", "k2"), ("t3", last))
+    with pytest.raises(NotReady, match="3 of 3 results stored, batch is completed"):
+        await fetch(store, a_source(), client=client)
+    assert [result["run_id"] for result in stored(store)] == ["t1", "t2", "t3"]
+    assert ledger(store, "batch_1").state == "open"
+
+
+async def test_with_a_total_that_is_reached_a_last_key_is_not_followed(store: Store) -> None:
+    announce(store, "batch_1")
+    client = listing(("t1", "k1"), ("t2", "k2"), counts={"total": "2", "completed": "2"})
+    assert await fetch(store, a_source(), client=client) == "2 of 2 results stored"
+    assert ledger(store, "batch_1").state == "complete"
+
+
 async def test_known_tasks_that_the_list_leaves_out_are_asked_for_one_by_one(
     store: Store, sender: SandboxServer
 ) -> None:
@@ -165,6 +210,32 @@ async def test_one_task_that_cannot_be_asked_for_does_not_keep_the_others_out(
     with pytest.raises(Unavailable):
         await fetch(store, a_source(sender.api_url))
     assert {result["run_id"] for result in stored(store)} == set(tasks[1:])
+
+
+@pytest.mark.parametrize("refusal", [400, 403, 404])
+@pytest.mark.parametrize("place", [0, 1])
+async def test_what_may_still_come_decides_how_a_fetch_ends_not_the_task_that_is_refused(
+    store: Store, sender: SandboxServer, refusal: int, place: int
+) -> None:
+    sender.change(outputs_in_list=False)
+    batch_id, tasks = a_batch(sender, 2)
+    sender.add_fault(f"GET /deepresearch/tasks/{tasks[place]}/status", status=refusal)
+    sender.add_fault(f"GET /deepresearch/tasks/{tasks[1 - place]}/status", status=500)
+    announce(store, batch_id)
+    with pytest.raises(Unavailable):
+        await fetch(store, a_source(sender.api_url))
+
+
+async def test_a_task_that_alone_is_refused_ends_the_fetch_once_the_others_are_here(
+    store: Store, sender: SandboxServer
+) -> None:
+    sender.change(outputs_in_list=False)
+    batch_id, tasks = a_batch(sender, 3)
+    sender.add_fault(f"GET /deepresearch/tasks/{tasks[0]}/status", status=403)
+    announce(store, batch_id)
+    with pytest.raises(Refused, match="this alone is refused"):
+        await fetch(store, a_source(sender.api_url))
+    assert [result["run_id"] for result in stored(store)] == tasks[1:]
 
 
 async def test_the_counts_decide_whether_a_batch_is_complete(store: Store) -> None:
@@ -260,6 +331,53 @@ async def test_a_page_that_is_too_large_is_asked_for_in_halves(
     assert sender.state()["calls"][LISTS] == 8  # 100, 50, 25, 12, 6 are too large, then by three
 
 
+async def test_a_page_size_that_is_refused_is_left_to_the_sender(store: Store) -> None:
+    sizes: list[str | None] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/tasks"):
+            sizes.append(request.url.params.get("limit"))
+            if sizes[-1] is not None:
+                return httpx.Response(400, json={"error": "limit is not allowed"})
+        return _batch_of_one(request, {"total": 1, "completed": 1})
+
+    announce(store, "batch_1")
+    assert await fetch(store, a_source(), client=answering(handler)) == "1 of 1 results stored"
+    assert sizes == ["100", None]
+
+
+async def test_a_page_that_is_refused_with_every_size_is_refused(store: Store) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/tasks"):
+            return httpx.Response(400, json={"error": "no"})
+        return _batch_of_one(request, {"total": 1})
+
+    announce(store, "batch_1")
+    with pytest.raises(Refused, match="400: no"):
+        await fetch(store, a_source(), client=answering(handler))
+
+
+async def test_a_sender_that_takes_no_size_and_whose_own_is_too_large_is_not_asked_for_ever(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.calls.MAX_ANSWER_BYTES", 1000)
+    asked: list[str | None] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if not request.url.path.endswith("/tasks"):
+            return _batch_of_one(request, {"total": 1})
+        asked.append(request.url.params.get("limit"))
+        assert len(asked) < 100
+        if asked[-1] is not None:
+            return httpx.Response(400, json={"error": "limit is not allowed"})
+        return httpx.Response(200, content=b" " * 1001)
+
+    announce(store, "batch_1")
+    with pytest.raises(Unavailable, match="more than 1000 bytes"):
+        await fetch(store, a_source(), client=answering(handler))
+    assert [size for size in asked if size] == ["100", "50", "25", "12", "6", "3", "1"]
+
+
 async def test_a_giant_result_is_stored_whole(store: Store, sender: SandboxServer) -> None:
     sender.change(output_bytes=5_000_000)
     batch_id, _ = a_batch(sender, 1)
@@ -293,6 +411,74 @@ async def test_a_page_of_another_batch_is_not_stored(store: Store) -> None:
     with pytest.raises(Unavailable, match="not of batch_1"):
         await fetch(store, a_source(), client=answering(handler))
     assert stored(store) == []
+
+
+async def test_a_listed_task_that_names_another_batch_is_not_stored(store: Store) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        return _batch_of_one(request, {"total": 1, "completed": 1}, batch_id="batch_2")
+
+    announce(store, "batch_1")
+    with pytest.raises(NotReady, match="0 of 1 results stored"):
+        await fetch(store, a_source(), client=answering(handler))
+    assert sql(store, "SELECT * FROM runs") == []
+
+
+# --- outputs that come late -----------------------------------------------------------------------
+
+
+def without_output(minutes: float | None) -> Any:
+    """A run that the sender says completed so many minutes ago, without an output."""
+    at = None if minutes is None else datetime.now(UTC) - timedelta(minutes=minutes)
+    shown = {"output": None, "completed_at": at and at.isoformat()}
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/status"):
+            run = {"deepresearch_id": "t1", "status": "completed", "batch_id": "batch_1"}
+            return httpx.Response(200, json={**run, **shown})
+        return _batch_of_one(request, {"total": 1, "completed": 1}, **shown)
+
+    return answering(handler)
+
+
+@pytest.mark.parametrize(
+    ("since_job", "since_end", "believed"),
+    [(14, 60, False), (60, 14, False), (16, 16, True), (14, None, False), (16, None, True)],
+)
+@pytest.mark.parametrize("subject", ["t1", "batch_1"])
+async def test_a_completed_run_without_its_output_is_believed_after_a_quarter_of_an_hour(
+    store: Store, since_job: float, since_end: float | None, believed: bool, subject: str
+) -> None:
+    announce(store, subject, kind="task" if subject == "t1" else "batch")
+    make_old(store, since_job)
+    client = without_output(since_end)
+    if believed:
+        await fetch(store, a_source(), client=client)
+        assert [(row["status"], row["output"]) for row in stored(store)] == [("completed", None)]
+        return
+    said = "its output is not there" if subject == "t1" else "0 of 1 results stored"
+    with pytest.raises(NotReady, match=said):
+        await fetch(store, a_source(), client=client)
+    assert stored(store) == []
+
+
+# --- a 403 ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("account", "kind"),
+    [(200, Refused), (403, Forbidden), (401, Forbidden), (500, Forbidden), (429, Forbidden)],
+)
+async def test_a_403_is_the_resource_s_own_where_the_account_is_still_welcome(
+    store: Store, account: int, kind: type[FetchError]
+) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        is_listing = request.url.path.endswith("/batches")
+        return httpx.Response(account if is_listing else 403, json=[])
+
+    announce(store, "t1", kind="task")
+    with pytest.raises(FetchError) as raised:
+        await fetch(store, a_source(), client=answering(handler))
+    assert type(raised.value) is kind
 
 
 # --- single runs ----------------------------------------------------------------------------------
@@ -346,6 +532,71 @@ async def test_a_task_that_is_not_of_the_endpoint_s_batch_is_refused_and_not_sto
     assert stored(store) == []
 
 
+async def test_a_task_announced_before_its_batch_s_endpoint_is_bound_is_fetched_once_it_is(
+    store: Store, sender: SandboxServer
+) -> None:
+    batch_id, tasks = a_batch(sender, 1)
+    endpoint_id = store.add_endpoint("valyu", "batch")
+    announce(store, tasks[0], kind="task", endpoint_id=endpoint_id)
+    lease = claim(store)
+    with pytest.raises(NotReady, match="not known yet which batch"):
+        await fetch(store, a_source(sender.api_url), lease=lease)
+    assert (stored(store), resource_of(store, endpoint_id)) == ([], None)
+    store.bind_endpoint(endpoint_id, batch_id)
+    await fetch(store, a_source(sender.api_url), lease=lease)
+    assert [result["run_id"] for result in stored(store)] == tasks
+
+
+def resource_of(store: Store, endpoint_id: str) -> str | None:
+    view = store.find_endpoint(endpoint_id)
+    assert view is not None
+    return view.resource
+
+
+async def test_a_task_s_endpoint_is_bound_by_its_first_announcement_that_the_api_confirms(
+    store: Store, sender: SandboxServer
+) -> None:
+    endpoint_id = store.add_endpoint("valyu", "task")
+    announce(store, "invented", kind="task", endpoint_id=endpoint_id)
+    with pytest.raises(FetchError, match="404"):
+        await fetch(store, a_source(sender.api_url))
+    assert resource_of(store, endpoint_id) is None
+    task_id = a_task(sender)
+    announce(store, task_id, kind="task", endpoint_id=endpoint_id)
+    await fetch(store, a_source(sender.api_url))
+    assert resource_of(store, endpoint_id) == task_id
+    check = job(store, kind="check")
+    assert (check["subject"], check["status"]) == (task_id, "done")
+
+
+async def test_what_was_announced_second_is_fetched_and_the_first_is_still_waited_for(
+    store: Store, sender: SandboxServer
+) -> None:
+    first, second = a_task(sender, "q [stuck]"), a_task(sender)
+    endpoint_id = store.add_endpoint("valyu", "task")
+    announce(store, second, kind="task", endpoint_id=endpoint_id)
+    store.bind_endpoint(endpoint_id, first)
+    await fetch(store, a_source(sender.api_url))
+    assert [result["run_id"] for result in stored(store)] == [second]
+    assert (resource_of(store, endpoint_id), job(store, kind="check")["status"]) == (
+        first,
+        "pending",
+    )
+
+
+@pytest.mark.parametrize("kind", ["task", "batch"])
+async def test_what_was_acknowledged_before_its_endpoint_was_closed_is_fetched(
+    store: Store, sender: SandboxServer, kind: str
+) -> None:
+    batch_id, tasks = a_batch(sender, 1)
+    endpoint_id = store.add_endpoint("valyu", kind)
+    announce(store, batch_id if kind == "batch" else tasks[0], kind=kind, endpoint_id=endpoint_id)
+    store.close_endpoint(endpoint_id)
+    await fetch(store, a_source(sender.api_url))
+    assert [result["run_id"] for result in stored(store)] == tasks
+    assert resource_of(store, endpoint_id) is None
+
+
 # --- leases and checks ----------------------------------------------------------------------------
 
 
@@ -372,6 +623,33 @@ async def test_a_check_finds_its_batch_by_our_url_and_brings_it_in(
     assert endpoint is not None
     assert endpoint.resource == batch_id
     assert [batch.batch_id for batch in store.list_batches()] == [batch_id]
+
+
+@pytest.mark.parametrize("learnt", [True, False])
+async def test_a_check_asks_for_what_its_endpoint_was_bound_to_since(
+    store: Store, sender: SandboxServer, learnt: bool
+) -> None:
+    batch_id, _ = a_batch(sender, 3)  # it names no URL of ours
+    endpoint_id = store.add_endpoint("valyu", "batch")
+    store.register_batch("valyu", batch_id, endpoint_id=endpoint_id, secret=None)
+    assert job(store)["subject"] == batch_id
+    if not learnt:  # it was running meanwhile
+        sql(store, "UPDATE jobs SET subject = NULL")
+    make_due(store)
+    assert await fetch(store, a_source(sender.api_url)) == "3 of 3 results stored"
+    assert "GET /deepresearch/batches" not in sender.state()["calls"]
+
+
+async def test_a_check_of_a_task_asks_for_what_came_with_its_secret(
+    store: Store, sender: SandboxServer
+) -> None:
+    endpoint_id = store.add_endpoint("valyu", "task")
+    make_due(store)
+    with pytest.raises(NotReady, match="not known yet which run"):
+        await fetch(store, a_source(sender.api_url))
+    store.set_secret(endpoint_id, "s" * 43, resource=a_task(sender))
+    store.release_expired(all_of_them=True)
+    assert await fetch(store, a_source(sender.api_url)) == "run completed"
 
 
 async def test_a_check_goes_on_while_no_batch_names_our_url(

@@ -151,6 +151,17 @@ async def test_a_tasks_event_at_a_batch_endpoint_is_fetched_under_that_endpoint(
     }
 
 
+@pytest.mark.parametrize("more", [{}, {"batch_id": BATCH}])
+async def test_a_tasks_event_at_a_batch_endpoint_that_is_not_bound_yet_is_fetched_too(
+    taking: Taking, store: Store, more: dict[str, str]
+) -> None:
+    endpoint_id = add_endpoint(store, None)
+    assert await taking.deliver(endpoint_id, task_body(**more)) == ACCEPTED
+    assert (fetches(store), store.list_dead()) == ([("task", TASK)], [])
+    (event,) = events(store)
+    assert event["key"] == f"{endpoint_id}:task:{TASK}:completed"
+
+
 @pytest.mark.parametrize("body", [task_body(), task_body(batch_id=BATCH), b"?"], ids=len)
 async def test_a_single_tasks_endpoint_fetches_its_task(
     taking: Taking, store: Store, body: bytes

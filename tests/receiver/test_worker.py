@@ -28,6 +28,7 @@ from tests.receiver.working import (
     make_old,
     sql,
     stored,
+    tried_in_vain,
     work_off,
 )
 
@@ -138,9 +139,19 @@ async def test_a_404_soon_after_the_event_is_tried_again(store: Store) -> None:
     assert attempts(store) == ["failed", "done"]
 
 
+async def test_a_job_that_is_first_tried_late_has_its_quarter_of_an_hour_all_the_same(
+    store: Store,
+) -> None:
+    announce(store, "t1", kind="task")
+    make_old(store, 60 * 24)
+    async with working.working(store, a_source(), client=answering(lambda _: NOT_FOUND)):
+        await until(lambda: attempts(store))
+    assert (job(store)["status"], attempts(store)[0]) == ("pending", "failed")
+
+
 async def test_a_404_after_a_quarter_of_an_hour_is_a_dead_letter(store: Store) -> None:
     announce(store, "t1", kind="task")
-    make_old(store, 16)
+    tried_in_vain(store, 16)
     await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
     (dead,) = store.list_dead()
     assert (dead["subject"], dead["event_id"]) == ("t1", 1)
@@ -149,23 +160,53 @@ async def test_a_404_after_a_quarter_of_an_hour_is_a_dead_letter(store: Store) -
 
 
 async def test_a_forgotten_run_is_taken_from_the_signed_body_that_carried_it(store: Store) -> None:
-    announce(store, "t1", kind="task", body=json.dumps(run_named("t1")).encode())
-    make_old(store, 16)
-    await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
+    await carried(store, "t1", None, batch_id="batch_1")
     (result,) = stored(store)
     assert (result["run_id"], result["origin"], result["output"]) == ("t1", "delivery", '"x"')
+    assert result["batch_id"] is None  # what a body says of its batch proves nothing
     assert (job(store)["status"], attempts(store)) == ("done", ["carried"])
+
+
+async def carried(store: Store, run_id: str, endpoint_id: str | None, **more: Any) -> None:
+    """A signed body tells the result of a run that the API does not know, for good."""
+    body = json.dumps(run_named(run_id, **more)).encode()
+    announce(store, run_id, kind="task", endpoint_id=endpoint_id, body=body)
+    tried_in_vain(store, 16)
+    await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
+
+
+async def test_a_run_s_own_endpoint_carries_it_and_waits_no_longer(store: Store) -> None:
+    await carried(store, "t1", store.add_endpoint("valyu", "task", resource="t1"))
+    assert [result["run_id"] for result in stored(store)] == ["t1"]
+    assert [each["status"] for each in jobs(store)] == ["done", "done"]
+
+
+@pytest.mark.parametrize("kind", ["task", "batch"])
+async def test_an_endpoint_that_is_not_bound_carries_nobody_s_run(store: Store, kind: str) -> None:
+    store.add_endpoint("valyu", "batch", resource="batch_1")
+    store.add_runs("valyu", "batch_1", [SubmittedRun("somebody's", None, None)])
+    await carried(store, "somebody's", store.add_endpoint("valyu", kind), batch_id="batch_1")
+    assert (stored(store), len(store.list_dead())) == ([], 1)
+    assert [each["resource"] for each in store.list_endpoints()] == [None, "batch_1"]
+
+
+@pytest.mark.parametrize("bound", [True, False])
+async def test_a_result_that_is_stored_is_not_replaced_by_what_a_body_carried(
+    store: Store, bound: bool
+) -> None:
+    announce(store, "t1", kind="task")
+    await work_off(store, a_source(), client=answering(a_run))
+    endpoint_id = store.add_endpoint("valyu", "task", resource="t1") if bound else None
+    await carried(store, "t1", endpoint_id, output="y", completed_at="2099-01-01T00:00:00Z")
+    assert [(each["output"], each["version"]) for each in stored(store)] == [('"x"', 1)]
+    assert len(store.list_dead()) == 1
 
 
 async def carried_at_a_batch(store: Store, run_id: str) -> None:
     """A batch of one run; another one is carried by a body that claims to be of it."""
-    client = answering(lambda _: NOT_FOUND)
     endpoint_id = store.add_endpoint("valyu", "batch", resource="batch_1")
     store.add_runs("valyu", "batch_1", [SubmittedRun("mine", None, None)])
-    body = json.dumps(run_named(run_id, batch_id="batch_1")).encode()
-    announce(store, run_id, kind="task", endpoint_id=endpoint_id, body=body)
-    make_old(store, 16)
-    await work_off(store, a_source(), client=client)
+    await carried(store, run_id, endpoint_id, batch_id="batch_1")
 
 
 async def test_a_batch_s_endpoint_carries_a_forgotten_run_that_we_know_of(store: Store) -> None:
@@ -207,12 +248,22 @@ async def test_an_answer_that_breaks_our_own_code_is_backed_off_from_like_any_ot
 
 async def test_a_replayed_dead_letter_is_worked_again_from_our_store(store: Store) -> None:
     announce(store, "t1", kind="task")
-    make_old(store, 16)
+    tried_in_vain(store, 16)
     await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
     store.replay(store.list_dead()[0]["id"])
     await work_off(store, a_source(), client=answering(a_run))
     assert ([result["run_id"] for result in stored(store)], store.list_dead()) == (["t1"], [])
     assert attempts(store) == ["dead", "replayed", "done"]
+
+
+async def test_a_replayed_dead_letter_is_tried_for_as_long_as_a_new_one(store: Store) -> None:
+    announce(store, "t1", kind="task")
+    tried_in_vain(store, 16)
+    await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
+    store.replay(store.list_dead()[0]["id"])
+    async with working.working(store, a_source(), client=answering(lambda _: NOT_FOUND)):
+        await until(lambda: len(attempts(store)) > 2)
+    assert (attempts(store)[:3], store.list_dead()) == (["dead", "replayed", "failed"], [])
 
 
 async def test_a_task_of_another_batch_is_buried(store: Store, sender: SandboxServer) -> None:
@@ -229,18 +280,58 @@ async def test_a_task_of_another_batch_is_buried(store: Store, sender: SandboxSe
 # --- a paused source ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [401, 402, 403])
+@pytest.mark.parametrize(("status", "calls"), [(401, 1), (402, 1), (403, 2)])
 async def test_a_refused_account_pauses_the_source_says_why_and_burns_no_attempt(
-    store: Store, sender: SandboxServer, status: int
+    store: Store, sender: SandboxServer, status: int, calls: int
 ) -> None:
     batch_id, _ = a_batch(sender, 1)
-    sender.add_fault("GET /deepresearch/batches/*", status=status, error="No, because.")
+    how = {"status": status, "error": "No, because.", "times": calls}
+    sender.add_fault("GET /deepresearch/batches**", **how)
     announce(store, batch_id)
     await work_off(store, a_source(sender.api_url))
     (paused,) = store.paused_sources()
     assert paused["paused_reason"] == f"the sender answered {status}: No, because."
     assert (job(store)["status"], job(store)["failures"]) == ("pending", 0)
     assert attempts(store) == ["paused"]
+
+
+async def test_a_403_for_one_resource_alone_buries_it_and_the_others_go_on(
+    store: Store, sender: SandboxServer
+) -> None:
+    (mine, _), (other, _) = a_batch(sender, 1), a_batch(sender, 1)
+    sender.add_fault(f"GET /deepresearch/batches/{other}", status=403, error="Not yours.")
+    for batch_id in (other, mine):
+        announce(store, batch_id)
+    await work_off(store, a_source(sender.api_url, concurrency=1))
+    (dead,) = store.list_dead()
+    assert dead["reason"] == "this alone is refused: the sender answered 403: Not yours."
+    assert (dead["subject"], store.paused_sources()) == (other, [])
+    assert ledger(store, mine).state == "complete"
+
+
+async def test_jobs_refused_together_pause_their_source_for_a_minute(store: Store) -> None:
+    door = Door(httpx.Response(401, json={"error": "Invalid API key"}))
+    for number in range(8):
+        announce(store, f"t{number}", kind="task")
+    async with working.working(store, a_source(concurrency=8), client=answering(door)):
+        await until(lambda: door.waiting == 8)
+        door.open()
+        await until(lambda: len(attempts(store)) == 8)
+    (state,) = sql(store, "SELECT probe_at AS next_attempt_at FROM source_state")
+    assert 50 < in_seconds(state) <= 60
+
+
+async def test_while_its_source_is_paused_no_job_comes_nearer_to_its_end(store: Store) -> None:
+    answers = [httpx.Response(401, json={})]
+    announce(store, "t1", kind="task")
+    tried_in_vain(store, 16)
+    client = answering(lambda _: answers.pop() if answers else NOT_FOUND)
+    async with working.working(store, a_source(), client=client) as worker:
+        await until(store.paused_sources)
+        make_due(store)
+        worker.wake()
+        await until(lambda: len(attempts(store)) > 1)
+    assert attempts(store)[:2] == ["paused", "failed"]
 
 
 async def test_a_paused_source_is_left_alone_until_its_probe_which_resumes_it(
@@ -267,9 +358,10 @@ async def test_a_start_probes_a_paused_source_at_once(store: Store, sender: Sand
     announce(store, a_batch(sender, 1)[0])
     await work_off(store, a_source(sender.api_url, api_key="wrong"))
     assert len(store.paused_sources()) == 1
-    sql(store, "UPDATE jobs SET next_attempt_at = '2026-01-01 00:00:00.000000'")
-    await work_off(store, a_source(sender.api_url))
-    assert (store.paused_sources(), len(stored(store))) == ([], 1)
+    async with working.working(store, a_source(sender.api_url)):
+        await until(lambda: stored(store))
+        await until(lambda: job(store)["status"] == "done")
+    assert store.paused_sources() == []
 
 
 async def test_a_paused_source_is_probed_by_one_job_and_not_by_all_slots(store: Store) -> None:
@@ -285,7 +377,6 @@ async def test_a_paused_source_is_probed_by_one_job_and_not_by_all_slots(store: 
     await work_off(store, source, client=answering(refuse))
     for number in range(1, 6):
         announce(store, f"t{number}", kind="task")
-    sql(store, "UPDATE jobs SET next_attempt_at = '2026-01-01 00:00:00.000000'")
     asked.clear()
     async with working.working(store, a_source(), client=answering(refuse)):
         await until(lambda: attempts(store).count("paused") >= 2)
@@ -298,7 +389,8 @@ async def test_a_paused_source_is_probed_by_one_job_and_not_by_all_slots(store: 
 class Door:
     """A sender whose answers wait until it is opened; it counts who waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer: httpx.Response | None = None) -> None:
+        self.answer = answer
         self.waiting = 0
         self.most = 0
         self._opened = asyncio.Event()
@@ -309,7 +401,7 @@ class Door:
         await self._opened.wait()
         await asyncio.sleep(0.01)
         self.waiting -= 1
-        return a_run(request)
+        return self.answer or a_run(request)
 
     def open(self) -> None:
         self._opened.set()
@@ -419,6 +511,36 @@ async def test_a_batch_whose_webhook_never_came_is_found_by_its_check(
     make_due(store)
     await work_off(store, a_source(sender.api_url))
     assert (job(store)["status"], ledger(store, batch_id).state) == ("done", "complete")
+
+
+async def test_a_check_of_a_batch_that_we_made_needs_no_list_and_can_be_replayed(
+    store: Store, sender: SandboxServer
+) -> None:
+    batch_id, _ = a_batch(sender, 3)  # it names no URL of ours
+    endpoint_id = store.add_endpoint("valyu", "batch")
+    store.register_batch("valyu", batch_id, endpoint_id=endpoint_id, secret=None)
+    make_due(store)
+    make_old(store, 31 * 24 * 60)
+    await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
+    (dead,) = store.list_dead()
+    assert dead["subject"] == batch_id
+    store.replay(dead["id"])
+    await work_off(store, a_source(sender.api_url))
+    assert (job(store)["status"], ledger(store, batch_id).state) == ("done", "complete")
+
+
+async def test_a_check_learns_the_task_that_comes_with_its_secret_and_can_be_replayed(
+    store: Store,
+) -> None:
+    endpoint_id = store.add_endpoint("valyu", "task")
+    store.set_secret(endpoint_id, "s" * 43, resource="t1")
+    make_due(store)
+    make_old(store, 31 * 24 * 60)
+    await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
+    store.replay(store.list_dead()[0]["id"])
+    await work_off(store, a_source(), client=answering(a_run))
+    assert [result["run_id"] for result in stored(store)] == ["t1"]
+    assert job(store)["status"] == "done"
 
 
 async def test_a_check_outlives_a_sender_in_trouble_and_waits_longer_each_time(

@@ -142,6 +142,11 @@ def make_old(store: Store, minutes: float) -> None:
     sql(store, "UPDATE jobs SET created_at = ?", _ago(minutes))
 
 
+def tried_in_vain(store: Store, minutes: float) -> None:
+    """Let the first try in vain of all jobs have been so long ago."""
+    sql(store, "UPDATE jobs SET trying_since = ?", _ago(minutes))
+
+
 def _ago(minutes: float) -> str:
     moment = datetime.now(UTC) - timedelta(minutes=minutes)
     return moment.strftime("%Y-%m-%d %H:%M:%S.%f")
@@ -202,7 +207,8 @@ def _due(store: Store) -> list[dict[str, Any]]:
     return sql(
         store,
         "SELECT id FROM jobs WHERE status = 'running'"
-        " OR status = 'pending' AND next_attempt_at <= ?",
+        " OR status = 'pending' AND next_attempt_at <= ?1 AND NOT EXISTS"
+        " (SELECT 1 FROM source_state s WHERE s.source = jobs.source AND s.probe_at > ?1)",
         _ago(0),
     )
 

@@ -273,7 +273,7 @@ def test_the_first_try_in_vain_is_remembered_and_told(database: Database) -> Non
     assert lease.trying_since is None
     for second, failed in enumerate((False, True, False)):
         outcome = tried(start=at(second))
-        how = {"tried": outcome, "after": 0.0, "failed": failed}
+        how: dict[str, Any] = {"tried": outcome, "after": 0.0, "failed": failed}
         database.write(partial(jobs.reschedule, lease=lease, **how))
         (lease,) = claim(database, now=at(second))
         assert lease.trying_since == NOON
@@ -493,9 +493,14 @@ def test_a_pause_is_never_longer_than_an_hour(store: Store) -> None:
 
 
 def test_a_pause_makes_no_job_of_its_source_older(store: Store) -> None:
+    jobs_of_all_kinds: list[dict[str, Any]] = [
+        {},
+        {"status": "running"},
+        {"status": "dead"},
+        {"source": "parallel"},
+    ]
     waiting, running, ended, other = (
-        enqueue(store.database, trying_since=NOON, **more)
-        for more in ({}, {"status": "running"}, {"status": "dead"}, {"source": "parallel"})
+        enqueue(store.database, trying_since=NOON, **more) for more in jobs_of_all_kinds
     )
     pause(store, after=60)
     since = {row.id: row.trying_since for row in rows(store.database, Job)}

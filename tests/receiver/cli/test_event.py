@@ -8,7 +8,7 @@ import pytest
 
 from storage import Store
 from tests.receiver.cli.conftest import Run
-from tests.receiver.working import a_source, announce, answering, make_old, sql, work_off
+from tests.receiver.working import a_source, announce, answering, sql, tried_in_vain, work_off
 
 ESCAPE = "\x1b]0;pwned\x07"
 
@@ -16,7 +16,7 @@ ESCAPE = "\x1b]0;pwned\x07"
 def bury(store: Store, body: bytes = b"{}") -> None:
     """An event whose run the sender has forgotten."""
     announce(store, "t1", kind="task", body=body)
-    make_old(store, 16)
+    tried_in_vain(store, 16)
     forgotten = httpx.Response(404, json={"error": f"Task not found [here] {ESCAPE}"})
     asyncio.run(work_off(store, a_source(), client=answering(lambda _: forgotten)))
 

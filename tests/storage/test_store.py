@@ -1,0 +1,19 @@
+"""storage/store.py: what holds only across the nouns that a verb puts together."""
+
+from storage import FetchedBatch, Store, SubmittedRun, Tried, now
+from storage.models import Job
+from tests.storage.build import rows
+
+ENDED = FetchedBatch("batch-1", "completed", is_terminal=True, total=0, ended=0)
+
+
+def test_a_batch_that_grew_while_its_check_ended_is_watched_again(store: Store) -> None:
+    endpoint_id = store.add_endpoint("valyu", "batch", resource="batch-1")
+    store.check_soon(endpoint_id)
+    (check,) = store.claim_jobs("valyu", limit=1)
+    store.save_batch(check, ENDED)
+    assert store.settle_batch(check, ENDED).state == "complete"
+    store.add_runs("valyu", "batch-1", [SubmittedRun("run-1", None, {"query": "late"})])
+    store.finish(check, Tried(now(), 1.0, "done"))
+    states = [(job.kind, job.status) for job in rows(store.database, Job)]
+    assert sorted(states) == [("check", "done"), ("check", "pending")]
