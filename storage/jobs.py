@@ -334,7 +334,7 @@ def check_soon(connection: Connection, endpoint_id: str, *, now: datetime) -> No
             col(Job.kind) == "check",
             col(Job.status) == "pending",
         )
-        .values(next_attempt_at=now)
+        .values(next_attempt_at=now, waits=0)
     )
 
 
