@@ -266,11 +266,12 @@ def _decide(lease: Lease, error: FetchError) -> Again | Bury | Pause:
     moment = now()
     if lease.kind == "check" and not isinstance(error, SourceRefused):
         return _decide_check(lease, error, moment - lease.created_at)
+    since = lease.missing_since if isinstance(error, Missing) else lease.trying_since
     return decide(
         error,
         failures=lease.failures,
         waits=lease.waits,
-        age=(moment - (lease.trying_since or moment)).total_seconds(),
+        age=(moment - (since or moment)).total_seconds(),
         draw=random.random(),  # noqa: S311  jitter, not a secret
     )
 

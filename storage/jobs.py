@@ -66,6 +66,7 @@ class Lease:
     progress: dict[str, Any]
     created_at: datetime
     trying_since: datetime | None = None
+    missing_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,7 @@ def claim(connection: Connection, source: str, *, limit: int, now: datetime) -> 
             col(Job.progress),
             col(Job.created_at),
             col(Job.trying_since),
+            col(Job.missing_since),
         )
     ).all()
     return [
@@ -128,6 +130,7 @@ def claim(connection: Connection, source: str, *, limit: int, now: datetime) -> 
             progress=row.progress or {},
             created_at=row.created_at,
             trying_since=row.trying_since,
+            missing_since=row.missing_since,
         )
         for row in rows
     ]
@@ -192,12 +195,25 @@ def finish(connection: Connection, lease: Lease, tried: Tried) -> None:
 
 
 def reschedule(
-    connection: Connection, lease: Lease, tried: Tried, *, after: float, failed: bool
+    connection: Connection,
+    lease: Lease,
+    tried: Tried,
+    *,
+    after: float,
+    failed: bool,
+    answered: bool = False,
 ) -> None:
-    """running -> pending, due in `after` seconds; counts a failure or a wait."""
-    counted = (
+    """running -> pending, due in `after` seconds; counts a failure or a wait.
+
+    `answered` means that the sender spoke of the subject itself: a failure then says that it does
+    not know it, a wait that it does.
+    """
+    counted: dict[str, Any] = (
         {"failures": col(Job.failures) + 1, "waits": 0} if failed else {"waits": col(Job.waits) + 1}
     )
+    if answered:
+        since = func.coalesce(col(Job.missing_since), tried.started_at)
+        counted["missing_since"] = since if failed else None
     ended_at = tried.started_at + timedelta(milliseconds=tried.milliseconds)
     _move(
         connection,
@@ -297,6 +313,7 @@ def replay(connection: Connection, job_id: int, *, now: datetime) -> None:
                 waits=0,
                 progress=None,
                 trying_since=None,
+                missing_since=None,
                 created_at=now,
                 next_attempt_at=now,
                 ended_at=None,
@@ -364,7 +381,7 @@ def pause(connection: Connection, source: str, reason: str, *, after: float, now
     connection.execute(
         update(Job)
         .where(col(Job.source) == source, col(Job.status) == "pending")
-        .values(trying_since=None)
+        .values(trying_since=None, missing_since=None)
     )
     connection.execute(
         insert(SourceState)

@@ -285,6 +285,8 @@ class Job(SQLModel, table=True):
     created_at: datetime
     # Since when we try in vain; None again when the source was paused, for that is nobody's fault.
     trying_since: datetime | None = None
+    # Since when the sender says that it does not know the subject; "not yet" takes that back.
+    missing_since: datetime | None = None
     ended_at: datetime | None = None
 
 

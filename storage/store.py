@@ -358,7 +358,7 @@ class Store:
         """
 
         def work(connection: Connection) -> None:
-            jobs.reschedule(connection, lease, tried, after=after, failed=failed)
+            jobs.reschedule(connection, lease, tried, after=after, failed=failed, answered=answered)
             if answered:
                 jobs.resume(connection, lease.source)
 

@@ -139,8 +139,11 @@ async def test_a_list_that_ends_too_early_is_not_taken_for_the_whole(
 def listing(*pages: tuple[str, str | None], counts: Any = None) -> Any:
     """A batch that has ended: each page has one task and its last key, and promises no more."""
     shown = {None if number == 0 else pages[number - 1][1]: number for number in range(len(pages))}
+    asked: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        assert len(asked) < 10, "a key that repeats is followed for ever"
         if not request.url.path.endswith("/tasks"):
             batch = {"batch_id": "batch_1", "status": "completed", "counts": counts}
             return httpx.Response(200, json=batch)
@@ -582,6 +585,28 @@ async def test_what_was_announced_second_is_fetched_and_the_first_is_still_waite
         first,
         "pending",
     )
+
+
+@pytest.mark.parametrize("meanwhile", ["closed", "bound to another"])
+async def test_an_endpoint_that_changes_while_its_run_is_asked_for_stays_as_it_is(
+    store: Store, meanwhile: str
+) -> None:
+    endpoint_id = store.add_endpoint("valyu", "task")
+    announce(store, "t1", kind="task", endpoint_id=endpoint_id)
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if meanwhile == "closed":
+            store.close_endpoint(endpoint_id)
+        else:
+            store.bind_endpoint(endpoint_id, "t2")
+        run = {"deepresearch_id": "t1", "status": "completed", "output": "x"}
+        return httpx.Response(200, json=run)
+
+    await fetch(store, a_source(), client=answering(handler))
+    assert [result["run_id"] for result in stored(store)] == ["t1"]
+    waits_for = None if meanwhile == "closed" else "t2"
+    assert resource_of(store, endpoint_id) == waits_for
+    assert job(store, kind="check")["status"] == ("pending" if waits_for else "done")
 
 
 @pytest.mark.parametrize("kind", ["task", "batch"])

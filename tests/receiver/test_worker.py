@@ -159,6 +159,14 @@ async def test_a_404_after_a_quarter_of_an_hour_is_a_dead_letter(store: Store) -
     assert stored(store) == []
 
 
+async def test_a_job_that_waited_long_still_tries_its_first_404_again(store: Store) -> None:
+    announce(store, "t1", kind="task")
+    tried_in_vain(store, 16)
+    sql(store, "UPDATE jobs SET missing_since = NULL, failures = 3")
+    await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
+    assert store.list_dead() == []
+
+
 async def test_a_forgotten_run_is_taken_from_the_signed_body_that_carried_it(store: Store) -> None:
     await carried(store, "t1", None, batch_id="batch_1")
     (result,) = stored(store)

@@ -144,7 +144,7 @@ def make_old(store: Store, minutes: float) -> None:
 
 def tried_in_vain(store: Store, minutes: float) -> None:
     """Let the first try in vain of all jobs have been so long ago."""
-    sql(store, "UPDATE jobs SET trying_since = ?", _ago(minutes))
+    sql(store, "UPDATE jobs SET trying_since = ?1, missing_since = ?1", _ago(minutes))
 
 
 def _ago(minutes: float) -> str:
