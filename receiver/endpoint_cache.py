@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 
 from anyio import to_thread
@@ -51,10 +51,11 @@ class CachedEndpoint:
     secrets: tuple[Keys, ...]
     always: tuple[Key, ...] | None = field(repr=False)
 
-    def keys(self, moment: datetime) -> Sequence[Key]:
-        """The keys that are valid at this moment."""
+    def keys(self, now: float) -> Sequence[Key]:
+        """The keys that are valid at this moment (Unix time)."""
         if self.always is not None:
             return self.always
+        moment = datetime.fromtimestamp(now, UTC)
         return [key for keys in self.secrets if keys.valid_at(moment) for key in keys.keys]
 
 

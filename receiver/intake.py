@@ -156,7 +156,7 @@ class Intake:
     def _keys(self, door: Door, now: float) -> Sequence[Key]:
         if door.endpoint is None:
             return door.source.account_keys
-        own = door.endpoint.keys(datetime.fromtimestamp(now, UTC))
+        own = door.endpoint.keys(now)
         if door.source.settings.lookup_by_body:  # the account may sign what an endpoint expects
             return [*own, *door.source.account_keys]
         return own

@@ -119,6 +119,7 @@ def run(app: ASGIApp, listening: socket.socket, *, max_connections: int) -> None
         lifespan="on",
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # nobody asks where a request came from: its signature counts
         server_header=False,
         limit_concurrency=max_connections,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import cache
 from math import isfinite
 from typing import Any
 
@@ -32,7 +33,12 @@ def _plain(text: str, identity: frozenset[str]) -> bool:
     Without a backslash a key can only be spelt in one way. Most bodies pass, and are then parsed
     without a call of ours for each object in them.
     """
-    return "\\" not in text and all(text.count(f'"{name}"') < 2 for name in identity)
+    return "\\" not in text and all(text.count(key) < 2 for key in _quoted(identity))
+
+
+@cache
+def _quoted(identity: frozenset[str]) -> tuple[str, ...]:
+    return tuple(f'"{name}"' for name in identity)
 
 
 def _watched(text: str, identity: frozenset[str]) -> Any:

@@ -67,7 +67,9 @@ class Valyu:
         parsed = strictly(body, IDENTITY)
         if parsed is None:
             return None
-        for candidate in (parsed, *(parsed.get(name) for name in WRAPPERS)):
+        if (found := _announced(parsed)) is not None:
+            return found
+        for candidate in map(parsed.get, WRAPPERS):
             if isinstance(candidate, dict) and (found := _announced(candidate)) is not None:
                 return found
         return None

@@ -156,11 +156,11 @@ async def test_the_reading_that_matched_is_tried_first_and_the_others_stay(
 ) -> None:
     endpoint_id = add_endpoint(store)
     endpoint = await in_memory(cache, endpoint_id)
-    text, hexed = endpoint.keys(NOON)
+    text, hexed = endpoint.keys(NOON.timestamp())
     news = cache.remember(endpoint, hexed)
     assert news is not None
     assert news.reading == "hex"
-    assert (await found(cache, endpoint_id)).keys(NOON) == (hexed, text)
+    assert (await found(cache, endpoint_id)).keys(NOON.timestamp()) == (hexed, text)
     assert cache.remember(await found(cache, endpoint_id), hexed) is None
 
 
@@ -170,7 +170,7 @@ async def test_a_remembered_reading_is_first_after_a_start(store: Store) -> None
     endpoint = await found(EndpointCache(store, sources), endpoint_id)
     store.remember_reading(endpoint.secrets[0].secret.id, "hex")
     again = await found(EndpointCache(store, sources), endpoint_id)
-    assert [key.reading for key in again.keys(NOON)] == ["hex", "text"]
+    assert [key.reading for key in again.keys(NOON.timestamp())] == ["hex", "text"]
 
 
 async def test_remembering_a_reading_does_not_bring_back_what_was_closed(
@@ -181,7 +181,7 @@ async def test_remembering_a_reading_does_not_bring_back_what_was_closed(
     store.close_endpoint(endpoint_id)
     while cache.cached(endpoint_id) is not None:
         await asyncio.sleep(0.05)
-    cache.remember(endpoint, endpoint.keys(NOON)[1])
+    cache.remember(endpoint, endpoint.keys(NOON.timestamp())[1])
     assert (await found(cache, endpoint_id)).view.state == "closed"
 
 
@@ -282,8 +282,8 @@ async def test_an_ended_secret_is_not_tried_while_its_successor_is(store: Store)
     ended = SigningSecret(1, SECRET, NOON, NOON + timedelta(hours=1), None)
     spans = (Keys(replace(ended, id=2, valid_until=None), (new,)), Keys(ended, (old,)))
     changed = replace(endpoint, secrets=spans, always=None)
-    assert list(changed.keys(NOON)) == [new, old]
-    assert list(changed.keys(NOON + timedelta(hours=2))) == [new]
+    assert list(changed.keys(NOON.timestamp())) == [new, old]
+    assert list(changed.keys((NOON + timedelta(hours=2)).timestamp())) == [new]
 
 
 async def test_no_repr_shows_a_secret(store: Store) -> None:
