@@ -29,6 +29,9 @@ MAX_RESTARTS = 3
 OUTPUT_MAY_BE_LATE = timedelta(minutes=15)
 """How long a completed run without an output is asked for again before it is believed."""
 
+MAX_PAGES = 10_000
+"""Pages listed in one try; a sender that always has another key would be followed for ever."""
+
 RUNS_AT_ONCE = 8
 """Runs that a listing left open are asked for in groups of this size."""
 
@@ -138,6 +141,7 @@ class Fetch:
             listing["listed"] += len(page.runs)
             short = batch.total is None or listing["listed"] < batch.total
             goes_on = bool(page.cursor) and page.cursor not in seen and (page.has_more or short)
+            goes_on = goes_on and len(seen) < MAX_PAGES
             listing["cursor"] = page.cursor if goes_on else None
             seen.add(page.cursor or "")
             await self._keep(lease, page.runs, began)

@@ -168,6 +168,17 @@ async def test_without_a_total_keys_are_followed_to_their_end_and_nothing_is_cal
     assert ledger(store, "batch_1").state == "open"
 
 
+async def test_keys_without_end_are_not_followed_without_end(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.fetch.MAX_PAGES", 2)
+    announce(store, "batch_1")
+    client = listing(("t1", "k1"), ("t2", "k2"), ("t3", "k3"), ("t4", None))
+    with pytest.raises(NotReady):
+        await fetch(store, a_source(), client=client)
+    assert [result["run_id"] for result in stored(store)] == ["t1", "t2", "t3"]
+
+
 async def test_with_a_total_that_is_reached_a_last_key_is_not_followed(store: Store) -> None:
     announce(store, "batch_1")
     client = listing(("t1", "k1"), ("t2", "k2"), counts={"total": "2", "completed": "2"})
