@@ -27,26 +27,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, case, delete, func, select, update
+from sqlalchemy import Connection, Select, case, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
 from storage.database import insert
 from storage.errors import LeaseLost, NotFound
-from storage.models import Attempt, Job, SourceState
+from storage.models import Attempt, Job
 
 LEASE_SECONDS = 15.0
 RENEW_SECONDS = 5.0
 MAX_CLAIMS = 10
 """Claims without an outcome after which a job is taken for poison."""
 
-LONGEST_PAUSE_SECONDS = 3_600.0
-
 SUSPECT_CLAIMS = 3
 """Claims without an outcome from which on a job runs only when no other such job does."""
-
-PROBE_SECONDS = 60.0
-"""How long the probe of a paused source may take before the next one is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,55 +357,6 @@ def learn_subject(connection: Connection, endpoint_id: str, subject: str) -> Non
         .where(col(Job.endpoint_id) == endpoint_id, col(Job.subject).is_(None))
         .values(subject=subject)
     )
-
-
-# --- sources ------------------------------------------------------------------------------------
-
-
-def pause(connection: Connection, source: str, reason: str, *, after: float, now: datetime) -> None:
-    """Stop claiming for `source` but for one probe after `after` seconds, doubling with each.
-
-    Jobs that were running together are refused together: only probes make it longer. No job of
-    the source grows older by it.
-    """
-    probes = connection.execute(
-        select(col(SourceState.probes)).where(col(SourceState.source) == source)
-    ).scalar()
-    seconds = min(after * 2 ** min(probes or 0, 10), LONGEST_PAUSE_SECONDS)
-    values = {"paused_reason": reason, "probe_at": now + timedelta(seconds=seconds)}
-    connection.execute(
-        update(Job)
-        .where(col(Job.source) == source, col(Job.status) == "pending")
-        .values(trying_since=None, missing_since=None)
-    )
-    connection.execute(
-        insert(SourceState)
-        .values(source=source, paused_at=now, probes=0, **values)
-        .on_conflict_do_update(
-            index_elements=["source"],
-            set_={**values, "paused_at": func.coalesce(col(SourceState.paused_at), now)},
-        )
-    )
-
-
-def resume(connection: Connection, source: str) -> None:
-    """Claim for `source` again."""
-    connection.execute(delete(SourceState).where(col(SourceState.source) == source))
-
-
-def await_probe(connection: Connection, source: str, *, now: datetime) -> None:
-    """Count a probe of a paused source; no other begins before this one can have answered."""
-    later = now + timedelta(seconds=PROBE_SECONDS)
-    connection.execute(
-        update(SourceState)
-        .where(col(SourceState.source) == source)
-        .values(probe_at=later, probes=col(SourceState.probes) + 1)
-    )
-
-
-def probe_now(connection: Connection, *, now: datetime) -> None:
-    """Make the probe of every paused source due."""
-    connection.execute(update(SourceState).values(probe_at=now))
 
 
 # --- inside -------------------------------------------------------------------------------------

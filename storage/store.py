@@ -13,7 +13,7 @@ from typing import IO, Any
 from sqlalchemy import Connection, select
 from sqlmodel import col
 
-from storage import batches, deliveries, endpoints, export, jobs, quarantine, results
+from storage import batches, deliveries, endpoints, export, jobs, pauses, quarantine, results
 from storage.batches import Ledger
 from storage.database import Database, insert, now
 from storage.deliveries import VerifiedDelivery
@@ -315,7 +315,7 @@ class Store:
                 return []
             probes = jobs.claim(connection, source, limit=1, now=moment)
             if probes:
-                jobs.await_probe(connection, source, now=moment)
+                pauses.await_probe(connection, source, now=moment)
             return probes
 
         return self.database.write(work)
@@ -329,7 +329,7 @@ class Store:
 
         def work(connection: Connection) -> None:
             jobs.finish(connection, lease, tried)
-            jobs.resume(connection, lease.source)
+            pauses.resume(connection, lease.source)
             self._watch_again(connection, lease)
 
         self.database.write(work)
@@ -360,7 +360,7 @@ class Store:
         def work(connection: Connection) -> None:
             jobs.reschedule(connection, lease, tried, after=after, failed=failed, answered=answered)
             if answered:
-                jobs.resume(connection, lease.source)
+                pauses.resume(connection, lease.source)
 
         self.database.write(work)
 
@@ -370,13 +370,13 @@ class Store:
         def work(connection: Connection) -> None:
             jobs.put_back(connection, lease, tried)
             reason = tried.detail or "refused"
-            jobs.pause(connection, lease.source, reason, after=after, now=now())
+            pauses.pause(connection, lease.source, reason, after=after, now=now())
 
         self.database.write(work)
 
     def probe_sources_now(self) -> None:
         """Let every paused source be probed at once: an operator has just started us."""
-        self.database.write(lambda c: jobs.probe_now(c, now=now()))
+        self.database.write(lambda c: pauses.probe_now(c, now=now()))
 
     def bury(self, lease: Lease, tried: Tried) -> None:
         """End a job as a dead letter; raises LeaseLost."""

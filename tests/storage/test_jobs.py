@@ -11,7 +11,7 @@ from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
 
 import storage
-from storage import FetchedBatch, LeaseLost, NotFound, Store, jobs
+from storage import FetchedBatch, LeaseLost, NotFound, Store, jobs, pauses
 from storage.database import Database
 from storage.jobs import LEASE_SECONDS, MAX_CLAIMS, SUSPECT_CLAIMS, Lease
 from storage.models import Attempt, Job, SourceState
@@ -129,7 +129,7 @@ FENCED: dict[str, Callable[[Store, Lease], Any]] = {
 @pytest.mark.parametrize("verb", FENCED)
 def test_whoever_lost_the_lease_writes_nothing(store: Store, verb: str) -> None:
     endpoint = store.add_endpoint("valyu", "batch", resource="batch-1")
-    store.database.write(lambda c: jobs.pause(c, "valyu", "key", after=0, now=NOON))
+    store.database.write(lambda c: pauses.pause(c, "valyu", "key", after=0, now=NOON))
     lost = claimed(store.database, endpoint_id=endpoint)
     store.release_expired(all_of_them=True)
     (held,) = store.database.write(lambda c: jobs.claim(c, "valyu", limit=1, now=storage.now()))
@@ -442,7 +442,7 @@ def test_the_database_refuses_a_job_that_the_code_would_not_know(
 
 
 def pause(store: Store, *, after: float, now: datetime = NOON, reason: str = "401") -> None:
-    store.database.write(lambda c: jobs.pause(c, "valyu", reason, after=after, now=now))
+    store.database.write(lambda c: pauses.pause(c, "valyu", reason, after=after, now=now))
 
 
 def test_a_paused_source_is_not_claimed_for_until_its_probe_is_due(store: Store) -> None:
@@ -461,7 +461,7 @@ def test_a_paused_source_is_tried_by_one_probe_not_by_one_at_every_look(store: S
 
 
 def probe(store: Store, *, now: datetime = NOON) -> None:
-    store.database.write(lambda c: jobs.await_probe(c, "valyu", now=now))
+    store.database.write(lambda c: pauses.await_probe(c, "valyu", now=now))
 
 
 def test_a_pause_keeps_its_beginning_and_is_doubled_by_every_probe(store: Store) -> None:

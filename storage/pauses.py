@@ -1,0 +1,60 @@
+"""Sources that are paused: the sender refuses the account, so nothing is asked but a rare probe."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, delete, func, select, update
+from sqlmodel import col
+
+from storage.database import insert
+from storage.models import Job, SourceState
+
+LONGEST_PAUSE_SECONDS = 3_600.0
+
+PROBE_SECONDS = 60.0
+"""How long the probe of a paused source may take before the next one is made."""
+
+
+def pause(connection: Connection, source: str, reason: str, *, after: float, now: datetime) -> None:
+    """Stop claiming for `source` but for one probe after `after` seconds, doubling with each.
+
+    Jobs that were running together are refused together: only probes make it longer. No job of
+    the source grows older by it.
+    """
+    probes = connection.execute(
+        select(col(SourceState.probes)).where(col(SourceState.source) == source)
+    ).scalar()
+    seconds = min(after * 2 ** min(probes or 0, 10), LONGEST_PAUSE_SECONDS)
+    values = {"paused_reason": reason, "probe_at": now + timedelta(seconds=seconds)}
+    connection.execute(
+        update(Job)
+        .where(col(Job.source) == source, col(Job.status) == "pending")
+        .values(trying_since=None, missing_since=None)
+    )
+    connection.execute(
+        insert(SourceState)
+        .values(source=source, paused_at=now, probes=0, **values)
+        .on_conflict_do_update(
+            index_elements=["source"],
+            set_={**values, "paused_at": func.coalesce(col(SourceState.paused_at), now)},
+        )
+    )
+
+
+def resume(connection: Connection, source: str) -> None:
+    """Claim for `source` again."""
+    connection.execute(delete(SourceState).where(col(SourceState.source) == source))
+
+
+def await_probe(connection: Connection, source: str, *, now: datetime) -> None:
+    """Count a probe of a paused source; no other begins before this one can have answered."""
+    later = now + timedelta(seconds=PROBE_SECONDS)
+    connection.execute(
+        update(SourceState)
+        .where(col(SourceState.source) == source)
+        .values(probe_at=later, probes=col(SourceState.probes) + 1)
+    )
+
+
+def probe_now(connection: Connection, *, now: datetime) -> None:
+    """Make the probe of every paused source due."""
+    connection.execute(update(SourceState).values(probe_at=now))
