@@ -73,6 +73,11 @@ class Tried:
     outcome: str
     detail: str | None = None
 
+    @property
+    def ended_at(self) -> datetime:
+        """When it was over."""
+        return self.started_at + timedelta(milliseconds=self.milliseconds)
+
 
 def enqueue(connection: Connection, **values: Any) -> None:
     """Add a job; a second live check job for the same endpoint changes nothing."""
@@ -209,16 +214,10 @@ def reschedule(
     if answered:
         since = func.coalesce(col(Job.missing_since), tried.started_at)
         counted["missing_since"] = since if failed else None
-    ended_at = tried.started_at + timedelta(milliseconds=tried.milliseconds)
     _move(
         connection,
         lease,
-        status="pending",
-        claims=0,
-        lease_token=None,
-        lease_until=None,
-        next_attempt_at=ended_at + timedelta(seconds=after),
-        reason=tried.detail,
+        **_pending(tried, after),
         trying_since=func.coalesce(col(Job.trying_since), tried.started_at),
         **counted,
     )
@@ -227,17 +226,7 @@ def reschedule(
 
 def put_back(connection: Connection, lease: Lease, tried: Tried) -> None:
     """running -> pending, due at once: it waits for its source, and nothing is counted."""
-    ended_at = tried.started_at + timedelta(milliseconds=tried.milliseconds)
-    _move(
-        connection,
-        lease,
-        status="pending",
-        claims=0,
-        lease_token=None,
-        lease_until=None,
-        next_attempt_at=ended_at,
-        reason=tried.detail,
-    )
+    _move(connection, lease, **_pending(tried, after=0))
     _record(connection, lease.job_id, tried)
 
 
@@ -375,13 +364,24 @@ def _move(connection: Connection, lease: Lease, **values: Any) -> None:
         raise LeaseLost(f"Job {lease.job_id} is in other hands.")
 
 
+def _pending(tried: Tried, after: float) -> dict[str, Any]:
+    return {
+        "status": "pending",
+        "lease_token": None,
+        "lease_until": None,
+        "claims": 0,
+        "next_attempt_at": tried.ended_at + timedelta(seconds=after),
+        "reason": tried.detail,
+    }
+
+
 def _ended(status: str, tried: Tried) -> dict[str, Any]:
     return {
         "status": status,
         "lease_token": None,
         "lease_until": None,
         "claims": 0,
-        "ended_at": tried.started_at + timedelta(milliseconds=tried.milliseconds),
+        "ended_at": tried.ended_at,
     }
 
 
