@@ -10,15 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
 from receiver.commits import GroupCommit
 from receiver.endpoint_cache import CachedEndpoint, EndpointCache
 from receiver.errors import SignatureError
+from receiver.identity import meaning
 from receiver.logs import Throttle, get_logger
-from receiver.providers import Announcement
 from receiver.quarantining import Quarantining
 from receiver.signatures import Key, Match, verify
 from receiver.sources import Source
@@ -175,13 +174,14 @@ class Intake:
     ) -> VerifiedDelivery:
         digest = sha256(body).digest()
         announced = door.source.provider.identify(body)
+        view = door.endpoint.view if door.endpoint else None
         return VerifiedDelivery(
             source=door.source.name,
             endpoint_id=door.endpoint_id,
             headers=kept_headers(headers),
             body=body,
             digest=digest,
-            **_meaning(door, announced, match.message_id, digest),
+            **meaning(view, announced, match.message_id, digest),
         )
 
     # --- refusing ------------------------------------------------------------------------------
@@ -229,67 +229,6 @@ class Intake:
                 "cannot store deliveries", source=source, error=str(error), suppressed=suppressed
             )
         return NOT_STORED
-
-
-def _meaning(
-    door: Door, announced: Announcement | None, message_id: str | None, digest: bytes
-) -> dict[str, Any]:
-    """Which event this is and what work it makes. The endpoint names the resource.
-
-    A key that names a resource is used only where the endpoint (or the account) may speak for
-    that resource; everything else is keyed under the endpoint itself, so that the holder of one
-    secret can neither announce nor shadow anybody else's event.
-    """
-    if door.endpoint is None:
-        return _account_meaning(announced, message_id, digest)
-    view = door.endpoint.view
-    own = f"{view.id}:{message_id or digest.hex()}"
-    fetch = {"disposition": "fetch", "subject_kind": view.kind, "subject": view.resource}
-    if announced is None:
-        if view.resource is None:
-            return _unusable(own, view.kind, "its body cannot be read, and no resource is bound")
-        return {"key": own, **fetch}
-    awaits = {"awaits_end": announced.is_end}
-    if announced.kind == view.kind and view.resource is None:
-        key = f"{view.id}:{announced.key}" if announced.key else own
-        return {"key": key, **fetch, "subject": announced.resource, **awaits}
-    if announced.kind == view.kind and announced.resource == view.resource:
-        key = own if message_id else announced.key or own
-        return {"key": key, **fetch, **awaits}
-    in_batch = view.resource is None or announced.batch_id in (None, view.resource)
-    if view.kind == "batch" and announced.kind == "task" and in_batch:
-        key = f"{view.id}:{announced.key}" if announced.key else own
-        task = {"subject_kind": "task", "subject": announced.resource}
-        return {"key": key, **fetch, **task, **awaits}
-    return _unusable(
-        own, view.kind, f"it names {announced.kind} {announced.resource}, not {view.resource}"
-    )
-
-
-def _account_meaning(
-    announced: Announcement | None, message_id: str | None, digest: bytes
-) -> dict[str, Any]:
-    own = message_id or f"account:{digest.hex()}"
-    if announced is None:
-        return _unusable(own, "account", "its body cannot be read")
-    ignored = announced.kind not in ("batch", "task", "run")
-    return {
-        "key": message_id or announced.key or own,
-        "disposition": "ignored" if ignored else "fetch",
-        "subject_kind": announced.kind,
-        "subject": announced.resource,
-        "awaits_end": announced.is_end,
-    }
-
-
-def _unusable(key: str, kind: str, reason: str) -> dict[str, Any]:
-    return {
-        "key": key,
-        "disposition": "unusable",
-        "subject_kind": kind,
-        "subject": None,
-        "reason": reason,
-    }
 
 
 def kept_headers(headers: Headers) -> str:

@@ -28,7 +28,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from storage import migrations
 from storage.checkpoints import Checkpointer
-from storage.errors import CannotStore, DiskFull
+from storage.errors import CannotOpen, CannotStore, DiskFull
 from storage.files import claim, look, refusal, sqlite_path
 from storage.writer import Done, Work, Writer
 
@@ -68,8 +68,7 @@ class Database:
         self._read_engine = _engine(self.path, writes=False)
         try:
             if not is_current:  # the lock is taken only where there is something to write
-                with self._write_engine.begin() as connection:
-                    migrations.upgrade(connection)
+                self._migrate()
             self._connection: Connection | None = self._connect(checkpoints_in_commits)
         except DBAPIError as error:
             raise refusal(self.path, error.orig) from error
@@ -79,6 +78,18 @@ class Database:
         self._checkpointer = None
         if not checkpoints_in_commits:
             self._checkpointer = Checkpointer(self.path, self._cut_log_soon)
+
+    def _migrate(self) -> None:
+        """In one transaction. Foreign keys are looked at after it, not during: SQLite changes a
+        table by making it anew, and would take its rows for deleted (https://sqlite.org/lang_altertable.html).
+        """
+        with self._write_engine.connect() as connection:
+            _driver(connection).execute("PRAGMA foreign_keys = OFF")
+            with connection.begin():
+                migrations.upgrade(connection)
+                strays = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+                if strays:
+                    raise CannotOpen(f"{self.path} holds rows without their parents: {strays[:3]}.")
 
     # --- writing -------------------------------------------------------------------------------
 

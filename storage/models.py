@@ -42,13 +42,14 @@ class Meta(SQLModel, table=True):
 class Endpoint(SQLModel, table=True):
     """Our URL for a source, or for one expected batch, task or run. `id` is 128 random bits.
 
-    `resource` is None until it is known what the sender made; `pending` means that the signing
-    secret has not arrived yet.
+    `resource` is None until it is known what the sender made; `task_id` is the stored task below
+    which it lives, where the sender's addresses need that (Parallel v0). `pending` means that the
+    signing secret has not arrived yet.
     """
 
     __tablename__ = "endpoints"
     __table_args__ = (
-        one_of("kind", "batch", "task", "run", "account"),
+        one_of("kind", "batch", "task", "run", "contents", "account"),
         one_of("state", "pending", "open", "closed"),
         # "which endpoint expects this batch?"
         Index("ix_endpoints_source_resource", "source", "resource"),
@@ -58,6 +59,7 @@ class Endpoint(SQLModel, table=True):
     source: str
     kind: str
     resource: str | None = None
+    task_id: str | None = None
     state: str
     created_at: datetime
     closed_at: datetime | None = None
@@ -137,7 +139,11 @@ class Quarantined(SQLModel, table=True):
 
 
 class Batch(SQLModel, table=True):
-    """A set of runs at the sender. `state` is our word; `sender_status` is the sender's."""
+    """A set of runs at the sender. `state` is our word; `sender_status` is the sender's.
+
+    `task_id` is the stored task whose runs these are (Parallel v0). `defaults` is what a further
+    addition must say again: the sender keeps it with each run, not with the batch (Parallel).
+    """
 
     __tablename__ = "batches"
     __table_args__ = (
@@ -149,11 +155,13 @@ class Batch(SQLModel, table=True):
     source: str
     batch_id: str
     endpoint_id: str | None = None
+    task_id: str | None = None
     name: str | None = None
     runner: str | None = None
     state: str = "open"
     sender_status: str | None = None
     submitted: int = 0
+    defaults: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON_DOCUMENT))
     counts: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON_DOCUMENT))
     announced_at: datetime | None = None
     checked_at: datetime | None = None
@@ -162,7 +170,10 @@ class Batch(SQLModel, table=True):
 
 
 class Run(SQLModel, table=True):
-    """One unit of research: expected, then known, then terminal."""
+    """One unit of research: expected, then known, then terminal.
+
+    `waits_for` is what the sender asks a person while the run awaits an answer.
+    """
 
     __tablename__ = "runs"
     __table_args__ = (
@@ -181,6 +192,7 @@ class Run(SQLModel, table=True):
     sender_status: str | None = None
     runner: str | None = None
     input: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON_DOCUMENT))
+    waits_for: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON_DOCUMENT))
     created_at: datetime | None = None
     seen_at: datetime | None = None
 
@@ -225,6 +237,9 @@ class Result(SQLModel, table=True):
     seq: int | None = None
 
 
+_LONE_CHECK = "kind = 'check' AND endpoint_id IS NULL AND status IN ('pending', 'running')"
+
+
 class Job(SQLModel, table=True):
     """A piece of background work; see storage/jobs.py for its states."""
 
@@ -253,6 +268,15 @@ class Job(SQLModel, table=True):
             "id",
             sqlite_where=text("status = 'dead'"),
             postgresql_where=text("status = 'dead'"),
+        ),
+        # One live check job for a batch that no endpoint of its own announces.
+        Index(
+            "uq_jobs_check_subject",
+            "source",
+            "subject",
+            unique=True,
+            sqlite_where=text(_LONE_CHECK),
+            postgresql_where=text(_LONE_CHECK),
         ),
         # One live check job for an endpoint.
         Index(
@@ -314,3 +338,24 @@ class SourceState(SQLModel, table=True):
     paused_at: datetime | None = None
     probe_at: datetime | None = None
     probes: int = 0
+
+
+class Token(SQLModel, table=True):
+    """Access to the API for a program. Only a digest is kept: the token is shown once.
+
+    `source` None means all sources.
+    """
+
+    __tablename__ = "tokens"
+    __table_args__ = (
+        # "who is this?", asked by every request
+        UniqueConstraint("digest"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str
+    digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    scopes: list[str] = Field(sa_column=Column(JSON_DOCUMENT, nullable=False))
+    source: str | None = None
+    created_at: datetime
+    revoked_at: datetime | None = None

@@ -1,4 +1,4 @@
-"""What a webhook says: the body of a delivery in each form that the sender's might have."""
+"""What Valyu's webhook says: the body of a delivery in each form that the sender's might have."""
 
 import uuid
 from typing import Any
@@ -9,6 +9,7 @@ from receiver.sandbox.contents import Job
 from receiver.sandbox.deliveries import Parcel
 from receiver.sandbox.records import Batch, Task
 from receiver.sandbox.switches import Switches
+from receiver.sandbox.valyu_signing import ValyuSigning
 
 Resource = Batch | Task | Job
 
@@ -28,7 +29,7 @@ def parcel(
         return None
     kind, name, shown = _shown(resource, switches)
     body = _body(kind, name, shown | (changes or {}), switches)
-    return Parcel(kind, shown[name], url, secret, body)
+    return Parcel(kind, shown[name], url, body, ValyuSigning(secret))
 
 
 def _destination(resource: Resource) -> tuple[str | None, str | None]:

@@ -1,7 +1,7 @@
 """The answers of the API: flat JSON, and errors in the shapes the contract shows."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -23,11 +23,23 @@ USUAL_ERRORS = {
 
 
 class Refusal(Exception):
-    """Ends the handling of a request with an error status and the text for it."""
+    """Ends the handling of a request with an error status and the text for it.
 
-    def __init__(self, status: int, error: str | None = None) -> None:
+    `retry_after` are seconds named in the body, where the sender does that; `detail` says more.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        error: str | None = None,
+        *,
+        retry_after: int | None = None,
+        detail: dict[str, Any] | None = None,
+    ) -> None:
         self.status = status
         self.error = error or usual_error(status)
+        self.retry_after = retry_after
+        self.detail = detail
         super().__init__(self.error)
 
 
@@ -46,18 +58,24 @@ def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = No
     return Response(encode(value), status, headers, media_type="application/json")
 
 
-def error_answer(status: int, error: str) -> Response:
-    """An error in the usual body; `error` is readable, for the SDK shows nothing else."""
-    return answer({"success": False, "error": error}, status)
+# How a sender writes an error, as the switches have it.
+ErrorBody = Callable[[Refusal, Switches], dict[str, Any]]
 
 
-async def refused(request: Request, error: Exception) -> Response:
-    """Answers a Refusal, and starlette's own 404 and 405."""
+def error_body(refusal: Refusal, switches: Switches) -> dict[str, Any]:
+    """An error as Valyu writes it; `error` is readable, for the SDK shows nothing else."""
+    body: dict[str, Any] = {"success": False, "error": refusal.error}
+    if refusal.status == 429:
+        body = {"error": refusal.error, "message": "Too many requests"}
+    return body if refusal.retry_after is None else {**body, "retry_after": refusal.retry_after}
+
+
+def as_refusal(error: Exception) -> Refusal:
+    """A Refusal as it is, and starlette's own 404 and 405 as one."""
     if isinstance(error, Refusal):
-        return error_answer(error.status, error.error)
+        return error
     status = error.status_code if isinstance(error, HTTPException) else 500
-    text = "Not found" if status == 404 else usual_error(status)
-    return error_answer(status, text)
+    return Refusal(status, "Not found" if status == 404 else None)
 
 
 async def json_body(request: Request) -> dict[str, Any]:

@@ -6,11 +6,16 @@ from typing import TypedDict
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 
 from receiver.sandbox import control, valyu
-from receiver.sandbox.answers import Refusal, refused
+from receiver.sandbox.answers import ErrorBody, Refusal, answer, as_refusal, error_body
 from receiver.sandbox.switches import Switches
 from receiver.sandbox.world import World
+
+# Who answers for paths that nobody has, by how they begin; all others are Valyu's.
+ERRORS: dict[str, ErrorBody] = {}
 
 
 class State(TypedDict):
@@ -20,7 +25,7 @@ class State(TypedDict):
 
 
 def create_sandbox(switches: Switches | None = None) -> Starlette:
-    """The simulated sender, with the switches it starts with; it keeps nothing on disk.
+    """The simulated senders, with the switches they start with; they keep nothing on disk.
 
     Faults that cut connections need the server in `receiver.sandbox.server`.
     """
@@ -34,7 +39,16 @@ def create_sandbox(switches: Switches | None = None) -> Starlette:
             await world.close()
 
     return Starlette(
-        routes=[*valyu.routes(), *control.routes()],
+        # Valyu comes last of the senders, for its /v1 would take Parallel's /v1/tasks as well.
+        routes=[*control.routes(), *valyu.routes()],
         lifespan=lifespan,
-        exception_handlers={Refusal: refused, HTTPException: refused},
+        exception_handlers={Refusal: _refused, HTTPException: _refused},
     )
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """Answers a Refusal of a control route, and starlette's own 404 and 405."""
+    path, refusal = request.url.path, as_refusal(error)
+    errors = (body for start, body in ERRORS.items() if path.startswith(start))
+    shown = next(errors, error_body)(refusal, request.state.world.switches)
+    return answer(shown, refusal.status)

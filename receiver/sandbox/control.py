@@ -4,7 +4,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from receiver.sandbox.announcements import Resource
 from receiver.sandbox.answers import Refusal, answer, json_body
 from receiver.sandbox.switches import Fault, SandboxError, parse
 from receiver.sandbox.world import World
@@ -55,24 +54,16 @@ async def add_fault(request: Request) -> Response:
 async def deliver(request: Request) -> Response:
     """POST /_sandbox/deliver {id, times?, changes?}: sends a webhook (again), whatever happened.
 
-    `id` is that of a batch, task or contents job; `changes` replaces keys of the body before it
-    is signed.
+    `id` is that of a batch, task or contents job of Valyu's, or of a run or group (all its runs)
+    of Parallel's; `changes` replaces keys of the announced object before it is signed.
     """
     world: World = request.state.world
     body = await json_body(request)
     times, changes = body.get("times", 1), body.get("changes", {})
     if not isinstance(times, int) or times < 1 or not isinstance(changes, dict):
         raise Refusal(400, "times must be a whole number of at least 1, and changes an object")
-    world.deliver(_find(world, str(body.get("id"))), times=times, changes=changes)
+    world.deliver(str(body.get("id")), times=times, changes=changes)
     return answer({"sending": times}, 202)
-
-
-def _find(world: World, name: str) -> Resource:
-    if name.startswith("batch_"):
-        return world.research.batch(name)
-    if name.startswith("cj_"):
-        return world.contents.job(name)
-    return world.research.task(name)
 
 
 async def reset(request: Request) -> Response:

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from receiver.sandbox.answers import answer, usual_error
+from receiver.sandbox.answers import Refusal, answer
 from receiver.sandbox.switches import Fault
 
 # The ASGI extension with which our server lets an answer cut its connection.
@@ -81,11 +81,14 @@ def _pattern(text: str, *, star: str) -> re.Pattern[str]:
     return re.compile("".join(stars.get(part) or re.escape(part) for part in parts))
 
 
-def instead(fault: Fault) -> Response | None:
-    """What is answered in place of the work; None where the work is done first."""
+def instead(fault: Fault, body_of: Callable[[Refusal], dict[str, Any]]) -> Response | None:
+    """What is answered in place of the work; None where the work is done first.
+
+    `body_of` writes an error as the sender does whose request it was.
+    """
     match fault.kind:
         case "status":
-            return _error(fault)
+            return _error(fault, body_of)
         case "html":
             return Response(_HTML, fault.status or 502, media_type="text/html")
         case "hang":
@@ -108,22 +111,17 @@ async def spoil(fault: Fault, good: Response) -> Response:
             return good
 
 
-def _error(fault: Fault) -> Response:
+def _error(fault: Fault, body_of: Callable[[Refusal], dict[str, Any]]) -> Response:
     status = fault.status or 500
     wait = fault.retry_after if fault.retry_after is not None else 1 if status == 429 else None
-    text = fault.error or usual_error(status)
-    body: dict[str, Any] = {"success": False, "error": text}
-    if status == 429:
-        body = {"error": text, "message": "Too many requests"}
+    in_body = wait if fault.retry_after_in in ("body", "both") else None
     headers = {}
-    if wait is not None and fault.retry_after_in in ("body", "both"):
-        body["retry_after"] = wait
     if wait is not None and fault.retry_after_in in ("header", "both"):
         headers["Retry-After"] = str(wait)
     if wait is not None and fault.retry_after_in == "date":
         moment = datetime.now(UTC) + timedelta(seconds=wait)
         headers["Retry-After"] = format_datetime(moment, usegmt=True)
-    return answer(body, status, headers)
+    return answer(body_of(Refusal(status, fault.error, retry_after=in_body)), status, headers)
 
 
 class Cut(Response):

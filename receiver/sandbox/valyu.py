@@ -1,17 +1,12 @@
 """Valyu's HTTP API under /v1: what every request goes through, and which endpoint it comes to."""
 
-from collections.abc import Awaitable, Callable
-
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from receiver.sandbox import valyu_batches, valyu_contents, valyu_tasks
-from receiver.sandbox.answers import Refusal
-from receiver.sandbox.faults import instead, spoil
+from receiver.sandbox.answers import Refusal, error_body
+from receiver.sandbox.endpoints import Endpoint, KeyCheck, route
 from receiver.sandbox.world import World
-
-Endpoint = Callable[[World, Request], Awaitable[Response]]
 
 PREFIX = "/v1"
 BATCH = "/deepresearch/batches/{batch_id}"
@@ -59,24 +54,5 @@ def _no_key(world: World, request: Request) -> None:
     """Storage checks the URL's own signature, where the URL has one."""
 
 
-def _route(
-    method: str,
-    path: str,
-    endpoint: Endpoint,
-    *,
-    key: Callable[[World, Request], None] = _require_key,
-) -> Route:
-    """One endpoint, behind the count of calls, the planned faults and the check of the key."""
-
-    async def serve(request: Request) -> Response:
-        world: World = request.state.world
-        world.calls[f"{method} {path}"] += 1
-        target = request.url.path.removeprefix(PREFIX)
-        fault = world.faults.take(request.method, target, request.url.query)
-        if fault and (refusal := instead(fault)):
-            return refusal
-        key(world, request)
-        response = await endpoint(world, request)
-        return await spoil(fault, response) if fault else response
-
-    return Route(path, serve, methods=[method])
+def _route(method: str, path: str, endpoint: Endpoint, *, key: KeyCheck = _require_key) -> Route:
+    return route(method, path, endpoint, key=key, errors=error_body)

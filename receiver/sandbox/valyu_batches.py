@@ -13,42 +13,42 @@ from receiver.sandbox.world import World
 async def create(world: World, request: Request) -> Response:
     """POST /deepresearch/batches."""
     wanted = read(CreateBatch, await json_body(request))
-    batch = world.research.create_batch(wanted, origin=origin_of(request))
+    batch = world.valyu.research.create_batch(wanted, origin=origin_of(request))
     shown = views.created_batch(batch, world.switches)
     return answer(success(shown, world.switches), world.switches.post_status)
 
 
 async def list_all(world: World, request: Request) -> Response:
     """GET /deepresearch/batches: newest first, as a bare array."""
-    batches = list(world.research.batches.values())[::-1]
+    batches = list(world.valyu.research.batches.values())[::-1]
     return answer([views.batch(each, world.switches) for each in batches[: limit_of(request)]])
 
 
 async def status(world: World, request: Request) -> Response:
     """GET /deepresearch/batches/{batch_id}."""
-    batch = world.research.batch(request.path_params["batch_id"])
+    batch = world.valyu.research.batch(request.path_params["batch_id"])
     return answer(success(views.batch(batch, world.switches), world.switches))
 
 
 async def add_tasks(world: World, request: Request) -> Response:
     """POST /deepresearch/batches/{batch_id}/tasks: all of them or none."""
-    batch = world.research.batch(request.path_params["batch_id"])
+    batch = world.valyu.research.batch(request.path_params["batch_id"])
     wanted = read(AddTasks, await json_body(request))
-    added = world.research.add_tasks(batch, wanted.tasks)
+    added = world.valyu.research.add_tasks(batch, wanted.tasks)
     shown = {
         "batch_id": batch.batch_id,
         "added": len(added),
         "tasks": [views.added_task(task) for task in added],
         "counts": views.counts(batch),
     }
-    world.research.start(added)
+    world.valyu.research.start(added)
     return answer(success(shown, world.switches), world.switches.post_status)
 
 
 async def list_tasks(world: World, request: Request) -> Response:
     """GET /deepresearch/batches/{batch_id}/tasks, page by page."""
     switches, query = world.switches, request.query_params
-    batch = world.research.batch(request.path_params["batch_id"])
+    batch = world.valyu.research.batch(request.path_params["batch_id"])
     if (wanted := query.get("status")) is not None and wanted not in TASK_STATUSES:
         raise Refusal(400, f"status must be one of {', '.join(TASK_STATUSES)}")
     limit = min(limit_of(request) or switches.page_size, switches.max_page_size)
@@ -65,7 +65,7 @@ async def list_tasks(world: World, request: Request) -> Response:
 
 async def cancel(world: World, request: Request) -> Response:
     """POST /deepresearch/batches/{batch_id}/cancel."""
-    batch = world.research.batch(request.path_params["batch_id"])
-    cancelled = world.research.cancel_batch(batch)
+    batch = world.valyu.research.batch(request.path_params["batch_id"])
+    cancelled = world.valyu.research.cancel_batch(batch)
     shown = {"batch_id": batch.batch_id, "status": batch.status, "cancelled_count": cancelled}
     return answer(success(shown, world.switches))

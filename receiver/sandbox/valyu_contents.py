@@ -16,14 +16,14 @@ async def create(world: World, request: Request) -> Response:
     wanted = read(CreateContents, await json_body(request))
     if not wanted.run_async:
         return _at_once(world, wanted.urls)
-    job = world.contents.create(wanted)
+    job = world.valyu.contents.create(wanted)
     shown = contents.created(job, origin_of(request))
-    world.contents.start(job)
+    world.valyu.contents.start(job)
     return answer(shown, 202)
 
 
 def _at_once(world: World, urls: list[str]) -> Response:
-    failing = world.contents.failing(urls)
+    failing = world.valyu.contents.failing(urls)
     results = contents.results(urls, failing, world.switches)
     failed = len([each for each in results if each["status"] == "failed"])
     shown = {
@@ -42,5 +42,5 @@ def _at_once(world: World, urls: list[str]) -> Response:
 
 async def status(world: World, request: Request) -> Response:
     """GET /contents/jobs/{job_id}."""
-    job = world.contents.job(request.path_params["job_id"])
+    job = world.valyu.contents.job(request.path_params["job_id"])
     return answer(contents.view(job, world.switches))

@@ -13,21 +13,21 @@ from receiver.sandbox.world import World
 
 
 def _task(world: World, request: Request) -> Task:
-    return world.research.task(request.path_params["deepresearch_id"])
+    return world.valyu.research.task(request.path_params["deepresearch_id"])
 
 
 async def create(world: World, request: Request) -> Response:
     """POST /deepresearch/tasks."""
     wanted = read(CreateTask, await json_body(request))
-    task = world.research.create_task(wanted, origin=origin_of(request))
+    task = world.valyu.research.create_task(wanted, origin=origin_of(request))
     shown = views.created_task(task, world.switches)
-    world.research.start([task])
+    world.valyu.research.start([task])
     return answer(success(shown, world.switches), world.switches.post_status)
 
 
 async def list_all(world: World, request: Request) -> Response:
     """GET /deepresearch/list: newest first, as a bare array."""
-    tasks = list(world.research.tasks.values())[::-1]
+    tasks = list(world.valyu.research.tasks.values())[::-1]
     return answer([views.summary(task) for task in tasks[: limit_of(request, most=100)]])
 
 
@@ -60,14 +60,14 @@ async def update(world: World, request: Request) -> Response:
 async def cancel(world: World, request: Request) -> Response:
     """POST /deepresearch/tasks/{id}/cancel."""
     task = _task(world, request)
-    world.research.cancel_task(task)
+    world.valyu.research.cancel_task(task)
     return _said("Task cancelled", task, world)
 
 
 async def delete(world: World, request: Request) -> Response:
     """DELETE /deepresearch/tasks/{id}/delete."""
     task = _task(world, request)
-    world.research.delete_task(task)
+    world.valyu.research.delete_task(task)
     return _said("Task deleted", task, world)
 
 

@@ -1,16 +1,14 @@
-"""One running sandbox: its switches, its state, and what ties them together."""
+"""One running sandbox: its switches, its senders, and what ties them together."""
 
 from collections import Counter
 from typing import Any
 
-from receiver.sandbox import views
-from receiver.sandbox.announcements import Resource, parcel
 from receiver.sandbox.answers import Refusal
-from receiver.sandbox.contents import Contents
-from receiver.sandbox.deliveries import Courier
+from receiver.sandbox.deliveries import Courier, Parcel
 from receiver.sandbox.faults import FaultPlan
-from receiver.sandbox.research import Research
+from receiver.sandbox.senders import Sender
 from receiver.sandbox.switches import Panel, Switches
+from receiver.sandbox.valyu_sender import Valyu
 
 
 class World:
@@ -23,8 +21,8 @@ class World:
         self.faults.replace(switches.faults)
         self.calls: Counter[str] = Counter()
         self.courier = Courier(self._panel)
-        self.research = Research(self._panel, self.announce)
-        self.contents = Contents(self._panel, self.announce)
+        self.valyu = Valyu(self._panel, self.announce)
+        self._senders: tuple[Sender, ...] = (self.valyu,)
 
     @property
     def switches(self) -> Switches:
@@ -38,41 +36,42 @@ class World:
         if "faults" in values:
             self.faults.replace(self.switches.faults)
         if held and not self.switches.hold:
-            self.research.release()
+            for sender in self._senders:
+                sender.release()
 
-    def announce(self, resource: Resource) -> None:
-        """Sends the webhook of something that has ended, if it has one and they are on."""
-        if self.switches.webhook and (found := parcel(resource, self.switches)):
-            self.courier.send(found)
+    def announce(self, parcel: Parcel) -> None:
+        """Sends the webhook of something that has ended, if they are on."""
+        if self.switches.webhook:
+            self.courier.send(parcel)
 
-    def deliver(self, resource: Resource, *, times: int, changes: dict[str, Any]) -> None:
-        """Sends a resource's webhook now, whatever its state and whether they are on or not."""
-        found = parcel(resource, self.switches, changes=changes)
-        if found is None:
+    def deliver(self, name: str, *, times: int, changes: dict[str, Any]) -> None:
+        """Sends the webhooks of what has this id, whatever its state and the switch `webhook`."""
+        found = [sender.parcels(name, changes) for sender in self._senders]
+        parcels = next((each for each in found if each is not None), None)
+        if parcels is None:
+            raise Refusal(404, f"{name} is the id of nothing: not found")
+        if not parcels:
             raise Refusal(400, "It was created without a webhook_url")
         for _ in range(times):
-            self.courier.send(found)
+            for parcel in parcels:
+                self.courier.send(parcel)
 
     def state(self) -> dict[str, Any]:
         """What has happened so far, as JSON; secrets are left out."""
-        tasks = Counter(task.status for task in self.research.tasks.values())
-        return {
+        shown: dict[str, Any] = {
             "switches": self.switches.model_dump(mode="json"),
             "faults": self.faults.left(),
             "calls": dict(self.calls),
-            "tasks": dict(tasks),
-            "batches": [
-                views.batch(batch, self.switches) for batch in self.research.batches.values()
-            ],
-            "jobs": len(self.contents.jobs),
             "pending_deliveries": self.courier.pending,
             "deliveries": self.courier.entries(),
         }
+        for sender in self._senders:
+            shown |= sender.state()
+        return shown
 
     async def reset(self) -> None:
         """Back to the switches it was started with, and to no state at all."""
-        self.research.clear()
-        self.contents.clear()
+        self._forget()
         await self.courier.clear()
         self.calls.clear()
         self._panel.switches = self._first
@@ -80,6 +79,9 @@ class World:
 
     async def close(self) -> None:
         """Stops all that is under way."""
-        self.research.clear()
-        self.contents.clear()
+        self._forget()
         await self.courier.close()
+
+    def _forget(self) -> None:
+        for sender in self._senders:
+            sender.clear()

@@ -7,7 +7,7 @@ import pytest
 from valyu import Valyu
 
 from receiver.sandbox import SandboxError, SandboxServer
-from receiver.sandbox.deliveries import sign
+from receiver.sandbox.valyu_signing import sign
 from tests.sandbox.conftest import Inbox, a_batch, genuine, log
 
 

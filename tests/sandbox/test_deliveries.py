@@ -6,7 +6,7 @@ import time
 from valyu import Valyu
 
 from receiver.sandbox import SandboxServer
-from receiver.sandbox.deliveries import sign
+from receiver.sandbox.valyu_signing import sign
 from tests.sandbox.conftest import Inbox, a_batch, genuine, log
 
 

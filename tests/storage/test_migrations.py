@@ -5,11 +5,13 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import SQLModel
 
 import storage
@@ -77,3 +79,30 @@ def test_a_script_that_fails_leaves_nothing(tmp_path: Path, database_url: str) -
     with pytest.raises(CannotOpen, match="cannot be opened"):
         Database(database_url)
     assert schema(path) == before
+
+
+def test_a_database_of_the_first_version_keeps_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for statement in (
+            "INSERT INTO endpoints (id, source, kind, state, created_at)"
+            " VALUES ('e', 'valyu', 'batch', 'open', '2026-01-01')",
+            "INSERT INTO secrets (endpoint_id, ciphertext, valid_from, created_at)"
+            " VALUES ('e', x'00', '2026-01-01', '2026-01-01')",
+        ):
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+    database = Database(f"sqlite:///{path}")
+    with database.read() as connection:
+        kept = connection.exec_driver_sql("SELECT id, task_id FROM endpoints").all()
+        assert kept == [("e", None)]
+        assert connection.exec_driver_sql("SELECT count(*) FROM secrets").scalar() == 1
+        assert migrations.current(connection) == migrations.HEAD
+    with pytest.raises(IntegrityError):
+        database.write(lambda c: c.exec_driver_sql("DELETE FROM endpoints"))
+    database.close()
