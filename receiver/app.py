@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 import httpx
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 import storage
-from receiver import routes
+from receiver import api, routes
 from receiver.bodies import Bodies
 from receiver.commits import GroupCommit
 from receiver.endpoint_cache import EndpointCache
@@ -47,19 +47,27 @@ def create_app(settings: Settings, *, store: storage.Store | None = None) -> "Ap
             kept = await run_in_threadpool(open_store, settings, serve=True)
         try:
             async with _running(kept, sources, broke=app.end) as intake:
+                bodies = Bodies(settings.max_in_flight_bytes)
                 yield {
                     "intake": intake,
-                    "bodies": Bodies(settings.max_in_flight_bytes),
+                    "bodies": bodies,
+                    "desk": api.Desk(kept, sources, bodies, public_url=settings.public_url),
                     "readiness": routes.Readiness(kept),
                 }
         finally:
             if kept is not store:
                 await run_in_threadpool(kept.close)
 
-    return Application(
-        routes=[Route("/healthz", routes.alive), Route("/readyz", routes.ready)],
+    application = Application(
+        routes=[
+            Route("/healthz", routes.alive),
+            Route("/readyz", routes.ready),
+            Mount(api.PREFIX, api.Api()),
+        ],
         lifespan=lifespan,
     )
+    application.router.redirect_slashes = False  # nobody is ever sent elsewhere
+    return application
 
 
 class Application(Starlette):

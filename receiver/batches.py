@@ -1,57 +1,40 @@
-"""Creating batches endpoint first, adding to them, and waiting for their results."""
+"""Creating batches so that no result is missed, and adding to them."""
 
-import asyncio
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
 from receiver import accepted
 from receiver.accepted import Accepted, Part
-from receiver.calls import Calls, NotReached
+from receiver.calls import Calls
 from receiver.errors import (
     FetchError,
     NotDone,
     NotReady,
-    RateLimited,
     ReceiverError,
     Refused,
-    Unavailable,
     UsageError,
 )
 from receiver.logs import get_logger
-from receiver.providers import Created, NewTask, Request
+from receiver.patience import STORE_SECONDS, failed, keep_trying, may_have_acted, patiently
+from receiver.providers import Callback, Created, NewTask, Plan, Subject
 from receiver.providers.reading import whole
-from receiver.signatures import prepare
+from receiver.registering import account_callback, reachable, usable_secret
+from receiver.sources import webhook_url
+from receiver.submitting import Submitting
 from storage import CannotStore, Ledger, StorageError, Store
 
-T = TypeVar("T")
-
 log = get_logger("batches")
-
-LOOK_SECONDS = 0.1
-"""How often a waiting process looks whether anything was committed; it reads only then."""
-
-STATUS_SECONDS = 30.0
-PATIENCE = 5
-"""How often a call that creates something is repeated after a 429."""
-
-STORE_SECONDS = 60.0
-"""For how long we try to store what the sender says only once."""
-
-STORE_AGAIN_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class NewBatch:
     """What a batch is made of. `skipped` tasks of the user's file were left out before these."""
 
-    name: str | None
-    mode: str | None
-    schema: Any
+    plan: Plan
     tasks: Sequence[NewTask]
     skipped: int = 0
 
@@ -82,26 +65,80 @@ class Batches:
     async def create(
         self, new: NewBatch, *, created: Callable[[str], None], added: Callable[[int], None]
     ) -> str:
-        """Make the endpoint, then the batch, register its secret, then add the tasks.
+        """Make the batch so that its webhooks can be verified from the first, and add the tasks.
 
         `created` is told the batch's id, `added` how many tasks the sender has accepted so far.
         Raises NotDone that says what exists and what to do where a step failed, and UsageError
         where nothing could be begun.
         """
-        if self._public_url is None:
-            raise UsageError(
-                "The setting public_url is missing: set RESULTSINK_PUBLIC_URL to the https "
-                "address at which the sender reaches this receiver."
-            )
-        endpoint_id = await run_in_threadpool(self._store.add_endpoint, self._source.name, "batch")
         try:
-            batch = await self._create(new, endpoint_id)
-        except (FetchError, ValueError) as error:
+            self._provider.check(new.plan, new.tasks)
+        except ValueError as error:
+            raise UsageError(f"The batch was not created: {error}.") from None
+        match self._provider.announced_at:
+            case "run":
+                submitting = Submitting(
+                    self._store, self._calls, self._reachable(), self._warn, self._store_seconds
+                )
+                batch_id = await submitting.submit(new.plan, new.tasks)
+                created(batch_id)
+                added(len(new.tasks))
+                return batch_id
+            case "account":
+                batch_id = await self._create_for_account(new.plan, new.tasks)
+            case "batch":
+                batch_id = await self._create_with_endpoint(new.plan, new.tasks)
+        created(batch_id)
+        await self.add(batch_id, new.tasks, added=added, skipped=new.skipped)
+        return batch_id
+
+    def _reachable(self) -> str:
+        return reachable(self._public_url)
+
+    async def _create_with_endpoint(self, plan: Plan, tasks: Sequence[NewTask]) -> str:
+        """Endpoint first, then the batch, then its secret, which nobody shows again."""
+        public_url = self._reachable()
+        endpoint_id = await run_in_threadpool(self._store.add_endpoint, self._source.name, "batch")
+        url = webhook_url(public_url, self._source.name, endpoint_id)
+        try:
+            batch = await self._create(plan, tasks, url)
+        except FetchError as error:
             raise await self._not_created(endpoint_id, error) from error
-        await self._register(new, batch, endpoint_id)
-        created(batch.batch_id)
-        await self.add(batch.batch_id, new.tasks, added=added, skipped=new.skipped)
-        return batch.batch_id
+        await self._register(plan, batch, endpoint_id)
+        return batch.id
+
+    async def _create_for_account(self, plan: Plan, tasks: Sequence[NewTask]) -> str:
+        """The account's own URL and secret serve all batches: only the batch is to be known."""
+        self._callback()  # what is wrong with the settings is said before anything is made
+        try:
+            batch = await self._create(plan, tasks, None)
+        except FetchError as error:
+            raise failed(
+                self._calls, f"The batch was not created, and nothing was run: {error}."
+            ) from error
+        try:
+            await self._keep_trying(
+                lambda: self._store.register_batch(
+                    self._source.name,
+                    batch.id,
+                    endpoint_id=None,
+                    name=plan.name,
+                    runner=plan.runner,
+                    defaults=self._provider.defaults(plan, tasks),
+                )
+            )
+        except StorageError as error:
+            raise NotDone(
+                f"The sender made {batch.id}, still without runs, but it could not be stored here: "
+                f"{str(error).rstrip('.')}. Once that is mended, create the batch again."
+            ) from error
+        return batch.id
+
+    def _callback(self) -> Callback | None:
+        """Where runs are announced at the account's own URL; None where nothing could be proven."""
+        if self._provider.announced_at != "account":
+            return None
+        return account_callback(self._source, self._public_url, self._warn)
 
     async def add(
         self,
@@ -115,11 +152,24 @@ class Batches:
 
         `skipped` is how many tasks of the user's file were left out before these.
         """
+        if self._provider.announced_at == "run":
+            raise UsageError(
+                f"Nothing was added: all runs of a batch of source {self._source.name} are made "
+                "together with it. Create another one with `batch create`."
+            )
+        defaults = await run_in_threadpool(self._store.defaults_of, self._source.name, batch_id)
+        callback = self._callback()
         size = self._provider.tasks_per_call
         for start in range(0, len(tasks), size):
             part = Part(batch_id, tasks[start : start + size], start, len(tasks), skipped)
+            request = self._provider.add_tasks(
+                Subject("batch", batch_id),
+                part.tasks,
+                defaults=defaults,
+                callbacks=[callback] * len(part.tasks),
+            )
             try:
-                data = await self._patiently(self._provider.add_tasks(batch_id, part.tasks))
+                data = await patiently(self._calls, request)
             except FetchError as error:
                 raise await self._not_added(part, error) from error
             await self._expect(part, data)
@@ -149,10 +199,16 @@ class Batches:
 
     async def cancel(self, batch_id: str) -> None:
         """Ask the sender to cancel; raises NotDone with its answer where it refuses."""
+        request = self._provider.cancel_batch(await self._subject(batch_id))
+        if request is None:
+            raise UsageError(
+                f"{batch_id} was not cancelled: the API of source {self._source.name} has no call "
+                "for it."
+            )
         try:
-            await self._patiently(self._provider.cancel_batch(batch_id))
+            await patiently(self._calls, request)
         except FetchError as error:
-            raise self._failed(f"{batch_id} was not cancelled: {error}.") from error
+            raise failed(self._calls, f"{batch_id} was not cancelled: {error}.") from error
         with suppress(FetchError, CannotStore):  # it is cancelled, whether we see it or not
             await self.look(batch_id)
         await self._check_soon(batch_id)
@@ -162,60 +218,47 @@ class Batches:
         try:
             await self.look(batch_id)
         except FetchError as error:
-            raise self._failed(f"The sender did not tell of {batch_id}: {error}.") from error
+            raise failed(self._calls, f"The sender did not tell of {batch_id}: {error}.") from error
         await self._check_soon(batch_id)
 
     async def look(self, batch_id: str) -> Ledger:
         """Ask the sender for the batch's status and keep it; raises FetchError."""
-        data = await self._calls.call(self._provider.batch(batch_id))
-        batch = self._provider.read_batch(data, batch_id)
+        subject = await self._subject(batch_id)
+        data = await self._calls.call(self._provider.batch(subject))
+        batch = self._provider.read_batch(data, subject)
         return await run_in_threadpool(self._store.note_batch, self._source.name, batch)
 
-    async def _create(self, new: NewBatch, endpoint_id: str) -> Created:
-        assert self._public_url is not None  # noqa: S101  the caller looked
-        url = webhook_url(self._public_url, self._source.name, endpoint_id)
-        request = self._provider.create_batch(
-            name=new.name, mode=new.mode, webhook_url=url, schema=new.schema
+    async def _subject(self, batch_id: str) -> Subject:
+        ledger = await run_in_threadpool(
+            lambda: self._store.ledger(batch_id, source=self._source.name)
         )
-        return self._provider.read_created(await self._patiently(request))
+        return Subject("batch", batch_id, ledger.task_id)
 
-    async def _register(self, new: NewBatch, batch: Created, endpoint_id: str) -> None:
+    async def _create(self, plan: Plan, tasks: Sequence[NewTask], url: str | None) -> Created:
+        request = self._provider.create_batch(plan, tasks, webhook_url=url)
+        assert request is not None  # noqa: S101  only runs that call back need no call here
+        return self._provider.read_created(await patiently(self._calls, request))
+
+    async def _register(self, plan: Plan, batch: Created, endpoint_id: str) -> None:
         """Keep the new batch with its secret, which nobody shows again; raises NotDone."""
-        secret = self._usable(batch, endpoint_id)
+        secret = usable_secret(self._source, batch, endpoint_id, self._warn, first="ten minutes")
         try:
             await self._keep_trying(
                 lambda: self._store.register_batch(
                     self._source.name,
-                    batch.batch_id,
+                    batch.id,
                     endpoint_id=endpoint_id,
                     secret=secret,
-                    name=new.name,
-                    runner=new.mode,
+                    name=plan.name,
+                    runner=plan.runner,
                 )
             )
         except StorageError as error:
-            raise NotDone(_not_registered(batch.batch_id, endpoint_id, error)) from error
-
-    def _usable(self, batch: Created, endpoint_id: str) -> str | None:
-        """The batch's secret; None, after a warning, where no webhook can be verified with it."""
-        why = f"The sender gave no signing secret for {batch.batch_id}"
-        if batch.secret is not None:
-            try:
-                prepare(self._source.scheme, batch.secret)
-            except ValueError as error:
-                why = f"The signing secret for {batch.batch_id} cannot be used ({error})"
-            else:
-                return batch.secret
-        self._warn(
-            f"{why}: its webhooks cannot be verified, so its results are found by checks, the "
-            "first after ten minutes. If the sender shows you a secret: "
-            f"endpoint secret {endpoint_id}."
-        )
-        return None
+            raise NotDone(_not_registered(batch.id, endpoint_id, error)) from error
 
     async def _not_created(self, endpoint_id: str, error: Exception) -> ReceiverError:
         """Leave nothing behind where the sender refused; keep looking where we cannot know."""
-        if isinstance(error, Unavailable) and not isinstance(error, NotReached):
+        if may_have_acted(error):
             return NotDone(
                 f"The answer to the create call was lost ({error}). If the sender made the batch, "
                 f"its results are found without a webhook: see endpoint {endpoint_id} in "
@@ -225,29 +268,25 @@ class Batches:
         with suppress(StorageError):  # an endpoint that stays, and its checks, harm nobody
             await run_in_threadpool(self._store.close_endpoint, endpoint_id)
             await run_in_threadpool(self._store.end_checks, endpoint_id)
-        sentence = f"The batch was not created: {error}."
-        return UsageError(sentence) if isinstance(error, ValueError) else self._failed(sentence)
+        return failed(self._calls, f"The batch was not created: {error}.")
 
     async def _not_added(self, part: Part, error: FetchError) -> ReceiverError:
         """What to do where a call that adds tasks failed."""
         if isinstance(error, Refused | NotReady) and await self._has_ended(part.batch_id):
             return NotDone(accepted.has_ended(part, error, self._source.name))
-        return self._failed(
+        return failed(
+            self._calls,
             f"{part.before} of {part.total} tasks were added to {part.batch_id}, then: {error}. "
-            f"{_before_going_on(error, part)}: {part.again()}."
+            f"{_before_going_on(error, part)}: {part.again()}.",
         )
 
     async def _has_ended(self, batch_id: str) -> bool:
         try:
-            data = await self._calls.call(self._provider.batch(batch_id))
-            return self._provider.read_batch(data, batch_id).is_terminal
+            subject = Subject("batch", batch_id)
+            data = await self._calls.call(self._provider.batch(subject))
+            return self._provider.read_batch(data, subject).is_terminal
         except FetchError:
             return False
-
-    def _failed(self, sentence: str) -> ReceiverError:
-        """Without a key nobody was asked: that is wrong use."""
-        without_key = self._source.settings.api_key is None
-        return UsageError(sentence) if without_key else NotDone(sentence)
 
     async def _check_soon(self, batch_id: str) -> None:
         """Have what is there brought in now; at its next turn where we cannot say so."""
@@ -255,41 +294,16 @@ class Batches:
             ledger = await run_in_threadpool(
                 lambda: self._store.ledger(batch_id, source=self._source.name)
             )
-            if ledger.endpoint_id is not None:
-                await run_in_threadpool(self._store.check_soon, ledger.endpoint_id)
+            if ledger.state == "open":
+                await run_in_threadpool(self._store.check_batch, self._source.name, batch_id)
 
-    async def _keep_trying(self, write: Callable[[], T]) -> T:
-        """Store what is told only once, however long the database is locked or the disk full.
-
-        Raises the last StorageError when it has been for too long.
-        """
-        until = time.monotonic() + self._store_seconds
-        while True:
-            try:
-                return await run_in_threadpool(write)
-            except CannotStore:
-                if time.monotonic() >= until:
-                    raise
-                await asyncio.sleep(STORE_AGAIN_SECONDS)
-
-    async def _patiently(self, request: Request) -> Any:
-        """Wait out a 429; nothing else is repeated, for the sender may have acted on it."""
-        for _ in range(PATIENCE):
-            try:
-                return await self._calls.call(request)
-            except RateLimited as limited:
-                await asyncio.sleep(min(limited.retry_after or 1.0, 60.0))
-        return await self._calls.call(request)
-
-
-def webhook_url(public_url: str, source: str, endpoint_id: str) -> str:
-    """The URL that a sender is given for an endpoint."""
-    return f"{public_url}/webhooks/{source}/{endpoint_id}"
+    async def _keep_trying(self, write: Callable[[], Any]) -> None:
+        await keep_trying(write, seconds=self._store_seconds)
 
 
 def _before_going_on(error: FetchError, part: Part) -> str:
     """An answer that was lost may be that of an addition which was made, and is charged."""
-    if isinstance(error, Unavailable) and not isinstance(error, NotReached):
+    if may_have_acted(error):
         look = f"Look with `batch status {part.batch_id}` whether the next {len(part.tasks)}"
         return f"{look} were added; if not"
     return "Once that is mended"
@@ -310,45 +324,3 @@ def _not_registered(batch_id: str, endpoint_id: str, error: Exception) -> str:
 def _told(data: Any) -> int | None:
     """How many tasks were accepted, in the sender's words; None where it does not say."""
     return whole(data.get("added")) if isinstance(data, dict) else None
-
-
-async def wait(
-    store: Store,
-    batch_id: str,
-    *,
-    source: str | None,
-    batches: Batches | None,
-    deadline: float | None,
-    progressed: Callable[[Ledger], None],
-    status_seconds: float = STATUS_SECONDS,
-) -> Ledger:
-    """Return the ledger once the batch is complete, or as it is at the deadline (seconds).
-
-    Wakes when any process has committed, and reads only then; the sender is asked for the status
-    every `status_seconds`, to move the bar, and only where `batches` is given. Raises NotFound.
-    """
-    began = time.monotonic()
-    asked = began
-    with store.watch() as version:
-        seen = None
-        while True:
-            current = version()
-            if current != seen:
-                ledger = await run_in_threadpool(lambda: store.ledger(batch_id, source=source))
-                progressed(ledger)
-                if ledger.state == "complete":
-                    return ledger
-                seen = current
-            if deadline is not None and time.monotonic() - began >= deadline:
-                return ledger
-            if batches is not None and time.monotonic() - asked >= status_seconds:
-                asked = time.monotonic()
-                await _move_the_bar(batches, batch_id)
-            await asyncio.sleep(LOOK_SECONDS)
-
-
-async def _move_the_bar(batches: Batches, batch_id: str) -> None:
-    try:
-        await batches.look(batch_id)
-    except (FetchError, CannotStore):
-        """The bar stays where it is; the receiver's own work reports what is wrong."""

@@ -2,18 +2,23 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
 from starlette.concurrency import run_in_threadpool
 
-from receiver.errors import RateLimited, SourceRefused, Unavailable
+from receiver.errors import FetchError, RateLimited, SourceRefused, Unavailable
 from receiver.providers import Answer, Request
 from receiver.providers.reading import leniently
 from receiver.sources import Source
+from receiver.streams import Cutter, Events
 
 CALL_SECONDS = httpx.Timeout(60.0, connect=10.0)
+TOTAL_SECONDS = 600.0
+"""A whole answer, however slowly it trickles; streams have no such end, but each read has."""
+
 MAX_ANSWER_BYTES = 128 * 1024 * 1024
 LARGE_BYTES = 256 * 1024
 """Answers above it are parsed in a thread, so that deliveries need not wait for it."""
@@ -75,13 +80,37 @@ class Calls:
 
     async def call(self, request: Request) -> Any:
         """The parsed answer to one request; raises the FetchError that says what to do."""
+        key = await self._turn()
+        with self._told(key):
+            async with asyncio.timeout(TOTAL_SECONDS), self._asked(request, key) as response:
+                return await self._judged(response)
+
+    @asynccontextmanager
+    async def stream(self, request: Request, cutter: Cutter) -> AsyncIterator[AsyncIterator[Any]]:
+        """The items of a streamed answer, as they come; raises what `call` does, also while they
+        come. Each item may keep the sender waiting: nothing more is read meanwhile.
+        """
+        key = await self._turn()
+        with self._told(key):
+            async with self._asked(request, key) as response:
+                if not response.is_success:
+                    await self._judged(response)
+                    raise Unavailable(f"the sender answered {response.status_code}")
+                _refuse_another_type(response, cutter)
+                yield _items(response, cutter)
+
+    async def _turn(self) -> str:
+        """The key, once it is our turn."""
         key = self.source.settings.api_key
         if key is None:
             name = self.source.name
             variable = f"RESULTSINK_SOURCES__{name.upper()}__API_KEY"
             raise SourceRefused(f"no api_key is set for source {name} (set {variable})")
         await self._pace.turn()
-        answer = await self._ask(request, key.get_secret_value())
+        return key.get_secret_value()
+
+    async def _judged(self, response: httpx.Response) -> Any:
+        answer = Answer(response.status_code, response.headers, await _read(response))
         try:
             self.source.provider.judge(answer, now=self._clock())
         except RateLimited as limited:
@@ -89,31 +118,63 @@ class Calls:
             raise
         return answer.data
 
-    async def _ask(self, request: Request, key: str) -> Answer:
+    def _asked(self, request: Request, key: str) -> AbstractAsyncContextManager[httpx.Response]:
+        return self._client.stream(
+            request.method,
+            self.source.base_url + request.path,
+            params=request.params,
+            json=request.json,
+            headers=self.source.provider.headers(key),
+            timeout=CALL_SECONDS,
+        )
+
+    @staticmethod
+    @contextmanager
+    def _told(key: str) -> Iterator[None]:
+        """Turn what goes wrong on the way into FetchErrors, none of which shows the key."""
         try:
-            async with self._client.stream(
-                request.method,
-                self.source.base_url + request.path,
-                params=request.params,
-                json=request.json,
-                headers=self.source.provider.headers(key),
-                timeout=CALL_SECONDS,
-            ) as response:
-                body = await _bounded(response)
+            yield
         except httpx.InvalidURL as error:
             raise SourceRefused(f"base_url is wrong: {error}") from error
+        except httpx.LocalProtocolError:  # its text quotes the header, and nothing was sent
+            raise SourceRefused("the api_key holds what no HTTP header can hold") from None
+        except TimeoutError as error:
+            raise Unavailable(f"the answer was not whole after {TOTAL_SECONDS:.0f} s") from error
         except (httpx.HTTPError, httpx.StreamError) as error:
             name = type(error).__name__
             kind = NotReached if isinstance(error, _NO_CONNECTION) else Unavailable
             raise kind(f"the sender could not be asked: {name} {error}".strip()) from error
-        if len(body) > LARGE_BYTES:
-            data = await run_in_threadpool(_parsed, body, large=True)
-        else:
-            data = _parsed(body)
-        return Answer(response.status_code, response.headers, data)
+        except FetchError as error:
+            error.args = tuple(str(arg).replace(key, "<api_key>") for arg in error.args)
+            raise
 
 
 _NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+
+
+async def _read(response: httpx.Response) -> Any:
+    """The parsed JSON of a whole answer; None where it is none."""
+    body = await _bounded(response)
+    if len(body) > LARGE_BYTES:
+        return await run_in_threadpool(_parsed, body, large=True)
+    return _parsed(body)
+
+
+def _refuse_another_type(response: httpx.Response, cutter: Cutter) -> None:
+    """A proxy's page would pass for a stream without events."""
+    kind = response.headers.get("content-type", "")
+    if isinstance(cutter, Events) and "text/event-stream" not in kind:
+        raise Unavailable(f"the answer is no event stream but {kind or 'of no type'}")
+    if "text/html" in kind:
+        raise Unavailable("the answer is a page of HTML")
+
+
+async def _items(response: httpx.Response, cutter: Cutter) -> AsyncIterator[Any]:
+    async for chunk in response.aiter_bytes():
+        for item in cutter.feed(chunk):
+            yield item
+    for item in cutter.end():
+        yield item
 
 
 async def _bounded(response: httpx.Response) -> bytes:

@@ -21,6 +21,9 @@ LOOK_SECONDS = 1.0
 """How often we look whether an endpoint or a secret has changed."""
 
 MAX_CACHED = 50_000
+MAX_SECRETS = 5
+"""Secrets of an endpoint that are tried, the newest of those that are valid."""
+
 READ_SECONDS = 1.5
 READS_AT_ONCE = 4
 """Reads for endpoints that are not cached: strangers can ask for many."""
@@ -50,13 +53,27 @@ class CachedEndpoint:
     view: EndpointView
     secrets: tuple[Keys, ...]
     always: tuple[Key, ...] | None = field(repr=False)
+    newest: int = 0
 
     def keys(self, now: float) -> Sequence[Key]:
         """The keys that are valid at this moment (Unix time)."""
         if self.always is not None:
             return self.always
         moment = datetime.fromtimestamp(now, UTC)
-        return [key for keys in self.secrets if keys.valid_at(moment) for key in keys.keys]
+        valid = [keys for keys in self.secrets if keys.valid_at(moment)]
+        return [key for keys in valid[:MAX_SECRETS] for key in keys.keys]
+
+
+def keys_for(source: Source, endpoint: CachedEndpoint | None, now: float) -> Sequence[Key]:
+    """The keys that prove a delivery at this door: its own and the account's.
+
+    What has one secret for the whole account signs with it whatever the URL is.
+    """
+    account = source.account_keys
+    if endpoint is None:
+        return account
+    own = endpoint.keys(now)
+    return [*own, *account] if account else own
 
 
 class EndpointCache:
@@ -67,6 +84,7 @@ class EndpointCache:
         self._sources = sources
         self._cached: dict[str, CachedEndpoint] = {}
         self._revision = -1
+        self._watched = [each.account for each in sources.values() if each.account.is_watched]
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
         self._complaints = Throttle()
 
@@ -111,8 +129,13 @@ class EndpointCache:
             ) from None
 
     async def follow(self) -> None:
-        """Forget everything whenever an endpoint or a secret has changed; runs until cancelled."""
+        """Forget everything whenever an endpoint or a secret has changed; runs until cancelled.
+
+        The files with secrets of accounts are looked at as often.
+        """
         while True:
+            for account in self._watched:
+                await run_in_threadpool(account.look)
             try:
                 revision = await run_in_threadpool(self._store.endpoints_revision)
             except CannotStore as error:
@@ -147,20 +170,23 @@ class EndpointCache:
 
     def _prepared(self, view: EndpointView) -> CachedEndpoint | None:
         source = self._sources.get(view.source)
-        if source is None:
-            return None
-        secrets, fault = [], None
-        for secret in view.secrets:
-            try:
-                keys = prepare(source.scheme, secret.text, secret_id=secret.id)
-            except ValueError as error:
-                fault = error
-            else:
-                secrets.append(Keys(secret, _first(keys, secret.reading)))
-        if fault is not None and not secrets:
-            # our settings and our stored secret do not fit: the sender is not to blame
-            raise CannotStore(f"No secret of endpoint {view.id} can be used: {fault}.")
-        return _endpoint(view, tuple(secrets))
+        return None if source is None else prepared(view, source)
+
+
+def prepared(view: EndpointView, source: Source) -> CachedEndpoint:
+    """The endpoint with the keys of its secrets; raises CannotStore where none can be used."""
+    secrets, fault = [], None
+    for secret in view.secrets:
+        try:
+            keys = prepare(source.scheme, secret.text, secret_id=secret.id)
+        except ValueError as error:
+            fault = error
+        else:
+            secrets.append(Keys(secret, _first(keys, secret.reading)))
+    if fault is not None and not secrets and not source.account_keys:
+        # our settings and our stored secret do not fit: the sender is not to blame
+        raise CannotStore(f"No secret of endpoint {view.id} can be used: {fault}.")
+    return _endpoint(view, tuple(secrets))
 
 
 async def _read(read: Callable[[], EndpointView | None]) -> EndpointView | None:
@@ -171,8 +197,10 @@ async def _read(read: Callable[[], EndpointView | None]) -> EndpointView | None:
 def _endpoint(view: EndpointView, secrets: tuple[Keys, ...]) -> CachedEndpoint:
     """Secrets without an end, as most are, need no look at the clock for each delivery."""
     endless = all(keys.secret.valid_until is None for keys in secrets)
-    always = tuple(key for keys in secrets for key in keys.keys) if endless else None
-    return CachedEndpoint(view, secrets, always)
+    tried = secrets[:MAX_SECRETS]
+    always = tuple(key for keys in tried for key in keys.keys) if endless else None
+    newest = max((keys.secret.id for keys in secrets), default=0)
+    return CachedEndpoint(view, secrets, always, newest)
 
 
 def _first(keys: tuple[Key, ...], reading: str | None) -> tuple[Key, ...]:

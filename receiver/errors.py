@@ -6,6 +6,7 @@ ReceiverError
 ├── SignatureError      a delivery is not proven genuine
 └── FetchError          one try at the sender's API brought nothing usable
     ├── NotReady        the sender says "not yet": asked again, no failure counted
+    │   └── Unbound     we do not know yet what to ask the sender for
     ├── RateLimited     429: asked again when the sender says, no failure counted
     ├── Missing         404: may be too early; retried for a while, then permanent
     ├── Unavailable     5xx, timeouts, resets, HTML where JSON should be: backed off for days
@@ -55,6 +56,10 @@ class FetchError(ReceiverError):
 
 class NotReady(FetchError):
     """Was told by the sender that the resource is not finished yet."""
+
+
+class Unbound(NotReady):
+    """Was not told yet which batch or run an endpoint is for; the sender was not asked."""
 
 
 class RateLimited(FetchError):

@@ -4,10 +4,14 @@ The endpoint names the resource; a body is believed only where its endpoint may 
 names.
 """
 
+from collections.abc import Set
 from typing import Any
 
 from receiver.providers import Announcement
 from storage import EndpointView
+
+RUNS = frozenset({"task", "run"})
+"""The kinds that may be of a batch."""
 
 
 def meaning(
@@ -15,52 +19,60 @@ def meaning(
     announced: Announcement | None,
     message_id: str | None,
     digest: bytes,
+    *,
+    kinds: Set[str],
 ) -> dict[str, Any]:
-    """Which event this is and what work it makes. The endpoint names the resource.
+    """The fields of a VerifiedDelivery that say which event it is and what work it makes.
 
-    A key that names a resource is used only where the endpoint (or the account) may speak for
-    that resource; everything else is keyed under the endpoint itself, so that the holder of one
-    secret can neither announce nor shadow anybody else's event.
+    `view` is None at the account's own URL; `message_id` is the id that the signature covers, and
+    `kinds` is what the source's provider fetches. A key that names a resource is used only where
+    the endpoint (or the account) may speak for that resource; everything else is keyed under the
+    endpoint itself, so that the holder of one secret can neither announce nor shadow anybody
+    else's event.
     """
-    if view is None:
-        return _account_meaning(announced, message_id, digest)
+    if view is None or view.kind == "account":
+        return _of_account(announced, message_id, digest, kinds)
     own = f"{view.id}:{message_id or digest.hex()}"
     fetch = {"disposition": "fetch", "subject_kind": view.kind, "subject": view.resource}
-    if announced is None:
-        if view.resource is None:
-            return _unusable(own, view.kind, "its body cannot be read, and no resource is bound")
+    if announced is None:  # where no resource is bound yet, the job waits until one is
         return {"key": own, **fetch}
-    awaits = {"awaits_end": announced.is_end}
+    told = _told(announced)
+    under_endpoint = f"{view.id}:{announced.key}" if announced.key and not message_id else own
     if announced.kind == view.kind and view.resource is None:
-        key = f"{view.id}:{announced.key}" if announced.key else own
-        return {"key": key, **fetch, "subject": announced.resource, **awaits}
+        return {"key": under_endpoint, **fetch, "subject": announced.resource, **told}
     if announced.kind == view.kind and announced.resource == view.resource:
         key = own if message_id else announced.key or own
-        return {"key": key, **fetch, **awaits}
+        return {"key": key, **fetch, **told}
     in_batch = view.resource is None or announced.batch_id in (None, view.resource)
-    if view.kind == "batch" and announced.kind == "task" and in_batch:
-        key = f"{view.id}:{announced.key}" if announced.key else own
-        task = {"subject_kind": "task", "subject": announced.resource}
-        return {"key": key, **fetch, **task, **awaits}
+    if view.kind == "batch" and announced.kind in RUNS and in_batch:
+        run = {"subject_kind": announced.kind, "subject": announced.resource}
+        return {"key": under_endpoint, **fetch, **run, **told}
     return _unusable(
         own, view.kind, f"it names {announced.kind} {announced.resource}, not {view.resource}"
     )
 
 
-def _account_meaning(
-    announced: Announcement | None, message_id: str | None, digest: bytes
+def _of_account(
+    announced: Announcement | None, message_id: str | None, digest: bytes, kinds: Set[str]
 ) -> dict[str, Any]:
     own = message_id or f"account:{digest.hex()}"
     if announced is None:
         return _unusable(own, "account", "its body cannot be read")
-    ignored = announced.kind not in ("batch", "task", "run")
     return {
         "key": message_id or announced.key or own,
-        "disposition": "ignored" if ignored else "fetch",
+        "disposition": "fetch" if announced.kind in kinds else "ignored",
         "subject_kind": announced.kind,
         "subject": announced.resource,
-        "awaits_end": announced.is_end,
+        **_told(announced),
     }
+
+
+def _told(announced: Announcement) -> dict[str, Any]:
+    """What the worker may use as a hint; a run's batch and status spare it calls."""
+    if announced.kind != "run":
+        return {"awaits_end": announced.is_end}
+    hints = {"batch": announced.batch_id, "status": announced.status}
+    return {"awaits_end": announced.is_end, "hints": hints}
 
 
 def _unusable(key: str, kind: str, reason: str) -> dict[str, Any]:

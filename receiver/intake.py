@@ -6,30 +6,26 @@ the path of the answer, in a bounded quarantine.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 
 from starlette.concurrency import run_in_threadpool
 
 from receiver.commits import GroupCommit
-from receiver.endpoint_cache import CachedEndpoint, EndpointCache
+from receiver.endpoint_cache import CachedEndpoint, EndpointCache, keys_for
 from receiver.errors import SignatureError
-from receiver.identity import meaning
 from receiver.logs import Throttle, get_logger
+from receiver.noticing import Noticing
+from receiver.proving import Headers, kept_headers, prove
 from receiver.quarantining import Quarantining
-from receiver.signatures import Key, Match, verify
+from receiver.signatures import Match
 from receiver.sources import Source
 from storage import CannotStore, UnverifiedDelivery, VerifiedDelivery
-
-Headers = list[tuple[bytes, bytes]]
 
 SECRET_MAY_BE_PENDING = timedelta(hours=24)
 INLINE_BYTES = 256 * 1024
 """Larger bodies are verified and read in a thread, so that the others need not wait for them."""
-
-_NOT_KEPT = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"x-api-key"})
 
 log = get_logger("intake")
 
@@ -62,6 +58,13 @@ class Door:
         """The endpoint's id, None for the account's own URL."""
         return self.endpoint.view.id if self.endpoint else None
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether no secret is here yet that could prove anything."""
+        if self.endpoint is None or self.endpoint.view.state != "pending":
+            return False
+        return not self.source.account_keys
+
 
 class Intake:
     """Takes deliveries in. `woken` is called after every commit that made work."""
@@ -83,6 +86,7 @@ class Intake:
         self._woken = woken
         self._clock = clock
         self._complaints = Throttle()
+        self._noticing = Noticing()
 
     async def find(self, source_name: str, endpoint_id: str | None) -> Door | Reply:
         """The door for a URL, or what to answer instead; before any byte of the body is read."""
@@ -109,7 +113,7 @@ class Intake:
         began = time.perf_counter()
         now = self._clock()
         try:
-            if door.endpoint is not None and door.endpoint.view.state == "pending":
+            if door.is_pending:
                 return self._pending(door, headers, body, now)
             if door.endpoint is None and door.source.settings.lookup_by_body:
                 door = await self._look_up(door, body)
@@ -121,7 +125,7 @@ class Intake:
             self._remember(door, match)
             outcome = await self._commits.commit(delivery)
         except SignatureError as refusal:
-            return self._refuse(door, headers, body, refusal)
+            return self._refuse(door, headers, body, refusal, now)
         except CannotStore as error:
             return self._unavailable(error, door.source.name)
         if outcome == "accepted":
@@ -141,8 +145,9 @@ class Intake:
         self, door: Door, headers: Headers, body: bytes, now: float
     ) -> tuple[Match, VerifiedDelivery]:
         """The delivery, proven genuine; may run in a thread, so nothing is changed here."""
-        match = verify(door.source.scheme, self._keys(door, now), headers, body, now=now)
-        return match, self._identified(door, match, headers, body)
+        view = door.endpoint.view if door.endpoint else None
+        keys = keys_for(door.source, door.endpoint, now)
+        return prove(door.source, view, keys, headers, body, now=now)
 
     async def _look_up(self, door: Door, body: bytes) -> Door:
         """One bounded scan of the unverified body, one candidate: what it names proves nothing."""
@@ -152,37 +157,13 @@ class Intake:
         found = await self._endpoints.find_by_resource(door.source.name, unverified.resource)
         return Door(door.source, found)
 
-    def _keys(self, door: Door, now: float) -> Sequence[Key]:
-        if door.endpoint is None:
-            return door.source.account_keys
-        own = door.endpoint.keys(now)
-        if door.source.settings.lookup_by_body:  # the account may sign what an endpoint expects
-            return [*own, *door.source.account_keys]
-        return own
-
     def _remember(self, door: Door, match: Match) -> None:
+        self._noticing.notice(door.source, door.endpoint, match)
         if door.endpoint is None:
             return
         secret = self._endpoints.remember(door.endpoint, match.key)
         if secret is not None and secret.reading is not None:
             self._quarantining.remember(secret.id, secret.reading)
-
-    # --- identifying ---------------------------------------------------------------------------
-
-    def _identified(
-        self, door: Door, match: Match, headers: Headers, body: bytes
-    ) -> VerifiedDelivery:
-        digest = sha256(body).digest()
-        announced = door.source.provider.identify(body)
-        view = door.endpoint.view if door.endpoint else None
-        return VerifiedDelivery(
-            source=door.source.name,
-            endpoint_id=door.endpoint_id,
-            headers=kept_headers(headers),
-            body=body,
-            digest=digest,
-            **meaning(view, announced, match.message_id, digest),
-        )
 
     # --- refusing ------------------------------------------------------------------------------
 
@@ -194,9 +175,11 @@ class Intake:
             self._complain(door, "secret pending")
             return SECRET_PENDING
         refusal = SignatureError("missing", "no secret was registered for this endpoint in a day")
-        return self._refuse(door, headers, body, refusal)
+        return self._refuse(door, headers, body, refusal, now)
 
-    def _refuse(self, door: Door, headers: Headers, body: bytes, refusal: SignatureError) -> Reply:
+    def _refuse(
+        self, door: Door, headers: Headers, body: bytes, refusal: SignatureError, now: float
+    ) -> Reply:
         self._complain(door, refusal.reason)
         self._quarantining.offer(
             UnverifiedDelivery(
@@ -204,8 +187,9 @@ class Intake:
                 endpoint_id=door.endpoint_id,
                 reason=refusal.reason,
                 detail=str(refusal),
-                headers=kept_headers(headers),
+                headers=kept_headers(headers, door.source.not_kept),
                 body=body,
+                received_at=datetime.fromtimestamp(now, UTC),
             )
         )
         return UNAUTHORIZED
@@ -229,9 +213,3 @@ class Intake:
                 "cannot store deliveries", source=source, error=str(error), suppressed=suppressed
             )
         return NOT_STORED
-
-
-def kept_headers(headers: Headers) -> str:
-    """The headers as lines of text, without those that carry credentials."""
-    kept = [b"%b: %b\n" % header for header in headers if header[0] not in _NOT_KEPT]
-    return b"".join(kept).decode("latin-1").replace("\x00", "")

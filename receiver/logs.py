@@ -1,8 +1,9 @@
 """Log lines: readable on a terminal, JSON otherwise; one format for structlog and for `logging`.
 
 Every line has `timestamp` (UTC, ISO 8601), `level`, `logger` and `event`, then what was said. As a
-second wall, values that look like secrets never come out (`redact`); the first wall is not to log
-them. Importing this does nothing; `configure` is called by whoever composes the program.
+second wall, configured secrets (`hide`) and what looks like one never come out (`redact`); the
+first wall is not to log them. Importing this does nothing; `configure` is called by whoever
+composes the program.
 
 JSON lines to a file or pipe are written by a thread, at most BATCH seconds late: a write lets go of
 the GIL, and on the path of a delivery that would hand the processor to the database's thread once
@@ -19,7 +20,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as _quote
@@ -34,6 +35,7 @@ BACKLOG: Final = 50_000
 MAX_TEXT: Final = 16_000
 MAX_DEPTH: Final = 5
 HIDDEN: Final = "[hidden]"
+SHORTEST_SECRET: Final = 8
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
 # These log every request with its URL, and a signed URL is a secret.
@@ -53,6 +55,7 @@ _SECRET_TEXT: Final = re.compile(
     r"|(?<=whsec_)[A-Za-z0-9+/=_-]+"
     r"|(?<=[Bb]earer )[A-Za-z0-9+/=._~-]{8,}"
     r"|(?<=\bval_)[A-Za-z0-9_-]{8,}"  # Valyu's API keys
+    r"|(?<=\brs_)[A-Za-z0-9_-]{40,}"  # our own tokens
 )
 
 
@@ -78,6 +81,15 @@ def configure(
         cache_logger_on_first_use=True,
     )
     _capture_standard_logging(number)
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """Let none of these texts out from now on, wherever it stands.
+
+    One below SHORTEST_SECRET is let through: it is none, and would blot out ordinary words.
+    """
+    worthy = {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}
+    _CONFIGURED[:] = sorted(worthy, key=len, reverse=True)  # one may be a part of another
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
@@ -152,9 +164,20 @@ def _second(second: int) -> str:
 
 
 def _scrub(text: str) -> str:
+    for secret in _CONFIGURED:
+        if secret in text:
+            text = text.replace(secret, HIDDEN)
     if len(text) > MAX_TEXT:
         text = f"{text[:MAX_TEXT]}... ({len(text)} characters)"
-    if "?" in text or "@" in text or "whsec_" in text or "earer " in text or "val_" in text:
+    # Written out, for this runs for every text of every line.
+    if (
+        "?" in text
+        or "@" in text
+        or "earer " in text
+        or "whsec_" in text
+        or "val_" in text
+        or "rs_" in text
+    ):
         return _SECRET_TEXT.sub(HIDDEN, text)
     return text
 
@@ -336,4 +359,5 @@ class Throttle:
 
 
 _OUTPUT: Final = _Output()
+_CONFIGURED: Final[list[str]] = []
 _PROCESSORS: Final[list[Processor]] = []  # one list for good: cached loggers keep hold of it

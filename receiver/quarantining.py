@@ -56,7 +56,8 @@ class Quarantining:
             if self._readings:
                 secret_id, reading = next(iter(self._readings.items()))
                 await run_in_threadpool(self._store.remember_reading, secret_id, reading)
-                self._readings.pop(secret_id, None)
+                if self._readings[secret_id] == reading:  # else another has matched meanwhile
+                    del self._readings[secret_id]
             if self._refused:
                 await run_in_threadpool(self._store.quarantine, self._refused.popleft())
         except CannotStore as error:

@@ -1,16 +1,17 @@
-"""How senders sign, as data: header names, what is signed, how a MAC and a secret are written.
+"""How senders prove themselves, as data: header names, what is signed, how secrets are written.
 
 A scheme is chosen per source by configuration and never guessed from a request: the same header
 names and the same `whsec_` prefix mean different things at different senders.
 """
 
 import base64
+import hmac
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 WHSEC: Final = "whsec_"
 ENCODINGS: Final = ("hex", "base64")
@@ -23,6 +24,11 @@ _TEMPLATE: Final = re.compile(
     r"\{body\}"
 )
 
+TEMPLATE: Final = (
+    "the signed template must be like {timestamp}.{body} or {id}.{timestamp}.{body}: "
+    "the timestamp once, one separator after each part, the body last"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
@@ -32,12 +38,14 @@ class Scheme:
     separator, then `{body}`. An id that holds the separator is refused by `verify`, and timestamps
     are digits, so the same signed bytes can never be cut into another id, timestamp and body: the
     id becomes an event key and must not be movable. (Standard Webhooks joins with "." too.)
-    `several` says that the signature header is a list, separated by spaces.
+    `several` says that the signature header is a list, separated by spaces. Without a timestamp
+    the template is `{body}` alone: a copy is then as good as the original however late it comes,
+    so that such a scheme is for use beside a token only (see `Bearer`).
     """
 
     name: str
     signature_header: bytes
-    timestamp_header: bytes
+    timestamp_header: bytes | None
     id_header: bytes | None
     template: str
     prefix: bytes
@@ -52,18 +60,16 @@ class Scheme:
     def __post_init__(self) -> None:
         _check_headers(self)
         _check_form(self)
-        found = _layout(self.template, self.id_header)
-        id_first = found["first"] == "id"
+        id_first, separator = _layout(self)
         head = re.sub(r"\{\w+\}", "%b", self.template.removesuffix("{body}"))
         object.__setattr__(self, "head", head.encode())
-        object.__setattr__(self, "id_separator", found["sep1" if id_first else "sep2"] or "")
+        object.__setattr__(self, "id_separator", separator)
         object.__setattr__(self, "id_first", id_first)
 
 
 def _check_headers(scheme: Scheme) -> None:
-    names = [scheme.signature_header, scheme.timestamp_header]
-    if scheme.id_header is not None:
-        names.append(scheme.id_header)
+    given = (scheme.signature_header, scheme.timestamp_header, scheme.id_header)
+    names = [name for name in given if name is not None]
     for name in names:
         if not _TOKEN.fullmatch(name):
             raise ValueError(f"{name!r} is not a lower-case HTTP header name")
@@ -83,17 +89,52 @@ def _check_form(scheme: Scheme) -> None:
         raise ValueError("the tolerance must be a positive number of seconds")
 
 
-def _layout(template: str, id_header: bytes | None) -> re.Match[str]:
-    found = _TEMPLATE.fullmatch(template)
+def _layout(scheme: Scheme) -> tuple[bool, str]:
+    """Whether the id comes first in the template, and the separator that stands after it."""
+    if scheme.template == "{body}":
+        if scheme.timestamp_header is not None or scheme.id_header is not None:
+            raise ValueError(f"what is not signed is not read: {TEMPLATE}")
+        return False, ""
+    found = _TEMPLATE.fullmatch(scheme.template)
     fields = [found["first"], found["second"]] if found else []
     if found is None or fields.count("timestamp") != 1 or fields.count("id") > 1:
-        raise ValueError(
-            "the signed template must be like {timestamp}.{body} or {id}.{timestamp}.{body}: "
-            "the timestamp once, one separator after each part, the body last"
-        )
-    if ("id" in fields) != (id_header is not None):
+        raise ValueError(TEMPLATE)
+    if scheme.timestamp_header is None:
+        raise ValueError("{timestamp} in the signed template needs a timestamp header")
+    if ("id" in fields) != (scheme.id_header is not None):
         raise ValueError("an id header and {id} in the signed template need each other")
-    return found
+    id_first = found["first"] == "id"
+    return id_first, found["sep1" if id_first else "sep2"] or ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """A sender that shows a token of ours in a header, and signs as well where `signature` is set.
+
+    In `authorization` the token stands behind the word Bearer; in another header it may be alone.
+    """
+
+    name: str = "bearer"
+    header: bytes = b"authorization"
+    signature: Scheme | None = None
+
+    def __post_init__(self) -> None:
+        if not _TOKEN.fullmatch(self.header):
+            raise ValueError(f"{self.header!r} is not a lower-case HTTP header name")
+        signed = self.signature
+        if signed and self.header in (signed.signature_header, signed.timestamp_header):
+            raise ValueError("token and signature must come in headers of different names")
+
+
+AnyScheme = Scheme | Bearer
+
+
+def bearer_token(secret: str) -> str:
+    """The token for a sender that is also given `secret` to sign with.
+
+    Who sees the header, in a log or at a proxy, cannot tell the secret from it, and so not sign.
+    """
+    return hmac.digest(secret.encode(), b"resultsink bearer token", "sha256").hex()
 
 
 def _bare(secret: str) -> bytes | None:
@@ -149,61 +190,23 @@ STANDARD_WEBHOOKS: Final = Scheme(
     several=True,
 )
 
+# Where nothing is known but that a secret makes a MAC of the message (Parallel v0): to be used
+# beside a token, with the header's name and whatever else turns out to differ as settings.
+BODY: Final = Scheme(
+    name="body",
+    signature_header=b"x-webhook-signature",
+    timestamp_header=None,
+    id_header=None,
+    template="{body}",
+    prefix=b"",
+    encoding="hex",
+    readings=("text",),
+    tolerance=300.0,
+)
+
+# https://docs.parallel.ai/v0api/batches/batch_runs: headers of ours are the one documented check.
+BEARER: Final = Bearer()
+
 SCHEMES: Final[Mapping[str, Scheme]] = MappingProxyType(
     {scheme.name: scheme for scheme in (TIMESTAMP_BODY, STANDARD_WEBHOOKS)}
 )
-
-
-def _string(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"must be text, not {type(value).__name__}")
-    return value
-
-
-def _ascii(value: object) -> bytes:
-    return _string(value).encode("ascii", "replace")
-
-
-def _header(value: object) -> bytes:
-    return _ascii(value).lower()
-
-
-def _names(value: object) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return (value,)
-    if not isinstance(value, Sequence) or isinstance(value, bytes):
-        raise ValueError(f"must be a list of names, not {type(value).__name__}")
-    return tuple(_string(name) for name in value)
-
-
-_SETTINGS: Final[Mapping[str, Callable[[object], Any]]] = MappingProxyType(
-    {
-        "signature_header": _header,
-        "timestamp_header": _header,
-        "id_header": _header,
-        "template": _string,
-        "prefix": _ascii,
-        "encoding": _string,
-        "readings": _names,
-    }
-)
-
-
-def override(scheme: Scheme, settings: Mapping[str, object], tolerance: float | None) -> Scheme:
-    """The scheme as a source configures it; ValueError, one sentence, for the unknown or unsafe.
-
-    A template without `{id}` drops the scheme's own id header: what is not signed is not read.
-    """
-    changes: dict[str, Any] = {}
-    for name, value in settings.items():
-        if name not in _SETTINGS:
-            raise ValueError(f"unknown signing setting {name!r}: use {', '.join(_SETTINGS)}")
-        try:
-            changes[name] = _SETTINGS[name](value)
-        except ValueError as error:
-            raise ValueError(f"signing setting {name}: {error}") from None
-    if "{id}" not in changes.get("template", scheme.template):
-        changes.setdefault("id_header", None)
-    if tolerance is not None:
-        changes["tolerance"] = float(tolerance)
-    return replace(scheme, **changes)

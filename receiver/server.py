@@ -1,7 +1,7 @@
 """The HTTP server: uvicorn, with limits on connections that never get to a request.
 
-uvicorn bounds idle kept-alive connections but not the time or the size of a request's head, so a
-stranger could hold connections open for nothing, or fill memory with headers.
+uvicorn bounds idle kept-alive connections but not the time or the size of a request's head or
+trailers, so a stranger could hold connections open for nothing, or fill memory with headers.
 """
 
 import logging
@@ -25,10 +25,15 @@ BACKLOG = 2048
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """A connection that must deliver the head of its request in time and within bounds."""
+    """A connection that must deliver the head of its request in time, and all within bounds.
+
+    The clock runs whenever nothing is asked of us: what is sent after an answer must become a
+    request in time, too. A body has a clock of its own, where somebody reads it; what nobody has
+    read when the answer is complete ends the connection.
+    """
 
     head_since: float | None = None
-    head_bytes = 0
+    head_bytes = 0  # whatever is no body: heads, trailers, the frames of chunks
     max_connections: int | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -38,24 +43,36 @@ class GuardedProtocol(HttpToolsProtocol):
         self.max_connections, self.limit_concurrency = self.limit_concurrency, None
 
     def data_received(self, data: bytes) -> None:
-        if self.head_since is not None:
-            self.head_bytes += len(data)
+        if self.head_since is None and self.cycle.response_complete:
+            self.head_since = self.loop.time()
+        self.head_bytes += len(data)
         super().data_received(data)
-        if self.head_since is not None and self.head_bytes > HEAD_BYTES:
+        if self.head_bytes > HEAD_BYTES:
             self.transport.abort()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        if self.head_since is None:  # a further request on a kept connection
+        if self.head_since is None:  # a further request, come together with the one before
             self.head_since = self.loop.time()
 
     def on_headers_complete(self) -> None:
-        self.head_since = None
         self.head_bytes = 0
         if self.max_connections is not None and len(self.connections) > self.max_connections:
             self.logger.warning("Too many connections.")
             self.app = _overloaded
         super().on_headers_complete()
+        self.head_since = None
+        self.headers = []  # trailers are no headers: nobody reads them
+
+    def on_body(self, body: bytes) -> None:
+        self.head_bytes = 0
+        super().on_body(body)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # of requests sent in a row, `cycle` is the last: only what is answered counts
+        if self.cycle.response_complete and self.cycle.more_body:
+            self.transport.close()
 
 
 async def _overloaded(_scope: Scope, _receive: Receive, send: Send) -> None:

@@ -4,6 +4,7 @@ Nested names are joined by two underscores (RESULTSINK_SOURCES__VALYU__API_KEY).
 ends in _FILE names a file that holds the value, for mounted secrets.
 """
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -40,8 +41,11 @@ class SourceSettings(BaseModel):
     )
     api_key: SecretStr | None = Field(default=None, description="the key for the sender's API")
     base_url: str | None = Field(default=None, description="where the sender's API is")
-    signing_secrets: list[SecretStr] = Field(
-        default=[], description="account-level signing secrets"
+    signing_secrets: Annotated[list[SecretStr], NoDecode] = Field(
+        default=[], description="account-level signing secrets, newest first"
+    )
+    signing_secrets_file: Path | None = Field(
+        default=None, description="the same, one a line; read again whenever it changes"
     )
     tolerance: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="seconds a timestamp may be off"
@@ -52,7 +56,30 @@ class SourceSettings(BaseModel):
     max_body_bytes: int = Field(default=16 * MEBIBYTE, ge=1024, description="larger bodies get 413")
     concurrency: int = Field(default=8, ge=1, le=256, description="jobs worked on at once")
     requests_per_second: float = Field(default=10.0, gt=0, description="calls to the sender's API")
-    signing: dict[str, Any] = Field(default={}, description="header names, template, readings")
+    signing: dict[str, Any] = Field(
+        default={}, description="another scheme, header names, template, readings"
+    )
+
+    api: dict[str, Any] = Field(
+        default={}, description="what is unknown of the sender's API, see the senders' pages"
+    )
+
+    @field_validator("signing_secrets", mode="before")
+    @classmethod
+    def _apart(cls, secrets: Any) -> Any:
+        """In a variable: a JSON list, or secrets with spaces or commas between them."""
+        return _several(secrets)
+
+    @field_validator("api_key", mode="before")
+    @classmethod
+    def _pasted(cls, key: Any) -> Any:
+        """A key goes into a header: what pasting leaves around it would spoil every call."""
+        if not isinstance(key, str):
+            return key
+        key = key.strip()
+        if not re.fullmatch(r"[!-~]*", key):
+            raise ValueError("has characters that are no part of a key: copy it again")
+        return key
 
     @field_validator("base_url")
     @classmethod
@@ -99,7 +126,7 @@ class Settings(BaseSettings):
     @classmethod
     def _apart(cls, keys: Any) -> Any:
         """In a variable or a file: keys with spaces, commas or line ends between them."""
-        return keys.replace(",", " ").split() if isinstance(keys, str) else keys
+        return _several(keys)
 
     @field_validator("public_url")
     @classmethod
@@ -116,6 +143,14 @@ class Settings(BaseSettings):
             if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
                 raise ValueError(f"the source name {name!r} must be letters, digits, - and _")
         return sources
+
+    def secrets(self) -> Iterator[str]:
+        """Every secret text there is, for whoever must not let one out."""
+        for source in self.sources.values():
+            for secret in (source.api_key, *source.signing_secrets):
+                if secret is not None:
+                    yield secret.get_secret_value()
+        yield from (key.get_secret_value() for key in self.encryption_keys)
 
     @classmethod
     def settings_customise_sources(
@@ -210,11 +245,27 @@ def _refuse_unknown(fields: set[str]) -> None:
             raise UsageError(f"There is no setting {name}: write {meant}, or take it away.")
 
 
+def _several(given: Any) -> Any:
+    """A text that holds several values apart; what is no text stays as it is."""
+    if not isinstance(given, str):
+        return given
+    if given.lstrip().startswith(("[", "{", '"')):
+        try:
+            return json.loads(given)
+        except ValueError:
+            raise ValueError("is no JSON list, and no list of values with spaces between") from None
+    return given.replace(",", " ").split()
+
+
+# A file that is looked at again and again is a setting of its own, not the value of another.
+_WATCHED = re.compile(rf"{PREFIX}SOURCES__.+__SIGNING_SECRETS_FILE", re.IGNORECASE)
+
+
 def _values_in_files() -> dict[str, str]:
     """The variables given as ..._FILE, by the name that they stand for."""
     values = {}
     for name in _variables():
-        if name.endswith("_FILE"):
+        if name.endswith("_FILE") and not _WATCHED.fullmatch(name):
             try:
                 path = Path(os.environ[name])
                 values[name.removesuffix("_FILE").lower()] = path.read_text().strip()

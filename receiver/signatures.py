@@ -4,26 +4,25 @@ Pure: no I/O, no clock. The bytes that are signed are the bytes that came; nothi
 """
 
 import binascii
+import hashlib
 import hmac
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.hmac import HMAC
-
 from receiver.errors import SignatureError
-from receiver.schemes import READINGS, WHSEC, Scheme
+from receiver.keys import MAX_SECRET, MIN_KEY, Key, Token, prepare
+from receiver.schemes import AnyScheme, Bearer, Scheme
 
-MAX_KEYS: Final = 10
+__all__ = ["MAX_KEYS", "Key", "Match", "prepare", "verify"]
+
+MAX_KEYS: Final = 30
 MAX_ENTRIES: Final = 8
 MAX_SIGNATURE_HEADER: Final = 4096
-MAX_SECRET: Final = 1024
 MAX_MESSAGE_ID: Final = 256
 MAX_TIMESTAMP: Final = 13
-MIN_KEY: Final = 16
 MILLISECONDS_FROM: Final = 1e11  # as seconds this is the year 5138, as milliseconds 1973
 
 # A presented MAC is never decoded: ours is encoded and the texts are compared, so only the one
@@ -38,94 +37,25 @@ _ENCODERS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "base64": partial(binascii.b2a_base64, newline=False),
 }
 _LENGTHS: Final = {"hex": 64, "base64": 44}
-_KEY_PAIRS: Final = (
-    "whpk_", "whsk_", "-----BEGIN", "ssh-", "MCowBQYDK2Vw", "MFkwEwYHKoZIzj", "MIIBIjANBgkqhki",
-)  # fmt: skip
-_QUOTES: Final = ("'", '"', "`")
-
-
-class Key:
-    """One reading of one secret, as a prepared HMAC state; neither repr nor pickle shows it."""
-
-    __slots__ = ("_state", "reading", "secret_id")
-
-    def __init__(self, key: bytes, *, reading: str, secret_id: int = 0) -> None:
-        self.secret_id = secret_id
-        self.reading = reading
-        self._state = HMAC(key, hashes.SHA256())
-
-    def mac(self, head: bytes, body: bytes) -> bytes:
-        """The HMAC-SHA256 of head and body; copies a state, which does not let go of the GIL."""
-        state = self._state.copy()
-        state.update(head)
-        state.update(body)
-        return state.finalize()
-
-    def __repr__(self) -> str:
-        return f"Key(secret_id={self.secret_id}, reading={self.reading!r})"
-
-    def __reduce__(self) -> str:
-        raise TypeError("a signing key is not pickled")
+_TOKEN: Final = re.compile(rb"[!-~]{%d,%d}" % (MIN_KEY, MAX_SECRET))
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
     """A delivery is genuine: which key proves it, when it was signed, and its signed id.
 
-    `timestamp` is in seconds; `skew` is now minus timestamp, so positive for the past.
+    `timestamp` is in seconds; `skew` is now minus timestamp, so positive for the past. Both are
+    None where nothing says when it was sent.
     """
 
     key: Key
-    timestamp: float
-    skew: float
+    timestamp: float | None
+    skew: float | None
     message_id: str | None
 
 
-def prepare(scheme: Scheme, secret: str, *, secret_id: int = 0) -> tuple[Key, ...]:
-    """The keys that a secret's text can mean, in the scheme's order; at least one.
-
-    ValueError, with what to do and without the secret, for a text that cannot be one: the wrong
-    thing pasted must fail where it is pasted, not as a wall of refused deliveries.
-    """
-    _refuse_paste(secret)
-    if "decoded" in scheme.readings and secret.startswith(WHSEC):
-        _refuse_junk(READINGS["decoded"](secret))
-    readings = ((name, READINGS[name](secret)) for name in scheme.readings)
-    keys = {value: name for name, value in readings if value is not None and len(value) >= MIN_KEY}
-    if not keys:
-        raise ValueError(
-            f"the signing secret is too short or not {' or '.join(scheme.readings)}: "
-            f"a key has at least {MIN_KEY} bytes"
-        )
-    return tuple(Key(value, reading=name, secret_id=secret_id) for value, name in keys.items())
-
-
-def _refuse_paste(secret: str) -> None:
-    checks = (
-        (not secret, "is empty"),
-        (len(secret) > MAX_SECRET, f"is longer than {MAX_SECRET} characters"),
-        (secret[:1] in _QUOTES or secret[-1:] in _QUOTES, "has quotes around it: remove them"),
-        (secret != secret.strip(), "has spaces or a line end around it: remove them"),
-        (
-            secret.removeprefix(WHSEC).startswith(_KEY_PAIRS),
-            "is a key of a key pair: anyone who knows a public key could sign with it",
-        ),
-        (not re.fullmatch(r"[!-~]+", secret), "has characters that are not printable ASCII"),
-    )
-    for wrong, sentence in checks:
-        if wrong:
-            raise ValueError(f"the signing secret {sentence}")
-
-
-def _refuse_junk(decoded: bytes | None) -> None:
-    if decoded is None:
-        raise ValueError("the signing secret is not base64 after whsec_: copy it again")
-    if len(decoded) < MIN_KEY:
-        raise ValueError(f"the signing secret is too short: under {MIN_KEY} bytes after whsec_")
-
-
 def verify(
-    scheme: Scheme,
+    scheme: AnyScheme,
     keys: Sequence[Key],
     headers: Iterable[tuple[bytes, bytes]],
     body: bytes,
@@ -138,16 +68,60 @@ def verify(
     constant time with every entry (at most MAX_ENTRIES): how long it takes tells nothing. Age is
     looked at last, so `stale` means authentic but outside the tolerance.
     """
+    if isinstance(scheme, Bearer):
+        return _verify_bearer(scheme, keys, list(headers), body, now)
     found = _find(scheme, headers)
     entries = _entries(scheme, _value(found, scheme.signature_header))
+    if scheme.timestamp_header is None:
+        return Match(_matching(scheme, keys, entries, b"", body), None, None, None)
     sent = _value(found, scheme.timestamp_header)
-    timestamp = _seconds(sent)
+    timestamp = seconds(sent)
     message_id = None if scheme.id_header is None else _message_id(scheme, found)
     key = _matching(scheme, keys, entries, _head(scheme, message_id, sent), body)
     skew = now - timestamp
     if not abs(skew) <= scheme.tolerance:  # in this form a NaN is refused too
         raise SignatureError("stale", f"authentic, but signed {skew:.0f} s ago by our clock")
     return Match(key, timestamp, skew, message_id)
+
+
+def _verify_bearer(
+    scheme: Bearer,
+    keys: Sequence[Key],
+    headers: list[tuple[bytes, bytes]],
+    body: bytes,
+    now: float,
+) -> Match:
+    """The token first, which is cheap; then the signature, where there must be one."""
+    digest = hashlib.sha256(_presented(scheme, headers)).digest()
+    shown = None
+    for key in [key for key in keys if isinstance(key, Token)][:MAX_KEYS]:
+        if key.is_shown_by(digest) and shown is None:
+            shown = key
+    if shown is None:
+        raise SignatureError("mismatch", "the token is none of those that are registered")
+    if scheme.signature is None:
+        return Match(shown, None, None, None)
+    signing = [key for key in keys if not isinstance(key, Token)]
+    signed = verify(scheme.signature, signing, headers, body, now=now)
+    return replace(signed, key=shown)
+
+
+def _presented(scheme: Bearer, headers: list[tuple[bytes, bytes]]) -> bytes:
+    name = scheme.header.decode()
+    values = {value for header, value in headers if header == scheme.header}
+    if not any(values):
+        raise SignatureError("missing", f"header {name} is missing")
+    if len(values) > 1:
+        raise SignatureError("malformed", f"header {name} came with different values")
+    (value,) = values
+    word, _, token = value.partition(b" ")
+    if word.lower() != b"bearer":
+        if scheme.header == b"authorization":
+            raise SignatureError("malformed", f"header {name} holds no Bearer token")
+        token = value
+    if not _TOKEN.fullmatch(token):
+        raise SignatureError("malformed", f"header {name} holds nothing like a token")
+    return token
 
 
 def _find(scheme: Scheme, headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
@@ -185,7 +159,8 @@ def _misspelt(scheme: Scheme) -> SignatureError:
     return SignatureError("malformed", f"the signature header holds nothing like {wanted}")
 
 
-def _seconds(sent: bytes) -> float:
+def seconds(sent: bytes) -> float:
+    """A timestamp header's value as Unix time; SignatureError where it is none."""
     # isdigit() of bytes knows ASCII only. A leading zero is refused because libraries that sign
     # the number anew would not take it either.
     if not sent.isdigit() or len(sent) > MAX_TIMESTAMP or (sent[0] == 48 and len(sent) > 1):

@@ -2,17 +2,26 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 
+from receiver.account_keys import AccountKeys
 from receiver.errors import UsageError
+from receiver.keys import Key
+from receiver.overrides import override
 from receiver.providers import Provider
+from receiver.providers.parallel import Parallel
+from receiver.providers.parallel_v0 import ParallelV0
 from receiver.providers.valyu import Valyu
-from receiver.schemes import Scheme, override
+from receiver.schemes import AnyScheme, Bearer
 from receiver.settings import Settings, SourceSettings
-from receiver.signatures import Key, prepare
 
-PROVIDERS: Mapping[str, type[Provider]] = {"valyu": Valyu}
+PROVIDERS: Mapping[str, type[Provider]] = {
+    provider.name: provider for provider in (Valyu, Parallel, ParallelV0)
+}
 _NAMES = " or ".join(f'"{name}"' for name in sorted(PROVIDERS))
+
+_CREDENTIALS = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"x-api-key"})
 
 
 @dataclass(frozen=True)
@@ -21,9 +30,20 @@ class Source:
 
     name: str
     provider: Provider
-    scheme: Scheme
+    scheme: AnyScheme
     settings: SourceSettings
-    account_keys: tuple[Key, ...] = field(default=(), repr=False)
+    account: AccountKeys = field(repr=False)
+
+    @property
+    def account_keys(self) -> tuple[Key, ...]:
+        """The account's own keys, as they are now."""
+        return self.account.keys
+
+    @cached_property
+    def not_kept(self) -> frozenset[bytes]:
+        """Headers that carry credentials, and so are never stored."""
+        extra = {self.scheme.header} if isinstance(self.scheme, Bearer) else set()
+        return frozenset(_CREDENTIALS | extra)
 
     @property
     def base_url(self) -> str:
@@ -52,6 +72,12 @@ def named(sources: Mapping[str, Source], name: str) -> Source:
     raise UsageError(f"There is no source {name!r} (configured: {there}): {advice}.")
 
 
+def webhook_url(public_url: str, source: str, endpoint_id: str | None = None) -> str:
+    """The URL that a sender is given for an endpoint, or for the whole account."""
+    account = f"{public_url}/webhooks/{source}"
+    return account if endpoint_id is None else f"{account}/{endpoint_id}"
+
+
 def _source(name: str, settings: SourceSettings) -> Source:
     kind = settings.provider or name
     if kind not in PROVIDERS:
@@ -59,17 +85,24 @@ def _source(name: str, settings: SourceSettings) -> Source:
         raise UsageError(
             f"The setting sources.{name}.provider is wrong: {kind!r} is not one of {known}."
         )
-    provider = PROVIDERS[kind]()
+    provider = _provider(name, PROVIDERS[kind], settings)
     try:
         scheme = override(provider.scheme, settings.signing, settings.tolerance)
     except ValueError as error:
         raise UsageError(f"The setting sources.{name}.signing is wrong: {error}.") from None
+    secrets = [secret.get_secret_value() for secret in settings.signing_secrets]
+    account = AccountKeys(name, scheme, secrets, settings.signing_secrets_file)
+    return Source(name, provider, scheme, settings, account)
+
+
+def _provider(name: str, kind: type[Provider], settings: SourceSettings) -> Provider:
+    """The adapter, with what is unknown of its sender's API as the source says."""
+    known = [option.name for option in fields(kind)]  # type: ignore[arg-type]
+    unknown = [option for option in settings.api if option not in known]
     try:
-        keys = [
-            key
-            for secret in settings.signing_secrets
-            for key in prepare(scheme, secret.get_secret_value())
-        ]
+        if unknown:
+            there = ", ".join(known) or "none"
+            raise ValueError(f"{unknown[0]!r} is not one of the options of {kind.name}: {there}")
+        return kind(**settings.api)
     except ValueError as error:
-        raise UsageError(f"The setting sources.{name}.signing_secrets is wrong: {error}.") from None
-    return Source(name, provider, scheme, settings, tuple(keys))
+        raise UsageError(f"The setting sources.{name}.api is wrong: {error}.") from None

@@ -3,27 +3,25 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from receiver.errors import UsageError
-from receiver.providers import NewTask
+from receiver.providers import NewTask, Provider
 
 MAX_CELL_BYTES = 16 * 1024 * 1024
-
-COLUMNS = frozenset({"query", "id", "task_id", "research_strategy", "report_format", "urls"})
-"""Columns that mean something to us; a spreadsheet may have them as `Query` or ` id`."""
 
 OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
-def read_tasks(path: Path, new_task: Callable[[Mapping[str, Any]], NewTask]) -> list[NewTask]:
-    """All tasks of a file, in its order.
+def read_tasks(path: Path, provider: Provider) -> list[NewTask]:
+    """All tasks of a file, in its order, for a provider.
 
-    CSV has a header row, whose names are read without the spaces around them, and those of
-    COLUMNS in any case; JSON is a list of objects; JSON Lines one object a line. Raises
-    UsageError that names the file, the line (or the item) and what is wrong with it.
+    CSV has a header row, whose names are read without the spaces around them, and those that mean
+    something to the provider in any case (a spreadsheet may have them as `Query` or ` id`); JSON is
+    a list of objects; JSON Lines one object a line. Raises UsageError that names the file, the
+    line (or the item) and what is wrong with it.
     """
     readers = {".csv": _csv, ".json": _json, ".jsonl": _jsonl, ".ndjson": _jsonl}
     reader = readers.get(path.suffix.lower())
@@ -31,9 +29,9 @@ def read_tasks(path: Path, new_task: Callable[[Mapping[str, Any]], NewTask]) -> 
         raise UsageError(f"{path}: write the tasks as .csv, .json or .jsonl.")
     tasks: list[NewTask] = []
     known: dict[str, str] = {}
-    for place, row in reader(path, _text(path)):
+    for place, row in reader(path, _text(path), provider):
         try:
-            task = new_task(row)
+            task = provider.new_task(row)
         except ValueError as error:
             raise UsageError(f"{path}, {place}: {error}.") from None
         if task.task_id is not None and task.task_id in known:
@@ -44,7 +42,7 @@ def read_tasks(path: Path, new_task: Callable[[Mapping[str, Any]], NewTask]) -> 
             known[task.task_id] = place
         tasks.append(task)
     if not tasks:
-        raise UsageError(f"{path} has no tasks: write at least one row with a query.")
+        raise UsageError(f"{path} has no tasks: write at least one row.")
     return tasks
 
 
@@ -63,15 +61,17 @@ def _text(path: Path) -> str:
 Rows = Iterator[tuple[str, Mapping[str, Any]]]
 
 
-def _csv(path: Path, text: str) -> Rows:
+def _csv(path: Path, text: str, provider: Provider) -> Rows:
     csv.field_size_limit(MAX_CELL_BYTES)
     # Not splitlines(): it also splits at U+2028 and others, which are part of a cell.
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         header = reader.fieldnames or []
-        reader.fieldnames = columns = [_column(name) for name in header]
-        if "query" not in columns:
-            wrong = _separated_otherwise(header) or "the header row has no column `query`"
+        reader.fieldnames = columns = [_column(name, provider) for name in header]
+        needed = provider.required
+        if needed is not None and needed not in columns:
+            wrong = _separated_otherwise(header, needed)
+            wrong = wrong or f"the header row has no column `{needed}`"
             raise UsageError(f"{path}, line 1: {wrong}.")
         for column in columns:
             if columns.count(column) > 1:
@@ -86,25 +86,26 @@ def _csv(path: Path, text: str) -> Rows:
     except csv.Error as error:
         line = reader.reader.line_num  # the DictReader's own is that of the last good row
         unquoted = [text.partition("\n")[0].replace('"', "")] if line == 1 else []
-        wrong = _separated_otherwise(unquoted) or f"not valid CSV: {error}"
+        wrong = _separated_otherwise(unquoted, provider.required) or f"not valid CSV: {error}"
         raise UsageError(f"{path}, line {line}: {wrong}.") from None
 
 
-def _column(name: str) -> str:
+def _column(name: str, provider: Provider) -> str:
     """A column's name as it is meant; names that are the user's own keep their case."""
     name = name.strip()
-    return name.lower() if name.lower() in COLUMNS else name
+    return name.lower() if name.lower() in provider.columns else name
 
 
-def _separated_otherwise(header: Sequence[str]) -> str | None:
-    """A sentence where a header row would have a query if other characters separated its cells."""
+def _separated_otherwise(header: Sequence[str], needed: str | None) -> str | None:
+    """A sentence where a header row would have what is needed if others separated its cells."""
     for separator, name in OTHER_SEPARATORS.items():
-        if any("query" in map(_column, cell.split(separator)) for cell in header):
+        cells = [part.strip().lower() for cell in header for part in cell.split(separator)]
+        if needed is not None and needed in cells:
             return f"the columns are separated by {name}: save it with commas between them"
     return None
 
 
-def _json(path: Path, text: str) -> Rows:
+def _json(path: Path, text: str, provider: Provider) -> Rows:
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -115,7 +116,7 @@ def _json(path: Path, text: str) -> Rows:
         yield f"item {number}", _object(path, f"item {number}", row)
 
 
-def _jsonl(path: Path, text: str) -> Rows:
+def _jsonl(path: Path, text: str, provider: Provider) -> Rows:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -129,7 +130,7 @@ def _jsonl(path: Path, text: str) -> Rows:
 
 def _object(path: Path, place: str, row: Any) -> Mapping[str, Any]:
     if not isinstance(row, dict):
-        raise UsageError(f"{path}, {place}: a task must be a JSON object with a `query`.")
+        raise UsageError(f"{path}, {place}: a task must be a JSON object.")
     try:  # Python reads NaN, Infinity and lone surrogates, which no sender can be sent
         json.dumps(row, allow_nan=False, ensure_ascii=False).encode()
     except ValueError as error:

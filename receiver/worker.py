@@ -17,7 +17,14 @@ import httpx
 from starlette.concurrency import run_in_threadpool
 
 from receiver.calls import Calls
-from receiver.errors import FetchError, Missing, NotReady, SourceRefused, Unavailable
+from receiver.errors import (
+    FetchError,
+    Missing,
+    NotReady,
+    RateLimited,
+    Unavailable,
+    Unbound,
+)
 from receiver.fetch import Fetch
 from receiver.logs import Throttle, get_logger
 from receiver.retry import Again, Bury, Pause, decide
@@ -216,7 +223,7 @@ class _Slots:
                 tried(outcome, said),
                 after=decision.after,
                 failed=decision.counts,
-                answered=isinstance(error, NotReady | Missing),
+                answered=isinstance(error, NotReady | Missing) and not isinstance(error, Unbound),
             )
             return outcome
         if isinstance(decision, Pause):
@@ -264,21 +271,36 @@ class _Renewing:
 
 def _decide(lease: Lease, error: FetchError) -> Again | Bury | Pause:
     moment = now()
-    if lease.kind == "check" and not isinstance(error, SourceRefused):
-        return _decide_check(lease, error, moment - lease.created_at)
     since = lease.missing_since if isinstance(error, Missing) else lease.trying_since
-    return decide(
+    age = moment - (since or moment)
+    decision = decide(
         error,
         failures=lease.failures,
         waits=lease.waits,
-        age=(moment - (since or moment)).total_seconds(),
+        age=age.total_seconds(),
         draw=random.random(),  # noqa: S311  jitter, not a secret
     )
+    if lease.kind != "check" or isinstance(decision, Pause):
+        return decision
+    return _decide_check(lease, error, decision, moment - (lease.trying_since or moment))
 
 
-def _decide_check(lease: Lease, error: FetchError, age: timedelta) -> Again | Bury:
-    """Checks have a slower clock of their own: they ask again for a month."""
+def _decide_check(
+    lease: Lease, error: FetchError, decision: Again | Bury, age: timedelta
+) -> Again | Bury:
+    """Checks have a slower clock of their own, and ask again for a month.
+
+    An answer that did not come is asked for as soon as any other job would; "almost" is asked
+    about again after what the error says, doubling.
+    """
     if age > CHECK_GIVES_UP:
         return Bury(f"{error} (given up after {CHECK_GIVES_UP.days} days)")
-    after = min(CHECK_FIRST * 2 ** min(lease.waits, 10), CHECK_LONGEST)
-    return Again(after.total_seconds(), counts=False, reason=str(error))
+    every = lease.progress.get("every")
+    first = CHECK_FIRST.total_seconds() if every is None else float(every)
+    if isinstance(error, NotReady) and error.retry_after is not None:
+        first = min(first, error.retry_after)
+    doublings = 0 if every is not None else min(lease.waits, 10)
+    after = min(first * 2.0**doublings, CHECK_LONGEST.total_seconds())
+    if isinstance(error, Unavailable | RateLimited) and isinstance(decision, Again):
+        return Again(min(after, decision.after), counts=decision.counts, reason=str(error))
+    return Again(after, counts=False, reason=str(error))

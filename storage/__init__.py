@@ -26,8 +26,10 @@ from storage.fetched import TERMINAL, FetchedBatch, FetchedRun, SubmittedRun
 from storage.files import look, sqlite_path
 from storage.jobs import LEASE_SECONDS, RENEW_SECONDS, Lease, Tried
 from storage.quarantine import UnverifiedDelivery
+from storage.results import Known as KnownRun
 from storage.results import Stored
 from storage.store import Store
+from storage.tokens import NewToken, TokenView
 
 __all__ = [
     "FORMATS",
@@ -43,9 +45,11 @@ __all__ = [
     "ExportReport",
     "FetchedBatch",
     "FetchedRun",
+    "KnownRun",
     "Lease",
     "LeaseLost",
     "Ledger",
+    "NewToken",
     "NewerSchema",
     "NoDatabase",
     "NotFound",
@@ -55,6 +59,7 @@ __all__ = [
     "Store",
     "Stored",
     "SubmittedRun",
+    "TokenView",
     "Tried",
     "UnverifiedDelivery",
     "VerifiedDelivery",

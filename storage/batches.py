@@ -1,6 +1,6 @@
 """Batches and their ledger: what is expected, announced, stored and failed, by ids and counts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -25,6 +25,7 @@ class Ledger:
 
     source: str
     batch_id: str
+    task_id: str | None
     name: str | None
     runner: str | None
     endpoint_id: str | None
@@ -49,10 +50,18 @@ def register(
     endpoint_id: str | None,
     name: str | None = None,
     runner: str | None = None,
+    task_id: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
     now: datetime,
 ) -> None:
     """Know a batch; knowing it again fills in what was missing."""
-    values = {"endpoint_id": endpoint_id, "name": clean(name), "runner": runner}
+    values = {
+        "endpoint_id": endpoint_id,
+        "name": clean(name),
+        "runner": runner,
+        "task_id": task_id,
+        "defaults": None if defaults is None else clean(dict(defaults)),
+    }
     connection.execute(
         insert(Batch)
         .values(source=source, batch_id=batch_id, state="open", submitted=0, created_at=now)
@@ -148,8 +157,8 @@ def settle(connection: Connection, source: str, batch: FetchedBatch, *, now: dat
     """Call the batch complete if it is: by its runs and the sender's counts, never by its status.
 
     Complete means: the sender calls it ended, every run that we know or the sender counts is
-    terminal there, and each one's result is stored. A sender that tells no counts is never taken
-    at its word.
+    terminal there, and each one's result is stored. What a later status call counted is among the
+    expected. A sender that tells no counts is never taken at its word.
     """
     found = ledger(connection, source, batch.batch_id)
     known = connection.execute(
@@ -159,7 +168,8 @@ def settle(connection: Connection, source: str, batch: FetchedBatch, *, now: dat
     ).scalar_one()
     total = batch.total
     ended = total if batch.ended is None else batch.ended
-    if batch.is_terminal and total is not None and ended == total == known == found.stored:
+    agreed = ended == total == known == found.stored == found.expected
+    if batch.is_terminal and total is not None and agreed:
         connection.execute(
             _this(source, batch.batch_id)
             .where(col(Batch.state) == "open")
@@ -192,9 +202,24 @@ def find(connection: Connection, batch_id: str, *, source: str | None = None) ->
     return _ledger(connection, rows[0])
 
 
-def of_endpoint(connection: Connection, endpoint_id: str) -> list[Ledger]:
-    """The batches that are announced at an endpoint."""
-    query = select(Batch).where(col(Batch.endpoint_id) == endpoint_id)
+def defaults(connection: Connection, source: str, batch_id: str) -> dict[str, Any]:
+    """What an addition to a batch must say again; empty where nothing is kept."""
+    kept = connection.execute(
+        select(col(Batch.defaults)).where(
+            col(Batch.source) == source, col(Batch.batch_id) == batch_id
+        )
+    ).scalar()
+    return kept or {}
+
+
+def of(
+    connection: Connection, source: str, batch_id: str | None, endpoint_id: str | None
+) -> list[Ledger]:
+    """The batch with this id, and those that are announced at this endpoint."""
+    query = select(Batch).where(
+        (col(Batch.source) == source) & (col(Batch.batch_id) == batch_id)
+        | (col(Batch.endpoint_id) == endpoint_id)
+    )
     return [_ledger(connection, row) for row in connection.execute(query).all()]
 
 
@@ -244,6 +269,7 @@ def _ledger(connection: Connection, row: Row[Any]) -> Ledger:
     return Ledger(
         source=row.source,
         batch_id=row.batch_id,
+        task_id=row.task_id,
         name=row.name,
         runner=row.runner,
         endpoint_id=row.endpoint_id,

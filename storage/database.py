@@ -96,7 +96,8 @@ class Database:
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction on the writer's thread; return after its COMMIT.
 
-        Raises CannotStore when the database cannot take it now; nothing was written then.
+        Raises CannotStore when the database cannot take it now; nothing was written then. What is
+        wrong with the statement itself is raised as it is.
         """
         return self._writer.call(work)
 
@@ -116,6 +117,8 @@ class Database:
             if isinstance(error, _ROWS_FAULT):
                 raise
             self._forget_connection()
+            if not _is_not_now(error):
+                raise
             raise CannotStore(f"The database cannot store now: {_reason(error)}.") from error
         self._cut_log_if_due(self._connection)
 
@@ -160,12 +163,15 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """A consistent view. Keep it short: a long one keeps the write-ahead log from shrinking.
 
-        Raises CannotStore when the database cannot be read now.
+        Raises CannotStore when the database cannot be read now; what is wrong with a statement
+        itself is raised as it is.
         """
         try:
             with self._read_engine.begin() as connection:
                 yield connection
         except (DBAPIError, TimeoutError) as error:
+            if not _is_not_now(error):
+                raise
             raise CannotStore(f"The database cannot be read now: {_reason(error)}.") from error
 
     @contextmanager
@@ -202,6 +208,36 @@ def _driver(connection: Connection) -> sqlite3.Connection:
 
 _ROWS_FAULT = (IntegrityError, DataError, InterfaceError, ProgrammingError)
 """What is wrong with a row or a statement, not with the database."""
+
+
+_NOT_NOW = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
+
+def _is_not_now(error: Exception) -> bool:
+    """Whether the database cannot, now: anything else is our statement's fault at any time.
+
+    Whoever waits for the database to recover would wait for ever, and count nothing, where it is
+    the statement.
+    """
+    if isinstance(error, TimeoutError):
+        return True
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _NOT_NOW  # the rest of an extended code is detail
 
 
 def _reason(error: Exception) -> object:

@@ -6,8 +6,9 @@ path whose speed is the intake's speed.
 """
 
 import hashlib
+import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -33,7 +34,8 @@ class VerifiedDelivery:
 
     `disposition` is `fetch` (a job is made for `subject`), `ignored` (recorded only) or `unusable`
     (a dead letter from birth, `reason` says why). `awaits_end` is False where the sender announced
-    something else than an end, so that looking once is enough.
+    something else than an end, so that looking once is enough. `hints` stand in the job's progress
+    from the beginning.
     """
 
     source: str
@@ -47,6 +49,7 @@ class VerifiedDelivery:
     digest: bytes
     reason: str | None = None
     awaits_end: bool = True
+    hints: Mapping[str, Any] | None = None
 
     @property
     def key_digest(self) -> bytes:
@@ -161,12 +164,18 @@ def _job(delivery: VerifiedDelivery, event_id: int, at: str) -> tuple[Any, ...]:
         event_id,
         "dead" if dead else "pending",
         at,
-        None if delivery.awaits_end else '{"awaits_end": false}',
+        _progress(delivery),
         delivery.reason,
         at,
         at if dead else None,
         *(0, 0, 0),
     )
+
+
+def _progress(delivery: VerifiedDelivery) -> str | None:
+    if delivery.hints is not None:
+        return json.dumps({**delivery.hints, "awaits_end": delivery.awaits_end})
+    return None if delivery.awaits_end else '{"awaits_end": false}'
 
 
 _UNLESS_KNOWN = " ON CONFLICT (key_digest) DO NOTHING"
@@ -292,14 +301,14 @@ def show_event(connection: Connection, event_id: int) -> dict[str, Any]:
     }
 
 
-def carried_body(connection: Connection, event_id: int) -> bytes | None:
-    """The newest body that an event's deliveries carried, or None when it was pruned."""
-    return connection.execute(
+def carried_bodies(connection: Connection, event_id: int) -> list[bytes]:
+    """The differing bodies that an event's deliveries carried and that are kept, newest first."""
+    bodies = connection.scalars(
         select(col(Delivery.body))
         .where(col(Delivery.event_id) == event_id)
         .order_by(col(Delivery.id).desc())
-        .limit(1)
-    ).scalar()
+    )
+    return list(bodies)
 
 
 def list_dead(connection: Connection, *, limit: int) -> list[dict[str, Any]]:

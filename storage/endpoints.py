@@ -38,6 +38,7 @@ class EndpointView:
     state: str
     created_at: datetime
     secrets: tuple[SigningSecret, ...] = ()
+    task_id: str | None = None
 
 
 def new_id() -> str:
@@ -48,7 +49,13 @@ def new_id() -> str:
 
 
 def add(
-    connection: Connection, *, source: str, kind: str, resource: str | None, now: datetime
+    connection: Connection,
+    *,
+    source: str,
+    kind: str,
+    resource: str | None,
+    task_id: str | None = None,
+    now: datetime,
 ) -> str:
     """Make an endpoint whose secret is pending; returns its id."""
     endpoint_id = new_id()
@@ -58,6 +65,7 @@ def add(
             source=source,
             kind=kind,
             resource=resource,
+            task_id=task_id,
             state="pending",
             created_at=now,
         )
@@ -71,7 +79,8 @@ def set_secret(
 ) -> None:
     """Add a signing secret and open the endpoint; older secrets stay valid beside it.
 
-    Raises NotFound for an unknown or closed endpoint.
+    One that is there already, without an end, is not added again. Raises NotFound for an unknown
+    or closed endpoint.
     """
     opened = connection.execute(
         update(Endpoint)
@@ -80,6 +89,8 @@ def set_secret(
     )
     if opened.rowcount != 1:
         raise NotFound(f"There is no open endpoint {endpoint_id}: see `endpoint list`.")
+    if _holds(connection, vault, endpoint_id, text):
+        return
     connection.execute(
         insert(Secret).values(
             endpoint_id=endpoint_id,
@@ -91,16 +102,31 @@ def set_secret(
     _bump(connection)
 
 
-def bind(connection: Connection, endpoint_id: str, resource: str) -> None:
+def _holds(connection: Connection, vault: Vault, endpoint_id: str, text: str) -> bool:
+    """Whether a secret that stays valid is this one already: whoever says it again adds nothing."""
+    rows = connection.execute(
+        select(col(Secret.ciphertext)).where(
+            col(Secret.endpoint_id) == endpoint_id, col(Secret.valid_until).is_(None)
+        )
+    )
+    return any(vault.decrypt(row.ciphertext) == text.encode() for row in rows)
+
+
+def bind(
+    connection: Connection, endpoint_id: str, resource: str, *, task_id: str | None = None
+) -> None:
     """Say which resource an endpoint is for; raises NotFound, also where it is bound already."""
+    bonds: dict[Any, str] = {col(Endpoint.resource): resource}
+    if task_id is not None:
+        bonds[col(Endpoint.task_id)] = task_id
     bound = connection.execute(
         update(Endpoint)
         .where(
             col(Endpoint.id) == endpoint_id,
-            col(Endpoint.resource).is_(None) | (col(Endpoint.resource) == resource),
+            *(column.is_(None) | (column == value) for column, value in bonds.items()),
             col(Endpoint.state) != "closed",
         )
-        .values(resource=resource)
+        .values(bonds)
     )
     if bound.rowcount != 1:
         raise NotFound(
@@ -110,16 +136,19 @@ def bind(connection: Connection, endpoint_id: str, resource: str) -> None:
     _bump(connection)
 
 
-def close(connection: Connection, endpoint_id: str, *, now: datetime) -> None:
-    """Answer 404 from now on; what was acknowledged stays. Raises NotFound."""
-    closed = connection.execute(
+def close(connection: Connection, endpoint_id: str, *, now: datetime) -> str | None:
+    """Answer 404 from now on; what was acknowledged stays. Returns its resource; NotFound."""
+    closed: Row[Any] | None = connection.execute(
         update(Endpoint)
         .where(col(Endpoint.id) == endpoint_id, col(Endpoint.state) != "closed")
         .values(state="closed", closed_at=now)
-    )
-    if closed.rowcount != 1:
+        .returning(col(Endpoint.resource))
+    ).one_or_none()
+    if closed is None:
         raise NotFound(f"There is no open endpoint {endpoint_id}: see `endpoint list`.")
     _bump(connection)
+    resource: str | None = closed.resource
+    return resource
 
 
 def remember_reading(connection: Connection, secret_id: int, reading: str) -> None:
@@ -185,6 +214,7 @@ def _view(connection: Connection, vault: Vault, row: Row[Any]) -> EndpointView:
         resource=row.resource,
         state=row.state,
         created_at=row.created_at,
+        task_id=row.task_id,
         secrets=tuple(
             SigningSecret(
                 id=secret.id,

@@ -14,7 +14,10 @@ class FetchedRun:
     """One run as the sender's API showed it. `status` is ours: queued, running, or TERMINAL.
 
     `has_output` is False where a call that should carry the output of a completed run did not:
-    such a run is known, but not stored as a result.
+    such a run is known, but not stored as a result. Neither is one with `is_whole` False: a call
+    that told of its end, but not of what stands beside it, such as the error of a failed run.
+    `waits_for` is what the sender asks a person while the run awaits an answer, None while it does
+    not.
     """
 
     run_id: str
@@ -33,16 +36,23 @@ class FetchedRun:
     created_at: datetime | None = None
     completed_at: datetime | None = None
     has_output: bool = True
+    is_whole: bool = True
+    waits_for: dict[str, Any] | None = None
 
     @property
     def is_result(self) -> bool:
         """Whether this can be stored as a result: terminal, and with what the end brought."""
-        return self.status in TERMINAL and (self.has_output or self.status != "completed")
+        has_ended = self.status in TERMINAL and self.is_whole
+        return has_ended and (self.has_output or self.status != "completed")
 
 
 @dataclass(frozen=True, slots=True)
 class FetchedBatch:
-    """A batch as the sender's API showed it. `counts` are runs by status, None where not told."""
+    """A batch as the sender's API showed it. `counts` are runs by status.
+
+    `total` and `ended` (how many runs there are, how many at their end) are None where the sender
+    does not tell; `runs` is what the same call told of single runs.
+    """
 
     batch_id: str
     sender_status: str
@@ -54,15 +64,20 @@ class FetchedBatch:
     webhook_url: str | None = None
     counts: dict[str, int] = field(default_factory=dict)
     created_at: datetime | None = None
+    runs: tuple[FetchedRun, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SubmittedRun:
-    """A run that the sender accepted from us, with the input that only we know whole."""
+    """A run that the sender accepted from us, with the input that only we know whole.
+
+    `endpoint_id` is the endpoint of its own, where it has one.
+    """
 
     run_id: str
     task_id: str | None
     input: dict[str, Any] | None
+    endpoint_id: str | None = None
 
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")

@@ -12,8 +12,8 @@
     running    pending    release       the lease ran out; `claims` stays, so poison shows
     running    dead       bury          no further try can help, or MAX_CLAIMS workers died of it
     dead       pending    replay        an operator says so
-    pending    pending    check_soon    an operator acted on the batch: its check is due now
-    pending    done       end_checks    nothing is left to look for at its endpoint
+    pending    pending    hurry         there is news of its subject: its check is due sooner
+    pending    done       end_checks    nothing is left to look for
 
 One transition is one function inside the caller's transaction and one compare-and-set on id,
 status and lease token. Whoever holds a lease that is no longer his gets LeaseLost and has written
@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, Select, case, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
@@ -188,6 +188,11 @@ def save_progress(connection: Connection, lease: Lease, progress: dict[str, Any]
     _move(connection, lease, progress=progress)
 
 
+def hold(connection: Connection, lease: Lease) -> None:
+    """Keep things as they are if the job is still ours: a fence alone; raises LeaseLost."""
+    _move(connection, lease, status="running")
+
+
 def finish(connection: Connection, lease: Lease, tried: Tried) -> None:
     """running -> done."""
     _move(connection, lease, **_ended("done", tried), reason=None)
@@ -312,30 +317,38 @@ def replay(connection: Connection, job_id: int, *, now: datetime) -> None:
     _record(connection, job_id, Tried(now, 0.0, "replayed", "by an operator"))
 
 
-def end_checks(connection: Connection, endpoint_id: str, *, now: datetime, but: int = -1) -> None:
-    """pending -> done for the check job of an endpoint that has nothing more to wait for."""
+def end_checks(
+    connection: Connection,
+    *,
+    endpoint_id: str | None = None,
+    batch: tuple[str, str] | None = None,
+    now: datetime,
+    but: int = -1,
+) -> None:
+    """pending -> done for the checks of an endpoint or of a batch (source, id), but for one job."""
+    if batch is None:
+        mine: ColumnElement[bool] = col(Job.endpoint_id) == endpoint_id
+    else:
+        mine = _about("batch", *batch)
     connection.execute(
         update(Job)
-        .where(
-            col(Job.endpoint_id) == endpoint_id,
-            col(Job.kind) == "check",
-            col(Job.status) == "pending",
-            col(Job.id) != but,
-        )
+        .where(mine, *_PENDING_CHECK, col(Job.id) != but)
         .values(status="done", ended_at=now)
     )
 
 
-def check_soon(connection: Connection, endpoint_id: str, *, now: datetime) -> None:
-    """pending -> pending, due now, for the check job of an endpoint."""
+def hurry(connection: Connection, kind: str, source: str, subject: str, *, due: datetime) -> None:
+    """pending -> pending for the check of a subject, due at `due` at the latest."""
     connection.execute(
         update(Job)
-        .where(
-            col(Job.endpoint_id) == endpoint_id,
-            col(Job.kind) == "check",
-            col(Job.status) == "pending",
+        .where(_about(kind, source, subject), *_PENDING_CHECK)
+        .values(
+            next_attempt_at=case(
+                (col(Job.next_attempt_at) > due, due), else_=col(Job.next_attempt_at)
+            ),
+            waits=0,
+            trying_since=None,
         )
-        .values(next_attempt_at=now, waits=0)
     )
 
 
@@ -349,6 +362,17 @@ def learn_subject(connection: Connection, endpoint_id: str, subject: str) -> Non
 
 
 # --- inside -------------------------------------------------------------------------------------
+
+
+_PENDING_CHECK = (col(Job.kind) == "check", col(Job.status) == "pending")
+
+
+def _about(kind: str, source: str, subject: str) -> ColumnElement[bool]:
+    return (
+        (col(Job.source) == source)
+        & (col(Job.subject_kind) == kind)
+        & (col(Job.subject) == subject)
+    )
 
 
 def _held(lease: Lease) -> Any:

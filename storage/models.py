@@ -269,6 +269,14 @@ class Job(SQLModel, table=True):
             sqlite_where=text("status = 'dead'"),
             postgresql_where=text("status = 'dead'"),
         ),
+        # "the checks of this batch or run"
+        Index(
+            "ix_jobs_checks",
+            "source",
+            "subject",
+            sqlite_where=text("kind = 'check'"),
+            postgresql_where=text("kind = 'check'"),
+        ),
         # One live check job for a batch that no endpoint of its own announces.
         Index(
             "uq_jobs_check_subject",

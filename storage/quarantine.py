@@ -8,6 +8,7 @@ from sqlalchemy import Connection, delete, func, select
 from sqlmodel import col
 
 from storage.database import insert
+from storage.errors import NotFound
 from storage.models import Quarantined
 
 MAX_BODY_BYTES = 64 * 1024
@@ -20,7 +21,10 @@ OLD_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class UnverifiedDelivery:
-    """A request that proved nothing, with the reason for the operator."""
+    """A request that proved nothing, with the reason for the operator.
+
+    `received_at` is when it came, which may be a while before it is kept.
+    """
 
     source: str
     endpoint_id: str | None
@@ -28,6 +32,7 @@ class UnverifiedDelivery:
     detail: str
     headers: str
     body: bytes
+    received_at: datetime | None = None
 
 
 def keep(connection: Connection, refused: UnverifiedDelivery, *, now: datetime) -> None:
@@ -41,7 +46,7 @@ def keep(connection: Connection, refused: UnverifiedDelivery, *, now: datetime) 
             headers=refused.headers,
             body=refused.body[:MAX_BODY_BYTES],
             body_bytes=len(refused.body),
-            received_at=now,
+            received_at=refused.received_at or now,
         )
     )
     _let_go(connection, now)
@@ -55,7 +60,7 @@ def _let_go(connection: Connection, now: datetime) -> None:
     too_old = select(oldest.c.id).where(oldest.c.received_at < now - MAX_AGE)
     connection.execute(delete(Quarantined).where(key <= first_too_many.scalar_subquery()))
     connection.execute(delete(Quarantined).where(key.in_(too_old)))
-    if connection.execute(select(func.sum(size))).scalar_one() > MAX_BYTES:
+    if (connection.execute(select(func.sum(size))).scalar() or 0) > MAX_BYTES:
         sizes = select(key, func.sum(size).over(order_by=key.desc()).label("bytes")).subquery()
         beyond = select(sizes.c.id).where(sizes.c.bytes > MAX_BYTES)
         connection.execute(delete(Quarantined).where(key.in_(beyond)))
@@ -77,3 +82,32 @@ def list_all(connection: Connection, *, limit: int) -> list[dict[str, Any]]:
         .limit(limit)
     )
     return [dict(row._mapping) for row in rows]
+
+
+def ids(connection: Connection, *, source: str | None) -> list[int]:
+    """The refused requests, oldest first."""
+    query = select(col(Quarantined.id)).order_by(col(Quarantined.id))
+    if source is not None:
+        query = query.where(col(Quarantined.source) == source)
+    return [row.id for row in connection.execute(query)]
+
+
+def show(connection: Connection, rejected_id: int) -> dict[str, Any]:
+    """One refused request with headers and body; raises NotFound."""
+    row = connection.execute(
+        select(Quarantined).where(col(Quarantined.id) == rejected_id)
+    ).one_or_none()
+    if row is None:
+        raise _missing(rejected_id)
+    return dict(row._mapping)
+
+
+def remove(connection: Connection, rejected_id: int) -> None:
+    """Take one out; raises NotFound where somebody else has."""
+    removed = connection.execute(delete(Quarantined).where(col(Quarantined.id) == rejected_id))
+    if removed.rowcount != 1:
+        raise _missing(rejected_id)
+
+
+def _missing(rejected_id: int) -> NotFound:
+    return NotFound(f"There is no refused request {rejected_id}: see `rejected list`.")

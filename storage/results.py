@@ -1,34 +1,18 @@
 """Runs and the versions of their results. Old news changes nothing; newer news is appended."""
 
-import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 from sqlmodel import col
 
+from storage.database import insert as insert_or_update
 from storage.fetched import TERMINAL, FetchedRun, clean
 from storage.models import Result, Run
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A fetched run made ready for the tables: cleaned, digested, written as text.
-
-    Made outside of the transaction, so that the writer's thread does not wait for it.
-    """
-
-    run: FetchedRun
-    input: Any
-    output: Any
-    sources: Any
-    error: str | None
-    digest: bytes
-    raw: str
-    cleaned: bool
+from storage.prepared import Prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,40 +24,17 @@ class Stored:
     unchanged: int = 0
 
 
-_NAMES = ("sender_status", "batch_id", "task_id", "runner", "output_type")
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """What the raw answer of a result becomes by a further call that told the same content.
 
-
-def prepare(run: FetchedRun) -> Prepared:
-    """Clean and digest a run. `raw` keeps, escaped, what the cleaning took out.
-
-    A run nested too deeply to be looked through is kept as well, in `raw` alone: it must not keep
-    the others of its page from being stored.
+    Good as long as the result is as it was `seen`: (id, fetched_at, whether the call is newer).
+    `merged` is None where the call adds nothing.
     """
-    try:
-        return _prepared(run, [run.input, run.output, run.sources, run.error])
-    except RecursionError:
-        error = "nested too deeply for the columns: see raw"
-        return replace(_prepared(run, [None, None, None, error]), cleaned=True)
 
-
-def _prepared(run: FetchedRun, before: list[Any]) -> Prepared:
-    names = {name: getattr(run, name) for name in _NAMES}
-    after, known_as = [clean(value) for value in before], clean(names)
-    content = json.dumps(
-        [run.status, *(_without_queries(value) for value in after[1:])],
-        sort_keys=True,
-        separators=(",", ":"),
-    )
-    return Prepared(
-        run=replace(run, **known_as),
-        input=after[0],
-        output=after[1],
-        sources=after[2],
-        error=after[3],
-        digest=hashlib.sha256(content.encode()).digest(),
-        raw=json.dumps(run.raw, separators=(",", ":")),
-        cleaned=before != after or names != known_as,
-    )
+    seen: tuple[int, datetime, bool]
+    kept: str
+    merged: str | None
 
 
 def store(
@@ -83,21 +44,21 @@ def store(
     *,
     fetched_at: datetime,
     origin: str = "api",
+    merges: Mapping[str, Merge] | None = None,
     now: datetime,
 ) -> Stored:
-    """Keep a page of runs, and the results of those that are at their end.
+    """Keep a page of runs (each of them once), and the results of those that are at their end.
 
     `fetched_at` is when our fetch began. Of two results of one run the one with the later stamp
     of the sender, or where that does not tell the later fetch, is the current one; the same
-    content again only fills in what its version lacked.
+    content again only fills in what its version lacked, by `merges` where they are given and good.
     """
-    by_rank = sorted(page, key=lambda prepared: _RANK[prepared.run.status])
-    page = list({prepared.run.run_id: prepared for prepared in by_rank}.values())
     known = _upsert_runs(connection, source, page, fetched_at)
     ended = [prepared for prepared in page if prepared.run.is_result]
     current = _current_results(connection, [known[prepared.run.run_id] for prepared in ended])
     new: list[dict[str, Any]] = []
     versions: list[dict[str, Any]] = []
+    confirmed: list[int] = []
     for prepared in ended:
         run_pk = known[prepared.run.run_id]
         before = current.get(run_pk)
@@ -106,13 +67,54 @@ def store(
         if before is None:
             new.append({**values, "version": 1})
         elif before.digest == prepared.digest:
-            _enrich(connection, before, values, is_newer=is_newer)
+            merge = _good_merge(connection, before, prepared, (merges or {}), is_newer=is_newer)
+            _enrich(connection, before, values, merge, is_newer=is_newer)
+            confirmed += [before.id] if is_newer else []
         elif is_newer:
             versions.append({**values, "version": before.version + 1})
+    _confirm(connection, confirmed, fetched_at=fetched_at, origin=origin)
     _supersede(connection, [row["run_pk"] for row in versions])
     if new or versions:
         connection.execute(insert(Result), new + versions)
     return Stored(len(new), len(versions), len(page) - len(new) - len(versions))
+
+
+def look(connection: Connection, source: str, page: Sequence[Prepared]) -> dict[str, Row[Any]]:
+    """The current results of these runs with their raw answers, for `merges`."""
+    ids = [prepared.run.run_id for prepared in page if prepared.run.is_result]
+    rows: Any = connection.execute(
+        select(
+            col(Run.run_id),
+            col(Result.id),
+            col(Result.digest),
+            col(Result.completed_at),
+            col(Result.fetched_at),
+            col(Result.raw),
+        )
+        .join(Result, col(Result.run_pk) == col(Run.id))
+        .where(col(Run.source) == source, col(Run.run_id).in_(ids), col(Result.is_current))
+    )
+    return {row.run_id: row for row in rows}
+
+
+def merges(
+    page: Sequence[Prepared], found: Mapping[str, Row[Any]], *, fetched_at: datetime
+) -> dict[str, Merge]:
+    """What `store` would do to the raw answers of the results that `look` found.
+
+    Worked out outside of the transaction: raw answers are large, and listed again and again.
+    """
+    same = [
+        (prepared, found[prepared.run.run_id])
+        for prepared in page
+        if prepared.run.run_id in found and found[prepared.run.run_id].digest == prepared.digest
+    ]
+    return {
+        prepared.run.run_id: _merge(
+            prepared, before, is_newer=_is_newer(prepared.run, fetched_at, before)
+        )
+        for prepared, before in same
+    }
 
 
 def unseen(
@@ -137,29 +139,69 @@ def unseen(
     return [row.run_id for row in rows]
 
 
-def has_result(connection: Connection, source: str, run_id: str) -> bool:
-    """Whether the result of this run is stored."""
-    found = connection.execute(
-        select(col(Result.id))
-        .join(Run, col(Run.id) == col(Result.run_pk))
-        .where(col(Run.source) == source, col(Run.run_id) == run_id, col(Result.is_current))
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is stored of a run: where it belongs, and its current result if there is one."""
+
+    batch_id: str | None
+    task_id: str | None
+    has_input: bool
+    sender_status: str | None
+    waits_for: dict[str, Any] | None
+    result: str | None
+    fetched_at: datetime | None
+
+
+def find(connection: Connection, source: str, run_id: str) -> Known | None:
+    """What is known of a run; `result` is the status of its current result."""
+    row = connection.execute(
+        select(
+            col(Run.batch_id),
+            col(Run.task_id),
+            col(Run.input).is_not(None).label("has_input"),
+            col(Run.sender_status),
+            col(Run.waits_for),
+            col(Result.status).label("result"),
+            col(Result.fetched_at),
+        )
+        .outerjoin(Result, (col(Result.run_pk) == col(Run.id)) & col(Result.is_current))
+        .where(col(Run.source) == source, col(Run.run_id) == run_id)
+    ).one_or_none()
+    return None if row is None else Known(**row._mapping)
+
+
+def expect(
+    connection: Connection,
+    source: str,
+    run_id: str,
+    *,
+    task_id: str | None = None,
+    input: dict[str, Any] | None = None,
+    runner: str | None = None,
+) -> None:
+    """Know a run that the sender accepted alone; knowing it again fills in what was missing."""
+    statement = insert_or_update(Run).values(
+        source=source,
+        run_id=run_id,
+        status="queued",
+        task_id=clean(task_id),
+        input=clean(input),
+        runner=runner,
     )
-    return found.first() is not None
-
-
-def is_run_of(connection: Connection, source: str, run_id: str, batch_id: str) -> bool:
-    """Whether we know a run as one of this batch."""
-    found = connection.execute(
-        select(col(Run.id)).where(
-            col(Run.source) == source, col(Run.run_id) == run_id, col(Run.batch_id) == batch_id
+    given = statement.excluded
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["source", "run_id"],
+            set_={
+                "input": func.coalesce(given.input, col(Run.input)),
+                "task_id": func.coalesce(given.task_id, col(Run.task_id)),
+                "runner": func.coalesce(col(Run.runner), given.runner),
+            },
         )
     )
-    return found.first() is not None
 
 
 # --- inside -------------------------------------------------------------------------------------
-
-_RANK = {"queued": 0, "running": 1, "completed": 2, "failed": 2, "cancelled": 2}
 
 
 def _upsert_runs(
@@ -204,7 +246,7 @@ def _upsert_runs(
 def _known(run: FetchedRun, before: Row[Any] | None, seen_at: datetime) -> dict[str, Any]:
     """What a call told of a run, over what we knew; a later end is not undone by an older look."""
     if before is None:
-        kept, status, sender_status = None, run.status, run.sender_status
+        kept, older, status, sender_status = None, False, run.status, run.sender_status
     else:
         kept = before
         seen_later = before.seen_at is not None and before.seen_at > seen_at
@@ -219,6 +261,7 @@ def _known(run: FetchedRun, before: Row[Any] | None, seen_at: datetime) -> dict[
         "batch_id": (kept and kept.batch_id) or run.batch_id,
         "task_id": run.task_id or (kept and kept.task_id),
         "runner": run.runner or (kept and kept.runner),
+        "waits_for": kept.waits_for if kept is not None and older else clean(run.waits_for),
         "seen_at": seen_at,
     }
 
@@ -239,8 +282,6 @@ def _current_results(connection: Connection, run_pks: list[int]) -> dict[int, Ro
             col(Result.output_type),
             col(Result.completed_at),
             col(Result.fetched_at),
-            col(Result.raw),
-            col(Result.origin),
         ).where(col(Result.run_pk).in_(run_pks), col(Result.is_current))
     )
     return {row.run_pk: row for row in rows}
@@ -276,26 +317,73 @@ def _values(
     }
 
 
-def _enrich(
-    connection: Connection, before: Row[Any], values: dict[str, Any], *, is_newer: bool
-) -> None:
-    """The same content told by another call: fill in what it adds, in the same version.
+def _merge(prepared: Prepared, before: Row[Any], *, is_newer: bool) -> Merge:
+    """The newer call has the last word on what both told."""
+    seen, told = (before.id, before.fetched_at, is_newer), prepared.run.raw
+    if prepared.raw == before.raw:
+        return Merge(seen, before.raw, None)
+    try:
+        kept = json.loads(before.raw)
+        merged = {**kept, **told} if is_newer else {**told, **kept}
+        text = None if merged == kept else json.dumps(merged, separators=(",", ":"))
+    except RecursionError:  # nested too deeply to be put together: what is kept stays
+        text = None
+    return Merge(seen, before.raw, text)
 
-    The newer call has the last word on what both told, and its start outdates whatever other
-    content was fetched before it.
-    """
-    told, kept = json.loads(values["raw"]), json.loads(before.raw)
-    merged = {**kept, **told} if is_newer else {**told, **kept}
+
+def _good_merge(
+    connection: Connection,
+    before: Row[Any],
+    prepared: Prepared,
+    merges: Mapping[str, Merge],
+    *,
+    is_newer: bool,
+) -> Merge:
+    """The merge that was worked out before, or another where the result has changed since."""
+    merge = merges.get(prepared.run.run_id)
+    is_good = merge is not None and merge.seen == (before.id, before.fetched_at, is_newer)
+    if merge is not None and is_good and merge.merged is None:
+        return merge  # what was filled in since takes nothing away
+    result: Any = connection.execute(
+        select(col(Result.id), col(Result.fetched_at), col(Result.raw)).where(
+            col(Result.id) == before.id
+        )
+    ).one()
+    if merge is not None and is_good and merge.kept == result.raw:
+        return merge
+    return _merge(prepared, result, is_newer=is_newer)
+
+
+def _enrich(
+    connection: Connection,
+    before: Row[Any],
+    values: dict[str, Any],
+    merge: Merge,
+    *,
+    is_newer: bool,
+) -> None:
+    """The same content told by another call: fill in what it adds, in the same version."""
     update_of: dict[str, Any] = {}
-    if merged != kept:
-        update_of["raw"] = json.dumps(merged, separators=(",", ":"))
-    if is_newer:
-        update_of.update(origin=values["origin"], fetched_at=values["fetched_at"])
+    if merge.merged is not None:
+        update_of["raw"] = merge.merged
     for name in ("cost", "completed_at", "output_type"):
-        if values[name] is not None and (is_newer or getattr(before, name) is None):
-            update_of[name] = values[name]
+        told, kept = values[name], getattr(before, name)
+        if told is not None and told != kept and (is_newer or kept is None):
+            update_of[name] = told
     if update_of:
         connection.execute(update(Result).where(col(Result.id) == before.id).values(**update_of))
+
+
+def _confirm(
+    connection: Connection, result_ids: list[int], *, fetched_at: datetime, origin: str
+) -> None:
+    """The start of a newer call outdates whatever other content was fetched before it."""
+    if result_ids:
+        connection.execute(
+            update(Result)
+            .where(col(Result.id).in_(result_ids))
+            .values(origin=origin, fetched_at=fetched_at)
+        )
 
 
 def _supersede(connection: Connection, run_pks: list[int]) -> None:
@@ -305,16 +393,3 @@ def _supersede(connection: Connection, run_pks: list[int]) -> None:
             .where(col(Result.run_pk).in_(run_pks), col(Result.is_current))
             .values(is_current=False)
         )
-
-
-def _without_queries(value: Any) -> Any:
-    """Take the query strings out of URLs: signed ones differ at every call."""
-    if isinstance(value, str):
-        if value.startswith(("https://", "http://")) and " " not in value and "?" in value:
-            return value.split("?", 1)[0]
-        return value
-    if isinstance(value, list):
-        return [_without_queries(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _without_queries(item) for key, item in value.items()}
-    return value

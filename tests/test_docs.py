@@ -8,6 +8,7 @@ import typer.main
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from receiver.api import PREFIX, ROUTES
 from receiver.cli import app
 from receiver.routes import STATUSES
 from receiver.settings import Settings, SourceSettings
@@ -60,6 +61,15 @@ def test_the_settings_are_those_of_the_code() -> None:
 def test_the_statuses_are_those_of_the_code() -> None:
     rows = table("| outcome | status | when |")
     assert [(row[0], int(row[1])) for row in rows] == list(STATUSES.items())
+
+
+def test_the_requests_of_the_api_are_those_of_the_code() -> None:
+    rows = table("| request | scope | does |")
+    assert [row[:2] for row in rows] == [
+        [f"{method} {PREFIX}{path}", scope]
+        for path, methods in ROUTES.items()
+        for method, (scope, _) in methods.items()
+    ]
 
 
 def test_the_commands_are_those_of_the_code() -> None:

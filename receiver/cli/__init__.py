@@ -8,7 +8,19 @@ import sys
 
 import typer
 
-from receiver.cli import batch, dead, demo, endpoint, event, export, rejected, sandbox, serve
+from receiver.cli import (
+    batch,
+    dead,
+    demo,
+    endpoint,
+    event,
+    export,
+    rejected,
+    sandbox,
+    serve,
+    task,
+    token,
+)
 from receiver.errors import ReceiverError, UsageError
 from storage import NoDatabase, NotFound, StorageError
 
@@ -25,10 +37,12 @@ app.command("serve")(serve.serve)
 app.command("export")(export.export)
 app.command("sandbox")(sandbox.sandbox)
 app.add_typer(batch.app, name="batch")
+app.add_typer(task.app, name="task")
 app.add_typer(endpoint.app, name="endpoint")
 app.add_typer(event.app, name="event")
 app.add_typer(dead.app, name="dead")
 app.add_typer(rejected.app, name="rejected")
+app.add_typer(token.app, name="token")
 
 
 def main() -> None:

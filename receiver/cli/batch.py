@@ -11,7 +11,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from receiver.app import open_store
 from receiver.batches import NewBatch
-from receiver.batches import wait as wait_for
 from receiver.cli.common import (
     AsJson,
     Limit,
@@ -22,12 +21,13 @@ from receiver.cli.common import (
     print_json,
     print_rows,
 )
-from receiver.cli.missing import DeadLetters, missing, print_missing, reasons
+from receiver.cli.missing import DeadLetters, print_missing, reasons
 from receiver.errors import UsageError
-from receiver.providers import NewTask, Provider
+from receiver.providers import NewTask, Plan, Provider
 from receiver.settings import Settings, load
 from receiver.sources import configured, named
 from receiver.tasks_file import read_tasks
+from receiver.waiting import wait as wait_for
 from storage import Ledger, Store
 
 app = typer.Typer(help="Create batches, watch them, wait for their results.", no_args_is_help=True)
@@ -41,18 +41,33 @@ def create(
     source: Annotated[str, typer.Argument(help="The configured source.")],
     tasks: TasksFile,
     name: Annotated[str | None, typer.Option(help="A name for the batch.")] = None,
-    mode: Annotated[str | None, typer.Option(help="The sender's mode, such as fast.")] = None,
+    runner: Annotated[
+        str | None,
+        typer.Option(
+            "--mode",
+            "--processor",
+            "--runner",
+            help="Who does the work, in the sender's word: fast, core, neon and so on.",
+        ),
+    ] = None,
     output_schema: Annotated[
-        Path | None, typer.Option(help="A JSON schema for the outputs; Markdown without.")
+        Path | None, typer.Option(help="A JSON schema for the outputs; text without.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="The stored task to run (Parallel v0).")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="The text of a new stored task, with ${arguments} in it.")
     ] = None,
     skip: Skip = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Create a batch with its webhook registered, add the tasks, and return at once."""
+    """Create a batch with its webhooks registered, add the tasks, and return at once."""
     settings = load()
     provider = named(configured(settings), source).provider
     rest = _read(tasks, provider, skip, "nothing was created")
-    new = NewBatch(name, mode, _schema(output_schema), rest, skipped=skip)
+    plan = Plan(
+        name=name, runner=runner, schema=_schema(output_schema), prompt=prompt, task_id=task
+    )
+    new = NewBatch(plan, rest, skipped=skip)
     store = open_store(settings)
     try:
         asyncio.run(_create(store, settings, source, new, as_json=as_json))
@@ -117,7 +132,7 @@ def wait(
             errors.print("No receiver serves this database now: start `resultsink serve`.")
         _say_if_paused(store, ledger)
         ledger = asyncio.run(_wait(store, settings, ledger, timeout))
-        found = missing(store, ledger)
+        found = store.missing(ledger)
     if as_json:
         print_json({**ledger.as_dict(), **found})
     else:
@@ -163,7 +178,7 @@ def show(
     """Print the ledger of a batch, and what is missing and why."""
     with opened() as store:
         ledger = store.ledger(batch_id, source=source)
-        found = missing(store, ledger)
+        found = store.missing(ledger)
         _say_if_paused(store, ledger)
     if as_json:
         print_json({**ledger.as_dict(), **found})
@@ -218,7 +233,7 @@ def _with_sender(batch_id: str, source: str | None, do: Callable[[Any], Any]) ->
 
 
 def _read(path: Path, provider: Provider, skip: int, otherwise: str) -> list[NewTask]:
-    tasks = read_tasks(path, provider.new_task)[skip:]
+    tasks = read_tasks(path, provider)[skip:]
     if not tasks:
         raise UsageError(f"{path} has no task after the first {skip}: {otherwise}.")
     return tasks

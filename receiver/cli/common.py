@@ -11,11 +11,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from receiver.api.answers import plain
 from receiver.app import http_client, open_store
 from receiver.batches import Batches
 from receiver.calls import Calls
 from receiver.settings import Settings, load
 from receiver.sources import configured, named
+from receiver.tasks import Tasks
 from storage import Store
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -44,9 +46,17 @@ async def batches_of(store: Store, settings: Settings, source: str) -> AsyncIter
         yield Batches(store, Calls(found, client), settings.public_url, warn=errors.print)
 
 
+@asynccontextmanager
+async def tasks_of(store: Store, settings: Settings, source: str) -> AsyncIterator[Tasks]:
+    """The use cases on one source's single runs."""
+    found = named(configured(settings), source)
+    async with http_client(found) as client:
+        yield Tasks(store, Calls(found, client), settings.public_url, warn=errors.print)
+
+
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
-    typer.echo(json.dumps(value, default=_plain, indent=2))
+    typer.echo(json.dumps(value, default=plain, indent=2))
 
 
 def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, nothing: str) -> None:
@@ -82,9 +92,3 @@ def in_one_line(value: Any) -> str:
 def harmless(text: str, *, keep: str = "\n\t") -> str:
     """Text from elsewhere without the control characters that a terminal would act on."""
     return "".join(char if char.isprintable() or char in keep else "�" for char in text)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    raise TypeError(f"{type(value).__name__} is no JSON")

@@ -20,11 +20,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from receiver.app import open_store
-from receiver.batches import NewBatch, wait
+from receiver.batches import NewBatch
 from receiver.cli.common import batches_of, readable
 from receiver.errors import ReceiverError
+from receiver.providers import Plan
 from receiver.settings import GivenSettings, Settings, SourceSettings
 from receiver.sources import configured
+from receiver.waiting import wait
 from storage import Ledger, Selection, Store
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ def demo(
 
 
 async def _run(store: Store, settings: Settings, lines: IO[str], console: Console) -> Ledger:
-    new = NewBatch("grid storage", "fast", None, _tasks(settings))
+    new = NewBatch(Plan(name="grid storage", runner="fast"), _tasks(settings))
     with _bar(console) as progress:
         finished = progress.add_task("finished at the sender", total=TASKS)
         stored = progress.add_task("results stored here", total=TASKS)

@@ -1,18 +1,28 @@
 """resultsink endpoint: URLs and secrets for what other code creates."""
 
 import sys
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from receiver.app import open_store
-from receiver.batches import webhook_url
-from receiver.cli.common import AsJson, SourceName, errors, opened, print_json, print_rows
+from receiver.cli.common import (
+    AsJson,
+    SourceName,
+    errors,
+    in_one_line,
+    opened,
+    print_json,
+    print_rows,
+)
+from receiver.cli.spans import end_of_old
 from receiver.errors import UsageError
 from receiver.settings import load
 from receiver.signatures import prepare
-from receiver.sources import Source, configured, named
+from receiver.sources import Source, configured, named, webhook_url
+from storage import EndpointView
 
 app = typer.Typer(help="Endpoints and their signing secrets.", no_args_is_help=True)
 
@@ -25,6 +35,9 @@ class Kind(StrEnum):
 
     batch = "batch"
     task = "task"
+    run = "run"
+    contents = "contents"
+    account = "account"
 
 
 @app.command()
@@ -32,7 +45,10 @@ def add(
     source: Annotated[str, typer.Argument(help="The configured source.")],
     kind: Annotated[Kind, typer.Option(help="What will be announced there.")] = Kind.batch,
     resource: Annotated[
-        str | None, typer.Option(help="The id of the batch or task, if it is known.")
+        str | None, typer.Option(help="The id of what will be announced, if it is known.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="The stored task below which it lives (Parallel v0).")
     ] = None,
     secret_stdin: Annotated[
         bool, typer.Option("--secret-stdin", help="Read the signing secret from standard input.")
@@ -42,13 +58,11 @@ def add(
     """Make the URL to give to the sender; its secret is pending unless given."""
     settings = load()
     found = named(configured(settings), source)
-    if str(kind) not in found.provider.kinds:
-        kinds = ", ".join(sorted(found.provider.kinds))
-        raise UsageError(f"Source {source} announces no {kind}: use --kind {kinds}.")
+    _refuse_kind(found, kind, resource)
     secret = _read_secret(found) if secret_stdin else None
     store = open_store(settings)
     try:
-        endpoint_id = store.add_endpoint(source, str(kind), resource=resource)
+        endpoint_id = store.add_endpoint(source, str(kind), resource=resource, task_id=task)
         if secret is not None:
             store.set_secret(endpoint_id, secret)
     finally:
@@ -62,8 +76,17 @@ def add(
     typer.echo(url or path)
     if url is None:
         errors.print("Set public_url to have the whole URL printed.")
-    if secret is None:
+    if secret is None and not found.account_keys:
         errors.print(f"Its secret is pending: resultsink endpoint secret {endpoint_id}")
+
+
+def _refuse_kind(source: Source, kind: Kind, resource: str | None) -> None:
+    """What the source's sender does not announce; an account has no single resource."""
+    if str(kind) not in source.provider.kinds and kind is not Kind.account:
+        kinds = ", ".join(sorted({*source.provider.kinds, str(Kind.account)}))
+        raise UsageError(f"Source {source.name} announces no {kind}: use --kind {kinds}.")
+    if kind is Kind.account and resource is not None:
+        raise UsageError("An endpoint for the account is for no single resource.")
 
 
 @app.command(context_settings=TAKES_AN_ID)
@@ -71,6 +94,9 @@ def secret(
     endpoint: Annotated[str, typer.Argument(help="The endpoint's id.")],
     resource: Annotated[
         str | None, typer.Option(help="The id of the batch or task that was created.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="The stored task below which it lives (Parallel v0).")
     ] = None,
 ) -> None:
     """Register the signing secret, read from standard input; older ones stay valid."""
@@ -80,11 +106,48 @@ def secret(
         view = store.find_endpoint(endpoint)
         if view is None:
             raise UsageError(f"There is no endpoint {endpoint}: see `endpoint list`.")
+        if view.kind == Kind.account and resource is not None:
+            raise UsageError("An endpoint for the account is for no single resource.")
         text = _read_secret(named(configured(settings), view.source))
-        store.set_secret(endpoint, text, resource=resource)
+        store.set_secret(endpoint, text, resource=resource, task_id=task)
     finally:
         store.close()
     errors.print(f"Endpoint {endpoint} is open.")
+
+
+@app.command(context_settings=TAKES_AN_ID)
+def rotate(
+    endpoint: Annotated[str, typer.Argument(help="The endpoint's id.")],
+    keep: Annotated[
+        str | None, typer.Option(help="How long the old secrets stay valid: 90m, 24h, 7d, 0.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="The same as a moment: 2026-12-01T00:00:00Z.")
+    ] = None,
+) -> None:
+    """Replace the signing secret by one from standard input; old ones stay valid for 24h."""
+    old_until = end_of_old(keep, until, now=datetime.now(UTC))
+    settings = load()
+    store = open_store(settings, create=False)
+    try:
+        view = store.find_endpoint(endpoint)
+        if view is None:
+            raise UsageError(f"There is no endpoint {endpoint}: see `endpoint list`.")
+        text = _read_secret(named(configured(settings), view.source))
+        if view.secrets and view.secrets[0].text == text:
+            raise UsageError("The secret was not replaced: it is the newest one already.")
+        store.rotate_secret(endpoint, text, old_until=old_until)
+    finally:
+        store.close()
+    errors.print(f"Endpoint {endpoint} has a new secret; {_of_the_old(view, old_until)}.")
+
+
+def _of_the_old(view: EndpointView, old_until: datetime) -> str:
+    if not view.secrets:
+        return "it had none before"
+    if old_until <= datetime.now(UTC):
+        return "the old ones are refused within two seconds"
+    return f"the old ones stay valid until {in_one_line(old_until)} UTC at most"
 
 
 @app.command("list")
@@ -95,7 +158,8 @@ def list_(source: SourceName = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json(rows)
         return
-    columns = ["created_at", "source", "id", "kind", "resource", "state"]
+    rows = [{**row, "secrets": _in_short(row["secrets"])} for row in rows]
+    columns = ["created_at", "source", "id", "kind", "resource", "state", "secrets"]
     print_rows(rows, columns, nothing="There are no endpoints yet: see `endpoint add --help`.")
 
 
@@ -104,10 +168,19 @@ def close(endpoint: Annotated[str, typer.Argument(help="The endpoint's id.")]) -
     """Answer 404 at this endpoint from now on; what was acknowledged stays."""
     with opened() as store:
         store.close_endpoint(endpoint)
-        view = store.find_endpoint(endpoint)
-        if view is not None and view.resource is None:
-            store.end_checks(endpoint)  # nobody will ever say what it was for
     errors.print(f"Endpoint {endpoint} is closed.")
+
+
+def _in_short(secrets: list[dict[str, Any]]) -> str:
+    """How many, which reading of the newest matched, and until when there are older ones."""
+    if not secrets:
+        return "-"
+    newest, *older = secrets
+    said = [str(len(secrets)), *([newest["reading"]] if newest["reading"] else [])]
+    ends = [secret["valid_until"] for secret in older if secret["valid_until"]]
+    if ends:
+        said.append(f"older until {in_one_line(max(ends))}")
+    return ", ".join(said)
 
 
 def _read_secret(source: Source) -> str:

@@ -47,6 +47,7 @@ def export(
         raise UsageError("Say what to export: --batch BATCH_ID or --source SOURCE.")
     with opened() as store:
         ledgers = _ledgers(store, batch, source)
+        owed = store.count_owed(source) if source and not batch else 0
         selection = Selection(
             source=ledgers[0].source if batch else source, batch_id=batch, status=status.value
         )
@@ -60,6 +61,11 @@ def export(
                 f"Batch {ledger.batch_id} is not complete: "
                 f"{ledger.stored} of {ledger.expected} results are stored."
             )
+    if owed:
+        errors.print(
+            f"Source {source} is not complete: {owed} single runs have no result "
+            "(see `endpoint list` and `dead list`)."
+        )
 
 
 def _ledgers(store: Store, batch: str | None, source: str | None) -> list[Ledger]:

@@ -9,15 +9,6 @@ from receiver.cli.common import errors, in_one_line, print_rows
 from storage import Ledger, Store
 
 
-def missing(store: Store, ledger: Ledger) -> dict[str, Any]:
-    """The same for programs: the runs without a result, the dead letters, the last attempt."""
-    return {
-        "missing": store.unstored_runs(ledger.source, ledger.batch_id),
-        "dead": store.dead_of(ledger.source, ledger.batch_id),
-        "last_attempt": store.last_attempt_of(ledger.source, ledger.batch_id),
-    }
-
-
 def print_missing(ledger: Ledger, found: dict[str, Any]) -> None:
     """Tell a person on standard output; nothing where nothing is missing."""
     runs = found["missing"]

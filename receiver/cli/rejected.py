@@ -1,15 +1,47 @@
-"""resultsink rejected: what was refused, and why."""
+"""resultsink rejected: what was refused, why, and letting in what proves genuine after all."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 
-from receiver.cli.common import AsJson, Limit, opened, print_json, print_rows
+from receiver.app import open_store
+from receiver.cli.common import (
+    AsJson,
+    Limit,
+    SourceName,
+    errors,
+    harmless,
+    in_one_line,
+    opened,
+    print_json,
+    print_rows,
+)
+from receiver.diagnosis import Diagnosis
+from receiver.errors import UsageError
+from receiver.rejected import Rejected, Retried, shown_headers
+from receiver.settings import load
+from receiver.sources import configured
+from storage import NotFound, Store
 
 app = typer.Typer(help="Requests that were refused.", no_args_is_help=True)
 
+MAX_SHOWN = 4_000
+"""Characters of a body that are printed for people."""
 
-@app.callback()
-def _group() -> None:
-    """Keep `list` a command of its own: Typer folds a group of one."""
+
+@contextmanager
+def _rejected() -> Iterator[tuple[Store, Rejected]]:
+    settings = load()
+    sources = configured(settings)
+    store = open_store(settings, create=False)
+    try:
+        yield store, Rejected(store, sources)
+    finally:
+        store.close()
 
 
 @app.command("list")
@@ -22,3 +54,96 @@ def list_(limit: Limit = 100, as_json: AsJson = False) -> None:
         return
     columns = ["id", "received_at", "source", "endpoint_id", "reason", "detail", "body_bytes"]
     print_rows(rows, columns, nothing="Nothing was refused.")
+
+
+@app.command()
+def show(
+    rejected_id: Annotated[int, typer.Argument(metavar="ID", help="The refused request's id.")],
+    as_json: AsJson = False,
+) -> None:
+    """Explain one refusal: what came, what was tried, what would have matched, what to do."""
+    with _rejected() as (_, rejected):
+        row, diagnosis = rejected.explain(rejected_id)
+    headers = shown_headers(row["headers"])
+    body = row["body"].decode("utf-8", "backslashreplace")
+    if as_json:
+        said = {"advice": diagnosis} if isinstance(diagnosis, str) else asdict(diagnosis)
+        print_json({**row, "headers": headers, "body": body, "diagnosis": said})
+        return
+    for name in ("id", "source", "endpoint_id", "received_at", "reason", "detail"):
+        typer.echo(f"{name.replace('_', ' '):>12}  {in_one_line(row[name])}")
+    for label, text in _lines(diagnosis):
+        typer.echo(f"{label:>12}  {harmless(text, keep='')}")
+    typer.echo("\nheaders")
+    for name, value in headers:
+        typer.echo(harmless(f"{name}: {value}", keep=""))
+    typer.echo(f"\nbody, {row['body_bytes']} bytes")
+    cut = f"\n... {len(body) - MAX_SHOWN} characters more" if len(body) > MAX_SHOWN else ""
+    typer.echo(harmless(body[:MAX_SHOWN]) + cut)
+
+
+def _lines(diagnosis: Diagnosis | str) -> Iterator[tuple[str, str]]:
+    if isinstance(diagnosis, str):
+        yield "what to do", diagnosis
+        return
+    yield "scheme", diagnosis.scheme
+    for wanted in diagnosis.headers:
+        came = {True: "came", False: "did not come", None: "is never kept"}[wanted.came]
+        alike = f"; {', '.join(wanted.look_alikes)} did" if wanted.look_alikes else ""
+        yield "header", f"{wanted.header} {came}{alike}"
+    for tried in diagnosis.tried:
+        yield "tried", f"{tried.secret}, read as {' and '.join(tried.readings) or 'nothing'}"
+    if diagnosis.skew is not None:
+        way = "before" if diagnosis.skew >= 0 else "after"
+        allowed = "" if diagnosis.tolerance is None else f" ({diagnosis.tolerance:.0f} s may be)"
+        yield "clock", f"signed {abs(diagnosis.skew):.1f} s {way} it was received{allowed}"
+    if diagnosis.would_match is not None:
+        yield "would match", ", ".join(f"{k}: {v}" for k, v in diagnosis.would_match.items())
+    yield "what to do", diagnosis.advice
+
+
+@app.command()
+def retry(
+    rejected_id: Annotated[
+        int | None, typer.Argument(metavar="[ID]", help="The refused request's id.")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every request that is kept.")] = False,
+    source: SourceName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify again by today's secrets and settings, and let in what is genuine."""
+    if (rejected_id is None) is not all_ or (source is not None and not all_):
+        raise UsageError("Say which one: an ID, or --all, perhaps with --source SOURCE.")
+    with _rejected() as (store, rejected):
+        if rejected_id is None:
+            found = list(_each(rejected, store.rejected_ids(source=source)))
+        else:
+            found = [rejected.retry(rejected_id)]
+    _say(found, as_json=as_json)
+    if rejected_id is not None and not found[0].is_in:
+        raise typer.Exit(1)
+
+
+def _each(rejected: Rejected, ids: list[int]) -> Iterator[Retried]:
+    for rejected_id in ids:
+        try:
+            yield rejected.retry(rejected_id)
+        except NotFound:  # it made room for others, or somebody else has let it in
+            continue
+
+
+def _say(found: list[Retried], *, as_json: bool) -> None:
+    let_in = [each for each in found if each.is_in]
+    stays = [each for each in found if not each.is_in]
+    if as_json:
+        print_json({"let_in": [_plain(e) for e in let_in], "stay": [_plain(e) for e in stays]})
+        return
+    copies = sum(each.outcome == "duplicate" for each in let_in)
+    again = f" ({copies} of them known before)" if copies else ""
+    errors.print(f"{len(let_in)} let in{again}, {len(stays)} stay.")
+    for reason, count in Counter(each.outcome for each in stays).most_common():
+        errors.print(f"{count:>6}  {harmless(reason, keep='')}")
+
+
+def _plain(each: Retried) -> dict[str, Any]:
+    return {"id": each.id, "outcome": each.outcome}

@@ -1,4 +1,4 @@
-"""resultsink sandbox: the simulated sender alone, for users' own tests."""
+"""resultsink sandbox: the simulated senders alone, for users' own tests."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ def sandbox(
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Turn a switch.")
     ] = None,
 ) -> None:
-    """Play the sender on this machine: create batches against it, it sends real webhooks."""
+    """Play the senders on this machine: create batches against it, they send real webhooks."""
     # Loaded here, because all other commands start without it.
     from receiver.sandbox import SandboxError, Switches, run
     from receiver.sandbox.switches import assignments, parse
@@ -30,3 +30,4 @@ def sandbox(
 
 def _tell(url: str) -> None:
     errors.print(f"Valyu is played at {url}/v1 (any API key that begins with val_).")
+    errors.print(f"Parallel is played at {url} (any API key).")

@@ -24,6 +24,7 @@ def serve(
     settings = load()
     as_json = None if settings.log_format == "auto" else settings.log_format == "json"
     logs.configure(json=as_json, level=settings.log_level, stream=sys.stderr)
+    logs.hide(settings.secrets())
     configured(settings)  # what is wrong is said before a database is made
     listening = server.listen(host, port)
     with closing(listening), closing(open_store(settings, serve=True)) as store:

@@ -58,7 +58,7 @@ def leniently(body: bytes, *, politely: bool = False) -> Any:
 
     `politely` lets other threads run after each object, which a plain parse does only at its end.
     """
-    decoder = _POLITE if politely else _LENIENT
+    decoder = _POLITE if politely else LENIENT
     try:
         return decoder.decode(body.decode("utf-8-sig"))
     except RecursionError as error:
@@ -70,7 +70,7 @@ def _no_constant(name: str) -> Any:
 
 
 _STRICT = json.JSONDecoder(parse_constant=_no_constant)
-_LENIENT = json.JSONDecoder(parse_constant=lambda _: None)
+LENIENT = json.JSONDecoder(parse_constant=lambda _: None)
 # The scanner in C holds the interpreter's lock until it calls something that is written in Python.
 _POLITE = json.JSONDecoder(parse_constant=lambda _: None, object_hook=lambda found: found)
 

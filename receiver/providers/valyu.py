@@ -1,5 +1,6 @@
-"""Valyu DeepResearch: tasks and batches. What its API and webhooks do stands in the fact sheet
-of this project's contracts; what is documented nowhere is read as leniently as identity allows.
+"""Valyu DeepResearch: tasks, batches and contents jobs. What its API and webhooks do stands in the
+fact sheet of this project's contracts; `valyu_reading` reads its answers, and `valyu_tasks` has
+what concerns single tasks alone.
 
 Oddities honoured here: `mode` may come as `research_mode` or `model`; `batch_id` stands in a
 task's result too, so a body with a `deepresearch_id` is a task's; a batch may come flat or inside
@@ -7,42 +8,33 @@ a wrapper; the user's id is `task_id` in lists and `batch_task_id` in a task's s
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
-from receiver.errors import (
-    Forbidden,
-    Missing,
-    NotReady,
-    RateLimited,
-    Refused,
-    SourceRefused,
-    Unavailable,
+from receiver.errors import Unavailable
+from receiver.providers import (
+    Announcement,
+    Answer,
+    Artifact,
+    Callback,
+    Created,
+    Listing,
+    NewTask,
+    Page,
+    Plan,
+    Request,
+    Subject,
+    answers,
+    valyu_reading,
 )
-from receiver.providers import Announcement, Answer, Created, NewTask, Page, Request
-from receiver.providers.reading import items, moment, number, strictly, text, whole, word
-from receiver.retry import parse_retry_after
+from receiver.providers.answers import part
+from receiver.providers.reading import items, strictly, text, word
+from receiver.providers.valyu_tasks import ValyuTasks
 from receiver.schemes import TIMESTAMP_BODY
 from storage import FetchedBatch, FetchedRun
 
 WRAPPERS = ("data", "batch", "task", "result", "payload")
 IDENTITY = frozenset({"job_id", "deepresearch_id", "batch_id", "status", "completed_at", *WRAPPERS})
-
-# Every other status is taken for an end; what is complete, the counts decide.
-GOING_ON = frozenset(
-    {"open", "processing", "queued", "pending", "running", "awaiting_input", "paused"}
-)
-TASK_STATUS = {
-    "queued": "queued",
-    "pending": "queued",
-    "running": "running",
-    "awaiting_input": "running",
-    "paused": "running",
-    "completed": "completed",
-    "failed": "failed",
-    "cancelled": "cancelled",
-    "canceled": "cancelled",
-}
 
 # What BatchTask takes (valyu 2.13.1); other columns of a tasks file travel as its metadata.
 TASK_FIELDS = frozenset({"query", "research_strategy", "report_format", "urls", "metadata"})
@@ -50,75 +42,75 @@ MODES = ("fast", "standard", "heavy", "max")
 MAX_QUERY = 25_000
 
 
-class Valyu:
+@dataclass(frozen=True)
+class Valyu(ValyuTasks):
     """The provider `valyu`."""
 
     name = "valyu"
     scheme = TIMESTAMP_BODY
     base_url = "https://api.valyu.ai/v1"
-    kinds = frozenset({"batch", "task"})
-    page_size = 100
+    kinds = frozenset({"batch", "task", "contents"})
+    announced_at = "batch"
     tasks_per_call = 100
+    columns = (TASK_FIELDS - {"metadata"}) | {"id", "task_id"}
+    required = "query"
+
+    @property
+    def listing(self) -> Listing:
+        """See Provider."""
+        return "pages"
 
     # --- webhooks ------------------------------------------------------------------------------
 
     def identify(self, body: bytes) -> Announcement | None:
-        """See Provider. A contents job is named as such, though nothing is fetched for it yet."""
+        """See Provider."""
         parsed = strictly(body, IDENTITY)
         if parsed is None:
             return None
-        if (found := _announced(parsed)) is not None:
+        if (found := valyu_reading.announced(parsed)) is not None:
             return found
-        for candidate in map(parsed.get, WRAPPERS):
-            if isinstance(candidate, dict) and (found := _announced(candidate)) is not None:
+        for inner in map(parsed.get, WRAPPERS):
+            if isinstance(inner, dict) and (found := valyu_reading.announced(inner)) is not None:
                 return found
         return None
 
-    # --- answers -------------------------------------------------------------------------------
-
-    def headers(self, api_key: str) -> Mapping[str, str]:
+    def read_carried(self, body: bytes, run_id: str) -> FetchedRun | None:
         """See Provider."""
-        return {"x-api-key": api_key}
+        parsed = strictly(body, IDENTITY)
+        for candidate in (parsed, *(parsed.get(name) for name in WRAPPERS)) if parsed else ():
+            run = _either(candidate) if isinstance(candidate, dict) else None
+            if run is not None and run.run_id == run_id and run.is_result:
+                return run
+        return None
+
+    # --- every call ----------------------------------------------------------------------------
 
     def judge(self, answer: Answer, *, now: float) -> None:
         """See Provider. 401 and 402 speak of the account (key, credit); 403 perhaps."""
-        said = _said(answer)
-        if answer.status < 300 and isinstance(answer.data, dict | list):
-            return
-        asked = parse_retry_after(answer.headers.get("retry-after"), now=now)
-        if asked is None and isinstance(answer.data, dict):
-            asked = number(answer.data.get("retry_after"))
-        match answer.status:
-            case 429:
-                raise RateLimited(said, retry_after=asked)
-            case 403:
-                raise Forbidden(said, retry_after=asked)
-            case 401 | 402:
-                raise SourceRefused(said, retry_after=asked)
-            case 404:
-                raise Missing(said)
-            case 409 | 425:
-                raise NotReady(said, retry_after=asked)
-            case 408:
-                raise Unavailable(said, retry_after=asked)
-            case status if 400 <= status < 500 and answer.data is not None:
-                raise Refused(said)
-            case _:
-                raise Unavailable(said, retry_after=asked)
+        answers.judge(answer, now=now)
+
+    def probe(self) -> Request:
+        """See Provider."""
+        return self.batches()
 
     # --- creating ------------------------------------------------------------------------------
 
+    def check(self, plan: Plan, tasks: Sequence[NewTask]) -> None:
+        """See Provider."""
+        if plan.runner is not None and plan.runner not in MODES:
+            raise ValueError(f"the mode {plan.runner!r} is not one of {', '.join(MODES)}")
+        if plan.prompt is not None or plan.task_id is not None:
+            raise ValueError("Valyu has no stored tasks: write the whole query into each task")
+
     def create_batch(
-        self, *, name: str | None, mode: str | None, webhook_url: str, schema: Any
+        self, plan: Plan, tasks: Sequence[NewTask], *, webhook_url: str | None
     ) -> Request:
-        """See Provider. `schema` is a JSON schema for the outputs, None for Markdown reports."""
-        if mode is not None and mode not in MODES:
-            raise ValueError(f"the mode {mode!r} is not one of {', '.join(MODES)}")
-        body: dict[str, Any] = {"mode": mode or "standard", "webhook_url": webhook_url}
-        if name is not None:
-            body["name"] = name
-        if schema is not None:
-            body["output_formats"] = [schema]
+        """See Provider. Without a schema the outputs are Markdown reports."""
+        body: dict[str, Any] = {"mode": plan.runner or "standard", "webhook_url": webhook_url}
+        if plan.name is not None:
+            body["name"] = plan.name
+        if plan.schema is not None:
+            body["output_formats"] = [plan.schema]
         return Request("POST", "/deepresearch/batches", json=body)
 
     def read_created(self, data: Any) -> Created:
@@ -148,19 +140,26 @@ class Valyu:
             body["id"] = str(task_id)
         return NewTask(None if task_id is None else str(task_id), body, given)
 
-    def add_tasks(self, batch_id: str, tasks: Sequence[NewTask]) -> Request:
-        """See Provider."""
+    def add_tasks(
+        self,
+        batch: Subject,
+        tasks: Sequence[NewTask],
+        *,
+        defaults: Mapping[str, Any],
+        callbacks: Sequence[Callback | None],
+    ) -> Request:
+        """See Provider. The webhook is the batch's, and so are the defaults."""
         body = {"tasks": [dict(task.body) for task in tasks]}
-        return Request("POST", f"/deepresearch/batches/{_part(batch_id)}/tasks", json=body)
+        return Request("POST", f"/deepresearch/batches/{part(batch.id)}/tasks", json=body)
 
     def read_added(self, data: Any) -> Sequence[FetchedRun]:
         """See Provider."""
         found = data.get("tasks") if isinstance(data, dict) else None
-        return [run for item in items(found) if (run := _run(item, None)) is not None]
+        return [run for item in items(found) if (run := valyu_reading.run(item)) is not None]
 
-    def cancel_batch(self, batch_id: str) -> Request:
+    def cancel_batch(self, batch: Subject) -> Request:
         """See Provider."""
-        return Request("POST", f"/deepresearch/batches/{_part(batch_id)}/cancel", json={})
+        return Request("POST", f"/deepresearch/batches/{part(batch.id)}/cancel", json={})
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -171,28 +170,28 @@ class Valyu:
     def read_batches(self, data: Any) -> Sequence[FetchedBatch]:
         """See Provider. Some versions wrap the list."""
         listed = data.get("batches") if isinstance(data, dict) else data
-        return [_batch(item) for item in items(listed) if word(item.get("batch_id"))]
+        return [valyu_reading.batch(item) for item in items(listed) if word(item.get("batch_id"))]
 
-    def batch(self, batch_id: str) -> Request:
+    def batch(self, batch: Subject) -> Request:
         """See Provider."""
-        return Request("GET", f"/deepresearch/batches/{_part(batch_id)}")
+        return Request("GET", f"/deepresearch/batches/{part(batch.id)}")
 
-    def read_batch(self, data: Any, batch_id: str) -> FetchedBatch:
+    def read_batch(self, data: Any, batch: Subject) -> FetchedBatch:
         """See Provider. Some versions wrap the batch."""
         if isinstance(data, dict) and isinstance(data.get("batch"), dict):
             data = data["batch"]
-        if not isinstance(data, dict) or data.get("batch_id") != batch_id:
-            raise Unavailable(f"the answer is not about {batch_id}")
-        return _batch(data)
+        if not isinstance(data, dict) or data.get("batch_id") != batch.id:
+            raise Unavailable(f"the answer is not about {batch.id}")
+        return valyu_reading.batch(data)
 
-    def page(self, batch_id: str, *, cursor: str | None, size: int | None) -> Request:
+    def list_runs(self, batch: Subject, *, cursor: str | None, size: int | None) -> Request:
         """See Provider."""
         params = {"include_output": "true"}
         if size is not None:
             params["limit"] = str(size)
         if cursor is not None:
             params["last_key"] = cursor
-        return Request("GET", f"/deepresearch/batches/{_part(batch_id)}/tasks", params)
+        return Request("GET", f"/deepresearch/batches/{part(batch.id)}/tasks", params)
 
     def read_page(self, data: Any, batch: FetchedBatch) -> Page:
         """See Provider."""
@@ -200,8 +199,8 @@ class Valyu:
             raise Unavailable("the answer is no page of tasks")
         if data.get("batch_id") not in (None, batch.batch_id):
             raise Unavailable(f"the page is not of {batch.batch_id}")
-        mine = (item for item in items(data["tasks"]) if _is_of(item, batch))
-        read = (_run(item, batch) for item in mine)
+        mine = (item for item in items(data["tasks"]) if valyu_reading.is_of(item, batch))
+        read = (valyu_reading.run(item, batch) for item in mine)
         told = data.get("pagination")
         pagination = told if isinstance(told, dict) else {}
         return Page(
@@ -210,99 +209,27 @@ class Valyu:
             has_more=pagination.get("has_more") is True,
         )
 
-    def run(self, run_id: str) -> Request:
+    def run(self, run: Subject) -> Sequence[Request]:
         """See Provider."""
-        return Request("GET", f"/deepresearch/tasks/{_part(run_id)}/status")
+        if run.kind == "contents":
+            return [Request("GET", f"/contents/jobs/{part(run.id)}")]
+        return [Request("GET", f"/deepresearch/tasks/{part(run.id)}/status")]
 
-    def read_run(self, data: Any, run_id: str) -> FetchedRun:
+    def read_run(self, data: Any, run: Subject) -> FetchedRun:
         """See Provider."""
-        run = _run(data, None) if isinstance(data, dict) else None
-        if run is None or run.run_id != run_id:
-            raise Unavailable(f"the answer is not about {run_id}")
-        return run
+        found = _either(data) if isinstance(data, dict) else None
+        if found is None or found.run_id != run.id:
+            raise Unavailable(f"the answer is not about {run.id}")
+        return found
 
-    def read_carried(self, body: bytes, run_id: str) -> FetchedRun | None:
+    def artifacts(self, raw: Mapping[str, Any]) -> Sequence[Artifact]:
         """See Provider."""
-        parsed = strictly(body, IDENTITY)
-        for candidate in (parsed, *(parsed.get(name) for name in WRAPPERS)) if parsed else ():
-            run = _run(candidate, None) if isinstance(candidate, dict) else None
-            if run is not None and run.run_id == run_id and run.is_result:
-                return run
-        return None
+        return valyu_reading.artifacts(raw)
 
 
-def _announced(body: Mapping[str, Any]) -> Announcement | None:
-    for field, kind in (("job_id", "contents"), ("deepresearch_id", "task"), ("batch_id", "batch")):
-        if field not in body:
-            continue
-        resource = word(body[field])
-        if resource is None:
-            return None
-        status = word(body.get("status"))
-        return Announcement(
-            kind=kind,
-            resource=resource,
-            batch_id=word(body.get("batch_id")),
-            status=status,
-            stamp=word(body.get("completed_at")),
-            is_end=status not in GOING_ON,
-        )
-    return None
-
-
-def _batch(data: Mapping[str, Any]) -> FetchedBatch:
-    told = data.get("counts")
-    counts = {
-        name: found
-        for name, value in (told.items() if isinstance(told, dict) else ())
-        if (found := whole(value)) is not None
-    }
-    ended = [counts.get(name) for name in ("completed", "failed", "cancelled")]
-    status = word(data.get("status")) or "unknown"
-    return FetchedBatch(
-        batch_id=data["batch_id"],
-        sender_status=status,
-        is_terminal=status not in GOING_ON,
-        total=counts.get("total"),
-        ended=None if None in ended else sum(count or 0 for count in ended),
-        name=text(data.get("name")),
-        runner=_mode(data),
-        webhook_url=text(data.get("webhook_url")),
-        counts=counts,
-        created_at=moment(data.get("created_at")),
-    )
-
-
-def _is_of(item: Mapping[str, Any], batch: FetchedBatch) -> bool:
-    """Whether a listed task does not itself say that it is another batch's."""
-    return word(item.get("batch_id")) in (None, batch.batch_id)
-
-
-def _run(data: Mapping[str, Any], batch: FetchedBatch | None) -> FetchedRun | None:
-    """One task as lists and status calls show it; None without an id."""
-    run_id = word(data.get("deepresearch_id"))
-    if run_id is None:
-        return None
-    sender_status = word(data.get("status")) or "unknown"
-    query = text(data.get("query")) or text(data.get("input"))
-    return FetchedRun(
-        run_id=run_id,
-        status=TASK_STATUS.get(sender_status, "running"),
-        sender_status=sender_status,
-        raw=dict(data),
-        batch_id=batch.batch_id if batch else word(data.get("batch_id")),
-        task_id=text(data.get("task_id")) or text(data.get("batch_task_id")),
-        runner=_mode(data) or (batch.runner if batch else None),
-        input=None if query is None else {"query": query},
-        output=data.get("output"),
-        output_type=text(data.get("output_type")),
-        sources=data.get("sources") or None,
-        error=_error(data.get("error")),
-        cost=number(data.get("cost")),
-        created_at=moment(data.get("created_at")),
-        completed_at=moment(data.get("completed_at")),
-        has_output=data.get("output") is not None,
-    )
+def _either(data: Mapping[str, Any]) -> FetchedRun | None:
+    """A task, or a contents job."""
+    return valyu_reading.run(data) or valyu_reading.contents(data)
 
 
 def _check_task(body: Mapping[str, Any]) -> None:
@@ -312,26 +239,3 @@ def _check_task(body: Mapping[str, Any]) -> None:
     for name in ("research_strategy", "report_format"):
         if name in body and not isinstance(body[name], str):
             raise ValueError(f"`{name}` must be text")
-
-
-def _mode(data: Mapping[str, Any]) -> str | None:
-    return word(data.get("mode")) or word(data.get("research_mode")) or word(data.get("model"))
-
-
-def _error(value: Any) -> str | None:
-    if not value or isinstance(value, str):
-        return value or None
-    return str(value.get("message") or value) if isinstance(value, dict) else str(value)
-
-
-def _said(answer: Answer) -> str:
-    """The status and the sender's own words, which name the cause."""
-    if not isinstance(answer.data, dict):
-        kind = "" if isinstance(answer.data, list) else ", which is no JSON"
-        return f"the sender answered {answer.status}{kind}"
-    words = answer.data.get("message") or answer.data.get("error") or ""
-    return f"the sender answered {answer.status}: {str(words)[:300]}".rstrip(": ")
-
-
-def _part(value: str) -> str:
-    return quote(value, safe="")

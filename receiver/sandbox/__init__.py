@@ -1,7 +1,7 @@
-"""Simulated senders over real HTTP, on this machine only: today Valyu, as its contract has it.
+"""Simulated senders over real HTTP, on this machine only: Valyu and Parallel, by their contracts.
 
 It imports nothing of `receiver` or `storage` and signs with its own code, so that a mistake made
-once can not pass on both sides. The official SDK is run against it in tests/sandbox.
+once can not pass on both sides. The official SDKs are run against it in tests/sandbox.
 """
 
 from receiver.sandbox.app import create_sandbox

@@ -1,4 +1,4 @@
-"""python -m receiver.sandbox: the simulated sender as a process, for tests in any language.
+"""python -m receiver.sandbox: the simulated senders as a process, for tests in any language.
 
 Prints one line of JSON, {"url": ...}, as soon as it takes connections.
 """

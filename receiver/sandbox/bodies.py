@@ -132,8 +132,22 @@ class Deliverable(BaseModel):
     description: str = Field(max_length=500)
 
 
+class Hitl(BaseModel, extra="forbid"):
+    """At which checkpoints a task asks a person, in their order."""
+
+    planning_questions: bool = False
+    plan_review: bool = False
+    source_review: bool = False
+    outline_review: bool = False
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """Those that are on."""
+        return [name for name in type(self).model_fields if getattr(self, name)]
+
+
 class CreateTask(_Question, _Settings):
-    """POST /deepresearch/tasks; refuses checkpoints and workflows, which are not simulated."""
+    """POST /deepresearch/tasks. A workflow's template is only its name."""
 
     mode: Literal["instant", "fast", "standard", "heavy", "max", "lite"] = "standard"
     files: list[Any] = Field(default=[], max_length=10)
@@ -143,14 +157,24 @@ class CreateTask(_Question, _Settings):
     mcp_servers: list[Any] = Field(default=[], max_length=5)
     tools: dict[str, Any] | None = None
     previous_reports: list[str] = Field(default=[], max_length=3)
+    hitl: Hitl = Hitl()
+    workflow_id: str | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def _not_simulated(cls, body: Any) -> Any:
-        for name in ("hitl", "workflow_id"):
-            if isinstance(body, dict) and body.get(name):
-                raise ValueError(f"{name} is not simulated by the sandbox")
-        return body
+    def _template(cls, body: Any) -> Any:
+        if not isinstance(body, dict) or not body.get("workflow_id"):
+            return body
+        for name in ("query", "input", "research_strategy", "strategy", "report_format"):
+            if body.get(name):
+                raise ValueError(f"workflow_id excludes {name}")
+        return body | {"query": f"Workflow {body['workflow_id']}"}
+
+    @model_validator(mode="after")
+    def _instant_asks_nobody(self) -> "CreateTask":
+        if self.mode == "instant" and self.hitl.checkpoints:
+            raise ValueError("hitl is not available in instant mode")
+        return self
 
 
 class CreateContents(BaseModel):

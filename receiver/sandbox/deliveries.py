@@ -32,7 +32,8 @@ LINES = 4
 class Parcel:
     """What is to be delivered: the body is fixed here, so that every try sends the same bytes.
 
-    `signing` makes the headers, anew at each try, and those of forgeries.
+    `signing` makes the headers, anew at each try, and those of forgeries. `tries` counts where
+    the sender does not try as often as the switch of that name says.
     """
 
     kind: str
@@ -40,6 +41,7 @@ class Parcel:
     url: str
     body: bytes
     signing: Signing
+    tries: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class Courier:
         for attempt in count(1):
             status = await self._post(self._attempt(parcel, number, attempt), signed, parcel.body)
             switches = self._panel.switches
-            if attempt >= switches.tries or not _again(status, switches):
+            if attempt >= (parcel.tries or switches.tries) or not _again(status, switches):
                 return
             await asyncio.sleep(switches.first_retry_wait * 2 ** (attempt - 1) / switches.speed)
             if switches.resign:
@@ -143,8 +145,8 @@ class Courier:
             await asyncio.sleep(delay / switches.speed)
 
     async def _deliver_forged(self, parcel: Parcel, kind: Forgery, number: int) -> None:
-        signed, body = parcel.signing.forge(kind, self._panel.switches, parcel.body)
-        await self._post(self._attempt(parcel, number, forgery=kind), signed, body)
+        if forged := parcel.signing.forge(kind, self._panel.switches, parcel.body):
+            await self._post(self._attempt(parcel, number, forgery=kind), *forged)
 
     def _attempt(
         self, parcel: Parcel, delivery: int, attempt: int = 1, *, forgery: Forgery | None = None

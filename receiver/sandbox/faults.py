@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from receiver.sandbox.answers import Refusal, answer
@@ -145,12 +145,20 @@ class Cut(Response):
 
 
 async def _send_half(response: Response, send: Send) -> None:
-    """Promises the whole body and sends half of it."""
-    body = bytes(response.body)
+    """Promises the whole body and sends half of it; of a stream, half of its first piece."""
+    body = await _ready(response)
     start = {"type": "http.response.start", "status": response.status_code}
     await send({**start, "headers": response.raw_headers})
     half = body[: len(body) // 2]
     await send({"type": "http.response.body", "body": half, "more_body": True})
+
+
+async def _ready(response: Response) -> bytes:
+    if not isinstance(response, StreamingResponse):
+        return bytes(response.body)
+    async for piece in response.body_iterator:
+        return piece.encode() if isinstance(piece, str) else bytes(piece)
+    return b""
 
 
 async def _disconnected(receive: Receive) -> None:

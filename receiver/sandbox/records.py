@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from receiver.sandbox.bodies import CreateBatch, CreateTask
 
-TaskStatus = Literal["queued", "running", "completed", "failed", "cancelled"]
+TaskStatus = Literal[
+    "queued", "running", "awaiting_input", "paused", "completed", "failed", "cancelled"
+]
 BatchStatus = Literal["open", "processing", "completed", "completed_with_errors", "cancelled"]
 
 TASK_STATUSES: tuple[TaskStatus, ...] = ("queued", "running", "completed", "failed", "cancelled")
@@ -59,6 +61,10 @@ class Task:
     created_at: datetime = field(default_factory=now)
     ended_at: datetime | None = None
     timer: asyncio.TimerHandle | None = None
+    checkpoints: list[str] = field(default_factory=list)
+    interaction: dict[str, Any] | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
 
     @property
     def webhook_url(self) -> str | None:

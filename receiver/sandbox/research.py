@@ -1,14 +1,17 @@
 """The state behind the API: batches and tasks, and how they come to their ends.
 
 A task goes queued -> running -> completed | failed | cancelled, driven by one timer at a time, or
-by none when tasks take no time. `_move` is the only place that changes a status, so the counts of
-a batch always agree with its tasks. Everything here runs on one event loop.
+by none when tasks take no time. One with checkpoints stops at each of them until it is answered.
+`_move` is the only place that changes a status, so the counts of a batch always agree with its
+tasks. Everything here runs on one event loop.
 """
 
 import asyncio
 import secrets
 from collections.abc import Callable
+from typing import Any
 
+from receiver.sandbox import checkpoints
 from receiver.sandbox.answers import Refusal
 from receiver.sandbox.bodies import BatchTask, CreateBatch, CreateTask
 from receiver.sandbox.content import dice
@@ -54,6 +57,7 @@ class Research:
             metadata=request.metadata,
             origin=origin,
             secret=_secret_for(request.webhook_url),
+            checkpoints=request.hitl.checkpoints,
         )
         return self._keep(task)
 
@@ -121,10 +125,30 @@ class Research:
         self._move(task, "running")
         if self._panel.switches.stuck_marker in task.query:
             return
+        task.seconds = seconds
+        then = self._ask if task.checkpoints else self._finish
         if seconds == 0:
-            self._finish(task)
+            then(task)
         else:
-            self._after(seconds, task, self._finish)
+            self._after(seconds, task, then)
+
+    def _ask(self, task: Task) -> None:
+        switches = self._panel.switches
+        self._move(task, "awaiting_input")
+        checkpoints.ask(task, seconds=switches.hitl_timeout)
+        self._after(switches.hitl_timeout, task, self._pause)
+        if switches.webhook_on_input:
+            self._announce(task)
+
+    def _pause(self, task: Task) -> None:
+        self._move(task, "paused")
+        if self._panel.switches.webhook_on_input:
+            self._announce(task)
+
+    def respond(self, task: Task, body: dict[str, Any]) -> None:
+        """Answers the open checkpoint of a task, which then goes on; a 409 if there is none."""
+        checkpoints.answer(task, body)
+        self._run(task, task.seconds)
 
     def _finish(self, task: Task) -> None:
         self._end_task(task, "failed" if task.will_fail else "completed")

@@ -87,7 +87,7 @@ class SandboxServer:
 
     @property
     def api_url(self) -> str:
-        """The base_url for clients of the API."""
+        """The base_url for clients of Valyu; those of Parallel take `url`."""
         return f"{self.url}/v1"
 
     def state(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class SandboxServer:
         self._send("POST", "/faults", {"match": match, **fault})
 
     def deliver(self, id: str, *, times: int = 1, **changes: Any) -> None:
-        """Sends the webhook of a batch, task or job (again); `changes` are made to its body."""
+        """Sends the webhooks of what has this id (again); `changes` are made to their bodies."""
         self._send("POST", "/deliver", {"id": id, "times": times, "changes": changes})
 
     def reset(self) -> None:

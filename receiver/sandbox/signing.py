@@ -16,8 +16,10 @@ class Signing(Protocol):
     def headers(self, switches: Switches, body: bytes) -> dict[str, str]:
         """All headers of a genuine delivery of these bytes made now; asked for at each try."""
 
-    def forge(self, kind: Forgery, switches: Switches, body: bytes) -> tuple[dict[str, str], bytes]:
-        """Headers and body of a delivery that must not be believed."""
+    def forge(
+        self, kind: Forgery, switches: Switches, body: bytes
+    ) -> tuple[dict[str, str], bytes] | None:
+        """Headers and body of a delivery that must not be believed; None if none can be told."""
 
 
 def clock(switches: Switches) -> float:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from starlette.requests import Request
 
+from receiver.sandbox import content
 from receiver.sandbox.answers import Refusal
 from receiver.sandbox.bodies import WebhookUrl
 from receiver.sandbox.switches import first_fault
@@ -22,6 +23,20 @@ def _headers(headers: dict[str, str]) -> dict[str, str]:
     return headers
 
 
+def _output_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    try:
+        content.matching(schema, seed=0, query="")
+    except (AttributeError, LookupError, TypeError) as error:
+        raise ValueError("is no JSON schema that the sandbox can fill") from error
+    return schema
+
+
+class InputSchema(BaseModel):
+    """As much of a JSON schema as is checked here."""
+
+    required: list[str] = []
+
+
 class Callback(BaseModel):
     """The callback_webhook of one run."""
 
@@ -35,8 +50,8 @@ class CreateTask(BaseModel):
 
     name: str | None = None
     prompt: str = Field(min_length=1)
-    input_schema: dict[str, Any] = {}
-    output_schema: dict[str, Any] = {}
+    input_schema: InputSchema = InputSchema()
+    output_schema: Annotated[dict[str, Any], AfterValidator(_output_schema)] = {}
     processor: str | None = None
 
 

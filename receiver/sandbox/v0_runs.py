@@ -7,6 +7,7 @@ runs. Everything here runs on one event loop.
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from receiver.sandbox import content
 from receiver.sandbox.answers import Refusal
@@ -88,7 +89,7 @@ class Runs:
         runner = wanted.runner or runner or task.request.processor
         if runner is None:
             raise Refusal(422, "runner: neither the batch, the run nor the task names one")
-        for name in task.request.input_schema.get("required", ()):
+        for name in task.request.input_schema.required:
             if name not in wanted.arguments:
                 raise Refusal(422, f"arguments.{name}: the task's input_schema requires it")
         text = filled(task.request.prompt, wanted.arguments)
@@ -110,7 +111,7 @@ class Runs:
                 chance = content.dice(switches.seed, "duration", run.text)
                 seconds = chance.uniform(*switches.duration)
                 rest = seconds * (1 - QUEUED_SHARE)
-                self._after(seconds * QUEUED_SHARE, run, lambda run, rest=rest: self._go(run, rest))
+                self._after(seconds * QUEUED_SHARE, run, partial(self._go, seconds=rest))
 
     def release(self) -> None:
         """Sets going what was held back."""

@@ -81,9 +81,11 @@ async def make_public(world: World, request: Request) -> Response:
 
 
 async def respond(world: World, request: Request) -> Response:
-    """POST /deepresearch/tasks/{id}/respond: no task here ever stops to ask anything."""
-    _task(world, request)
-    raise Refusal(409, "Task is not awaiting input")
+    """POST /deepresearch/tasks/{id}/respond."""
+    task, body = _task(world, request), await json_body(request)
+    world.valyu.research.respond(task, body)
+    shown = {"status": "accepted", "deepresearch_id": task.deepresearch_id}
+    return answer(success(shown, world.switches))
 
 
 def _said(message: str, task: Task, world: World, **more: bool) -> Response:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from receiver.sandbox import content
+from receiver.sandbox import checkpoints, content
 from receiver.sandbox.bodies import CreateTask
 from receiver.sandbox.records import TASK_STATUSES, Batch, Task
 from receiver.sandbox.results import PRICES, given, result, stamp
@@ -124,4 +124,11 @@ def task(task: Task, switches: Switches) -> dict[str, Any]:
         batch_id=task.batch.batch_id if task.batch else None,
         batch_task_id=task.task_id,
         metadata=task.metadata if switches.metadata_in_status else None,
+        **_checkpoints(task),
     )
+
+
+def _checkpoints(task: Task) -> dict[str, Any]:
+    if not isinstance(task.settings, CreateTask) or not task.settings.hitl.checkpoints:
+        return {}
+    return {"hitl_config": task.settings.hitl.model_dump()} | checkpoints.shown(task)

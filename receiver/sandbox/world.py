@@ -6,8 +6,10 @@ from typing import Any
 from receiver.sandbox.answers import Refusal
 from receiver.sandbox.deliveries import Courier, Parcel
 from receiver.sandbox.faults import FaultPlan
+from receiver.sandbox.parallel_sender import Parallel
 from receiver.sandbox.senders import Sender
 from receiver.sandbox.switches import Panel, Switches
+from receiver.sandbox.v0_sender import ParallelV0
 from receiver.sandbox.valyu_sender import Valyu
 
 
@@ -22,7 +24,9 @@ class World:
         self.calls: Counter[str] = Counter()
         self.courier = Courier(self._panel)
         self.valyu = Valyu(self._panel, self.announce)
-        self._senders: tuple[Sender, ...] = (self.valyu,)
+        self.parallel = Parallel(self._panel, self.announce)
+        self.v0 = ParallelV0(self._panel, self.announce)
+        self._senders: tuple[Sender, ...] = (self.valyu, self.parallel, self.v0)
 
     @property
     def switches(self) -> Switches:

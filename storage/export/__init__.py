@@ -6,11 +6,12 @@ the version that was current when the export began. What signs a URL (a signatur
 write.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
 from storage.database import Database
+from storage.export import json
 from storage.export.csv import write_csv
 from storage.export.json import KEYS, write_json, write_json_lines
 from storage.export.rows import Selection, Snapshot
@@ -20,6 +21,7 @@ __all__ = [
     "ExportReport",
     "Selection",
     "export",
+    "json_lines",
 ]
 
 FORMATS = ("csv", "json", "jsonl")
@@ -60,6 +62,15 @@ def export(
         return ExportReport(*write_csv(snapshot, out, report, formula_guard=formula_guard))
     write = write_json if format == "json" else write_json_lines
     return ExportReport(write(snapshot, out, report), KEYS)
+
+
+def json_lines(database: Database, selection: Selection) -> Iterator[bytes]:
+    """Yield the selected results as JSON Lines, in pieces of whole lines, flat in memory.
+
+    What they are is fixed by the call. No database connection is held between two pieces, so the
+    caller may be as slow as he likes, and may stop. Raises CannotStore, also between two pieces.
+    """
+    return json.json_lines(Snapshot.take(database, selection))
 
 
 def _silent(_rows: int) -> None:

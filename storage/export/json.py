@@ -32,10 +32,20 @@ def write_json_lines(snapshot: Snapshot, out: IO[bytes], progress: Progress) -> 
     """Write one object per line, each line ended by LF; return the number of objects."""
     written = 0
     for objects in _pages(snapshot):
-        out.write(("\n".join(objects) + "\n").encode())
+        out.write(_lines(objects))
         written += len(objects)
         progress(written)
     return written
+
+
+def json_lines(snapshot: Snapshot) -> Iterator[bytes]:
+    """Yield the same, a page at a time, for whoever takes it at a pace of his own."""
+    for objects in _pages(snapshot):
+        yield _lines(objects)
+
+
+def _lines(objects: list[str]) -> bytes:
+    return ("\n".join(objects) + "\n").encode()
 
 
 def write_json(snapshot: Snapshot, out: IO[bytes], progress: Progress) -> int:

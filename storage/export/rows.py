@@ -30,13 +30,15 @@ Page = list[Record]
 class Selection:
     """Which results to export; a field that is None does not narrow.
 
-    `batch_id` is the sender's, within `source` if that is given too. `status` "failed" means all
-    that ended without completing: failed and cancelled. Raises ValueError for another status.
+    `batch_id` and `run_id` are the sender's, within `source` if that is given too. `status`
+    "failed" means all that ended without completing: failed and cancelled. Raises ValueError for
+    another status.
     """
 
     source: str | None = None
     batch_id: str | None = None
     status: Literal["all", "completed", "failed"] = "all"
+    run_id: str | None = None
 
     def __post_init__(self) -> None:
         if self.status not in ("all", "completed", "failed"):
@@ -46,8 +48,13 @@ class Selection:
         """Say in SQL which runs."""
         # An index has both together, in order of the id. SQLite must not search one by one of them
         # alone, hence the `|| ''`: every page would sort all runs that the search found.
-        searched = self.source is not None and self.batch_id is not None
-        for column, wanted in ((col(Run.source), self.source), (col(Run.batch_id), self.batch_id)):
+        inner = self.batch_id if self.run_id is None else self.run_id
+        searched = self.source is not None and inner is not None
+        for column, wanted in (
+            (col(Run.source), self.source),
+            (col(Run.batch_id), self.batch_id),
+            (col(Run.run_id), self.run_id),
+        ):
             if wanted is not None:
                 yield (column if searched else column + "") == wanted
 

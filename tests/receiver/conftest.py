@@ -134,13 +134,28 @@ def stuck(store: Store) -> Iterator[None]:
 
 @contextmanager
 def broken(store: Store, table: str) -> Iterator[None]:
-    """A table cannot be read or written."""
+    """A table cannot be read or written: it and its indexes begin where others do."""
     other = sqlite3.connect(store.path, isolation_level=None)
-    other.execute(f"ALTER TABLE {table} RENAME TO away")
+    query = "SELECT name, type, rootpage FROM sqlite_schema WHERE rootpage AND (tbl_name = ?) = ?"
+    mine = other.execute(query, (table, True)).fetchall()
+    strange = {"table": "index", "index": "table"}
+    pages = {
+        kind: [row[2] for row in other.execute(query, (table, False)) if row[1] == kind]
+        for kind in strange
+    }
+
+    def begin_at(begins: dict[str, int]) -> None:
+        other.execute("PRAGMA writable_schema = ON")
+        for name, page in begins.items():
+            other.execute("UPDATE sqlite_schema SET rootpage = ? WHERE name = ?", (page, name))
+        (version,) = other.execute("PRAGMA schema_version").fetchone()
+        other.execute(f"PRAGMA schema_version = {version + 1}")
+
+    begin_at({name: pages[strange[kind]].pop() for name, kind, _ in mine})
     try:
         yield
     finally:
-        other.execute(f"ALTER TABLE away RENAME TO {table}")
+        begin_at({name: page for name, _, page in mine})
         other.close()
 
 

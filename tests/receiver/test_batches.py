@@ -15,12 +15,13 @@ import httpx
 import pytest
 
 from receiver.app import http_client
-from receiver.batches import Batches, NewBatch, wait
+from receiver.batches import Batches, NewBatch
 from receiver.calls import Calls
 from receiver.errors import NotDone, UsageError
-from receiver.providers import NewTask
+from receiver.providers import NewTask, Plan
 from receiver.sandbox import SandboxServer
 from receiver.sources import Source
+from receiver.waiting import wait
 from storage import Store, SubmittedRun
 from tests.processes import serving, until
 from tests.receiver import working
@@ -61,7 +62,7 @@ async def create(
     told = {"created": lambda _: None, "added": lambda _: None, **watched}
     async with client or http_client() as wire:
         batches = Batches(store, Calls(source, wire), PUBLIC, **(how or {}))
-        return await batches.create(NewBatch("a name", "fast", None, tasks(count)), **told)
+        return await batches.create(NewBatch(Plan("a name", "fast"), tasks(count)), **told)
 
 
 async def refusal(store: Store, source: Source, count: int = 1, **more: Any) -> str:
@@ -229,7 +230,7 @@ async def test_a_missing_public_url_is_said_before_anything_is_made(store: Store
     async with http_client() as wire:
         batches = Batches(store, Calls(a_source(), wire), None)
         with pytest.raises(UsageError, match="RESULTSINK_PUBLIC_URL"):
-            await batches.create(NewBatch(None, None, None, tasks(1)), created=print, added=print)
+            await batches.create(NewBatch(Plan(), tasks(1)), created=print, added=print)
     assert left_behind(store) == ([], [])
 
 
@@ -583,7 +584,7 @@ async def test_a_batch_that_is_fetched_before_its_addition_is_answered_stays_com
         "sources__valyu__base_url": sender.api_url,
     }
     sender.change(webhook=True)
-    source, new = a_source(sender.api_url), NewBatch(None, None, None, tasks(2))
+    source, new = a_source(sender.api_url), NewBatch(Plan(), tasks(2))
     with serving(tmp_path / "log", settings) as receiver, working.opened(database_url) as store:
         for turn in range(20):
             if turn % 2:
@@ -610,7 +611,7 @@ async def test_a_wait_wakes_at_once_when_another_process_has_stored_without_aski
         source = a_source(sender.api_url)
         async with http_client() as wire:
             batches = Batches(store, Calls(source, wire), receiver.url)
-            new = NewBatch(None, None, None, tasks(2))
+            new = NewBatch(Plan(), tasks(2))
             batch_id = await batches.create(new, created=lambda _: None, added=lambda _: None)
         ended = await asyncio.wait_for(waited(store, batch_id), 20)
         late = datetime.now(UTC) - ended.completed_at

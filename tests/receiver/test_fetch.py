@@ -12,10 +12,11 @@ from receiver.errors import (
     FetchError,
     Forbidden,
     NotReady,
+    RateLimited,
     Refused,
     Unavailable,
 )
-from receiver.fetch import MAX_RESTARTS
+from receiver.fetch.listing import MAX_RESTARTS
 from receiver.sandbox import SandboxServer
 from storage import LeaseLost, Store
 from tests.receiver import working
@@ -171,7 +172,7 @@ async def test_without_a_total_keys_are_followed_to_their_end_and_nothing_is_cal
 async def test_keys_without_end_are_not_followed_without_end(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiver.fetch.MAX_PAGES", 2)
+    monkeypatch.setattr("receiver.fetch.listing.MAX_PAGES", 2)
     announce(store, "batch_1")
     client = listing(("t1", "k1"), ("t2", "k2"), ("t3", "k3"), ("t4", None))
     with pytest.raises(NotReady):
@@ -480,7 +481,7 @@ async def test_a_completed_run_without_its_output_is_believed_after_a_quarter_of
 
 @pytest.mark.parametrize(
     ("account", "kind"),
-    [(200, Refused), (403, Forbidden), (401, Forbidden), (500, Forbidden), (429, Forbidden)],
+    [(200, Refused), (403, Forbidden), (401, Forbidden), (500, Unavailable), (429, RateLimited)],
 )
 async def test_a_403_is_the_resource_s_own_where_the_account_is_still_welcome(
     store: Store, account: int, kind: type[FetchError]

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver import logs
+from receiver.settings import GivenSettings
 
 WHSEC = "whsec_cGFyYWxsZWwtc2FtcGxlLWtleS1BLTI0"
 
@@ -28,6 +29,7 @@ def _as_it_was() -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     yield
     root.handlers[:], root.level = handlers, level
+    logs.hide([])
     structlog.reset_defaults()
 
 
@@ -141,6 +143,7 @@ def test_numbers_under_such_names_are_sizes_and_stay() -> None:
         (f"got {WHSEC}.", "got whsec_[hidden]."),
         ("Authorization: Bearer abcdefgh.ijk", "Authorization: Bearer [hidden]"),
         ("key val_0123456789abcdef used", "key val_[hidden] used"),
+        (f"token rs_{'0a_-' * 10}abc used", "token rs_[hidden] used"),
         ("why? because", "why? because"),
         ("someone@example.test", "someone@example.test"),
         ("interval_of_something_long", "interval_of_something_long"),
@@ -157,6 +160,20 @@ def test_secrets_inside_text_are_hidden_wherever_it_stands(text: str, comes_out:
     logs.configure(json=True, stream=stream)
     logging.getLogger("other").warning("%s", text)
     assert json.loads(stream.getvalue())["event"] == comes_out
+
+
+def test_a_configured_secret_never_comes_out_whatever_it_looks_like() -> None:
+    source = {"api_key": "plain-words", "signing_secrets": ["plain-words-and-more"]}
+    given = {"encryption_keys": ["key-of-the-database"], "sources": {"a": source}}
+    settings = GivenSettings.model_validate(given)
+    logs.hide([*settings.secrets(), "short"])
+    line = written(
+        said=["say plain-words", {"x": "key-of-the-database"}], more="plain-words-and-more"
+    )
+    assert line["said"] == ["say [hidden]", {"x": "[hidden]"}]
+    assert line["more"] == "[hidden]"
+    assert "[hidden]," in shown("plain-words, in short")
+    assert written(cut="x" * (logs.MAX_TEXT - 3) + "plain-words")["cut"].count("pla") == 0
 
 
 def test_a_traceback_comes_out_scrubbed_as_one_field() -> None:
@@ -306,6 +323,7 @@ def test_flush_writes_what_waits(tmp_path: Path) -> None:
 PROGRAM = """
 import os, logging
 from receiver import logs
+from receiver.settings import GivenSettings
 log = logs.get_logger("test")
 logs.configure()
 log.info("in the parent")

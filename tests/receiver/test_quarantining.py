@@ -16,6 +16,7 @@ from tests.receiver.conftest import (
     batch_body,
     broken,
     locked,
+    stuck,
     until,
 )
 
@@ -115,6 +116,22 @@ async def test_readings_may_be_noted_from_any_thread(
     view = store.find_endpoint(endpoint_id)
     assert view is not None
     await asyncio.to_thread(quarantine.remember, view.secrets[0].id, "hex")
+
+    def reading() -> str | None:
+        view = store.find_endpoint(endpoint_id)
+        return view.secrets[0].reading if view else None
+
+    await until(lambda: reading() == "hex")
+
+
+async def test_the_reading_that_matched_last_is_the_one_that_stays(
+    store: Store, quarantine: Quarantining
+) -> None:
+    endpoint_id = add_endpoint(store)
+    with stuck(store):
+        quarantine.remember(1, "text")
+        await asyncio.sleep(0.1)  # it is being written, and another one matches meanwhile
+        quarantine.remember(1, "hex")
 
     def reading() -> str | None:
         view = store.find_endpoint(endpoint_id)

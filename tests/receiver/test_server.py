@@ -75,7 +75,7 @@ def request(endpoint_id: str, body: bytes = BODY, *more: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def serving(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    folder = tmp_path_factory.mktemp("served")
+    folder = tmp_path_factory.mktemp("named-like-a-secret")
     url = f"sqlite:///{folder}/resultsink.db"
     with listen("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
@@ -85,6 +85,7 @@ def serving(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         "RESULTSINK_DATABASE_URL": url,
         "RESULTSINK_MAX_CONNECTIONS": str(MAX_CONNECTIONS),
         "RESULTSINK_SOURCES__VALYU__MAX_BODY_BYTES": "4096",
+        "RESULTSINK_SOURCES__VALYU__SIGNING_SECRETS": folder.name,
     }
     command = [sys.executable, "-c", PROGRAM, "serve", "--port", str(port)]
     with (folder / "log").open("w") as log:
@@ -186,6 +187,45 @@ def test_a_chunked_body_is_taken_whole(serving: Serving) -> None:
     assert events(serving.store)[-1]["deliveries"][0]["body"] == body
 
 
+def chunked(path: str, *lines: str) -> bytes:
+    return head(path, "Transfer-Encoding: chunked", "Connection: close", *lines)
+
+
+def test_trailers_without_bound_are_cut(serving: Serving) -> None:
+    proof = [f"{name.decode()}: {value.decode()}" for name, value in signed(BODY)]
+    begun = chunked(f"/webhooks/valyu/{serving.endpoint()}", *proof)
+    begun += b"%x\r\n%b\r\n0\r\n" % (len(BODY), BODY)
+    assert b" 200 OK" in serving.say(begun, b"x: y\r\n" * 1_000, b"\r\n")
+    assert serving.say(begun, *[b"x: y\r\n" * 10_000] * 20, b"\r\n") == b""
+
+
+def test_what_proves_a_delivery_does_not_come_in_its_trailers(serving: Serving) -> None:
+    proof = b"".join(b"%b: %b\r\n" % header for header in signed(BODY))
+    begun = chunked(f"/webhooks/valyu/{serving.endpoint()}")
+    answer = serving.say(begun + b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(BODY), BODY, proof))
+    assert answer.startswith(b"HTTP/1.1 401")
+
+
+def test_a_body_that_nobody_reads_ends_with_the_answer(serving: Serving) -> None:
+    answer = serving.say(
+        head("/healthz", "Transfer-Encoding: chunked", method="GET"), b"1\r\na\r\n"
+    )
+    assert answer.startswith(b"HTTP/1.1 200")  # and the connection ended, though no end was sent
+
+
+def test_what_becomes_no_further_request_is_closed(serving: Serving) -> None:
+    with serving.connect() as connection:
+        connection.sendall(head("/healthz", method="GET"))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"\r\n")
+        assert b"HTTP" not in rest(connection)
+
+
+def test_a_request_is_answered_though_the_next_one_began(serving: Serving) -> None:
+    request_twice = request(serving.endpoint()) * 2 + head("/", "Connection: close", method="GET")
+    assert serving.say(request_twice[:-2], b"\r\n").count(b"HTTP/1.1 200 OK") == 2
+
+
 def test_what_is_no_http_ends_and_the_server_goes_on(serving: Serving) -> None:
     for garbage in (b"\x16\x03\x01\x00", b"\xff" * 100, b"POST \xff HTTP/1.1\r\n\r\n", b"\r\n" * 9):
         serving.say(garbage)
@@ -233,6 +273,14 @@ def test_a_flood_of_bad_requests_is_a_few_lines_in_the_log(serving: Serving) -> 
         serving.say(b"\xff" * 10)
     time.sleep(0.1)
     assert serving.log.read_text().count("Invalid HTTP request") <= 1
+
+
+def test_a_configured_secret_stays_out_of_the_log_wherever_it_stands(serving: Serving) -> None:
+    serving.say(b"no request")
+    time.sleep(0.1)
+    log = serving.log.read_text()
+    assert "/[hidden]/resultsink.db" in log
+    assert serving.log.parent.name not in log
 
 
 def test_a_port_that_is_taken_is_one_sentence() -> None:

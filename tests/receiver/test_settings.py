@@ -50,6 +50,26 @@ def test_the_environment_wins_setting_by_setting(monkeypatch: pytest.MonkeyPatch
     assert valyu.api_key.get_secret_value() == "environment"
 
 
+@pytest.mark.parametrize("around", [" ", "\t", "\r\n", "\u00a0"])
+def test_what_was_pasted_around_an_api_key_is_taken_away(
+    monkeypatch: pytest.MonkeyPatch, around: str
+) -> None:
+    monkeypatch.setenv("RESULTSINK_SOURCES__VALYU__API_KEY", f"{around}{HIDDEN}{around}")
+    api_key = load().sources["valyu"].api_key
+    assert api_key is not None
+    assert api_key.get_secret_value() == HIDDEN
+
+
+@pytest.mark.parametrize("inside", [" ", "\n", "\u00a0", "\u2011", "\x7f", "é"])
+def test_an_api_key_that_no_header_can_hold_is_refused_unseen(
+    monkeypatch: pytest.MonkeyPatch, inside: str
+) -> None:
+    monkeypatch.setenv("RESULTSINK_SOURCES__VALYU__API_KEY", f"{HIDDEN}{inside}{HIDDEN}")
+    sentence = refused()
+    assert sentence.startswith("The setting sources.valyu.api_key is wrong: ")
+    assert HIDDEN not in sentence
+
+
 def test_a_source_may_live_in_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESULTSINK_SOURCES__VALYU__API_KEY", HIDDEN)
     monkeypatch.setenv("RESULTSINK_SOURCES__VALYU__SIGNING_SECRETS", f'["{HIDDEN}"]')
@@ -99,7 +119,11 @@ def test_a_mounted_file_that_cannot_be_read_names_its_variable(
         ("[sources.valyu]\nrequests_per_second = 0", "sources.valyu.requests_per_second"),
         ('[sources.valyu]\nlookup_by_body = "maybe"', "sources.valyu.lookup_by_body"),
         (f"[sources.valyu]\napi_key = ['{HIDDEN}']", "sources.valyu.api_key"),
-        (f"[sources.valyu]\nsigning_secrets = '{HIDDEN}'", "sources.valyu.signing_secrets"),
+        (f"[sources.valyu]\nsigning_secrets = {{a = '{HIDDEN}'}}", "sources.valyu.signing_secrets"),
+        (
+            f"[sources.valyu]\nsigning_secrets_file = ['{HIDDEN}']",
+            "sources.valyu.signing_secrets_file",
+        ),
         (f"[sources.valyu]\nsigning = '{HIDDEN}'", "sources.valyu.signing"),
         ('[sources."a b"]', "sources"),
         ('[sources."a/b"]', "sources"),
@@ -123,7 +147,6 @@ def test_what_there_is_not_is_said_so() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("SOURCES__VALYU__SIGNING_SECRETS", HIDDEN),
         ("SOURCES__VALYU__SIGNING_SECRETS", f'{{"a": "{HIDDEN}"}}'),
         ("SOURCES__VALYU__SIGNING_SECRETS", f'["{HIDDEN}"'),
         ("SOURCES__VALYU__UNKNOWN", HIDDEN),
@@ -243,3 +266,23 @@ def test_variables_for_tests_and_those_of_a_cluster_are_ignored(
 def test_a_port_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESULTSINK_PORT", "8000")
     assert refused().startswith("There is no setting RESULTSINK_PORT: ")
+
+
+@pytest.mark.parametrize("between", [" ", ",", ", ", "\n"])
+def test_signing_secrets_may_stand_side_by_side_too(
+    monkeypatch: pytest.MonkeyPatch, between: str
+) -> None:
+    monkeypatch.setenv("RESULTSINK_SOURCES__VALYU__SIGNING_SECRETS", between.join(["new", "old"]))
+    secrets = load().sources["valyu"].signing_secrets
+    assert [secret.get_secret_value() for secret in secrets] == ["new", "old"]
+
+
+def test_a_file_of_signing_secrets_is_named_and_not_read_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RESULTSINK_SOURCES__VALYU__SIGNING_SECRETS_FILE", "secrets.txt")
+    assert load().sources["valyu"].signing_secrets_file == Path("secrets.txt")
+    monkeypatch.delenv("RESULTSINK_SOURCES__VALYU__SIGNING_SECRETS_FILE")
+    write('[sources.valyu]\nsigning_secrets_file = "others.txt"')
+    assert load().sources["valyu"].signing_secrets_file == Path("others.txt")
+    assert load().sources["valyu"].signing_secrets == []

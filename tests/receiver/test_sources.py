@@ -8,6 +8,7 @@ import pytest
 
 from receiver.errors import UsageError
 from receiver.providers.valyu import Valyu
+from receiver.schemes import Scheme
 from receiver.settings import Settings, SourceSettings, load
 from receiver.sources import configured, named
 from tests.receiver.conftest import OTHER_SECRET, SECRET, settings
@@ -24,6 +25,7 @@ def test_the_provider_is_the_name_unless_it_is_given() -> None:
 
 def test_the_providers_defaults_stand_where_nothing_is_set() -> None:
     source = configured(settings())["valyu"]
+    assert isinstance(source.scheme, Scheme)
     assert (source.base_url, source.scheme.tolerance) == ("https://api.valyu.ai/v1", 172800)
     assert source.account_keys == ()
 
@@ -32,6 +34,7 @@ def test_what_is_set_wins() -> None:
     told = {"base_url": "https://stage.test/v1/", "tolerance": 60, "signing": {"prefix": "v1="}}
     source = configured(settings(**told))["valyu"]
     assert source.base_url == "https://stage.test/v1"
+    assert isinstance(source.scheme, Scheme)
     assert (source.scheme.tolerance, source.scheme.prefix) == (60, b"v1=")
 
 
@@ -44,7 +47,26 @@ def test_every_reading_of_every_account_secret_is_a_key() -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"provider": "other"}, "sources.valyu.provider is wrong: 'other' is not one of valyu"),
+        (
+            {"provider": "other"},
+            "sources.valyu.provider is wrong: 'other' is not one of parallel, parallel-v0, valyu.",
+        ),
+        ({"api": {"x": 1}}, "sources.valyu.api is wrong: 'x' is not one of the options of valyu"),
+        (
+            {"provider": "parallel", "api": {"result_seconds": 0}},
+            "sources.valyu.api is wrong: result_seconds must be a whole number from 1 to 600.",
+        ),
+        (
+            {"provider": "parallel-v0", "api": {"export": "xml"}},
+            "sources.valyu.api is wrong: export must be json or csv.",
+        ),
+        *(
+            (
+                {"provider": "parallel-v0", "api": {"run_path": path}},
+                "sources.valyu.api is wrong: run_path must be a path with {task_id} and {run_id}",
+            )
+            for path in ("/v0/runs/{run_id}", "v0/{task_id}/{run_id}", "/{task_id}/{run_id}/{x}")
+        ),
         ({"signing": {"algorithm": "md5"}}, "sources.valyu.signing is wrong: unknown"),
         ({"signing": {"template": "{body}"}}, "sources.valyu.signing is wrong: the signed"),
         ({"signing_secrets": ["hunter2"]}, "sources.valyu.signing_secrets is wrong: the signing"),

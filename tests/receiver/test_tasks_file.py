@@ -18,7 +18,7 @@ def read(name: str, content: str | bytes) -> list[NewTask]:
     """The tasks of a file in the working directory."""
     data = content.encode() if isinstance(content, str) else content
     Path(name).write_bytes(data)
-    return read_tasks(Path(name), Valyu().new_task)
+    return read_tasks(Path(name), Valyu())
 
 
 def queries(name: str, content: str | bytes) -> list[Any]:
@@ -89,7 +89,7 @@ def test_fields_that_the_sender_knows_are_sent_as_such() -> None:
         ("t.txt", "query\none\n", "t.txt: write the tasks as .csv, .json or .jsonl."),
         ("t.csv", "", "t.csv, line 1: the header row has no column `query`."),
         ("t.csv", "id,question\n", "t.csv, line 1: the header row has no column `query`."),
-        ("t.csv", "query\n", "t.csv has no tasks: write at least one row with a query."),
+        ("t.csv", "query\n", "t.csv has no tasks: write at least one row."),
         *(
             ("t.csv", header, f"t.csv, line 1: the columns are separated by {name}: {SAVE_IT}")
             for header, name in [
@@ -136,12 +136,12 @@ def test_fields_that_the_sender_knows_are_sent_as_such() -> None:
             "",
             "t.json is not valid JSON: Expecting value: line 1 column 1 (char 0).",
         ),
-        ("t.json", "[]", "t.json has no tasks: write at least one row with a query."),
+        ("t.json", "[]", "t.json has no tasks: write at least one row."),
         ("t.json", '{"query": "one"}', "t.json: the tasks must be a JSON list of objects."),
         (
             "t.json",
             '[{"query": "one"}, "two"]',
-            "t.json, item 2: a task must be a JSON object with a `query`.",
+            "t.json, item 2: a task must be a JSON object.",
         ),
         ("t.json", '[{"query": "one"}, {}]', "t.json, item 2: `query` is missing or empty."),
         ("t.json", '[{"query": 5}]', "t.json, item 1: `query` is missing or empty."),
@@ -150,7 +150,7 @@ def test_fields_that_the_sender_knows_are_sent_as_such() -> None:
             '[{"query": "one"},]',
             "t.json is not valid JSON: Expecting value: line 1 column 19 (char 18).",
         ),
-        ("t.jsonl", "", "t.jsonl has no tasks: write at least one row with a query."),
+        ("t.jsonl", "", "t.jsonl has no tasks: write at least one row."),
         (
             "t.jsonl",
             '{"query": "one"}\n{"query": }\n',
@@ -159,7 +159,7 @@ def test_fields_that_the_sender_knows_are_sent_as_such() -> None:
         (
             "t.jsonl",
             '{"query": "one"}\n[]\n',
-            "t.jsonl, line 2: a task must be a JSON object with a `query`.",
+            "t.jsonl, line 2: a task must be a JSON object.",
         ),
         (
             "t.jsonl",
@@ -194,7 +194,7 @@ def test_a_file_that_is_not_there_and_one_that_is_a_folder_are_named() -> None:
         ("folder.csv", "folder.csv cannot be read: Is a directory."),
     ]:
         with pytest.raises(UsageError) as raised:
-            read_tasks(Path(name), Valyu().new_task)
+            read_tasks(Path(name), Valyu())
         assert str(raised.value) == sentence
 
 

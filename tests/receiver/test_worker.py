@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from receiver import worker
+from receiver.providers.valyu import Valyu
 from receiver.sandbox import SandboxServer
 from storage import Lease, Store, SubmittedRun
 from tests.receiver import working
@@ -34,6 +35,7 @@ from tests.receiver.working import (
 
 running_sender, sender = working.running_sender, working.sender
 
+MONTH = 31 * 24 * 60.0
 NOT_FOUND = httpx.Response(404, json={"error": "Task not found"})
 
 
@@ -238,7 +240,7 @@ async def test_poison_ends_as_a_dead_letter_and_the_others_go_on(store: Store) -
     for name in ("a", "poison", "b"):
         announce(store, name, kind="task")
     await work_off(store, a_source(), client=answering(handler))
-    assert [result["run_id"] for result in stored(store)] == ["a", "b"]
+    assert {result["run_id"] for result in stored(store)} == {"a", "b"}
     (dead,) = store.list_dead()
     assert (dead["subject"], "cannot be shown" in dead["reason"]) == ("poison", True)
 
@@ -246,12 +248,23 @@ async def test_poison_ends_as_a_dead_letter_and_the_others_go_on(store: Store) -
 async def test_an_answer_that_breaks_our_own_code_is_backed_off_from_like_any_other(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = a_source()
-    monkeypatch.setattr(source.provider, "run", lambda _: 1 / 0)
+    monkeypatch.setattr(Valyu, "run", lambda *_: 1 / 0)
     announce(store, "t1", kind="task")
-    async with working.working(store, source):
+    async with working.working(store, a_source()):
         await until(lambda: attempts(store))
     assert (job(store)["failures"] > 0, "ZeroDivisionError" in job(store)["reason"]) == (True, True)
+
+
+async def test_a_statement_of_ours_that_cannot_be_is_a_counted_failure_too(store: Store) -> None:
+    announce(store, "t-1", kind="task")
+    sql(store, "ALTER TABLE results RENAME TO elsewhere")
+    ended = {"deepresearch_id": "t-1", "status": "completed", "output": "x"}
+    await work_off(
+        store, a_source(), client=answering(lambda request: httpx.Response(200, json=ended))
+    )
+    waiting = job(store)
+    assert (waiting["status"], waiting["failures"]) == ("pending", 1)
+    assert "no such table: results" in waiting["reason"]
 
 
 async def test_a_replayed_dead_letter_is_worked_again_from_our_store(store: Store) -> None:
@@ -528,7 +541,7 @@ async def test_a_check_of_a_batch_that_we_made_needs_no_list_and_can_be_replayed
     endpoint_id = store.add_endpoint("valyu", "batch")
     store.register_batch("valyu", batch_id, endpoint_id=endpoint_id, secret=None)
     make_due(store)
-    make_old(store, 31 * 24 * 60)
+    tried_in_vain(store, MONTH)
     await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
     (dead,) = store.list_dead()
     assert dead["subject"] == batch_id
@@ -543,7 +556,7 @@ async def test_a_check_learns_the_task_that_comes_with_its_secret_and_can_be_rep
     endpoint_id = store.add_endpoint("valyu", "task")
     store.set_secret(endpoint_id, "s" * 43, resource="t1")
     make_due(store)
-    make_old(store, 31 * 24 * 60)
+    tried_in_vain(store, MONTH)
     await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
     store.replay(store.list_dead()[0]["id"])
     await work_off(store, a_source(), client=answering(a_run))
@@ -551,21 +564,43 @@ async def test_a_check_learns_the_task_that_comes_with_its_secret_and_can_be_rep
     assert job(store)["status"] == "done"
 
 
-async def test_a_check_outlives_a_sender_in_trouble_and_waits_longer_each_time(
-    store: Store,
-) -> None:
+async def test_a_check_waits_longer_each_time_that_there_is_nothing_yet(store: Store) -> None:
     store.add_endpoint("valyu", "batch", resource="batch_1")
     for least in (590, 1190, 2390):
         make_due(store)
-        await work_off(store, a_source(), client=answering(lambda _: httpx.Response(500)))
+        await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
         assert least < in_seconds(job(store)) <= least + 10
     assert job(store)["failures"] == 0
+
+
+async def test_a_check_that_got_no_answer_asks_again_soon_and_outlives_the_trouble(
+    store: Store,
+) -> None:
+    store.add_endpoint("valyu", "batch", resource="batch_1")
+    make_due(store)
+    in_trouble = answering(lambda _: httpx.Response(500))
+    async with working.working(store, a_source(), client=in_trouble):
+        await until(lambda: attempts(store))
+    assert in_seconds(job(store)) <= 2 * 2 ** (len(attempts(store)) - 1)
+    tried_in_vain(store, 8 * 24 * 60)  # when a fetch would have been given up
+    make_due(store)
+    await work_off(store, a_source(), client=answering(lambda _: httpx.Response(500)))
+    assert job(store)["status"] == "pending"
+    assert 590 < in_seconds(job(store)) <= 6 * 60 * 60
+
+
+async def test_the_month_of_a_check_begins_with_its_first_try_in_vain(store: Store) -> None:
+    store.add_endpoint("valyu", "batch", resource="batch_1")
+    make_due(store)
+    make_old(store, MONTH)  # its source was paused all the time
+    await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
+    assert job(store)["status"] == "pending"
 
 
 async def test_a_check_gives_up_after_a_month_and_says_so(store: Store) -> None:
     store.add_endpoint("valyu", "batch", resource="batch_1")
     make_due(store)
-    make_old(store, 31 * 24 * 60)
+    tried_in_vain(store, MONTH)
     await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
     assert "given up after 30 days" in store.list_dead()[0]["reason"]
 

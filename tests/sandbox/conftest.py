@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
 import httpx
 import pytest
+from parallel import Parallel
 from valyu import Valyu, verify_contents_webhook
 
 from receiver.sandbox import SandboxServer, Switches, serve_in_thread
@@ -23,6 +24,7 @@ class Delivery:
     signature: str | None
     timestamp: str
     body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 class _Server(ThreadingHTTPServer):
@@ -54,7 +56,8 @@ class Inbox:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 signature = self.headers["X-Webhook-Signature"]
                 stamp = self.headers["X-Webhook-Timestamp"]
-                inbox.received.append(Delivery(self.path, signature, stamp, body))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                inbox.received.append(Delivery(self.path, signature, stamp, body, headers))
                 time.sleep(inbox.seconds)
                 self.send_response(inbox.answers.pop(0) if inbox.answers else 200)
                 self.end_headers()
@@ -90,9 +93,26 @@ def sandbox(running: SandboxServer) -> SandboxServer:
 
 @pytest.fixture
 def sdk(sandbox: SandboxServer) -> Iterator[Valyu]:
-    """The official client."""
+    """Valyu's official client."""
     with Valyu(api_key="val_test", base_url=sandbox.api_url, max_rate_limit_retries=0) as valyu:
         yield valyu
+
+
+@pytest.fixture(scope="session")
+def parallel_client(running: SandboxServer) -> Iterator[Parallel]:
+    with Parallel(
+        api_key="any key",
+        base_url=running.url,
+        max_retries=0,
+        _strict_response_validation=True,
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+def parallel(sandbox: SandboxServer, parallel_client: Parallel) -> Parallel:
+    """Parallel's official client, which refuses answers that are not as it knows them."""
+    return parallel_client
 
 
 @pytest.fixture
@@ -100,6 +120,14 @@ def http(sandbox: SandboxServer) -> Iterator[httpx.Client]:
     """A client that sees the answers as they are."""
     headers = {"x-api-key": "val_test"}
     with httpx.Client(base_url=sandbox.api_url, headers=headers, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+def v0(sandbox: SandboxServer) -> Iterator[httpx.Client]:
+    """A client of the v0 API."""
+    headers = {"x-api-key": "any key"}
+    with httpx.Client(base_url=f"{sandbox.url}/v0", headers=headers, trust_env=False) as client:
         yield client
 
 

@@ -1,10 +1,14 @@
 """The official SDK's single tasks and contents jobs against the sandbox."""
 
+import json
+
 import httpx
 import pytest
 from valyu import Valyu
 
 from receiver.sandbox import SandboxServer
+from tests.processes import until
+from tests.sandbox.conftest import Inbox
 
 
 def test_a_task_is_created_and_its_status_parsed_in_full(
@@ -72,7 +76,8 @@ def test_toon_is_text(sdk: Valyu) -> None:
         ({"urls": ["https://a.example"] * 11}, "urls"),
         ({"search": {"start_date": "2026-01-01T10:00"}}, "historical_cache"),
         ({"search": {"included_sources": ["web"], "excluded_sources": ["web"]}}, "not both"),
-        ({"hitl": {"plan_review": True}}, "not simulated"),
+        ({"mode": "instant", "hitl": {"plan_review": True}}, "instant"),
+        ({"hitl": {"other_review": True}}, "hitl"),
     ],
 )
 def test_what_the_contract_forbids_is_refused_in_words(
@@ -163,3 +168,47 @@ def test_what_a_task_cannot_be_told_is_refused(sdk: Valyu, sandbox: SandboxServe
         assert client.post(f"{path}/public", json={"public": "yes"}).status_code == 400
         assert client.get(f"{path}/assets/other").status_code == 404
         assert client.post(f"{sandbox.api_url}/contents", json={"urls": []}).status_code == 400
+
+
+def test_a_task_stops_at_each_of_its_checkpoints_until_it_is_answered(sdk: Valyu) -> None:
+    hitl = {"plan_review": True, "outline_review": True}
+    task = sdk.deepresearch.create(query="q", hitl=hitl).deepresearch_id
+    for checkpoint in hitl:
+        asked = sdk.deepresearch.status(task)
+        assert (asked.status, asked.interaction.type) == ("awaiting_input", checkpoint)
+        wrong = sdk.deepresearch.respond(task, "int_other", {"approved": True})
+        assert "does not match" in wrong.error
+        interaction = asked.interaction.interaction_id
+        assert sdk.deepresearch.respond(task, interaction, {"approved": True}).success
+    done = sdk.deepresearch.status(task)
+    assert (done.status, done.interaction) == ("completed", None)
+    assert [each.type for each in done.hitl_history] == list(hitl)
+
+
+def test_a_task_that_nobody_answers_is_paused_and_goes_on_when_somebody_does(
+    sdk: Valyu, sandbox: SandboxServer
+) -> None:
+    sandbox.change(hitl_timeout=0)
+    task = sdk.deepresearch.create(query="q", hitl={"plan_review": True}).deepresearch_id
+    until(lambda: sdk.deepresearch.status(task).status == "paused")
+    interaction = sdk.deepresearch.status(task).interaction.interaction_id
+    assert sdk.deepresearch.respond(task, interaction, {"approved": True}).success
+    assert sdk.deepresearch.status(task).status == "completed"
+
+
+def test_a_question_is_announced_where_the_switch_says_so(
+    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
+) -> None:
+    sandbox.change(webhook_on_input=True)
+    task = sdk.deepresearch.create(
+        query="q", hitl={"plan_review": True}, webhook_url=inbox.url
+    ).deepresearch_id
+    (delivery,) = inbox.expect(1)
+    told = json.loads(delivery.body)
+    assert (told["deepresearch_id"], told["status"]) == (task, "awaiting_input")
+
+
+def test_a_workflow_runs_by_its_name_alone(sdk: Valyu) -> None:
+    created = sdk.deepresearch.create(workflow_id="due-diligence")
+    status = sdk.deepresearch.status(created.deepresearch_id)
+    assert status.query == "Workflow due-diligence"

@@ -15,6 +15,7 @@ from storage.deliveries import VerifiedDelivery
 from storage.fetched import FetchedRun
 from storage.jobs import Lease, Tried
 from storage.models import Job
+from storage.prepared import pieces
 from storage.results import Stored
 
 T = TypeVar("T")
@@ -174,7 +175,7 @@ def keep(
     connection: Connection, *page: FetchedRun, fetched_at: datetime = NOON, origin: str = "api"
 ) -> Stored:
     """Store a page of fetched runs."""
-    prepared = [results.prepare(fetched) for fetched in page]
+    ((piece, _),) = pieces(page)
     return results.store(
-        connection, "valyu", prepared, fetched_at=fetched_at, origin=origin, now=fetched_at
+        connection, "valyu", piece, fetched_at=fetched_at, origin=origin, now=fetched_at
     )

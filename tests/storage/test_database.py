@@ -4,12 +4,14 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 import storage
 from storage import CannotStore, DiskFull, Store, checkpoints
@@ -181,10 +183,39 @@ def test_a_connection_that_failed_is_replaced_by_a_fresh_one(database: Database)
         return [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
 
     before = database.write(setting)
-    with pytest.raises(CannotStore):
+    with pytest.raises(OperationalError, match="nowhere"):
         database.write(fail)
     assert database.write(setting) == before
     assert database.write(pragmas) == SAFE
+
+
+def test_the_fault_of_a_statement_is_not_taken_for_a_database_that_cannot_now(
+    database: Database,
+) -> None:
+    ids = ", ".join("?" * 300_000)  # more than SQLite's variables
+
+    def ask(connection: Connection) -> Any:
+        return connection.exec_driver_sql(f"SELECT 1 WHERE 1 IN ({ids})", (1,) * 300_000)
+
+    with pytest.raises(OperationalError, match="too many SQL variables"):
+        database.write(ask)
+    with pytest.raises(OperationalError, match="too many"), database.read() as connection:
+        ask(connection)
+
+
+def test_a_database_that_is_broken_is_one_that_cannot_now(made_url: str) -> None:
+    path = Path(made_url.removeprefix("sqlite:///"))
+    with closing(sqlite3.connect(path)) as connection:
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+        jobs = "SELECT rootpage FROM sqlite_schema WHERE name = 'jobs'"
+        (page,) = connection.execute(jobs).fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"x" * size)
+    database = Database(made_url)
+    with pytest.raises(CannotStore, match="malformed"):
+        enqueue(database)
+    database.close()
 
 
 # --- the log ------------------------------------------------------------------------------------

@@ -294,10 +294,12 @@ def test_an_event_that_is_not_there_is_not_found(store: Store) -> None:
         store.show_event(404)
 
 
-def test_the_newest_body_of_an_event_is_the_carried_one(store: Store) -> None:
-    record(store.database, delivery(body=b"1"), delivery(body=b"2"), delivery("other", b"3"))
-    assert store.carried_body(1) == b"2"
-    assert store.carried_body(404) is None
+def test_every_kept_body_of_an_event_is_carried_the_newest_first(store: Store) -> None:
+    for body in (b"1", b"2", b"1"):
+        record(store.database, delivery(body=body))
+    record(store.database, delivery("other", b"3"))
+    assert store.carried_bodies(1) == [b"2", b"1"]
+    assert store.carried_bodies(404) == []
 
 
 def test_dead_letters_are_listed_newest_first(store: Store) -> None:

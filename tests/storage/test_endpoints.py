@@ -11,7 +11,7 @@ from storage import NotFound, Store, WrongKey, endpoints
 from storage.database import insert
 from storage.encryption import Vault
 from storage.models import Batch, Job, Secret
-from storage.store import FIRST_CHECK
+from storage.store.watching import FIRST_CHECK
 from tests.storage.build import NOON, contents, rows
 
 SECRET = "whsec_c2VjcmV0IG9mIHRoZSBlbmRwb2ludA=="  # noqa: S105  made up
@@ -71,9 +71,22 @@ def test_a_secret_is_nowhere_on_the_disk_but_encrypted(store: Store, endpoint: s
 
 def test_equal_secrets_do_not_look_equal_at_rest(store: Store, endpoint: str) -> None:
     store.set_secret(endpoint, SECRET)
-    store.set_secret(endpoint, SECRET)
+    store.add_endpoint("valyu", "batch", secret=SECRET)
     one, other = rows(store.database, Secret)
     assert one.ciphertext != other.ciphertext
+
+
+def test_the_same_secret_again_changes_nothing(store: Store, endpoint: str) -> None:
+    store.set_secret(endpoint, SECRET, resource="batch-1")
+    before = rows(store.database, Secret)
+    store.set_secret(endpoint, SECRET, resource="batch-1")
+    assert rows(store.database, Secret) == before
+
+
+def test_an_endpoint_made_with_its_secret_is_open_at_once(store: Store) -> None:
+    view = store.find_endpoint(store.add_endpoint("valyu", "run", secret=SECRET))
+    assert view is not None
+    assert (view.state, [secret.text for secret in view.secrets]) == ("open", [SECRET])
 
 
 def test_a_repr_does_not_show_the_secret(store: Store, endpoint: str) -> None:
@@ -153,6 +166,16 @@ def test_binding_to_the_same_resource_again_is_no_error(store: Store, endpoint: 
     assert (view.id, view.resource) == (endpoint, "batch-1")
 
 
+def test_the_task_of_a_resource_is_kept_and_binds_too(store: Store) -> None:
+    endpoint = store.add_endpoint("valyu", "run", task_id="task-1")
+    store.set_secret(endpoint, SECRET, resource="run-1", task_id="task-1")
+    with pytest.raises(NotFound):
+        store.set_secret(endpoint, SECRET, resource="run-1", task_id="task-2")
+    view = store.find_endpoint(endpoint)
+    assert view is not None
+    assert (view.resource, view.task_id) == ("run-1", "task-1")
+
+
 @pytest.mark.parametrize("kind", ["task", "run", "batch"])
 def test_binding_makes_a_batch_known_but_no_other_resource(store: Store, kind: str) -> None:
     store.bind_endpoint(store.add_endpoint("valyu", kind), "it")
@@ -184,6 +207,15 @@ def test_a_closed_endpoint_refuses_secrets_bindings_and_a_second_close(
     with pytest.raises(NotFound, match=endpoint):
         store.close_endpoint(endpoint)
     assert contents(store.database) == before
+
+
+@pytest.mark.parametrize("resource", [None, "run-1"])
+def test_closing_ends_the_waiting_for_what_nobody_can_name(
+    store: Store, resource: str | None
+) -> None:
+    store.close_endpoint(store.add_endpoint("valyu", "run", resource=resource))
+    (check,) = rows(store.database, Job)
+    assert check.status == ("done" if resource is None else "pending")
 
 
 def test_a_closed_endpoint_is_still_shown(store: Store, endpoint: str) -> None:

@@ -42,13 +42,13 @@ VERBS: dict[str, Callable[..., Any]] = {
     "give_back": lambda c, lease: jobs.give_back(c, [lease], now=NOON),
     "release": lambda c, lease: jobs.release(c, now=NOON),
     "replay": lambda c, lease: jobs.replay(c, lease.job_id, now=NOON),
-    "check_soon": lambda c, lease: jobs.check_soon(c, str(lease.endpoint_id), now=at(1)),
-    "end_checks": lambda c, lease: jobs.end_checks(c, str(lease.endpoint_id), now=NOON),
+    "hurry": lambda c, lease: jobs.hurry(c, "run", "valyu", "run-1", due=at(-1)),
+    "end_checks": lambda c, lease: jobs.end_checks(c, endpoint_id=lease.endpoint_id, now=NOON),
 }
 
 ALLOWED = {
     ("pending", "claim"): "running",
-    ("pending", "check_soon"): "pending",
+    ("pending", "hurry"): "pending",
     ("pending", "end_checks"): "done",
     ("running", "renew"): "running",
     ("running", "save_progress"): "running",
@@ -410,12 +410,21 @@ def test_the_jobs_of_an_endpoint_learn_their_subject_where_they_have_none(
     assert [row.subject for row in rows(database, Job)] == ["mine", "another", None]
 
 
-def test_only_the_waiting_check_of_its_endpoint_is_made_due(database: Database) -> None:
-    enqueue(database, kind="check", endpoint_id="e", due=at(600))
-    enqueue(database, kind="check", endpoint_id="other", due=at(600))
-    enqueue(database, endpoint_id="e", due=at(600))
-    database.write(lambda c: jobs.check_soon(c, "e", now=NOON))
-    assert [row.next_attempt_at for row in rows(database, Job)] == [NOON, at(600), at(600)]
+def test_only_the_waiting_check_of_its_subject_is_made_due(database: Database) -> None:
+    mine = {"kind": "check", "subject_kind": "batch", "subject": "b", "due": at(600)}
+    others = [{"kind": "fetch"}, {"source": "other"}, {"subject_kind": "run"}, {"subject": "c"}]
+    for number, other in enumerate([{}, *others]):
+        enqueue(database, endpoint_id=str(number), waits=3, trying_since=NOON, **{**mine, **other})
+    database.write(lambda c: jobs.hurry(c, "batch", "valyu", "b", due=NOON))
+    assert [row.next_attempt_at for row in rows(database, Job)] == [NOON, *[at(600)] * 4]
+    assert [row.waits for row in rows(database, Job)] == [0, 3, 3, 3, 3]
+    assert [row.trying_since for row in rows(database, Job)] == [None, *[NOON] * 4]
+
+
+def test_news_makes_no_check_later_than_it_was(database: Database) -> None:
+    enqueue(database, kind="check", subject_kind="batch", subject="b", due=NOON)
+    database.write(lambda c: jobs.hurry(c, "batch", "valyu", "b", due=at(30)))
+    assert [row.next_attempt_at for row in rows(database, Job)] == [NOON]
 
 
 def test_the_end_of_the_checks_spares_others_and_the_one_that_says_so(
@@ -424,10 +433,19 @@ def test_the_end_of_the_checks_spares_others_and_the_one_that_says_so(
     mine = enqueue(database, kind="check", endpoint_id="e")
     enqueue(database, kind="check", endpoint_id="other")
     enqueue(database, endpoint_id="e")
-    database.write(lambda c: jobs.end_checks(c, "e", now=NOON, but=mine))
+    database.write(lambda c: jobs.end_checks(c, endpoint_id="e", now=NOON, but=mine))
     assert [row.status for row in rows(database, Job)] == ["pending"] * 3
-    database.write(lambda c: jobs.end_checks(c, "e", now=NOON))
+    database.write(lambda c: jobs.end_checks(c, endpoint_id="e", now=NOON))
     assert [row.status for row in rows(database, Job)] == ["done", "pending", "pending"]
+
+
+def test_the_checks_of_a_batch_end_wherever_they_came_from(database: Database) -> None:
+    about = {"kind": "check", "subject_kind": "batch"}
+    for endpoint_id, subject in (("e", "b"), (None, "b"), ("f", "c")):
+        enqueue(database, endpoint_id=endpoint_id, subject=subject, **about)
+    enqueue(database, endpoint_id="g", subject="b", source="other", **about)
+    database.write(lambda c: jobs.end_checks(c, batch=("valyu", "b"), now=NOON))
+    assert [row.status for row in rows(database, Job)] == ["done", "done", "pending", "pending"]
 
 
 @pytest.mark.parametrize("wrong", [{"status": "lost"}, {"kind": "guess"}, {"event_id": 404}])

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from storage import Store, UnverifiedDelivery, quarantine
+import storage
+from storage import NotFound, Store, UnverifiedDelivery, quarantine
 from storage.database import Database, insert
 from storage.models import Quarantined
 from storage.quarantine import MAX_AGE, MAX_BODY_BYTES, OLD_AT_ONCE
@@ -112,3 +113,26 @@ def test_many_old_ones_go_little_by_little(database: Database) -> None:
         keep_one(database, refused(b"new"), at(99) + MAX_AGE)
         assert len(kept(database)) == left
     assert set(kept(database)) == {b"new"}
+
+
+def test_one_is_shown_whole_and_the_oldest_is_named_first(store: Store) -> None:
+    keep(store.database, b"1", b"22")
+    first, second = store.rejected_ids()
+    assert store.show_rejected(first)["body"] == b"1"
+    assert store.show_rejected(second)["received_at"] == at(1)
+    assert store.rejected_ids(source="other") == []
+    assert store.rejected_ids(source="valyu") == [first, second]
+    with pytest.raises(NotFound, match="no refused request 9: see `rejected list`"):
+        store.show_rejected(9)
+
+
+def test_the_moment_of_its_receipt_is_kept_where_it_is_known(store: Store) -> None:
+    an_hour_ago = storage.now() - timedelta(hours=1)
+    store.quarantine(refused(received_at=an_hour_ago))
+    (row,) = rows(store.database, Quarantined)
+    assert row.received_at == an_hour_ago
+
+
+def test_what_came_too_long_ago_is_not_kept_and_breaks_nothing(store: Store) -> None:
+    store.quarantine(refused(received_at=NOON - 9 * MAX_AGE))
+    assert store.rejected_ids() == []

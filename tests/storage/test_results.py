@@ -1,21 +1,24 @@
 """Old news changes nothing, newer news is appended, the same news only fills in."""
 
 import json
+import sys
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, Row, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, Row, event, select
+from sqlalchemy.exc import IntegrityError, StatementError
 from sqlmodel import col
 
-from storage import FetchedRun, Store, Stored, SubmittedRun, results
+from storage import FetchedRun, LeaseLost, Store, Stored, SubmittedRun, results
 from storage.database import Database, insert
 from storage.fetched import clean
 from storage.models import Result, Run
-from tests.storage.build import NOON, at, keep, rows, run, undone
+from storage.prepared import pieces, prepare
+from tests.storage.build import NOON, at, claimed, job, keep, rows, run, undone
 
 
 def put(database: Database, *page: FetchedRun, fetched_at: datetime = NOON, **how: Any) -> Stored:
@@ -26,53 +29,6 @@ def current(database: Database) -> Row[Any]:
     """The one current result."""
     (row,) = [row for row in rows(database, Result) if row.is_current]
     return row
-
-
-# --- the digest ---------------------------------------------------------------------------------
-
-SIGNED = "https://files.example/report.pdf?signature="
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"output": {"pdf": SIGNED + "2", "list": [SIGNED + "3"]}},
-        {"cost": 0.7},
-        {"raw": {"messages": ["anything"]}},
-        {"completed_at": NOON},
-        {"input": {"query": "echo"}},
-        {"runner": "fast"},
-    ],
-)
-def test_what_differs_from_call_to_call_is_no_other_content(other: dict[str, Any]) -> None:
-    before = run(output={"pdf": SIGNED + "1", "list": [SIGNED + "1"]})
-    values: dict[str, Any] = {"output": before.output, **other}
-    assert results.prepare(run(**values)).digest == results.prepare(before).digest
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"output": {"text": "another"}},
-        {"output": {"text": "https://b.example/ says what? this"}},
-        {"output": {"text": "https://a.example/ says what? that"}},
-        {"sources": [{"url": "https://b.example/"}]},
-        {"error": "timeout"},
-        {"status": "failed"},
-    ],
-)
-def test_what_a_call_says_of_the_content_makes_the_digest(other: dict[str, Any]) -> None:
-    values: dict[str, Any] = {
-        "output": {"text": "https://a.example/ says what? this"},
-        "sources": [{"url": "https://a.example/"}],
-    }
-    before = results.prepare(run(**values)).digest
-    assert results.prepare(run(**{**values, **other})).digest != before
-
-
-def test_the_order_of_keys_is_no_other_content() -> None:
-    one, other = run(output={"a": 1, "b": 2}), run(output={"b": 2, "a": 1})
-    assert results.prepare(one).digest == results.prepare(other).digest
 
 
 # --- versions -----------------------------------------------------------------------------------
@@ -158,7 +114,7 @@ def test_an_empty_page_is_nothing(database: Database) -> None:
 
 def test_equal_run_ids_of_two_sources_are_two_runs(database: Database) -> None:
     put(database, run(output="x"))
-    page = [results.prepare(run(output="y"))]
+    page = [prepare(run(output="y"))]
     stored = database.write(
         lambda c: results.store(c, "parallel", page, fetched_at=at(1), now=at(1))
     )
@@ -230,6 +186,88 @@ def test_what_a_delivery_carried_does_not_replace_what_the_api_said_since(
     assert (current(database).output, current(database).origin) == ("x", "api")
 
 
+def statements_of_the_writer(database: Database, work: Callable[[], Any]) -> list[str]:
+    said: list[str] = []
+
+    def note(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        said.append(statement)
+
+    event.listen(database._write_engine, "before_cursor_execute", note)
+    work()
+    event.remove(database._write_engine, "before_cursor_execute", note)
+    return said
+
+
+def listed(store: Store, *page: FetchedRun, fetched_at: datetime = NOON) -> Stored:
+    """Store a page as a worker does."""
+    lease = claimed(store.database)
+    return store.store_results(lease, page, fetched_at=fetched_at, progress={})
+
+
+def test_the_writer_does_not_look_at_the_raws_of_what_is_told_again(
+    store: Store, database: Database
+) -> None:
+    page = [run(f"run-{number}", output=number) for number in range(3)]
+    listed(store, *page)
+    said = statements_of_the_writer(database, lambda: listed(store, *page, fetched_at=at(1)))
+    assert [statement for statement in said if "raw" in statement] == []
+    assert sum(statement.startswith("UPDATE results") for statement in said) == 1
+    assert {row.fetched_at for row in rows(database, Result)} == {at(1)}
+
+
+def test_how_far_a_job_is_is_never_ahead_of_what_is_stored(store: Store) -> None:
+    lease = claimed(store.database, progress={"page": 1})
+    page = [run(str(number)) for number in range(600)]
+    refused = run("bad", created_at="no time")
+    with pytest.raises(StatementError):
+        store.store_results(lease, [*page, refused], fetched_at=NOON, progress={"page": 2})
+    assert len(rows(store.database, Result)) == 500
+    assert job(store.database, lease.job_id).progress == {"page": 1}
+    store.store_results(lease, page, fetched_at=NOON, progress={"page": 2})
+    assert len(rows(store.database, Result)) == 600
+    assert job(store.database, lease.job_id).progress == {"page": 2}
+
+
+def test_no_piece_of_a_page_is_stored_for_a_lease_that_is_lost(store: Store) -> None:
+    lease = claimed(store.database)
+    page = [run(str(number), "running") for number in range(600)]
+    store.give_back([lease])
+    with pytest.raises(LeaseLost):
+        store.store_results(lease, page, fetched_at=NOON, progress={})
+    assert rows(store.database, Run) == []
+
+
+@pytest.mark.parametrize("between", [{"b": 3, "d": 3}, {"a": 1}])
+def test_what_was_filled_in_since_a_page_was_looked_at_is_not_lost(
+    database: Database, between: dict[str, Any]
+) -> None:
+    put(database, run(output="x", raw={"a": 1}))
+    ((page, _),) = pieces([run(output="x", raw={"b": 2})])
+    with database.read() as connection:
+        found = results.look(connection, "valyu", page)
+    told = results.merges(page, found, fetched_at=at(2))
+    put(database, run(output="x", raw=between), fetched_at=at(-1))
+    database.write(
+        lambda c: results.store(c, "valyu", page, fetched_at=at(2), merges=told, now=at(2))
+    )
+    assert json.loads(current(database).raw) == {"a": 1, **between, "b": 2}
+
+
+def test_a_raw_nested_too_deeply_to_be_put_together_stays(database: Database) -> None:
+    deep: Any = []
+    for _ in range(900):
+        deep = [deep]
+    put(database, run(output="x", raw={"a": deep}))
+    ((page, _),) = pieces([run(output="x", raw={"b": 2})])
+    with database.read() as connection:
+        found = results.look(connection, "valyu", page)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(500)
+    told = results.merges(page, found, fetched_at=at(2))
+    sys.setrecursionlimit(limit)
+    assert told["run-1"].merged is None
+
+
 # --- runs ---------------------------------------------------------------------------------------
 
 
@@ -294,20 +332,22 @@ def test_a_run_without_its_result_is_unseen_until_a_listing_shows_it(store: Stor
     assert store.unseen_runs("valyu", "b", since=at(1), limit=1) == ["running"]
 
 
-def test_a_result_is_had_once_it_is_stored(store: Store) -> None:
-    put(store.database, run("a", "running"), run("b"))
-    assert not store.has_result("valyu", "a")
-    assert store.has_result("valyu", "b")
-    assert not store.has_result("parallel", "b")
+def test_a_run_is_known_with_its_result_once_that_is_stored(store: Store) -> None:
+    put(store.database, run("a", "running", input={"q": 1}), run("b"))
+    a, b = store.find_run("valyu", "a"), store.find_run("valyu", "b")
+    assert a is not None
+    assert b is not None
+    assert (a.result, a.fetched_at, a.has_input) == (None, None, True)
+    assert (b.result, b.fetched_at, b.has_input) == ("completed", NOON, False)
+    assert [store.find_run(*each) for each in [("parallel", "b"), ("valyu", "z")]] == [None, None]
 
 
 def test_a_run_stays_of_the_batch_that_it_is_known_to_be_of(store: Store) -> None:
     put(store.database, run("a", "running", batch_id="b"))
     put(store.database, run("a", batch_id="c"), fetched_at=at(1))
-    assert known(store.database).batch_id == "b"
-    assert store.is_run_of("valyu", "a", "b")
-    wrong = [("valyu", "a", "c"), ("parallel", "a", "b"), ("valyu", "z", "b")]
-    assert not any(store.is_run_of(*each) for each in wrong)
+    found = store.find_run("valyu", "a")
+    assert found is not None
+    assert (known(store.database).batch_id, found.batch_id) == ("b", "b")
 
 
 # --- cleaning -----------------------------------------------------------------------------------

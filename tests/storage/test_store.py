@@ -8,8 +8,8 @@ ENDED = FetchedBatch("batch-1", "completed", is_terminal=True, total=0, ended=0)
 
 
 def test_a_batch_that_grew_while_its_check_ended_is_watched_again(store: Store) -> None:
-    endpoint_id = store.add_endpoint("valyu", "batch", resource="batch-1")
-    store.check_soon(endpoint_id)
+    store.add_endpoint("valyu", "batch", resource="batch-1")
+    store.check_batch("valyu", "batch-1")
     (check,) = store.claim_jobs("valyu", limit=1)
     store.save_batch(check, ENDED)
     assert store.settle_batch(check, ENDED).state == "complete"

@@ -28,6 +28,13 @@ def upgrade() -> None:
         sqlite_where=sa.text(LONE_CHECK),
         postgresql_where=sa.text(LONE_CHECK),
     )
+    op.create_index(
+        "ix_jobs_checks",
+        "jobs",
+        ["source", "subject"],
+        sqlite_where=sa.text("kind = 'check'"),
+        postgresql_where=sa.text("kind = 'check'"),
+    )
     op.create_table(
         "tokens",
         sa.Column("id", sa.Integer(), nullable=False),

@@ -1,9 +1,13 @@
 """resultsink endpoint: URLs for what other code creates, and secrets that are never shown."""
 
 import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+import storage
 from storage import Store
 from tests.receiver import working
 from tests.receiver.cli.conftest import Run
@@ -84,7 +88,7 @@ def test_a_secret_for_another_resource_than_the_bound_one_changes_nothing(
 
 
 @pytest.mark.parametrize("start", ["-D", "--", "-h"])
-@pytest.mark.parametrize("command", ["secret", "close"])
+@pytest.mark.parametrize("command", ["secret", "rotate", "close"])
 def test_an_id_that_begins_with_a_dash_is_no_option(
     run: Run, store: Store, command: str, start: str
 ) -> None:
@@ -115,3 +119,90 @@ def test_a_list_shows_states_and_no_secrets(run: Run, store: Store) -> None:
         assert "open" in ended.out
         assert SECRET not in ended.out + ended.err
     assert b"5f1c0e9ab7d34826" not in store.path.read_bytes()
+
+
+# Accounts.
+
+
+def test_an_endpoint_for_the_account_is_for_no_single_resource(run: Run, store: Store) -> None:
+    shown = add(run, "--kind", "account", "--secret-stdin", stdin=SECRET)
+    assert shown["path"] == f"/webhooks/valyu/{shown['endpoint']}"
+    assert [(each["kind"], each["state"]) for each in store.list_endpoints()] == [
+        ("account", "open")
+    ]
+    for arguments in (["add", "valyu", "--kind", "account"], ["secret", shown["endpoint"]]):
+        ended = run("endpoint", *arguments, "--resource", "b", stdin=SECRET)
+        assert ended.code == 2
+        assert ended.sentence == "An endpoint for the account is for no single resource."
+
+
+def test_where_the_account_has_secrets_none_is_pending(
+    run: Run, store: Store, configure: Callable[..., None]
+) -> None:
+    Path("secrets.txt").write_text(SECRET)
+    configure(sources__valyu__signing_secrets_file="secrets.txt")
+    assert run("endpoint", "add", "valyu").err == ""
+
+
+def test_a_file_of_secrets_that_cannot_be_is_named(
+    run: Run, store: Store, configure: Callable[..., None]
+) -> None:
+    configure(sources__valyu__signing_secrets_file="none.txt")
+    ended = run("endpoint", "add", "valyu")
+    assert ended.code == 2
+    assert ended.sentence.startswith("The setting sources.valyu.signing_secrets_file is wrong: ")
+
+
+# Rotation.
+
+NEW = SECRET[::-1]
+
+
+def test_a_rotated_secret_stays_valid_beside_the_new_one_for_a_day(run: Run, store: Store) -> None:
+    endpoint_id = add(run, "--secret-stdin", stdin=SECRET)["endpoint"]
+    began = storage.now()
+    ended = run("endpoint", "rotate", endpoint_id, stdin=f"{NEW}\n")
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err.startswith(f"Endpoint {endpoint_id} has a new secret; the old ones stay valid")
+    assert secrets(store, endpoint_id) == [NEW, SECRET]
+    (endpoint,) = json.loads(run("endpoint", "list", "--json").out)
+    new, old = endpoint["secrets"]
+    assert (new["valid_until"], new["reading"]) == (None, None)
+    day = datetime.fromisoformat(old["valid_until"]) - began
+    assert timedelta(hours=24) <= day < timedelta(hours=24, minutes=1)
+    assert "2, older until 20" in run("endpoint", "list").out
+
+
+@pytest.mark.parametrize(
+    "how", [["--keep", "0"], ["--keep", "7d"], ["--until", "2999-01-01T00:00Z"]]
+)
+def test_how_long_the_old_one_stays_can_be_said(run: Run, store: Store, how: list[str]) -> None:
+    endpoint_id = add(run, "--secret-stdin", stdin=SECRET)["endpoint"]
+    assert run("endpoint", "rotate", endpoint_id, *how, stdin=NEW).code == 0
+    view = store.find_endpoint(endpoint_id)
+    assert view is not None
+    ends = view.secrets[1].valid_until
+    assert ends is not None
+    assert (ends <= storage.now()) == (how == ["--keep", "0"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "sentence"),
+    [
+        (["--keep", "soon"], NEW, "--keep 'soon' is no span: write it like 90m, 24h or 7d, or 0."),
+        (["--keep", "-5h"], NEW, "--keep '-5h' is no span"),
+        (["--until", "2020-01-01T00:00:00Z"], NEW, "--until '2020-01-01T00:00:00Z' has passed"),
+        (["--keep", "1h", "--until", "2999-01-01T00:00:00Z"], NEW, "Say either --keep or --until"),
+        ([], f'"{NEW}"', "The secret was not registered: the signing secret has quotes around it"),
+        ([], "short", "The secret was not registered: the signing secret is too short"),
+        ([], SECRET, "The secret was not replaced: it is the newest one already"),
+    ],
+)
+def test_what_cannot_be_replaced_stays(
+    run: Run, store: Store, arguments: list[str], stdin: str, sentence: str
+) -> None:
+    endpoint_id = add(run, "--secret-stdin", stdin=SECRET)["endpoint"]
+    ended = run("endpoint", "rotate", endpoint_id, *arguments, stdin=stdin)
+    assert ended.code == 2
+    assert ended.sentence.startswith(sentence)
+    assert secrets(store, endpoint_id) == [SECRET]

@@ -83,6 +83,17 @@ def test_single_runs_of_a_source_without_batches_are_exported(
     assert [result["input"]["query"] for result in json.loads(ended.out)] == ["alone"]
 
 
+def test_an_export_of_a_source_says_which_single_runs_are_missing(run: Run, store: Store) -> None:
+    store.add_endpoint("valyu", "task", resource="t1")
+    announce(store, "t2", kind="task")
+    ended = run("export", "--source", "valyu")
+    assert ended.code == 0  # as where a batch is not complete
+    assert ended.err == (
+        "0 results written.\nSource valyu is not complete: 2 single runs have no result "
+        "(see `endpoint list` and `dead list`).\n"
+    )
+
+
 def test_columns_of_the_tasks_file_come_back_as_columns_of_the_input(
     run: Run, store: Store, sender: SandboxServer, configured: Callable[..., None]
 ) -> None:

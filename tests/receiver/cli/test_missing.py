@@ -14,30 +14,31 @@ pytestmark = pytest.mark.usefixtures("configured")
 REASON = "the sender answered 404: no such batch"
 
 
-def a_dead_fetch(store: Store) -> None:
-    """A batch of 25 whose fetch was given up before any task was named."""
+def a_dead_fetch(store: Store) -> int:
+    """A batch of 25 whose fetch was given up before any task was named; its number."""
     batch = FetchedBatch("batch_1", "processing", is_terminal=False, total=25)
     store.note_batch("valyu", batch)
     announce(store, "batch_1")
     lease = working.claim(store)
     store.bury(lease, Tried(now(), 0.0, "dead", REASON))
+    return lease.job_id
 
 
 def test_show_says_what_is_expected_what_is_dead_and_how_the_last_attempt_ended(
     run: Run, store: Store
 ) -> None:
-    a_dead_fetch(store)
+    job_id = a_dead_fetch(store)
     text = run("batch", "show", "batch_1").out
     assert "25 expected, none named yet." in text
-    assert f"job 1): dead: {REASON}" in text
+    assert f"job {job_id}): dead: {REASON}" in text
     assert REASON in text.split("dead letters:")[1]
 
 
 def test_show_says_the_same_to_programs(run: Run, store: Store) -> None:
-    a_dead_fetch(store)
+    job_id = a_dead_fetch(store)
     shown = json.loads(run("batch", "show", "batch_1", "--json").out)
     assert (shown["expected"], shown["missing"]) == (25, [])
-    assert [(dead["id"], dead["reason"]) for dead in shown["dead"]] == [(1, REASON)]
+    assert [(dead["id"], dead["reason"]) for dead in shown["dead"]] == [(job_id, REASON)]
     assert (shown["last_attempt"]["outcome"], shown["last_attempt"]["detail"]) == ("dead", REASON)
 
 
@@ -50,11 +51,11 @@ def test_show_has_nothing_to_say_of_a_batch_that_nobody_has_asked_for(
 
 
 def test_a_wait_for_what_is_dead_says_so_and_goes_on(run: Run, store: Store) -> None:
-    a_dead_fetch(store)
+    job_id = a_dead_fetch(store)
     ended = run("batch", "wait", "batch_1", "--timeout", "0.3", "--json")
     note = f"A dead letter keeps results away: {REASON}. When that is mended: "
-    assert ended.err.count(f"{note}resultsink dead replay 1\n") == 1
-    assert (ended.code, json.loads(ended.out)["dead"][0]["id"]) == (1, 1)
+    assert ended.err.count(f"{note}resultsink dead replay {job_id}\n") == 1
+    assert (ended.code, json.loads(ended.out)["dead"][0]["id"]) == (1, job_id)
 
 
 def test_the_dead_letter_of_a_run_counts_until_its_result_is_here(run: Run, store: Store) -> None:

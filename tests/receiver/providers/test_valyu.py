@@ -19,13 +19,14 @@ from receiver.errors import (
     SourceRefused,
     Unavailable,
 )
-from receiver.providers import Announcement, Answer
+from receiver.providers import Announcement, Answer, Plan, Subject
 from receiver.providers.valyu import MAX_QUERY, Valyu
 from storage import FetchedBatch
 from tests.receiver.conftest import BATCH, OTHER_BATCH, TASK
 
 NOW = 1791191172.0
 VALYU = Valyu()
+THE_BATCH, THE_TASK = Subject("batch", BATCH), Subject("task", TASK)
 OF_BATCH = FetchedBatch(BATCH, "processing", False, runner="fast")
 STAMP = "2026-10-05T09:06:12.480Z"
 
@@ -219,15 +220,26 @@ def test_a_long_story_is_cut() -> None:
 # Creating.
 
 
+def created(plan: Plan) -> Any:
+    """The body of the call that creates a batch."""
+    VALYU.check(plan, [])
+    return VALYU.create_batch(plan, [], webhook_url="https://a.test/x").json
+
+
 def test_a_batch_is_created_with_what_was_given_and_nothing_else() -> None:
-    plain = VALYU.create_batch(name=None, mode=None, webhook_url="https://a.test/x", schema=None)
-    assert plain.json == {"mode": "standard", "webhook_url": "https://a.test/x"}
+    assert created(Plan()) == {"mode": "standard", "webhook_url": "https://a.test/x"}
     schema = {"type": "object"}
-    full = VALYU.create_batch(name="n", mode="max", webhook_url="https://a.test/x", schema=schema)
-    assert (full.json["name"], full.json["mode"]) == ("n", "max")
-    assert full.json["output_formats"] == [schema]
+    full = created(Plan(name="n", runner="max", schema=schema))
+    assert (full["name"], full["mode"]) == ("n", "max")
+    assert full["output_formats"] == [schema]
     with pytest.raises(ValueError, match="fast, standard, heavy, max"):
-        VALYU.create_batch(name=None, mode="instant", webhook_url="", schema=None)
+        created(Plan(runner="instant"))
+
+
+@pytest.mark.parametrize("plan", [Plan(prompt="of $x"), Plan(task_id="t")])
+def test_a_stored_task_is_not_what_valyu_has(plan: Plan) -> None:
+    with pytest.raises(ValueError, match="no stored tasks"):
+        created(plan)
 
 
 @pytest.mark.parametrize(
@@ -239,8 +251,8 @@ def test_a_batch_is_created_with_what_was_given_and_nothing_else() -> None:
     ],
 )
 def test_a_created_batch_may_come_without_a_secret(data: Any, batch_id: str, secret: Any) -> None:
-    created = VALYU.read_created(data)
-    assert (created.batch_id, created.secret) == (batch_id, secret)
+    made = VALYU.read_created(data)
+    assert (made.id, made.secret) == (batch_id, secret)
 
 
 @pytest.mark.parametrize("data", [{}, [], {"batch_id": None}, {"batch_id": "a b"}, {"batch_id": 5}])
@@ -290,8 +302,10 @@ def test_added_tasks_are_read_and_ids_are_quoted_in_paths() -> None:
         {"tasks": [{"task_id": "a", "deepresearch_id": TASK, "status": "queued"}, {}, None]}
     )
     assert [(run.task_id, run.run_id, run.status) for run in added] == [("a", TASK, "queued")]
-    assert VALYU.add_tasks("a/../b?c", []).path == "/deepresearch/batches/a%2F..%2Fb%3Fc/tasks"
-    assert VALYU.cancel_batch("a/b").path == "/deepresearch/batches/a%2Fb/cancel"
+    request = VALYU.add_tasks(Subject("batch", "a/../b?c"), [], defaults={}, callbacks=[])
+    assert request.path == "/deepresearch/batches/a%2F..%2Fb%3Fc/tasks"
+    cancel = VALYU.cancel_batch(Subject("batch", "a/b"))
+    assert cancel.path == "/deepresearch/batches/a%2Fb/cancel"
 
 
 # Reading.
@@ -328,7 +342,7 @@ def test_whatever_a_task_says_its_id_and_its_raw_text_are_kept(lied: dict[str, A
 
 @given(st.dictionaries(st.sampled_from(["counts", "status", "name", "mode", "created_at"]), lies))
 def test_whatever_a_batch_says_it_can_be_read(lied: dict[str, Any]) -> None:
-    batch = VALYU.read_batch({"batch_id": BATCH, **lied}, BATCH)
+    batch = VALYU.read_batch({"batch_id": BATCH, **lied}, THE_BATCH)
     assert batch.batch_id == BATCH
     assert isinstance(batch.is_terminal, bool)
     assert all(isinstance(count, int) and count >= 0 for count in batch.counts.values())
@@ -346,7 +360,7 @@ GOES_ON = ["open", "processing", "queued", "pending", "running", "awaiting_input
 def test_a_batch_s_status_is_an_end_unless_it_clearly_goes_on(
     status: Any, is_terminal: bool
 ) -> None:
-    batch = VALYU.read_batch({"batch_id": BATCH, "status": status}, BATCH)
+    batch = VALYU.read_batch({"batch_id": BATCH, "status": status}, THE_BATCH)
     assert batch.is_terminal is is_terminal
 
 
@@ -381,7 +395,7 @@ def test_an_error_is_text_or_none(error: Any, read: str | None) -> None:
 
 @pytest.mark.parametrize("name", ["mode", "research_mode", "model"])
 def test_a_mode_has_three_names(name: str) -> None:
-    assert VALYU.read_run({**LISTED, name: "heavy"}, TASK).runner == "heavy"
+    assert VALYU.read_run({**LISTED, name: "heavy"}, THE_TASK).runner == "heavy"
 
 
 @pytest.mark.parametrize(
@@ -425,9 +439,12 @@ def test_a_listed_task_that_names_another_batch_is_left_out() -> None:
 
 
 def test_a_page_is_asked_for_with_its_cursor_and_its_size_unless_it_is_the_sender_s_own() -> None:
-    assert VALYU.page(BATCH, cursor=None, size=5).params == {"limit": "5", "include_output": "true"}
-    assert VALYU.page(BATCH, cursor="k", size=5).params["last_key"] == "k"
-    assert VALYU.page(BATCH, cursor=None, size=None).params == {"include_output": "true"}
+    def params(cursor: str | None, size: int | None) -> Any:
+        return VALYU.list_runs(THE_BATCH, cursor=cursor, size=size).params
+
+    assert params(None, 5) == {"limit": "5", "include_output": "true"}
+    assert params("k", 5) == {"limit": "5", "include_output": "true", "last_key": "k"}
+    assert params(None, None) == {"include_output": "true"}
 
 
 COUNTS = {"total": 3, "queued": 0, "running": 0, "completed": 1, "failed": 1, "cancelled": 1}
@@ -436,24 +453,26 @@ COUNTS = {"total": 3, "queued": 0, "running": 0, "completed": 1, "failed": 1, "c
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_batch_may_come_in_a_wrapper(wrapped: bool) -> None:
     data: Any = {"batch_id": BATCH, "status": "completed_with_errors", "counts": COUNTS}
-    batch = VALYU.read_batch({"batch": data} if wrapped else data, BATCH)
+    batch = VALYU.read_batch({"batch": data} if wrapped else data, THE_BATCH)
     assert (batch.is_terminal, batch.total, batch.ended) == (True, 3, 3)
 
 
 @pytest.mark.parametrize("data", [None, [], {}, {"batch_id": OTHER_BATCH}, {"batch": 5}])
 def test_an_answer_about_another_batch_is_refused(data: Any) -> None:
     with pytest.raises(Unavailable):
-        VALYU.read_batch(data, BATCH)
+        VALYU.read_batch(data, THE_BATCH)
 
 
 def test_counts_that_are_none_say_nothing() -> None:
-    batch = VALYU.read_batch({"batch_id": BATCH, "counts": {"total": -1, "completed": "x"}}, BATCH)
+    batch = VALYU.read_batch(
+        {"batch_id": BATCH, "counts": {"total": -1, "completed": "x"}}, THE_BATCH
+    )
     assert (batch.total, batch.ended, batch.counts) == (None, None, {})
 
 
 def test_counts_may_be_text() -> None:
     counts = {name: str(count) for name, count in COUNTS.items()}
-    batch = VALYU.read_batch({"batch_id": BATCH, "counts": counts}, BATCH)
+    batch = VALYU.read_batch({"batch_id": BATCH, "counts": counts}, THE_BATCH)
     assert (batch.total, batch.ended, batch.counts) == (3, 3, COUNTS)
 
 
@@ -467,18 +486,20 @@ def test_a_list_of_batches_may_come_in_a_wrapper(wrapped: bool) -> None:
 @pytest.mark.parametrize("data", [None, [], {}, {"deepresearch_id": "another"}])
 def test_an_answer_about_another_run_is_refused(data: Any) -> None:
     with pytest.raises(Unavailable):
-        VALYU.read_run(data, TASK)
+        VALYU.read_run(data, THE_TASK)
 
 
 @pytest.mark.parametrize("output", [{}, {"output": None}])
 def test_a_completed_task_without_an_output_is_no_result_yet(output: dict[str, None]) -> None:
-    run = VALYU.read_run({"deepresearch_id": TASK, "status": "completed", **output}, TASK)
+    run = VALYU.read_run({"deepresearch_id": TASK, "status": "completed", **output}, THE_TASK)
     assert (run.status, run.has_output, run.is_result) == ("completed", False, False)
 
 
 @pytest.mark.parametrize("output", ["", {}, [], 0, False])
 def test_an_empty_output_is_one(output: Any) -> None:
-    run = VALYU.read_run({"deepresearch_id": TASK, "status": "completed", "output": output}, TASK)
+    run = VALYU.read_run(
+        {"deepresearch_id": TASK, "status": "completed", "output": output}, THE_TASK
+    )
     assert (run.output, run.is_result) == (output, True)
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from storage.export import Selection, json_lines, rows
 from storage.export.json import KEYS
 from tests.storage.export.conftest import Shelf
 
@@ -96,3 +97,19 @@ def test_numbers_that_json_forbids_become_null(shelf: Shelf) -> None:
     assert b'"raw": [null, null]' in first
     assert b'"cost": null' in first
     assert b'"raw": ["NaN", 1.50]' in second
+
+
+def test_json_lines_in_pieces_are_those_of_the_file(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(shelf)
+    whole = shelf.export("jsonl")
+    monkeypatch.setattr(rows, "PAGE_ROWS", 1)
+    assert list(json_lines(shelf.database, Selection())) == whole.splitlines(keepends=True)
+
+
+def test_pieces_are_of_what_was_stored_when_they_were_asked_for(shelf: Shelf) -> None:
+    shelf.put("r1")
+    pieces = json_lines(shelf.database, Selection())
+    shelf.put("r2")
+    assert [json.loads(piece)["run_id"] for piece in pieces] == ["r1"]

@@ -33,6 +33,9 @@ def test_an_unknown_format_or_status_is_refused(shelf: Shelf) -> None:
         (Selection(source="valyu", batch_id="one"), ["a", "b"]),
         (Selection(source="valyu", batch_id="one", status="failed"), ["b"]),
         (Selection(source="nobody"), []),
+        (Selection(source="valyu", run_id="b"), ["b"]),
+        (Selection(run_id="b", status="completed"), []),
+        (Selection(source="nobody", run_id="b"), []),
     ],
 )
 def test_a_selection_narrows(shelf: Shelf, selection: Selection, expected: list[str]) -> None:
@@ -96,8 +99,9 @@ def test_a_version_stored_meanwhile_changes_nothing(
 @pytest.mark.parametrize("source", [None, "valyu"])
 @pytest.mark.parametrize("batch_id", [None, "one"])
 @pytest.mark.parametrize("status", ["all", "completed"])
+@pytest.mark.parametrize("run_id", [None, "a"])
 def test_no_page_sorts_or_scans(
-    shelf: Shelf, source: str | None, batch_id: str | None, status: Any
+    shelf: Shelf, source: str | None, batch_id: str | None, status: Any, run_id: str | None
 ) -> None:
     """A page that sorted or scanned all runs would make the whole export quadratic."""
     plans: list[str] = []
@@ -109,6 +113,6 @@ def test_no_page_sorts_or_scans(
 
     shelf.put("a", batch_id="one")
     event.listen(shelf.database._read_engine, "before_cursor_execute", explain)
-    assert run_ids(shelf, Selection(source, batch_id, status)) == ["a"]
+    assert run_ids(shelf, Selection(source, batch_id, status, run_id)) == ["a"]
     assert plans
     assert not [step for step in plans if "TEMP B-TREE" in step or step.startswith("SCAN")]

@@ -1,0 +1,209 @@
+"""Calls to a sender's API that it takes to bring in a batch, with its worst habits and without.
+
+    python -m benchmarks.calls                      1,000 runs of each provider
+    python -m benchmarks.calls --runs 200 --only valyu,parallel
+
+The senders are those of the sandbox, the receiver really serves, and every run is looked at in
+the end: stored once, with the status that the sender gave it. Beside it stands what the official
+SDK needs for the same batch once it has ended: its wait loop, and one call for each result. Each
+poll of that loop before the end comes on top.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import parallel
+import valyu
+from rich.console import Console
+from rich.table import Table
+
+from receiver import logs
+from receiver.sandbox import SandboxServer, Switches, serve_in_thread
+from tests.conformance import habits
+from tests.conformance.cases import CASES, KEY, Case
+from tests.conformance.sink import Sink, running
+
+DEADLINE = 900.0
+DURATION = (0.5, 6.0)  # seconds that a run takes where the sender has its worst habits
+
+
+@dataclass
+class Outcome:
+    """What it took. `creating` are calls of `batch create`; `calls` all others, by path."""
+
+    provider: str
+    habits: str
+    runs: int
+    faults: int = 0
+    seconds: float = 0.0
+    creating: int = 0
+    deliveries: int = 0
+    failed: int = 0
+    calls: dict[str, int] = field(default_factory=dict)
+    sdk: int | None = None
+
+    @property
+    def total(self) -> int:
+        """Calls in all."""
+        return sum(self.calls.values())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the arguments ask for and print it."""
+    options = _options(arguments)
+    outcomes = []
+    with tempfile.TemporaryDirectory(prefix="resultsink-calls-") as folder:
+        with (Path(folder) / "log").open("w") as log:
+            logs.configure(json=True, level="warning", stream=log)
+            for outcome in _outcomes(options, Path(folder)):
+                outcomes.append(outcome)
+                print(f"{outcome.provider} {outcome.habits}: {outcome.total}", file=sys.stderr)
+            logs.flush()
+        shutil.copyfile(Path(folder) / "log", options.log) if options.log else None
+    if options.json:
+        print(json.dumps([asdict(outcome) for outcome in outcomes]))
+    else:
+        Console(width=110).print(table(outcomes), highlight=False)
+    return 0
+
+
+def _outcomes(options: argparse.Namespace, folder: Path) -> Iterator[Outcome]:
+    for name in options.only:
+        case = CASES[name]
+        for is_bad in (False, True):
+            with _beside(folder, case) as (sandbox, sink):
+                outcome = bring_in(case, sandbox, sink, options.runs, is_bad=is_bad)
+                if not is_bad:
+                    outcome.sdk = by_sdk(case, sandbox, sink)
+                yield outcome
+
+
+@contextmanager
+def _beside(folder: Path, case: Case) -> Iterator[tuple[SandboxServer, Sink]]:
+    with tempfile.TemporaryDirectory(dir=folder) as own, serve_in_thread(Switches()) as sandbox:
+        with running(Path(own), sandbox) as sink:
+            yield sandbox, sink
+
+
+def bring_in(
+    case: Case, sandbox: SandboxServer, sink: Sink, runs: int, *, is_bad: bool
+) -> Outcome:
+    """Create a batch, wait until it is complete, and look whether it is."""
+    outcome = Outcome(case.name, "worst" if is_bad else "none", runs)
+    if is_bad:
+        sandbox.change(duration=DURATION, **habits.worst(case, runs))
+        outcome.faults = habits.order_faults(sandbox, case)
+    else:  # all of it ends at once, once all of it is there
+        sandbox.change(duration=0, hold=True)
+    began = time.monotonic()
+    batch_id = sink.create(case, runs)
+    sandbox.change(hold=False)
+    ledger = sink.complete(batch_id, seconds=DEADLINE)
+    outcome.seconds, outcome.failed = round(time.monotonic() - began, 1), ledger.failed
+    sink.quiet()
+    check(case, sandbox, sink, batch_id, runs)
+    state = sandbox.state()
+    outcome.deliveries = len(state["deliveries"])
+    outcome.creating = sum(n for path, n in state["calls"].items() if path.startswith("POST"))
+    outcome.calls = {path: n for path, n in state["calls"].items() if path.startswith("GET")}
+    return outcome
+
+
+def check(case: Case, sandbox: SandboxServer, sink: Sink, batch_id: str, runs: int) -> None:
+    """Every run once, in its first version, with its input and the status that it should have."""
+    results = sink.results(batch_id)
+    failing = sandbox.state()["switches"]["failing_tasks"]
+    assert [result["run_id"] for result in results] == sink.runs(batch_id)
+    assert len(results) == runs
+    assert [result["version"] for result in results] == [1] * runs
+    expected = ["failed"] * failing + ["completed"] * (runs - failing)
+    assert [result["status"] for result in results] == expected
+    assert [result["input"] for result in results] == [task.input for task in case.tasks(runs)]
+    assert all(result["output"] for result in results[failing:])
+    assert all(result["error"] for result in results[:failing])
+
+
+def by_sdk(case: Case, sandbox: SandboxServer, sink: Sink) -> int:
+    """The calls of the sender's own SDK (v0 has none: plain calls) for the newest batch."""
+    (ledger,) = sink.store.list_batches(source=case.name)
+    run_ids = sink.runs(ledger.batch_id)
+    before = sum(sandbox.state()["calls"].values())
+    if case.name == "valyu":
+        with valyu.Valyu(api_key=KEY, base_url=sandbox.api_url) as client:
+            client.batch.wait_for_completion(ledger.batch_id)
+            for run_id in run_ids:
+                client.deepresearch.status(run_id)
+    elif case.name == "parallel":
+        with parallel.Parallel(api_key=KEY, base_url=sandbox.url) as api:
+            while api.task_group.retrieve(ledger.batch_id).status.is_active:
+                time.sleep(1)
+            for run_id in run_ids:
+                api.task_run.result(run_id)
+    else:
+        url = f"{sandbox.url}/v0/tasks/{ledger.task_id}"
+        with httpx.Client(headers={"x-api-key": KEY}, trust_env=False) as plain:
+            plain.get(f"{url}/batches/{ledger.batch_id}").raise_for_status()
+            for run_id in run_ids:
+                plain.get(f"{url}/runs/{run_id}").raise_for_status()
+    return sum(sandbox.state()["calls"].values()) - before
+
+
+def table(outcomes: Sequence[Outcome]) -> Table:
+    """Lay the figures out as the one table."""
+    laid = Table(title="Calls to bring in a batch (those of its creation left out)")
+    for heading in ("provider", "habits"):
+        laid.add_column(heading)
+    for heading in ("runs", "failed", "deliveries", "faults"):
+        laid.add_column(heading, justify="right")
+    laid.add_column("calls by path")
+    for heading in ("calls", "the SDK's", "seconds"):
+        laid.add_column(heading, justify="right")
+    for each in outcomes:
+        paths = "\n".join(f"{count:>5} {path}" for path, count in each.calls.items())
+        figures = (each.runs, each.failed, each.deliveries, each.faults)
+        sdk = "" if each.sdk is None else f"{each.sdk:,}"
+        laid.add_row(
+            each.provider,
+            each.habits,
+            *(f"{figure:,}" for figure in figures),
+            paths,
+            f"{each.total:,}",
+            sdk,
+            f"{each.seconds:.0f}",
+        )
+    return laid
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.calls", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--runs", type=int, default=1000, help="of each batch")
+    parser.add_argument("--only", type=_names, default=list(CASES), help="names, with commas")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--log", type=Path, help="keep the receiver's log there")
+    options = parser.parse_args(arguments)
+    if options.runs < 10:
+        parser.error("--runs must be at least 10")
+    return options
+
+
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = [name for name in names if name not in CASES]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"unknown: {unknown}; there are {', '.join(CASES)}")
+    return names
+
+
+if __name__ == "__main__":
+    sys.exit(main())

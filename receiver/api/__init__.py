@@ -1,0 +1,16 @@
+"""HTTP in, for programs: endpoints, secrets, ledgers and results, by bearer tokens.
+
+`ROUTES` is the whole of it; `Api` is the application that `receiver.app` mounts.
+"""
+
+from receiver.api.access import SCOPES
+from receiver.api.desk import Desk
+from receiver.api.routing import PREFIX, ROUTES, Api
+
+__all__ = [
+    "PREFIX",
+    "ROUTES",
+    "SCOPES",
+    "Api",
+    "Desk",
+]

@@ -1,0 +1,57 @@
+"""Who may ask for what: bearer tokens, their scopes, and the one source of some."""
+
+import re
+from typing import Final
+
+from starlette.requests import Request
+
+from receiver.api.answers import CLOSE, Problem
+from receiver.api.desk import Desk
+from storage import TokenView
+
+SCOPES: Final = ("read", "register")
+"""read: ledgers and results; register: make endpoints, set their secrets, close them."""
+
+_BEARER = re.compile(r"Bearer +(rs_[A-Za-z0-9_-]{43})", re.IGNORECASE)
+
+
+async def admitted(request: Request, desk: Desk) -> TokenView:
+    """The token of a request, looked up anew each time, so that a revoked one ends at once.
+
+    Raises Problem, 401 with one text for all reasons; what cannot be a token costs no read.
+    """
+    given = request.headers.getlist("authorization")
+    found = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
+    token = await desk.ask(desk.store.find_token, found[1]) if found else None
+    if token is None:
+        challenge = 'Bearer error="invalid_token"' if given else "Bearer"
+        raise Problem(
+            401,
+            "Send the header `Authorization: Bearer TOKEN` with a valid token: "
+            "`resultsink token create` makes one.",
+            headers={"www-authenticate": challenge, **CLOSE},
+        )
+    return token
+
+
+def require(token: TokenView, scope: str) -> None:
+    """Raise Problem, 403, for a token without this scope."""
+    if scope not in token.scopes:
+        raise Problem(
+            403,
+            f"This token does not have the scope {scope}: "
+            f"make one with `resultsink token create --scope {scope}`.",
+            headers={
+                "www-authenticate": f'Bearer error="insufficient_scope", scope="{scope}"',
+                **CLOSE,
+            },
+        )
+
+
+def source_of(token: TokenView, asked_for: str | None) -> str | None:
+    """The source that a request is about, None for all; raises Problem, 403, for another's."""
+    if token.source is None or asked_for is None:
+        return asked_for if token.source is None else token.source
+    if asked_for != token.source:
+        raise Problem(403, f"This token is for the source {token.source} alone: ask for that one.")
+    return asked_for

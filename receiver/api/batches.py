@@ -1,0 +1,73 @@
+"""What programs read: ledgers with what is missing, and results."""
+
+from typing import Any, Literal, get_args
+
+from starlette.responses import Response
+
+from receiver.api.answers import Problem, answer
+from receiver.api.asked import Asked
+from receiver.api.streams import ResultLines
+from storage import Ledger, NotFound, Selection
+
+MAX_LIMIT = 1_000
+
+Status = Literal["all", "completed", "failed"]
+
+
+async def list_all(asked: Asked) -> Response:
+    """The newest batches, newest first."""
+    query = asked.query("source", "limit")
+    source, limit = asked.source(query.get("source")), _limit(query.get("limit", "100"))
+    ledgers = await asked.desk.ask(asked.desk.store.list_batches, source=source, limit=limit)
+    return answer({"batches": [ledger.as_dict() for ledger in ledgers]})
+
+
+async def show(asked: Asked) -> Response:
+    """The ledger of a batch, and what is missing and why."""
+    ledger = await _ledger(asked, asked.query("source").get("source"))
+    missing = await asked.desk.ask(asked.desk.store.missing, ledger)
+    return answer({**ledger.as_dict(), **missing})
+
+
+async def results(asked: Asked) -> Response:
+    """The results of a batch as JSON Lines, and in a header whether they are all there are."""
+    query = asked.query("source", "status")
+    status: Any = query.get("status", "all")
+    if status not in get_args(Status):
+        raise Problem(400, f"There is no such status: use {', '.join(get_args(Status))}.")
+    ledger = await _ledger(asked, query.get("source"))  # before the results: it never says too much
+    selection = Selection(source=ledger.source, batch_id=ledger.batch_id, status=status)
+    pages = await asked.desk.ask(asked.desk.store.json_lines, selection)
+    return ResultLines(asked.desk, pages, is_complete=ledger.state == "complete")
+
+
+async def run(asked: Asked) -> Response:
+    """The current result of one run."""
+    source = asked.source(asked.query("source").get("source"))
+    if source is None:
+        raise Problem(400, "Say whose run it is: add ?source=NAME.")
+    selection = Selection(source=source, run_id=asked.params["run_id"])
+    pages = await asked.desk.ask(asked.desk.store.json_lines, selection)
+    found = await asked.desk.ask(next, pages, None)
+    if found is None:
+        raise Problem(404, "No result of such a run is stored: look at its id and its source.")
+    return Response(found, headers={"cache-control": "no-store"}, media_type="application/json")
+
+
+async def _ledger(asked: Asked, source: str | None) -> Ledger:
+    source = asked.source(source)
+    try:
+        return await asked.desk.ask(
+            asked.desk.store.ledger, asked.params["batch_id"], source=source
+        )
+    except NotFound:
+        several = "" if source else ", or several sources have one: then add ?source=NAME"
+        raise Problem(
+            404, f"There is no such batch{several}; GET batches lists those there are."
+        ) from None
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= MAX_LIMIT):
+        raise Problem(400, f"The parameter limit is a number from 1 to {MAX_LIMIT}: send that.")
+    return int(text)

@@ -1,0 +1,53 @@
+"""Spans and moments as they are written on the command line. Pure."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from receiver.errors import UsageError
+
+DAYS_AT_MOST = 3650
+
+_SPAN = re.compile(r"([0-9]{1,9})(s|m|h|d|w)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def end_of_old(keep: str | None, until: str | None, *, now: datetime) -> datetime:
+    """When old secrets end: `keep` from now on, or at `until`; a day from now by default.
+
+    Raises UsageError for both together, nonsense, and a moment that has passed.
+    """
+    if keep is not None and until is not None:
+        raise UsageError("Say either --keep or --until, not both.")
+    if until is not None:
+        return _moment(until, now)
+    return now + _span("24h" if keep is None else keep)
+
+
+def _span(text: str) -> timedelta:
+    if text == "0":
+        return timedelta()
+    found = _SPAN.fullmatch(text)
+    if found is None:
+        raise UsageError(f"--keep {text!r} is no span: write it like 90m, 24h or 7d, or 0.")
+    seconds = int(found[1]) * _SECONDS[found[2]]
+    if seconds > DAYS_AT_MOST * 86400:
+        raise UsageError(f"--keep {text!r} is too long: {DAYS_AT_MOST}d at most.")
+    return timedelta(seconds=seconds)
+
+
+def _moment(text: str, now: datetime) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise UsageError(
+            f"--until {text!r} is no moment with a zone: write it like 2026-12-01T00:00:00Z."
+        )
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:
+        raise UsageError(f"--until {text!r} is out of all time.") from None
+    if moment <= now:
+        raise UsageError(f"--until {text!r} has passed: --keep 0 ends the old secrets at once.")
+    return moment

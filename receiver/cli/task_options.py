@@ -1,0 +1,104 @@
+"""The options of `task create` as a provider takes them: files read, JSON parsed, nothing judged
+that the provider knows better.
+"""
+
+import base64
+import json
+import mimetypes
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from receiver.errors import UsageError
+
+_OFFICE = "application/vnd.openxmlformats-officedocument"
+TYPES = {
+    ".docx": f"{_OFFICE}.wordprocessingml.document",
+    ".pptx": f"{_OFFICE}.presentationml.presentation",
+    ".xlsx": f"{_OFFICE}.spreadsheetml.sheet",
+    ".md": "text/markdown",
+}
+"""Types that not every system knows."""
+
+UNKNOWN_TYPE = "application/octet-stream"
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None and value != []}
+
+
+def json_or_file(option: str, text: str | None) -> Any:
+    """JSON as it stands there, or else the name of a file of JSON; raises UsageError."""
+    if text is None:
+        return None
+    if text.lstrip()[:1] in ("{", "[", '"'):
+        return _parsed(option, text)
+    try:
+        return _parsed(f"{option}: {text}", Path(text).read_text("utf-8-sig"))
+    except OSError as error:
+        raise UsageError(f"{option}: {text} cannot be read: {error.strerror}.") from None
+    except ValueError:  # not UTF-8, or a name that no file can have
+        raise UsageError(f"{option}: {text} is no file of JSON in UTF-8.") from None
+
+
+def object_or_file(option: str, text: str | None) -> Any:
+    """The same, where it must be an object."""
+    found = json_or_file(option, text)
+    if text is not None and not isinstance(found, dict):
+        raise UsageError(f"{option} must be a JSON object.")
+    return found
+
+
+def text_or_object(option: str, text: str | None) -> Any:
+    """Text as it is, unless it is a JSON object."""
+    if text is None or not text.lstrip().startswith("{"):
+        return text
+    return _parsed(option, text)
+
+
+def pairs(option: str, texts: Sequence[str] | None, *, as_json: bool = False) -> dict[str, Any]:
+    """NAME=VALUE, as often as given; or, for texts, a JSON object of them."""
+    found: dict[str, Any] = {}
+    for text in texts or ():
+        if not as_json and text.lstrip().startswith("{"):
+            found |= object_or_file(option, text)
+            continue
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            kind = "JSON" if as_json else "VALUE"
+            raise UsageError(f"{option} {text!r} is wrong: write it as NAME={kind}.")
+        found[name] = _parsed(f"{option} {name}", value) if as_json else value
+    return found
+
+
+def attached(paths: Sequence[Path] | None, contexts: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Files as the sender takes them: as data URLs, with what each is about."""
+    names = {path.name for path in paths or ()}
+    for name in contexts:
+        if name not in names:
+            raise UsageError(f"--file-context {name!r} names none of the files: give --file too.")
+    return [_attached(path, contexts.get(path.name)) for path in paths or ()]
+
+
+def _attached(path: Path, context: str | None) -> dict[str, Any]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"The file {path} cannot be read: {error.strerror}.") from None
+    if not data:
+        raise UsageError(f"The file {path} is empty.")
+    kind = TYPES.get(path.suffix.lower()) or mimetypes.guess_type(path.name)[0] or UNKNOWN_TYPE
+    url = f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    return given(data=url, filename=path.name, mediaType=kind, context=context)
+
+
+def _parsed(what: str, text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{what} is no JSON ({error}): text must stand in quotes.") from None
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")

@@ -1,0 +1,76 @@
+"""Waiting for a single task: for `task wait` and `task create --wait`."""
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+
+from receiver.cli.common import errors, opened, print_json, tasks_of
+from receiver.cli.task_show import artifacts_of, described, outcome, provider_of, question
+from receiver.providers import Provider
+from receiver.settings import Settings, load
+from receiver.waiting import wait_for_run
+from storage import Store
+
+Fail = Annotated[bool, typer.Option("--fail", help="Exit 1 if the task failed.")]
+
+
+def wait_until_stored(
+    run_id: str, source: str | None, *, timeout: float | None, fail: bool, as_json: bool
+) -> None:
+    """Return when the result is stored, and print it; exit 1 where it is not, or as `fail` says."""
+    settings = load()
+    with opened() as store:
+        facts, _ = store.show_run(run_id, source=source)
+        if not store.is_served():
+            errors.print("No receiver serves this database now: start `resultsink serve`.")
+        provider = provider_of(settings, facts["source"])
+        asyncio.run(_wait(store, settings, facts, provider, timeout))
+        facts, raw = store.show_run(run_id, source=facts["source"])
+        if as_json:
+            print_json(described(store, facts, artifacts_of(provider, raw)))
+        else:
+            typer.echo(outcome(facts, raw))
+    ended = facts["result_status"]
+    if ended is None or (fail and ended != "completed"):
+        raise typer.Exit(1)
+
+
+async def _wait(
+    store: Store,
+    settings: Settings,
+    facts: dict[str, Any],
+    provider: Provider | None,
+    timeout: float | None,
+) -> None:
+    async def until_stored(tasks: Any) -> None:
+        await wait_for_run(
+            store,
+            facts["run_id"],
+            source=facts["source"],
+            tasks=tasks,
+            deadline=timeout,
+            progressed=Questions(provider).tell,
+        )
+
+    configured = settings.sources.get(facts["source"])
+    if configured is None or not configured.api_key:
+        await until_stored(None)
+        return
+    async with tasks_of(store, settings, facts["source"]) as tasks:
+        await until_stored(tasks)
+
+
+class Questions:
+    """Tells of what a run asks while it is waited for, of each question and state of it once."""
+
+    def __init__(self, provider: Provider | None) -> None:
+        self._provider = provider
+        self._told: Any = None
+
+    def tell(self, facts: dict[str, Any]) -> None:
+        """A note on standard error; waiting goes on."""
+        news = (facts["sender_status"], facts["waits_for"])
+        if facts["waits_for"] is not None and news != self._told:
+            errors.print(question(facts, self._provider))
+        self._told = news

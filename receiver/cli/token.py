@@ -1,0 +1,83 @@
+"""resultsink token: access to the HTTP API for programs."""
+
+from typing import Annotated
+
+import typer
+
+from receiver.api import SCOPES
+from receiver.app import open_store
+from receiver.cli.common import AsJson, errors, opened, print_json, print_rows
+from receiver.errors import UsageError
+from receiver.settings import load
+from receiver.sources import configured, named
+
+app = typer.Typer(help="Tokens for programs that use the API.", no_args_is_help=True)
+
+MAX_NAME = 100
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Option(help="Whose token it is, for the list.")],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="register: endpoints and secrets; read: ledgers, results. Repeatable."),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", help="Only this source; all without.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a token and print it, once: only a digest is kept."""
+    scopes = sorted(set(scope or []))
+    _refuse(name, scopes)
+    settings = load()
+    if source is not None:
+        named(configured(settings), source)
+    store = open_store(settings)
+    try:
+        token = store.create_token(name, scopes, source=source)
+    finally:
+        store.close()
+    if as_json:
+        known = {"id": token.id, "name": name, "scopes": scopes, "source": source}
+        print_json({**known, "token": token.text})
+        return
+    typer.echo(token.text)
+    errors.print(f"It is not shown again; to end it: resultsink token revoke {token.id}")
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List the tokens, newest first; what they are is not kept."""
+    with opened() as store:
+        rows = store.list_tokens()
+    if as_json:
+        print_json(rows)
+        return
+    shown = [{**row, "scopes": " ".join(row["scopes"])} for row in rows]
+    columns = ["id", "name", "scopes", "source", "created_at", "revoked_at"]
+    print_rows(shown, columns, nothing="There are no tokens yet: see `token create --help`.")
+
+
+@app.command()
+def revoke(
+    token_id: Annotated[
+        int, typer.Argument(metavar="ID", help="The token's id.", min=1, max=2**63 - 1)
+    ],
+) -> None:
+    """Let a token open nothing from now on."""
+    with opened() as store:
+        store.revoke_token(token_id)
+    errors.print(f"Token {token_id} opens nothing any more.")
+
+
+def _refuse(name: str, scopes: list[str]) -> None:
+    if not (name.strip() and name.isprintable() and len(name) <= MAX_NAME):
+        raise UsageError(f"Give --name a name of 1 to {MAX_NAME} printable characters.")
+    there = " or ".join(f"--scope {known}" for known in SCOPES)
+    for scope in scopes:
+        if scope not in SCOPES:
+            raise UsageError(f"There is no scope {scope!r}: give {there}, or both.")
+    if not scopes:
+        raise UsageError(f"Say what the token may do: give {there}, or both.")

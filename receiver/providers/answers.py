@@ -1,0 +1,79 @@
+"""What an API's answer means where senders agree: statuses, and the words that name the cause."""
+
+from typing import Any
+from urllib.parse import quote
+
+from receiver.errors import (
+    FetchError,
+    Forbidden,
+    Missing,
+    NotReady,
+    RateLimited,
+    Refused,
+    SourceRefused,
+    Unavailable,
+)
+from receiver.providers import Answer
+from receiver.providers.reading import number
+from receiver.retry import parse_retry_after
+
+MEANINGS: dict[int, type[FetchError]] = {
+    401: SourceRefused,
+    402: SourceRefused,
+    403: Forbidden,
+    404: Missing,
+    408: Unavailable,
+    409: NotReady,
+    410: Missing,
+    425: NotReady,
+    429: RateLimited,
+}
+"""What a status means; every other 4xx with JSON in it is a refusal, all else no answer."""
+
+
+def judge(
+    answer: Answer, *, now: float, meanings: dict[int, type[FetchError]] | None = None
+) -> None:
+    """Return for a success that is JSON; raise what else the answer means.
+
+    `meanings` are a sender's own, before the common ones.
+    """
+    if answer.status < 300 and isinstance(answer.data, dict | list):
+        return
+    found = (meanings or {}).get(answer.status) or MEANINGS.get(answer.status)
+    if found is None:
+        is_refusal = 400 <= answer.status < 500 and answer.data is not None
+        found = Refused if is_refusal else Unavailable
+    raise found(said(answer), retry_after=_asked(answer, now))
+
+
+def said(answer: Answer) -> str:
+    """The status and the sender's own words."""
+    kind = "" if isinstance(answer.data, dict | list) else ", which is no JSON"
+    words = _words(answer.data)
+    return f"the sender answered {answer.status}{kind}: {words[:300]}".rstrip(": ")
+
+
+def part(value: str) -> str:
+    """An id as a segment of a path."""
+    return quote(value, safe="")
+
+
+def _asked(answer: Answer, now: float) -> float | None:
+    """Seconds that the sender asks us to wait: in a header, or in the body."""
+    asked = parse_retry_after(answer.headers.get("retry-after"), now=now)
+    if asked is None and isinstance(answer.data, dict):
+        return number(answer.data.get("retry_after"))
+    return asked
+
+
+def _words(data: Any) -> str:
+    """`message`, `error` or `detail`: a text, an object with one of these, or a list of such."""
+    if isinstance(data, list):
+        return "; ".join(filter(None, map(_words, data[:5])))
+    if not isinstance(data, dict):
+        return data if isinstance(data, str) else ""
+    for name in ("message", "error", "detail", "msg"):
+        if data.get(name):
+            return _words(data[name]) or str(data[name])
+    return ""

@@ -1,0 +1,58 @@
+"""Proving a request genuine and saying which event it is: the one way in. Pure.
+
+The intake uses it for what comes now, `receiver.rejected` for what was refused before.
+"""
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+from receiver.identity import meaning
+from receiver.signatures import Key, Match, verify
+from receiver.sources import Source
+from storage import EndpointView, VerifiedDelivery
+
+Headers = list[tuple[bytes, bytes]]
+
+
+def prove(
+    source: Source,
+    view: EndpointView | None,
+    keys: Sequence[Key],
+    headers: Headers,
+    body: bytes,
+    *,
+    now: float,
+) -> tuple[Match, VerifiedDelivery]:
+    """Who signed it and what it means; raises SignatureError where that is not proven.
+
+    `view` is the endpoint it came to, None for the account's own URL. An endpoint for the account
+    means what that URL means, so that an event has one key at all of them.
+    """
+    match = verify(source.scheme, keys, headers, body, now=now)
+    digest = sha256(body).digest()
+    announced = source.provider.identify(body)
+    bound = None if view is None or view.kind == "account" else view
+    return match, VerifiedDelivery(
+        source=source.name,
+        endpoint_id=None if view is None else view.id,
+        headers=kept_headers(headers, source.not_kept),
+        body=body,
+        digest=digest,
+        **meaning(bound, announced, match.message_id, digest, kinds=source.provider.kinds),
+    )
+
+
+def kept_headers(headers: Headers, not_kept: frozenset[bytes]) -> str:
+    """The headers as lines of text, without those that carry credentials."""
+    kept = [b"%b: %b\n" % header for header in headers if header[0] not in not_kept]
+    return b"".join(kept).decode("latin-1").replace("\x00", "\ufffd")
+
+
+def read_headers(kept: str) -> Headers:
+    """The headers as they came, from `kept_headers`; what was no text stays malformed."""
+    pairs = (line.partition(": ") for line in kept.split("\n") if line)
+    return [(name.encode("latin-1", "replace"), _bytes(value)) for name, _, value in pairs]
+
+
+def _bytes(value: str) -> bytes:
+    return value.encode("latin-1", "replace")

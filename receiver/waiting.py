@@ -1,0 +1,113 @@
+"""Waiting until the results of a batch, or of a single run, are stored."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from starlette.concurrency import run_in_threadpool
+
+from receiver.batches import Batches
+from receiver.errors import FetchError
+from receiver.tasks import Tasks
+from storage import CannotStore, Ledger, Store
+
+T = TypeVar("T")
+
+LOOK_SECONDS = 0.1
+"""How often a waiting process looks whether anything was committed; it reads only then."""
+
+STATUS_SECONDS = 30.0
+RUN_SECONDS = 10.0
+
+
+async def wait(
+    store: Store,
+    batch_id: str,
+    *,
+    source: str | None,
+    batches: Batches | None,
+    deadline: float | None,
+    progressed: Callable[[Ledger], None],
+    status_seconds: float = STATUS_SECONDS,
+) -> Ledger:
+    """Return the ledger once the batch is complete, or as it is at the deadline (seconds).
+
+    Wakes when any process has committed, and reads only then; the sender is asked for the status
+    every `status_seconds`, to move the bar, and only where `batches` is given. Raises NotFound.
+    """
+    return await _until(
+        store,
+        lambda: store.ledger(batch_id, source=source),
+        lambda ledger: ledger.state == "complete",
+        look=None if batches is None else lambda: batches.look(batch_id),
+        deadline=deadline,
+        progressed=progressed,
+        seconds=status_seconds,
+        looked=time.monotonic(),
+    )
+
+
+async def wait_for_run(
+    store: Store,
+    run_id: str,
+    *,
+    source: str,
+    tasks: Tasks | None,
+    deadline: float | None,
+    progressed: Callable[[dict[str, Any]], None],
+    status_seconds: float = RUN_SECONDS,
+) -> dict[str, Any]:
+    """Return what is known of a run once its result is stored, or as it is at the deadline.
+
+    Like `wait`; but the sender is asked at once, and what it tells is stored. Raises NotFound.
+    """
+    return await _until(
+        store,
+        lambda: store.show_run(run_id, source=source)[0],
+        lambda facts: facts["result_status"] is not None,
+        look=None if tasks is None else lambda: tasks.look(run_id),
+        deadline=deadline,
+        progressed=progressed,
+        seconds=status_seconds,
+        looked=None,
+    )
+
+
+async def _until(
+    store: Store,
+    read: Callable[[], T],
+    is_over: Callable[[T], bool],
+    *,
+    look: Callable[[], Awaitable[Any]] | None,
+    deadline: float | None,
+    progressed: Callable[[T], None],
+    seconds: float,
+    looked: float | None,
+) -> T:
+    began = time.monotonic()
+    with store.watch() as version:
+        seen = None
+        while True:
+            current = version()
+            if current != seen:
+                found = await run_in_threadpool(read)
+                progressed(found)
+                if is_over(found):
+                    return found
+                seen = current
+            if deadline is not None and time.monotonic() - began >= deadline:
+                return found
+            if look is not None and (looked is None or time.monotonic() - looked >= seconds):
+                looked = time.monotonic()
+                await _ask(look)
+                seen = None  # what we write ourselves does not wake us
+            else:
+                await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _ask(look: Callable[[], Awaitable[Any]]) -> None:
+    try:
+        await look()
+    except (FetchError, CannotStore):
+        """What is known stays as it is; the receiver's own work reports what is wrong."""

@@ -1,0 +1,167 @@
+"""Batches: known, watched, and what is missing of them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from storage import (
+    batches,
+    deliveries,
+    endpoints,
+    jobs,
+)
+from storage.batches import Ledger
+from storage.database import now
+from storage.fetched import FetchedBatch, SubmittedRun
+from storage.store.base import Base
+from storage.store.watching import watch
+
+
+class Batches(Base):
+    """Batches: known, watched, and what is missing of them."""
+
+    def register_batch(
+        self,
+        source: str,
+        batch_id: str,
+        *,
+        endpoint_id: str | None,
+        secret: str | None = None,
+        name: str | None = None,
+        runner: str | None = None,
+        task_id: str | None = None,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Know the batch that was just created, watched: one commit.
+
+        An endpoint of its own is bound to it, and gets its secret.
+        """
+
+        def work(connection: Connection) -> None:
+            moment = now()
+            if endpoint_id is not None:
+                endpoints.bind(connection, endpoint_id, batch_id)
+                jobs.learn_subject(connection, endpoint_id, batch_id)
+                if secret is not None:
+                    endpoints.set_secret(connection, self.vault, endpoint_id, secret, now=moment)
+            batches.register(
+                connection,
+                source=source,
+                batch_id=batch_id,
+                endpoint_id=endpoint_id,
+                name=name,
+                runner=runner,
+                task_id=task_id,
+                defaults=defaults,
+                now=moment,
+            )
+            if endpoint_id is None:
+                watch(connection, batches.ledger(connection, source, batch_id), moment)
+
+        self.database.write(work)
+
+    def defaults_of(self, source: str, batch_id: str) -> dict[str, Any]:
+        """What an addition to a batch must say again; empty where nothing is kept."""
+        with self.database.read() as connection:
+            return batches.defaults(connection, source, batch_id)
+
+    def add_runs(
+        self, source: str, batch_id: str, runs: Sequence[SubmittedRun], *, unlisted: int = 0
+    ) -> None:
+        """Expect runs that the sender accepted, and `unlisted` more whose ids it did not tell.
+
+        The endpoints of their own are bound to them. The batch is watched again if it had ended,
+        unless all that was added has ended too.
+        """
+
+        def work(connection: Connection) -> None:
+            batches.add_runs(connection, source, batch_id, runs, unlisted=unlisted)
+            for run in runs:
+                if run.endpoint_id is not None:
+                    endpoints.bind(connection, run.endpoint_id, run.run_id)
+                    jobs.learn_subject(connection, run.endpoint_id, run.run_id)
+            watch(connection, batches.ledger(connection, source, batch_id), now())
+
+        self.database.write(work)
+
+    def note_batch(self, source: str, batch: FetchedBatch) -> Ledger:
+        """Keep what a status call said of a batch, outside of any job.
+
+        A batch that has grown since its end is watched again.
+        """
+
+        def work(connection: Connection) -> Ledger:
+            moment = now()
+            found = batches.save(connection, source, batch, announced=False, now=moment)
+            watch(connection, found, moment)
+            return found
+
+        return self.database.write(work)
+
+    def check_batch(
+        self,
+        source: str,
+        batch_id: str,
+        *,
+        after: timedelta = timedelta(),
+        task_id: str | None = None,
+    ) -> None:
+        """Look for news of a batch that soon, whether we knew of it or not.
+
+        `task_id` is the stored task that it is of, where it needs one.
+        """
+
+        def work(connection: Connection) -> None:
+            moment = now()
+            batches.register(
+                connection,
+                source=source,
+                batch_id=batch_id,
+                endpoint_id=None,
+                task_id=task_id,
+                now=moment,
+            )
+            found = batches.ledger(connection, source, batch_id)
+            watch(connection, found, moment, even_complete=True)
+            jobs.hurry(connection, "batch", source, batch_id, due=moment + after)
+
+        self.database.write(work)
+
+    def ledger(self, batch_id: str, *, source: str | None = None) -> Ledger:
+        """The ledger of a batch; raises NotFound."""
+        with self.database.read() as connection:
+            return batches.find(connection, batch_id, source=source)
+
+    def list_batches(self, *, source: str | None = None, limit: int = 100) -> list[Ledger]:
+        """The newest batches, newest first."""
+        with self.database.read() as connection:
+            return batches.list_all(connection, source=source, limit=limit)
+
+    def unstored_runs(self, source: str, batch_id: str) -> list[dict[str, Any]]:
+        """The runs of a batch without a result, each with the sender's last word on it."""
+        with self.database.read() as connection:
+            return batches.unstored(connection, source, batch_id)
+
+    def missing(self, ledger: Ledger) -> dict[str, Any]:
+        """What keeps a batch from completion: runs without a result, dead letters, the last try."""
+        with self.database.read() as connection:
+            named = (ledger.source, ledger.batch_id)
+            return {
+                "missing": batches.unstored(connection, *named),
+                "dead": deliveries.dead_of(connection, *named),
+                "last_attempt": deliveries.last_attempt_of(connection, *named),
+            }
+
+    def dead_of(self, source: str, batch_id: str) -> list[dict[str, Any]]:
+        """The dead letters that keep results of a batch away, newest first."""
+        with self.database.read() as connection:
+            return deliveries.dead_of(connection, source, batch_id)
+
+    @contextmanager
+    def watch(self) -> Iterator[Callable[[], int]]:
+        """Yield a cheap number that changes when another connection has committed."""
+        with self.database.watch() as version:
+            yield version

@@ -1,0 +1,95 @@
+"""Taking in: deliveries, what was refused, and reading about them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from storage import (
+    deliveries,
+    quarantine,
+)
+from storage.database import now
+from storage.deliveries import VerifiedDelivery
+from storage.errors import CannotStore
+from storage.quarantine import UnverifiedDelivery
+from storage.store.base import Base
+
+
+class Intake(Base):
+    """Taking in: deliveries, what was refused, and reading about them."""
+
+    def record_deliveries(
+        self,
+        group: Sequence[VerifiedDelivery],
+        done: Callable[[list[str | Exception] | None, BaseException | None], None],
+    ) -> None:
+        """Store a group in one transaction, before all other work; returns at once.
+
+        After the COMMIT `done(outcomes, None)` is called on the writer's thread: `accepted`,
+        `duplicate`, or the error of that row alone. When nothing was stored: `done(None, error)`.
+        """
+        moment = now()
+
+        def singly(outcomes: list[str | Exception] | None, error: BaseException | None) -> None:
+            if not isinstance(error, deliveries.ROW_ERRORS):
+                done(outcomes, error)
+                return
+            try:
+                self.database.submit(
+                    lambda c: deliveries.record_singly(c, group, now=moment), done, urgent=True
+                )
+            except CannotStore as ended:
+                done(None, ended)
+
+        self.database.submit(lambda c: deliveries.record(c, group, now=moment), singly, urgent=True)
+
+    def quarantine(self, refused: UnverifiedDelivery) -> None:
+        """Keep a refused request within the quarantine's bounds."""
+        self.database.write(lambda c: quarantine.keep(c, refused, now=now()))
+
+    def list_rejected(self, *, limit: int = 100) -> list[dict[str, Any]]:
+        """The newest refused requests, without their bodies."""
+        with self.database.read() as connection:
+            return quarantine.list_all(connection, limit=limit)
+
+    def rejected_ids(self, *, source: str | None = None) -> list[int]:
+        """All refused requests that are kept, oldest first."""
+        with self.database.read() as connection:
+            return quarantine.ids(connection, source=source)
+
+    def show_rejected(self, rejected_id: int) -> dict[str, Any]:
+        """One refused request with headers and body; raises NotFound."""
+        with self.database.read() as connection:
+            return quarantine.show(connection, rejected_id)
+
+    def admit(self, rejected_id: int, delivery: VerifiedDelivery) -> str:
+        """Let in what was refused once and has proven genuine: `accepted` or `duplicate`.
+
+        It leaves the quarantine in the same transaction; raises NotFound where it had left before.
+        """
+
+        def work(connection: Connection) -> str | Exception:
+            quarantine.remove(connection, rejected_id)
+            (outcome,) = deliveries.record(connection, [delivery], now=now())
+            return outcome
+
+        try:
+            return str(self.database.write(work))
+        except deliveries.ROW_ERRORS as error:
+            raise CannotStore(f"The delivery could not be stored: {error}.") from error
+
+    def list_events(self, *, source: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        """The newest events, each with the number of its deliveries and the states of its jobs."""
+        with self.database.read() as connection:
+            return deliveries.list_events(connection, source=source, limit=limit)
+
+    def show_event(self, event_id: int) -> dict[str, Any]:
+        """One event with deliveries, jobs and attempts; raises NotFound."""
+        with self.database.read() as connection:
+            return deliveries.show_event(connection, event_id)
+
+    def carried_bodies(self, event_id: int) -> list[bytes]:
+        """What the deliveries of an event carried, as far as it is kept, newest first."""
+        with self.database.read() as connection:
+            return deliveries.carried_bodies(connection, event_id)

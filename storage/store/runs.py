@@ -1,0 +1,94 @@
+"""Single runs, alone or of a batch, as the command line and programs ask for them."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from storage import (
+    endpoints,
+    jobs,
+    owed,
+    results,
+    singles,
+)
+from storage.database import now
+from storage.fetched import FetchedRun
+from storage.prepared import pieces
+from storage.results import Known as KnownRun
+from storage.store.base import Base
+from storage.store.watching import enqueue_check
+
+
+class Runs(Base):
+    """Single runs, alone or of a batch, as the command line and programs ask for them."""
+
+    def expect_run(
+        self,
+        source: str,
+        run_id: str,
+        *,
+        endpoint_id: str | None,
+        secret: str | None,
+        input: dict[str, Any] | None,
+        runner: str | None,
+    ) -> None:
+        """Know the run that was just created, watched: one commit.
+
+        An endpoint of its own is bound to it, and gets its secret.
+        """
+
+        def work(connection: Connection) -> None:
+            moment = now()
+            if endpoint_id is None:
+                enqueue_check(connection, source, "run", run_id, None, moment)
+            else:
+                endpoints.bind(connection, endpoint_id, run_id)
+                jobs.learn_subject(connection, endpoint_id, run_id)
+                if secret is not None:
+                    endpoints.set_secret(connection, self.vault, endpoint_id, secret, now=moment)
+            results.expect(connection, source, run_id, input=input, runner=runner)
+
+        self.database.write(work)
+
+    def check_run(self, source: str, kind: str, run_id: str) -> None:
+        """Have the check of a run look now."""
+        self.database.write(lambda c: jobs.hurry(c, kind, source, run_id, due=now()))
+
+    def find_run(self, source: str, run_id: str) -> KnownRun | None:
+        """What is stored of a run, or None."""
+        with self.database.read() as connection:
+            return results.find(connection, source, run_id)
+
+    def show_run(
+        self, run_id: str, *, source: str | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """What is known of a run, and the raw answer of its current result; raises NotFound."""
+        with self.database.read() as connection:
+            return singles.show(connection, run_id, source=source)
+
+    def list_single_runs(
+        self, *, source: str | None = None, limit: int = 100
+    ) -> list[dict[str, Any]]:
+        """The newest runs that are of no batch, newest first."""
+        with self.database.read() as connection:
+            return singles.list_all(connection, source=source, limit=limit)
+
+    def note_run(self, source: str, run: FetchedRun, *, fetched_at: datetime) -> None:
+        """Keep what a call told of a run, and its result if it has one, outside of any job.
+
+        Old news changes nothing here either.
+        """
+        ((piece, _),) = pieces([run])
+        self.database.write(
+            lambda c: results.store(c, source, piece, fetched_at=fetched_at, now=now())
+        )
+
+    def note_input(self, source: str, run_id: str, given: dict[str, Any]) -> None:
+        """Keep the input of a run that we did not submit."""
+        self.database.write(lambda c: results.expect(c, source, run_id, input=given))
+
+    def count_owed(self, source: str) -> int:
+        """How many runs of a source that stand in no batch's ledger have no result."""
+        with self.database.read() as connection:
+            return owed.count(connection, source)

@@ -1,0 +1,129 @@
+"""Working off: jobs from the claim to their end, and the pauses of sources."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, select
+from sqlmodel import col
+
+from storage import (
+    batches,
+    deliveries,
+    jobs,
+    pauses,
+)
+from storage.database import now
+from storage.jobs import Lease, Tried
+from storage.models import SourceState
+from storage.store.base import Base
+from storage.store.watching import watch
+
+
+class Work(Base):
+    """Working off: jobs from the claim to their end, and the pauses of sources."""
+
+    def claim_jobs(self, source: str, *, limit: int) -> list[Lease]:
+        """Take due jobs, as many as there are free slots; one only where the source is paused."""
+
+        def work(connection: Connection) -> list[Lease]:
+            moment = now()
+            state = connection.execute(
+                select(SourceState).where(col(SourceState.source) == source)
+            ).one_or_none()
+            if state is None:
+                return jobs.claim(connection, source, limit=limit, now=moment)
+            if state.probe_at > moment:
+                return []
+            probes = jobs.claim(connection, source, limit=1, now=moment)
+            if probes:
+                pauses.await_probe(connection, source, now=moment)
+            return probes
+
+        return self.database.write(work)
+
+    def renew(self, leases: Sequence[Lease]) -> None:
+        """Prolong the leases that are still ours."""
+        self.database.write(lambda c: jobs.renew(c, leases, now=now()))
+
+    def finish(self, lease: Lease, tried: Tried) -> None:
+        """End a job well; its source is no longer paused. Raises LeaseLost."""
+
+        def work(connection: Connection) -> None:
+            jobs.finish(connection, lease, tried)
+            pauses.resume(connection, lease.source)
+            self._watch_again(connection, lease)
+
+        self.database.write(work)
+
+    def _watch_again(self, connection: Connection, lease: Lease) -> None:
+        """A batch that grew while its job ended has nobody who looks again."""
+        if lease.subject_kind != "batch":
+            return
+        known = batches.of(connection, lease.source, lease.subject, lease.endpoint_id)
+        for ledger in known:
+            watch(connection, ledger, now())
+
+    def reschedule(
+        self, lease: Lease, tried: Tried, *, after: float, failed: bool, answered: bool
+    ) -> None:
+        """Ask again in `after` seconds; raises LeaseLost.
+
+        `answered` says that the sender spoke with us, so that a paused source may go on.
+        """
+
+        def work(connection: Connection) -> None:
+            jobs.reschedule(connection, lease, tried, after=after, failed=failed, answered=answered)
+            if answered:
+                pauses.resume(connection, lease.source)
+
+        self.database.write(work)
+
+    def pause_source(self, lease: Lease, tried: Tried, *, after: float) -> None:
+        """Put the job back uncounted, and stop asking its source but for one probe a while."""
+
+        def work(connection: Connection) -> None:
+            jobs.put_back(connection, lease, tried)
+            reason = tried.detail or "refused"
+            pauses.pause(connection, lease.source, reason, after=after, now=now())
+
+        self.database.write(work)
+
+    def probe_sources_now(self) -> None:
+        """Let every paused source be probed at once: an operator has just started us."""
+        self.database.write(lambda c: pauses.probe_now(c, now=now()))
+
+    def bury(self, lease: Lease, tried: Tried) -> None:
+        """End a job as a dead letter; raises LeaseLost. Its batch stays watched by a check."""
+
+        def work(connection: Connection) -> None:
+            jobs.bury(connection, lease, tried)
+            if lease.kind != "check":
+                self._watch_again(connection, lease)
+
+        self.database.write(work)
+
+    def give_back(self, leases: Sequence[Lease]) -> None:
+        """Return claimed jobs untried."""
+        self.database.write(lambda c: jobs.give_back(c, leases, now=now()))
+
+    def release_expired(self, *, all_of_them: bool = False) -> int:
+        """Return the jobs whose worker is gone; returns how many."""
+        return self.database.write(lambda c: jobs.release(c, now=now(), all_of_them=all_of_them))
+
+    def list_dead(self, *, limit: int = 100) -> list[dict[str, Any]]:
+        """The dead letters, newest first."""
+        with self.database.read() as connection:
+            return deliveries.list_dead(connection, limit=limit)
+
+    def replay(self, job_id: int) -> None:
+        """Work a dead letter again from our store; raises NotFound."""
+        self.database.write(lambda c: jobs.replay(c, job_id, now=now()))
+
+    def paused_sources(self) -> list[dict[str, Any]]:
+        """The sources that are paused, since when and why."""
+        with self.database.read() as connection:
+            return [dict(row._mapping) for row in connection.execute(select(SourceState))]
+
+    def end_checks(self, endpoint_id: str) -> None:
+        """Nothing more is waited for at this endpoint."""
+        self.database.write(lambda c: jobs.end_checks(c, endpoint_id=endpoint_id, now=now()))

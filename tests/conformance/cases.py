@@ -1,0 +1,259 @@
+"""The providers that the suite runs over: one class each, with all that they do not share.
+
+A new provider is one class here, beside its file in receiver/providers and its sandbox.
+"""
+
+import hashlib
+import hmac
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+import httpx
+import standardwebhooks
+
+from receiver.providers import NewTask, Plan
+from receiver.sandbox import SandboxServer
+from receiver.sources import PROVIDERS
+
+SECRET_A = "whsec_cGFyYWxsZWwtc2FtcGxlLWtleS1BLTI0"  # noqa: S105  of the sandbox
+SECRET_B = "whsec_cGFyYWxsZWwtc2FtcGxlLWtleS1CLTI0"  # noqa: S105
+KEY = "val_conformance_key"
+SCHEMA = {
+    "type": "object",
+    "properties": {"ceo": {"type": "string"}, "founded": {"type": "integer"}},
+    "required": ["ceo"],
+}
+
+Row = dict[str, Any]
+
+
+class Case(ABC):
+    """One provider; its source has its name.
+
+    lists, asks, looks and adds are its calls, as the sandbox's faults match them: to list a batch's
+    results, to ask for one run, for a batch's status, and to submit tasks.
+    """
+
+    name: ClassVar[str]
+    lists: ClassVar[str]
+    asks: ClassVar[str]
+    looks: ClassVar[str]
+    adds: ClassVar[str]
+    resource: ClassVar[str]
+    """Whose id an endpoint is bound to: a batch's, a run's, or nobody's (account)."""
+    announced: ClassVar[str]
+    """What one delivery is about: batch or run."""
+    id_field: ClassVar[str]
+    """Under which name an announced object has its id."""
+    refused_cursor: ClassVar[str | None] = None
+    """What a call has in its query that goes on with a listing; None where none can."""
+    header: ClassVar[tuple[str, ...]]
+    """The columns of a CSV export behind the five that all have."""
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the holder of one secret can speak of one resource only."""
+        return self.resource != "account"
+
+    def deliveries(self, runs: int) -> int:
+        """How many deliveries announce a batch of so many runs."""
+        return 1 if self.announced == "batch" else runs
+
+    def source(self, sandbox: SandboxServer, folder: Path) -> dict[str, Any]:
+        """The settings of its source; the limit of calls is out of the way."""
+        del folder
+        return {
+            "provider": self.name,
+            "api_key": KEY,
+            "base_url": sandbox.url,
+            "requests_per_second": 10_000.0,
+        }
+
+    @property
+    @abstractmethod
+    def plan(self) -> Plan:
+        """What a batch is to be."""
+
+    def row(self, number: int) -> Row:
+        """A row of a tasks file."""
+        return {"company": f"company {number}", "country": "DE" if number % 2 else "FR"}
+
+    def tasks(self, count: int) -> list[NewTask]:
+        """Tasks as they are read from a file."""
+        provider = PROVIDERS[self.name]()
+        return [provider.new_task(self.row(number)) for number in range(count)]
+
+    def secret(self, name: str) -> str:
+        """A secret of this kind of sender."""
+        return f"a-secret-of-the-sender-{name}"
+
+    @abstractmethod
+    def headers(self, secret: str, body: bytes) -> dict[str, str]:
+        """How a genuine delivery proves itself, with code that is not ours where there is any."""
+
+    @abstractmethod
+    def body(self, resource: str) -> bytes:
+        """An announcement that something has completed."""
+
+    @abstractmethod
+    def told(self, sandbox: SandboxServer, task_id: str | None, run_id: str) -> dict[str, Any]:
+        """What the sender says of a run when it is asked for it alone."""
+
+
+class Valyu(Case):
+    """Batches with a webhook and a secret each, listed in pages."""
+
+    name = "valyu"
+    lists = "GET /deepresearch/batches/*/tasks"
+    asks = "GET /deepresearch/tasks/*/status"
+    looks = "GET /deepresearch/batches/*"
+    adds = "POST /deepresearch/batches/*/tasks"
+    resource = announced = "batch"
+    id_field = "batch_id"
+    refused_cursor = "?*last_key=*"
+    header = ("query", "output")
+    plan = Plan(runner="fast", name="conformance")
+
+    def source(self, sandbox: SandboxServer, folder: Path) -> dict[str, Any]:
+        """See Case."""
+        return {**super().source(sandbox, folder), "base_url": sandbox.api_url}
+
+    def row(self, number: int) -> Row:
+        """See Case."""
+        return {"query": f"query {number}", "id": f"id{number}"}
+
+    def headers(self, secret: str, body: bytes) -> dict[str, str]:
+        """See Case."""
+        stamp = str(int(time.time()))
+        mac = hmac.digest(secret.encode(), stamp.encode() + b"." + body, hashlib.sha256).hex()
+        return {"x-webhook-timestamp": stamp, "x-webhook-signature": f"sha256={mac}"}
+
+    def body(self, resource: str) -> bytes:
+        """See Case."""
+        return _json(batch_id=resource, status="completed")
+
+    def told(self, sandbox: SandboxServer, task_id: str | None, run_id: str) -> dict[str, Any]:
+        """See Case."""
+        shown = _get(f"{sandbox.api_url}/deepresearch/tasks/{run_id}/status")
+        return {
+            "status": shown["status"],
+            "runner": shown["mode"],
+            "input": {"query": shown["query"]},
+            "output": shown.get("output"),
+            "sources": shown.get("sources") or None,
+            "error": shown.get("error"),
+        }
+
+
+class Parallel(Case):
+    """Groups without a webhook of their own, listed in one stream; the account has the secrets."""
+
+    name = "parallel"
+    lists = "GET /tasks/groups/*/runs"
+    asks = "GET /tasks/runs/*/result"
+    looks = "GET /tasks/groups/*"
+    adds = "POST /tasks/groups/*/runs"
+    refused_cursor = "?*last_event_id=*"
+    resource = "account"
+    announced = "run"
+    id_field = "run_id"
+    header = ("company", "country", "ceo", "founded")
+    plan = Plan(runner="core", name="conformance", schema=SCHEMA)
+
+    def source(self, sandbox: SandboxServer, folder: Path) -> dict[str, Any]:
+        """See Case. The secrets are in a file, so that they can change while it is watched."""
+        path = folder / "secrets"
+        path.write_text(f"{SECRET_A}\n")
+        return {**super().source(sandbox, folder), "signing_secrets_file": path}
+
+    def secret(self, name: str) -> str:
+        """See Case."""
+        return {"old": SECRET_A, "new": SECRET_B}.get(name, "whsec_bm9ib2R5IGtub3dzIHRoaXMgb25l")
+
+    def headers(self, secret: str, body: bytes) -> dict[str, str]:
+        """See Case."""
+        event, stamp = f"whevent_{hashlib.sha256(body).hexdigest()[:16]}", int(time.time())
+        signer: Any = standardwebhooks.Webhook(secret)
+        signature = signer.sign(event, _moment(stamp), body.decode())
+        return {
+            "webhook-id": event,
+            "webhook-timestamp": str(stamp),
+            "webhook-signature": signature,
+        }
+
+    def body(self, resource: str) -> bytes:
+        """See Case."""
+        return _json(type="task_run.status", data={"run_id": resource, "status": "completed"})
+
+    def told(self, sandbox: SandboxServer, task_id: str | None, run_id: str) -> dict[str, Any]:
+        """See Case."""
+        url = f"{sandbox.url}/v1/tasks/runs/{run_id}"
+        shown, given = _get(url), _get(f"{url}/input")
+        has_failed = shown["status"] == "failed"
+        brought: dict[str, Any] = {} if has_failed else _get(f"{url}/result")["output"]
+        return {
+            "status": shown["status"],
+            "runner": shown["processor"],
+            "input": given["input"],
+            "output": brought.get("content"),
+            "sources": brought.get("basis"),
+            "error": shown["error"]["message"] if has_failed else None,
+        }
+
+
+class ParallelV0(Case):
+    """Batches of a stored task whose runs call back one by one, each with a token of ours."""
+
+    name = "parallel-v0"
+    lists = "GET /v0/tasks/*/batches/*/export"
+    asks = "GET /v0/tasks/*/runs/*"
+    looks = "GET /v0/tasks/*/batches/*"
+    adds = "POST /v0/tasks/*/batches"
+    resource = announced = "run"
+    id_field = "run_id"
+    header = ("company", "country", "ceo", "founded")
+    plan = Plan(
+        runner="neon", name="conformance", schema=SCHEMA, prompt="Who is CEO of ${company}?"
+    )
+
+    def headers(self, secret: str, body: bytes) -> dict[str, str]:
+        """See Case: the one documented check is a header that we ask for."""
+        del body
+        return {"authorization": f"Bearer {secret}"}
+
+    def body(self, resource: str) -> bytes:
+        """See Case."""
+        return _json(run_id=resource, status="complete")
+
+    def told(self, sandbox: SandboxServer, task_id: str | None, run_id: str) -> dict[str, Any]:
+        """See Case."""
+        shown = _get(f"{sandbox.url}/v0/tasks/{task_id}/runs/{run_id}")
+        return {
+            "status": {"complete": "completed"}.get(shown["status"], shown["status"]),
+            "runner": shown["runner"],
+            "input": shown["input"]["arguments"],
+            "output": shown.get("output"),
+            "sources": None,
+            "error": shown.get("error"),
+        }
+
+
+CASES: Mapping[str, Case] = {case.name: case for case in (Valyu(), Parallel(), ParallelV0())}
+
+
+def _json(**body: Any) -> bytes:
+    return json.dumps(body).encode()
+
+
+def _moment(stamp: int) -> datetime:
+    return datetime.fromtimestamp(stamp, UTC)
+
+
+def _get(url: str) -> Any:
+    response = httpx.get(url, headers={"x-api-key": KEY}, trust_env=False)
+    return response.raise_for_status().json()

@@ -1,0 +1,51 @@
+"""Every test runs over every provider: a sandbox that plays them, and a receiver with them all."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import storage
+from receiver.sandbox import SandboxServer, Switches, serve_in_thread
+from tests.conformance.cases import CASES, Case
+from tests.conformance.sink import Sink, running
+from tests.receiver.cli import conftest as commands
+
+run = commands.run
+
+
+@pytest.fixture(params=list(CASES))
+def case(request: pytest.FixtureRequest) -> Case:
+    """One provider after the other."""
+    return CASES[request.param]
+
+
+@pytest.fixture(scope="session")
+def running_sandbox() -> Iterator[SandboxServer]:
+    """One sandbox for all tests; its runs end at once."""
+    with serve_in_thread(Switches(duration=(0, 0), first_retry_wait=0.3)) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox(running_sandbox: SandboxServer) -> SandboxServer:
+    """The sandbox as new."""
+    running_sandbox.reset()
+    return running_sandbox
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an empty database and its key: making the tables anew takes a while."""
+    folder = tmp_path_factory.mktemp("template")
+    storage.open(f"sqlite:///{folder}/resultsink.db").close()
+    return folder
+
+
+@pytest.fixture
+def sink(template: Path, tmp_path: Path, sandbox: SandboxServer) -> Iterator[Sink]:
+    """A receiver without anything in it."""
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
+    with running(tmp_path, sandbox) as sink:
+        yield sink

@@ -1,0 +1,181 @@
+"""A receiver that serves from a thread of this process, on a real socket with its own protocol."""
+
+import asyncio
+import io
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+
+import storage
+from receiver.app import create_app, http_client
+from receiver.batches import Batches, NewBatch
+from receiver.calls import Calls
+from receiver.providers import NewTask
+from receiver.sandbox import SandboxServer
+from receiver.server import GuardedProtocol, listen
+from receiver.settings import GivenSettings, Settings
+from receiver.sources import configured
+from storage import Ledger, Selection, Store
+from tests.conformance.cases import CASES, Case
+from tests.processes import until
+from tests.receiver.working import make_due, sql
+
+
+class Sink:
+    """The running receiver, its store, and what a user does beside it."""
+
+    def __init__(self, settings: Settings, store: Store, url: str) -> None:
+        self.settings = settings
+        self.store = store
+        self.url = url
+        self.warned: list[str] = []
+
+    def create(self, case: Case, tasks: Sequence[NewTask] | int = 3) -> str:
+        """A batch, made as `batch create` makes it; its id."""
+        wanted = case.tasks(tasks) if isinstance(tasks, int) else tasks
+
+        async def work(batches: Batches) -> str:
+            new = NewBatch(case.plan, wanted)
+            return await batches.create(new, created=_nobody, added=_nobody)
+
+        return str(asyncio.run(self._with_batches(case, work)))
+
+    def look(self, case: Case, batch_id: str) -> None:
+        """What `batch status` does: ask, and have what is there brought in."""
+        asyncio.run(self._with_batches(case, lambda batches: batches.status(batch_id)))
+
+    async def _with_batches(self, case: Case, work: Any) -> Any:
+        source = configured(self.settings)[case.name]
+        async with http_client(source) as client:
+            calls = Calls(source, client)
+            return await work(
+                Batches(self.store, calls, self.settings.public_url, warn=self.warned.append)
+            )
+
+    def post(self, path: str, headers: dict[str, str], body: bytes) -> httpx.Response:
+        """A delivery by somebody else than the sandbox."""
+        return httpx.post(self.url + path, content=body, headers=headers, trust_env=False)
+
+    def complete(self, batch_id: str, *, seconds: float = 30.0) -> Ledger:
+        """The ledger of a batch once it is complete."""
+
+        def look() -> Ledger | None:
+            ledger = self.store.ledger(batch_id)
+            return ledger if ledger.state == "complete" else None
+
+        found: Ledger = until(look, seconds=seconds)
+        return found
+
+    def worked_off(self) -> None:
+        """Let the time pass that jobs wait for, until only checks that are not due are left."""
+        make_due(self.store)
+        until(lambda: not self.sql("SELECT 1 FROM jobs WHERE status IN ('pending', 'running')"))
+
+    def quiet(self) -> None:
+        """Let the time pass that jobs wait for, until no event has any left: none is kept back."""
+        waiting = "SELECT 1 FROM jobs WHERE event_id IS NOT NULL AND status NOT IN ('done', 'dead')"
+
+        def look() -> bool:
+            self.sql("UPDATE jobs SET next_attempt_at = created_at WHERE event_id IS NOT NULL")
+            return not self.sql(waiting)
+
+        until(look)
+
+    def results(self, batch_id: str) -> list[dict[str, Any]]:
+        """The stored results of a batch, as `export --format json` writes them."""
+        out = io.BytesIO()
+        self.store.export(Selection(batch_id=batch_id), "json", out)
+        found: list[dict[str, Any]] = json.loads(out.getvalue())
+        return found
+
+    def runs(self, batch_id: str) -> list[str]:
+        """The runs of a batch, in the order in which they were submitted."""
+        rows = self.sql("SELECT run_id FROM runs WHERE batch_id = ? ORDER BY id", batch_id)
+        return [row["run_id"] for row in rows]
+
+    def events(self, *resources: str) -> list[dict[str, Any]]:
+        """The events that are about any of these, oldest first."""
+        listed = self.store.list_events(limit=100_000)[::-1]
+        if not resources:
+            return listed
+        about = self.sql("SELECT event_id, subject FROM jobs WHERE event_id IS NOT NULL")
+        wanted = {row["event_id"] for row in about if row["subject"] in resources}
+        return [event for event in listed if event["id"] in wanted]
+
+    def sql(self, statement: str, *values: Any) -> list[dict[str, Any]]:
+        """What another connection reads."""
+        return sql(self.store, statement, *values)
+
+    def snapshot(self, *but: str) -> dict[str, list[Any]]:
+        """All that is stored, but for these tables."""
+        with closing(sqlite3.connect(self.store.path)) as connection:
+            listed = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            tables = [name for (name,) in listed if name not in but]
+            return {
+                name: connection.execute(f"SELECT * FROM {name}").fetchall()  # noqa: S608
+                for name in tables
+            }
+
+
+def write_settings(
+    folder: Path, given: Mapping[str, str], sources: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """A settings file, for commands in this folder and for processes; JSON's values are TOML's."""
+    lines = [f"{name} = {json.dumps(value)}" for name, value in given.items()]
+    for source, values in sources.items():
+        lines += [f"[sources.{source}]", *(_assigned(name, values[name]) for name in values)]
+    (folder / "resultsink.toml").write_text("\n".join(lines) + "\n")
+
+
+def _assigned(name: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{name} = {{ {', '.join(_assigned(key, value[key]) for key in value)} }}"
+    return f"{name} = {json.dumps(value, default=str)}"
+
+
+@contextmanager
+def running(folder: Path, sandbox: SandboxServer, **changes: dict[str, Any]) -> Iterator[Sink]:
+    """A receiver with a source for each case; `changes` to their settings, by the case's name."""
+    listening = listen("127.0.0.1", 0)
+    url = "http://{}:{}".format(*listening.getsockname()[:2])
+    sources = {
+        name: {**case.source(sandbox, folder), **changes.get(name.replace("-", "_"), {})}
+        for name, case in CASES.items()
+    }
+    given = {"database_url": f"sqlite:///{folder}/resultsink.db", "public_url": url}
+    write_settings(folder, given, sources)
+    settings = GivenSettings.model_validate({**given, "sources": sources})
+    with closing(listening), closing(storage.open(settings.database_url, serve=True)) as store:
+        app = create_app(settings, store=store)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                http=GuardedProtocol,
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+        thread.start()
+        try:
+            until(lambda: server.started or not thread.is_alive())
+            yield Sink(settings, store, url)
+        finally:
+            server.should_exit = True
+            thread.join()
+        assert app.broken is None
+
+
+def _nobody(_: Any) -> None:
+    """Nobody wants to know."""

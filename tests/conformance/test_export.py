@@ -1,0 +1,31 @@
+"""Handing on: the same columns and keys, whoever the sender is."""
+
+import csv
+import json
+from pathlib import Path
+
+from receiver.sandbox import SandboxServer
+from storage.export.json import KEYS
+from tests.conformance.cases import Case
+from tests.conformance.sink import Sink
+from tests.receiver.cli.conftest import Run
+
+FIXED = ("task_id", "batch_run_id", "run_id", "status", "runner")
+
+
+def test_an_export_has_the_columns_that_the_guide_names_and_all_keys(
+    case: Case, sandbox: SandboxServer, sink: Sink, run: Run
+) -> None:
+    sandbox.change(failing_tasks=1)
+    batch_id = sink.create(case, 3)
+    sink.complete(batch_id)
+    assert run("export", "--batch", batch_id, "--output", "results.csv").code == 0
+    with Path("results.csv").open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    assert tuple(header) == FIXED + case.header
+    assert [row[2] for row in rows] == sink.runs(batch_id)
+    assert [row[3] for row in rows] == ["failed", "completed", "completed"]
+    results = json.loads(run("export", "--batch", batch_id, "--format", "json").out)
+    assert [tuple(result) for result in results] == [KEYS] * 3
+    completed = run("export", "--batch", batch_id, "--format", "jsonl", "--status", "completed")
+    assert [json.loads(line) for line in completed.out.splitlines()] == results[1:]

@@ -1,0 +1,132 @@
+"""Bringing in: every field, every way in which a listing goes wrong, and without any webhook."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver.sandbox import SandboxServer
+from tests.conformance.cases import CASES, Case
+from tests.conformance.sink import Sink, running
+
+VALYU, PARALLEL, V0 = CASES.values()
+
+
+def told(case: Case, sandbox: SandboxServer, sink: Sink, batch_id: str) -> list[dict[str, Any]]:
+    """What the sender says of each run of a batch when it is asked for it alone."""
+    task_id = sink.store.ledger(batch_id).task_id
+    return [case.told(sandbox, task_id, run_id) for run_id in sink.runs(batch_id)]
+
+
+def shown(sink: Sink, batch_id: str) -> list[dict[str, Any]]:
+    """The same fields as they are stored."""
+    names = ("status", "runner", "input", "output", "sources", "error")
+    return [{name: result[name] for name in names} for result in sink.results(batch_id)]
+
+
+def test_every_field_is_as_the_sender_tells_it_of_the_run_alone(
+    case: Case, sandbox: SandboxServer, sink: Sink
+) -> None:
+    sandbox.change(failing_tasks=1)
+    batch_id = sink.create(case, 4)
+    ledger = sink.complete(batch_id)
+    assert (ledger.name, ledger.runner) == (case.plan.name, case.plan.runner)
+    assert (ledger.expected, ledger.announced, ledger.stored, ledger.failed) == (4, 4, 4, 1)
+    results = shown(sink, batch_id)
+    assert results == told(case, sandbox, sink, batch_id)
+    assert [result["status"] for result in results] == ["failed"] + ["completed"] * 3
+    assert [bool(result["error"]) for result in results] == [True, False, False, False]
+    assert [bool(result["output"]) for result in results] == [False, True, True, True]
+    assert [result["batch_id"] for result in sink.results(batch_id)] == [batch_id] * 4
+
+
+REFUSED = {"match": "?*last_key=*", "status": 400, "times": 2}
+CUT = {"match": "", "kind": "cut"}
+
+BAD_LISTINGS: dict[str, tuple[Case, dict[str, Any], list[dict[str, Any]]]] = {
+    "pages end late": (
+        VALYU,
+        {"max_page_size": 3, "has_more": "late", "page_order": "newest"},
+        [],
+    ),
+    "pages end early": (VALYU, {"max_page_size": 3, "has_more": "early"}, []),
+    "cursors are refused": (VALYU, {"max_page_size": 3}, [REFUSED]),
+    "pages have no outputs": (VALYU, {"outputs_in_list": False}, []),
+    "streams drop": (PARALLEL, {"parallel_drop_after": 3, "parallel_stream_active": True}, []),
+    "streams drop cleanly": (
+        PARALLEL,
+        {"parallel_drop_after": 3, "parallel_drop_cleanly": True, "parallel_old_runs": True},
+        [],
+    ),
+    "streams end with an error": (PARALLEL, {"parallel_error_after": 4}, []),
+    "no stream is resumed": (
+        PARALLEL,
+        {"parallel_drop_after": 4, "parallel_refuse_cursors": True},
+        [],
+    ),
+    "outputs come late": (PARALLEL, {"parallel_late_outputs": 2}, [CUT]),
+    "an array is cut": (V0, {}, [CUT]),
+    "lines are cut": (V0, {"v0_export_json": "ndjson", "v0_export_rows": "terminal"}, [CUT]),
+}
+
+
+@pytest.mark.parametrize("habit", BAD_LISTINGS)
+def test_however_a_listing_goes_wrong_every_run_is_brought_in_once(
+    habit: str, sandbox: SandboxServer, sink: Sink
+) -> None:
+    case, switches, faults = BAD_LISTINGS[habit]
+    sandbox.change(hold=True, failing_tasks=1, webhook=False, **switches)
+    batch_id = sink.create(case, 10)
+    sandbox.change(hold=False)
+    for fault in faults:
+        sandbox.add_fault(**{**fault, "match": case.lists + fault["match"]})
+    sink.look(case, batch_id)
+    ledger = sink.complete(batch_id)
+    assert (ledger.stored, ledger.failed) == (10, 1)
+    assert [result["version"] for result in sink.results(batch_id)] == [1] * 10
+    assert sandbox.state()["faults"] == []
+    sandbox.change(outputs_in_list=True)
+    assert shown(sink, batch_id) == told(case, sandbox, sink, batch_id)
+
+
+def test_an_export_as_csv_brings_every_run_in_too(
+    template: Path, tmp_path: Path, sandbox: SandboxServer
+) -> None:
+    """CSV knows no types: what it brings is text."""
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
+    csv = {"api": {"export": "csv"}}
+    sandbox.change(failing_tasks=1, webhook=False)
+    with running(tmp_path, sandbox, parallel_v0=csv) as sink:
+        batch_id = sink.create(V0, 4)
+        sink.look(V0, batch_id)
+        assert sink.complete(batch_id).failed == 1
+        expected = told(V0, sandbox, sink, batch_id)
+        for each in expected[1:]:
+            each["output"] = {key: str(value) for key, value in each["output"].items()}
+        assert shown(sink, batch_id) == expected
+
+
+def test_what_was_never_announced_is_found_all_the_same(
+    case: Case, sandbox: SandboxServer, sink: Sink
+) -> None:
+    sandbox.change(hold=True, webhook=False)
+    batch_id = sink.create(case, 3)
+    sink.look(case, batch_id)
+    sandbox.change(hold=False)
+    assert sink.store.ledger(batch_id).stored == 0
+    sink.look(case, batch_id)
+    assert sink.complete(batch_id).stored == 3
+    assert (sandbox.state()["deliveries"], sink.events()) == ([], [])
+
+
+def test_what_is_still_missing_is_named(case: Case, sandbox: SandboxServer, sink: Sink) -> None:
+    sandbox.change(hold=True)
+    batch_id = sink.create(case, 2)
+    ledger = sink.store.ledger(batch_id)
+    assert (ledger.state, ledger.expected, ledger.stored) == ("open", 2, 0)
+    missing = sink.store.missing(ledger)["missing"]
+    assert [each["run_id"] for each in missing] == sink.runs(batch_id)
+    sandbox.change(hold=False)
+    ledger = sink.complete(batch_id)
+    assert sink.store.missing(ledger)["missing"] == []

@@ -1,0 +1,73 @@
+"""The whole application with two sources, and programs with tokens that ask it."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from receiver.app import create_app
+from receiver.settings import Settings, SourceSettings
+from storage import Store
+from tests.receiver.conftest import SECRET
+
+Start = Callable[[Starlette], Awaitable[httpx.AsyncClient]]
+
+PUBLIC = "https://hooks.example.com"
+NEW = {"source": "valyu", "kind": "batch"}
+EITHER = ("read", "register")
+
+
+class Program:
+    """A client that sends a token along, and knows what no answer may hold."""
+
+    def __init__(self, client: httpx.AsyncClient, token: str) -> None:
+        self.client = client
+        self.headers = {"authorization": f"Bearer {token}"}
+
+    async def ask(self, method: str, path: str, value: Any = None, **more: Any) -> httpx.Response:
+        """One request below /api/v1; `value` is sent as JSON."""
+        options = {"json": value, **more} if value is not None else more
+        reply = await self.client.request(method, f"/api/v1{path}", headers=self.headers, **options)
+        assert SECRET not in reply.text + str(reply.headers)
+        return reply
+
+    async def made(self, **fields: str) -> dict[str, Any]:
+        """A new endpoint."""
+        reply = await self.ask("POST", "/endpoints", {**NEW, **fields})
+        assert reply.status_code == 201, reply.text
+        shown: dict[str, Any] = reply.json()
+        return shown
+
+
+MakeProgram = Callable[..., Program]
+
+
+@pytest.fixture
+async def client(store: Store, start: Start) -> httpx.AsyncClient:
+    """The application, without a token."""
+    sources = {"valyu": SourceSettings(), "other": SourceSettings(provider="valyu")}
+    return await start(create_app(Settings(public_url=PUBLIC, sources=sources), store=store))
+
+
+@pytest.fixture
+def program(client: httpx.AsyncClient, store: Store) -> MakeProgram:
+    """Makes programs with tokens of their own."""
+
+    def program(*scopes: str, source: str | None = None) -> Program:
+        made = store.create_token("a program", scopes or EITHER, source=source)
+        return Program(client, made.text)
+
+    return program
+
+
+def problem(reply: httpx.Response) -> tuple[int, str]:
+    """The status and the sentence of a refusal, whose form is looked at here for all."""
+    assert reply.headers["content-type"] == "application/problem+json"
+    told = reply.json()
+    assert set(told) == {"type", "title", "status", "detail"}
+    assert (told["type"], told["status"]) == ("about:blank", reply.status_code)
+    assert told["detail"].endswith(".")
+    assert "\n" not in told["detail"]
+    return reply.status_code, told["detail"]

@@ -1,0 +1,168 @@
+"""Nothing without a token, and with one no more than it says."""
+
+import asyncio
+import io
+import json
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from receiver import logs
+from receiver.api import ROUTES, SCOPES, desk
+from storage import Store
+from tests.receiver.api.conftest import NEW, MakeProgram, Program, problem
+from tests.receiver.conftest import add_endpoint, locked, stuck
+
+EVERY = [
+    (method, path.format(endpoint_id="x", batch_id="x", run_id="x"), needed)
+    for path, methods in ROUTES.items()
+    for method, (needed, _) in methods.items()
+]
+SOME_TOKEN = "rs_" + "A" * 43
+
+
+@pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    """What is logged, as JSON lines."""
+    stream = io.StringIO()
+    logs.configure(json=True, stream=stream)
+    yield stream
+    logs.configure(json=True, stream=io.StringIO())
+
+
+@pytest.mark.parametrize(("method", "path", "_scope"), EVERY)
+@pytest.mark.parametrize("header", [None, "", "Basic eA==", f"Bearer {SOME_TOKEN}", SOME_TOKEN])
+async def test_every_address_is_closed_without_a_valid_token(
+    client: httpx.AsyncClient, method: str, path: str, _scope: str, header: str | None
+) -> None:
+    headers = {} if header is None else {"authorization": header}
+    reply = await client.request(method, f"/api/v1{path}", headers=headers)
+    assert problem(reply)[0] == 401
+    assert reply.headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_what_is_no_address_is_not_told_without_a_token(client: httpx.AsyncClient) -> None:
+    told = [await client.get(f"/api/v1{path}") for path in ("/", "/nothing", "/endpoints")]
+    assert [reply.status_code for reply in told] == [401] * 3
+    assert len({reply.text for reply in told}) == 1
+    assert (await client.get("/api/v1")).status_code == 404  # and no redirect
+
+
+async def test_two_authorizations_are_none(client: httpx.AsyncClient, store: Store) -> None:
+    header = ("authorization", f"Bearer {store.create_token('ci', SCOPES).text}")
+    assert (await client.get("/api/v1/batches", headers=[header])).status_code == 200
+    assert (await client.get("/api/v1/batches", headers=[header, header])).status_code == 401
+
+
+async def test_only_an_authorization_header_counts(client: httpx.AsyncClient, store: Store) -> None:
+    text = store.create_token("ci", SCOPES).text
+    assert (await client.get("/api/v1/batches", params={"token": text})).status_code == 401
+
+
+@pytest.mark.parametrize(("method", "path", "needed"), EVERY)
+async def test_each_request_needs_its_own_scope(
+    program: MakeProgram, method: str, path: str, needed: str
+) -> None:
+    (other,) = set(SCOPES) - {needed}
+    status, sentence = problem(await program(other).ask(method, path))
+    assert (status, f"`resultsink token create --scope {needed}`" in sentence) == (403, True)
+    assert (await program(needed).ask(method, path)).status_code != 403
+
+
+async def test_a_revoked_token_opens_nothing_at_once(program: MakeProgram, store: Store) -> None:
+    mine = program("read")
+    assert (await mine.ask("GET", "/batches")).status_code == 200
+    store.revoke_token(store.list_tokens()[0]["id"])
+    assert (await mine.ask("GET", "/batches")).status_code == 401
+
+
+async def test_a_wrong_method_is_told_the_right_ones(program: MakeProgram) -> None:
+    reply = await program().ask("PATCH", "/endpoints/x")
+    assert problem(reply) == (405, "Use GET, DELETE here.")
+    assert reply.headers["allow"] == "GET, DELETE"
+    assert problem(await program().ask("GET", "/nothing"))[0] == 404
+
+
+# --- one source ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def foreign(program: MakeProgram) -> Program:
+    """A program of another source than the one that everything belongs to."""
+    return program(source="other")
+
+
+async def test_another_sources_endpoint_is_as_unknown_as_none(
+    foreign: Program, store: Store
+) -> None:
+    theirs, secret = add_endpoint(store), {"secret": "0123456789abcdef" * 2}
+    for method, end, value in (("GET", "", None), ("DELETE", "", None), ("PUT", "/secret", secret)):
+        told = [
+            problem(await foreign.ask(method, f"/endpoints/{name}{end}", value))
+            for name in (theirs, "nowhere")
+        ]
+        assert told[0] == told[1]
+        assert told[0][0] == 404
+    (endpoint,) = store.list_endpoints()
+    assert endpoint["state"] == "open"
+
+
+async def test_another_source_is_forbidden_by_name(foreign: Program) -> None:
+    made = await foreign.ask("POST", "/endpoints", {"source": "valyu", "kind": "batch"})
+    assert problem(made)[0] == 403
+    for path in ("/batches", "/batches/b", "/batches/b/results", "/runs/r"):
+        assert problem(await foreign.ask("GET", f"{path}?source=valyu"))[0] == 403
+
+
+async def test_another_sources_batches_are_not_there(foreign: Program, store: Store) -> None:
+    add_endpoint(store, "b")
+    assert (await foreign.ask("GET", "/batches")).json() == {"batches": []}
+    for path in ("/batches/b", "/batches/b/results"):
+        assert (await foreign.ask("GET", path)).status_code == 404
+
+
+async def test_a_token_of_a_source_needs_not_name_it(program: MakeProgram, store: Store) -> None:
+    add_endpoint(store, "b")
+    store.add_endpoint("other", "batch", resource="b")
+    mine = program("read", source="valyu")
+    assert (await mine.ask("GET", "/batches/b")).json()["source"] == "valyu"
+    assert (await program().ask("GET", "/batches/b")).status_code == 404  # which one?
+
+
+# --- faults and floods --------------------------------------------------------------------------
+
+
+async def test_a_database_that_fails_is_told_as_such_and_no_more(
+    program: MakeProgram, store: Store
+) -> None:
+    mine = program()
+    with locked(store):
+        reply = await mine.ask("POST", "/endpoints", NEW)
+    assert problem(reply) == (503, "The database cannot be used now: try again in 5 seconds.")
+    assert reply.headers["retry-after"] == "5"
+    assert store.list_endpoints() == []
+
+
+async def test_a_database_that_does_not_answer_is_told_in_time(
+    program: MakeProgram, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = program()
+    monkeypatch.setattr(desk, "ASK_SECONDS", 0.5)
+    with stuck(store):
+        reply = await mine.ask("POST", "/endpoints", NEW)
+    assert reply.status_code == 503
+    monkeypatch.setattr(desk, "ASK_SECONDS", 0.0)
+    assert (await mine.ask("GET", "/batches")).status_code == 503
+
+
+async def test_a_flood_of_refusals_is_one_line(
+    client: httpx.AsyncClient, lines: io.StringIO
+) -> None:
+    headers = {"authorization": f"Bearer {SOME_TOKEN}"}
+    replies = [client.get("/api/v1/batches", headers=headers) for _ in range(50)]
+    assert {reply.status_code for reply in await asyncio.gather(*replies)} == {401}
+    told = [json.loads(line) for line in lines.getvalue().splitlines()]
+    refused = [line for line in told if line["event"] == "request refused"]
+    assert [line["status"] for line in refused] == [401]
+    assert SOME_TOKEN not in lines.getvalue()

@@ -1,0 +1,79 @@
+"""resultsink token: access that is told once, listed without its text, and taken away."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from storage import Store
+from tests.receiver.cli.conftest import Run
+
+pytestmark = pytest.mark.usefixtures("configured")
+
+
+def test_a_token_is_printed_once_and_is_good_for_its_scopes(run: Run, store: Store) -> None:
+    ended = run("token", "create", "--name", "ci", "--scope", "register", "--scope", "read")
+    found = store.find_token(ended.out.strip())
+    assert found is not None
+    assert (found.name, found.source) == ("ci", None)
+    assert found.scopes == {"read", "register"}
+    ending = f"resultsink token revoke {found.id}\n"
+    assert (ended.code, ended.err) == (0, f"It is not shown again; to end it: {ending}")
+    assert ended.out.strip() not in run("token", "list", "--json").out
+
+
+def test_a_program_gets_the_token_with_its_id(run: Run, store: Store) -> None:
+    arguments = ("--name", "ci", "--scope", "read", "--source", "valyu", "--json")
+    ended = run("token", "create", *arguments)
+    shown = json.loads(ended.out)
+    found = store.find_token(shown.pop("token"))
+    assert found is not None
+    assert shown == {"id": found.id, "name": "ci", "scopes": ["read"], "source": "valyu"}
+    assert (ended.code, ended.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--scope", "admin"], "There is no scope 'admin': give --scope read or --scope register"),
+        ([], "Say what the token may do: give --scope read or --scope register, or both."),
+        (["--scope", "read", "--source", "nobody"], "There is no source 'nobody' (configured: "),
+        (["--scope", "read", "--name", " "], "Give --name a name of 1 to 100 printable "),
+        (["--scope", "read", "--name", "a\nb"], "Give --name a name of 1 to 100 printable "),
+        (["--scope", "read", "--name", "x" * 101], "Give --name a name of 1 to 100 printable "),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_sentence(
+    run: Run, store: Store, arguments: list[str], sentence: str
+) -> None:
+    ended = run("token", "create", "--name", "ci", *arguments)
+    assert (ended.code, ended.sentence[: len(sentence)]) == (2, sentence)
+    assert store.list_tokens() == []
+
+
+def test_tokens_are_listed_for_people(run: Run, store: Store) -> None:
+    assert "There are no tokens yet" in run("token", "list").err
+    store.create_token("ci", ["register", "read"], source="valyu")
+    heads, line = run("token", "list").out.splitlines()
+    assert heads.split() == ["id", "name", "scopes", "source", "created", "at", "revoked", "at"]
+    assert line.split()[1:5] == ["ci", "read", "register", "valyu"]
+
+
+def test_a_revoked_token_opens_nothing(run: Run, store: Store) -> None:
+    made = store.create_token("ci", ["read"])
+    ended = run("token", "revoke", str(made.id))
+    assert (ended.code, ended.err) == (0, f"Token {made.id} opens nothing any more.\n")
+    assert store.find_token(made.text) is None
+    again = run("token", "revoke", str(made.id))
+    assert (again.code, again.sentence) == (
+        2,
+        f"There is no token {made.id} that is still valid: see `token list`.",
+    )
+    assert run("token", "revoke", str(10**30)).code == 2
+
+
+def test_looking_makes_no_database(run: Run, configure: Callable[..., None]) -> None:
+    configure(database_url="sqlite:///elsewhere.db")
+    for arguments in (["list"], ["revoke", "1"]):
+        assert run("token", *arguments).code == 2
+    assert run("token", "create", "--name", "ci", "--scope", "read").code == 0

@@ -1,0 +1,44 @@
+"""What is kept of a request can be proven again, and holds no credentials."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.proving import kept_headers, prove, read_headers
+from receiver.sources import configured
+from storage import EndpointView
+from storage.database import now
+from tests.receiver.conftest import SECRET, batch_body, settings, signed
+
+names = st.from_regex(rb"\A[a-z][a-z-]{0,9}\Z")
+values = st.binary(max_size=30).map(lambda v: v.replace(b"\n", b"").replace(b"\x00", b""))
+
+
+@given(headers=st.lists(st.tuples(names, values)))
+def test_headers_are_read_back_as_they_came(headers: list[tuple[bytes, bytes]]) -> None:
+    assert read_headers(kept_headers(headers, frozenset())) == headers
+
+
+def test_what_was_no_text_does_not_become_one() -> None:
+    kept = kept_headers([(b"x-signature", b"a\x00b")], frozenset())
+    assert read_headers(kept) == [(b"x-signature", b"a?b")]
+
+
+def test_credentials_are_not_kept_whatever_their_header_is_called() -> None:
+    told = {"signing": {"scheme": "bearer", "header": "X-Callback-Token"}}
+    source = configured(settings(**told))["valyu"]
+    named = ("authorization", "cookie", "proxy-authorization", "x-api-key", "x-callback-token")
+    headers = [(name.encode(), b"hunter2") for name in named]
+    assert kept_headers([*headers, (b"host", b"x")], source.not_kept) == "host: x\n"
+
+
+def test_an_event_has_one_key_at_all_doors_of_the_account() -> None:
+    source = configured(settings(signing_secrets=[SECRET]))["valyu"]
+    body, moment = batch_body(), now()
+    doors = [None, *(EndpointView(i, "valyu", "account", None, "open", moment) for i in "ab")]
+    proven = [
+        prove(source, door, source.account_keys, signed(body), body, now=moment.timestamp())[1]
+        for door in doors
+    ]
+    assert len({delivery.key for delivery in proven}) == 1
+    assert [delivery.endpoint_id for delivery in proven] == [None, "a", "b"]
+    assert {delivery.disposition for delivery in proven} == {"fetch"}

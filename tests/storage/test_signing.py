@@ -1,0 +1,94 @@
+"""Secrets follow one another: side by side until the old ones end, and never shown."""
+
+from datetime import timedelta
+
+import pytest
+
+from storage import NotFound, Store
+from storage.database import now
+from storage.models import Secret
+from tests.storage.build import contents, rows
+
+OLD, NEW, NEWEST = "old-old-old-old-old", "new-new-new-new-new", "newest-newest-newest"
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def endpoint(store: Store) -> str:
+    """An endpoint with one secret."""
+    endpoint_id = store.add_endpoint("valyu", "batch")
+    store.set_secret(endpoint_id, OLD)
+    return endpoint_id
+
+
+def test_the_old_one_ends_and_the_new_one_does_not(store: Store, endpoint: str) -> None:
+    until = now() + HOUR
+    store.rotate_secret(endpoint, NEW, old_until=until)
+    view = store.find_endpoint(endpoint)
+    assert view is not None
+    assert [(secret.text, secret.valid_until) for secret in view.secrets] == [
+        (NEW, None),
+        (OLD, until),
+    ]
+
+
+def test_an_end_that_was_set_is_never_put_off(store: Store, endpoint: str) -> None:
+    soon, later = now() + HOUR, now() + 2 * HOUR
+    store.rotate_secret(endpoint, NEW, old_until=soon)
+    store.rotate_secret(endpoint, NEWEST, old_until=later)
+    assert [row.valid_until for row in rows(store.database, Secret)] == [soon, later, None]
+
+
+def test_an_end_that_was_set_can_be_brought_forward(store: Store, endpoint: str) -> None:
+    at_once = now()
+    store.rotate_secret(endpoint, NEW, old_until=at_once + HOUR)
+    store.rotate_secret(endpoint, NEWEST, old_until=at_once)
+    assert [row.valid_until for row in rows(store.database, Secret)] == [at_once, at_once, None]
+
+
+def test_a_pending_endpoint_is_opened_by_it(store: Store) -> None:
+    endpoint = store.add_endpoint("valyu", "batch")
+    store.rotate_secret(endpoint, NEW, old_until=now())
+    view = store.find_endpoint(endpoint)
+    assert view is not None
+    assert view.state == "open"
+
+
+def test_a_closed_endpoint_keeps_its_secrets_as_they_were(store: Store, endpoint: str) -> None:
+    store.close_endpoint(endpoint)
+    before = contents(store.database)
+    with pytest.raises(NotFound):
+        store.rotate_secret(endpoint, NEW, old_until=now())
+    assert contents(store.database) == before
+
+
+def test_every_process_learns_of_it(store: Store, endpoint: str) -> None:
+    before = store.endpoints_revision()
+    store.rotate_secret(endpoint, NEW, old_until=now())
+    assert store.endpoints_revision() > before
+
+
+def test_the_listing_tells_all_of_the_secrets_but_the_secrets(store: Store, endpoint: str) -> None:
+    until = now() + HOUR
+    store.rotate_secret(endpoint, NEW, old_until=until)
+    store.remember_reading(1, "text")
+    empty = store.add_endpoint("parallel", "run")
+    found = {row["id"]: row["secrets"] for row in store.list_endpoints()}
+    assert found[empty] == []
+    assert [(each["id"], each["valid_until"], each["reading"]) for each in found[endpoint]] == [
+        (2, None, None),
+        (1, until, "text"),
+    ]
+    assert store.list_endpoints(source="valyu")[0]["secrets"] == found[endpoint]
+    assert NEW not in str(found)
+    assert "ciphertext" not in str(found)
+
+
+def test_the_secrets_of_a_source_come_with_their_endpoints_newest_first(
+    store: Store, endpoint: str
+) -> None:
+    other = store.add_endpoint("valyu", "task")
+    store.set_secret(other, NEW)
+    store.set_secret(store.add_endpoint("parallel", "run"), NEWEST)
+    found = [(endpoint_id, secret.text) for endpoint_id, secret in store.secrets_of("valyu")]
+    assert found == [(other, NEW), (endpoint, OLD)]
