@@ -54,7 +54,8 @@ class Events:
 
     def end(self) -> Iterator[Any]:
         """See Cutter. An event without the blank line behind it never happened."""
-        yield from ()
+        if self._rest.endswith((b"\r\r", b"\n\r")):  # that CR is no half of a line end
+            yield from self.feed(b"\n")
 
 
 # A line ends with CR LF, LF or CR; a CR at the very end may be the half of one that is to come.
@@ -115,7 +116,7 @@ class Documents:
                 if final:
                     raise Unavailable(f"the answer is cut, or no JSON: {error}") from error
                 break
-            if after == len(self._text) and not final:  # of a number there may be more to come
+            if not final and _may_go_on(item, self._text[after : after + 1]):
                 break
             yield item
             place = after
@@ -140,6 +141,11 @@ class Documents:
         if self._is_array and self._text[place : place + 1] == "]":
             self._is_closed = True
         return len(self._text) if self._is_closed else place
+
+
+def _may_go_on(item: Any, following: str) -> bool:
+    """Whether more of an item may be to come: of 1 there is, where 1.5 is cut behind the point."""
+    return not following or (isinstance(item, int | float) and following not in " \t\r\n,]")
 
 
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -184,6 +190,7 @@ class Rows:
         self._text = self._text[used:]
 
     def _row(self, record: str) -> Iterator[Any]:
+        csv.field_size_limit(MAX_ITEM_BYTES)  # the process's own: others set it to what they take
         try:
             cells = next(csv.reader([record.rstrip("\r\n")], strict=True), [])
         except csv.Error as error:

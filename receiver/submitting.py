@@ -52,7 +52,8 @@ class Submitting:
             data = await patiently(self._calls, request)
             batch_id = self._provider.read_created(data).id
         except FetchError as error:
-            raise await self._not_created(list(callbacks), error) from error
+            made = "" if plan.task_id else f" Its stored task is there: --task {task_id}."
+            raise await self._not_created(list(callbacks), error, made) from error
         runs = self._provider.read_added(data)
         try:
             await self._register(plan, batch_id, task_id, runs, list(callbacks), tasks)
@@ -90,15 +91,17 @@ class Submitting:
                 callbacks[endpoint_id] = Callback(url, text)
         return callbacks
 
-    async def _not_created(self, endpoint_ids: list[str], error: FetchError) -> Exception:
+    async def _not_created(
+        self, endpoint_ids: list[str], error: FetchError, made: str
+    ) -> Exception:
         if may_have_acted(error) and isinstance(error, Unavailable):
             return NotDone(
                 f"The answer to the create call was lost ({error}). If the sender made the batch, "
                 "its callbacks come in and their results are stored: see `event list`. Create it "
-                "again only if nothing shows there."
+                f"again only if nothing shows there.{made}"
             )
         await run_in_threadpool(self._store.close_endpoints, endpoint_ids)
-        return failed(self._calls, f"The batch was not created: {error}.")
+        return failed(self._calls, f"The batch was not created: {error}.{made}")
 
     async def _register(
         self,

@@ -43,6 +43,7 @@ async def wait(
         look=None if batches is None else lambda: batches.look(batch_id),
         deadline=deadline,
         progressed=progressed,
+        failed=lambda _: None,  # the receiver's own work reports what is wrong
         seconds=status_seconds,
         looked=time.monotonic(),
     )
@@ -56,11 +57,13 @@ async def wait_for_run(
     tasks: Tasks | None,
     deadline: float | None,
     progressed: Callable[[dict[str, Any]], None],
+    failed: Callable[[Exception], None],
     status_seconds: float = RUN_SECONDS,
 ) -> dict[str, Any]:
     """Return what is known of a run once its result is stored, or as it is at the deadline.
 
-    Like `wait`; but the sender is asked at once, and what it tells is stored. Raises NotFound.
+    Like `wait`; but the sender is asked at once, what it tells is stored, and `failed` is told
+    where it could not be asked, or that not stored. Raises NotFound.
     """
     return await _until(
         store,
@@ -69,6 +72,7 @@ async def wait_for_run(
         look=None if tasks is None else lambda: tasks.look(run_id),
         deadline=deadline,
         progressed=progressed,
+        failed=failed,
         seconds=status_seconds,
         looked=None,
     )
@@ -82,6 +86,7 @@ async def _until(
     look: Callable[[], Awaitable[Any]] | None,
     deadline: float | None,
     progressed: Callable[[T], None],
+    failed: Callable[[Exception], None],
     seconds: float,
     looked: float | None,
 ) -> T:
@@ -96,18 +101,25 @@ async def _until(
                 if is_over(found):
                     return found
                 seen = current
-            if deadline is not None and time.monotonic() - began >= deadline:
+            left = None if deadline is None else began + deadline - time.monotonic()
+            if left is not None and left <= 0:
                 return found
             if look is not None and (looked is None or time.monotonic() - looked >= seconds):
                 looked = time.monotonic()
-                await _ask(look)
+                await _ask(look, left, failed)
                 seen = None  # what we write ourselves does not wake us
             else:
                 await asyncio.sleep(LOOK_SECONDS)
 
 
-async def _ask(look: Callable[[], Awaitable[Any]]) -> None:
+async def _ask(
+    look: Callable[[], Awaitable[Any]], left: float | None, failed: Callable[[Exception], None]
+) -> None:
+    """Ask, for as long as there is time; what is known stays as it is where that fails."""
     try:
-        await look()
-    except (FetchError, CannotStore):
-        """What is known stays as it is; the receiver's own work reports what is wrong."""
+        async with asyncio.timeout(left):
+            await look()
+    except TimeoutError:
+        """The deadline has come meanwhile."""
+    except (FetchError, CannotStore) as error:
+        failed(error)

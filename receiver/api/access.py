@@ -40,7 +40,7 @@ def require(token: TokenView, scope: str) -> None:
         raise Problem(
             403,
             f"This token does not have the scope {scope}: "
-            f"make one with `resultsink token create --scope {scope}`.",
+            f"make one with `resultsink token create --name NAME --scope {scope}`.",
             headers={
                 "www-authenticate": f'Bearer error="insufficient_scope", scope="{scope}"',
                 **CLOSE,

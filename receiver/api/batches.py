@@ -4,7 +4,7 @@ from typing import Any, Literal, get_args
 
 from starlette.responses import Response
 
-from receiver.api.answers import Problem, answer
+from receiver.api.answers import RETRY_AFTER, Problem, answer
 from receiver.api.asked import Asked
 from receiver.api.streams import ResultLines
 from storage import Ledger, NotFound, Selection
@@ -42,16 +42,27 @@ async def results(asked: Asked) -> Response:
 
 
 async def run(asked: Asked) -> Response:
-    """The current result of one run."""
+    """The current result of one run; 202 with what is known while there is none yet."""
     source = asked.source(asked.query("source").get("source"))
     if source is None:
         raise Problem(400, "Say whose run it is: add ?source=NAME.")
-    selection = Selection(source=source, run_id=asked.params["run_id"])
-    pages = await asked.desk.ask(asked.desk.store.json_lines, selection)
+    run_id = asked.params["run_id"]
+    pages = await asked.desk.ask(
+        asked.desk.store.json_lines, Selection(source=source, run_id=run_id)
+    )
     found = await asked.desk.ask(next, pages, None)
-    if found is None:
-        raise Problem(404, "No result of such a run is stored: look at its id and its source.")
-    return Response(found, headers={"cache-control": "no-store"}, media_type="application/json")
+    if found is not None:
+        return Response(found, headers={"cache-control": "no-store"}, media_type="application/json")
+    known = await asked.desk.ask(asked.desk.store.find_run, source, run_id)
+    if known is None:
+        raise Problem(404, "There is no such run: look at its id and its source, or register it.")
+    shown = {
+        "source": source,
+        "run_id": run_id,
+        "sender_status": known.sender_status,
+        "waits_for": known.waits_for,
+    }
+    return answer(shown, 202, headers=RETRY_AFTER)
 
 
 async def _ledger(asked: Asked, source: str | None) -> Ledger:
@@ -61,9 +72,9 @@ async def _ledger(asked: Asked, source: str | None) -> Ledger:
             asked.desk.store.ledger, asked.params["batch_id"], source=source
         )
     except NotFound:
-        several = "" if source else ", or several sources have one: then add ?source=NAME"
+        several = "" if source else ", or several sources have one (then add ?source=NAME)"
         raise Problem(
-            404, f"There is no such batch{several}; GET batches lists those there are."
+            404, f"There is no such batch{several}: GET /batches lists those there are."
         ) from None
 
 

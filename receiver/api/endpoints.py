@@ -100,7 +100,7 @@ async def _open(asked: Asked) -> EndpointView:
 
 def _unknown() -> Problem:
     return Problem(
-        404, "There is no such open endpoint: look at its id, or make one with POST endpoints."
+        404, "There is no such open endpoint: look at its id, or make one with POST /endpoints."
     )
 
 

@@ -75,11 +75,10 @@ def question(facts: dict[str, Any], provider: Provider | None) -> str:
     kind = in_one_line(waits_for.get("type") or "something")
     example = provider.example(waits_for) if provider else None
     answer = "JSON" if example is None else shlex.quote(json.dumps(example))
-    state = "is paused until it is answered" if facts["sender_status"] == "paused" else "waits"
-    return (
-        f"{facts['run_id']} awaits input ({kind}) and {state}: "
-        f"resultsink task respond {facts['run_id']} --response {answer}"
-    )
+    is_paused = facts["sender_status"] == "paused"
+    state = "is paused until it is answered" if is_paused else "awaits input"
+    run_id = facts["run_id"]
+    return f"{run_id} {state} ({kind}): resultsink task respond {run_id} --response {answer}"
 
 
 def outcome(facts: dict[str, Any], raw: dict[str, Any] | None) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from receiver.cli.common import errors, opened, print_json, tasks_of
+from receiver.cli.common import errors, in_one_line, opened, print_json, tasks_of
 from receiver.cli.task_show import artifacts_of, described, outcome, provider_of, question
 from receiver.providers import Provider
 from receiver.settings import Settings, load
@@ -43,6 +43,8 @@ async def _wait(
     provider: Provider | None,
     timeout: float | None,
 ) -> None:
+    notes = Notes(provider)
+
     async def until_stored(tasks: Any) -> None:
         await wait_for_run(
             store,
@@ -50,7 +52,8 @@ async def _wait(
             source=facts["source"],
             tasks=tasks,
             deadline=timeout,
-            progressed=Questions(provider).tell,
+            progressed=notes.question,
+            failed=notes.failure,
         )
 
     configured = settings.sources.get(facts["source"])
@@ -61,16 +64,24 @@ async def _wait(
         await until_stored(tasks)
 
 
-class Questions:
-    """Tells of what a run asks while it is waited for, of each question and state of it once."""
+class Notes:
+    """Tells on standard error, while a run is waited for, of each thing once; waiting goes on."""
 
     def __init__(self, provider: Provider | None) -> None:
         self._provider = provider
-        self._told: Any = None
+        self._asked: Any = None
+        self._failed = ""
 
-    def tell(self, facts: dict[str, Any]) -> None:
-        """A note on standard error; waiting goes on."""
+    def question(self, facts: dict[str, Any]) -> None:
+        """What the run asks now."""
         news = (facts["sender_status"], facts["waits_for"])
-        if facts["waits_for"] is not None and news != self._told:
+        if facts["waits_for"] is not None and news != self._asked:
             errors.print(question(facts, self._provider))
-        self._told = news
+        self._asked = news
+
+    def failure(self, error: Exception) -> None:
+        """Why the sender was not asked, or could not tell."""
+        said = in_one_line(error).rstrip(".")
+        if said != self._failed:
+            errors.print(f"The sender did not tell of it: {said}. Waiting goes on.")
+        self._failed = said

@@ -38,8 +38,10 @@ class Runs(Asking):
             run = with_output(await self.ask(subject), lease)
             _refuse_a_stranger(endpoint, run, known)
             await self.bind(endpoint, run_id)
+            is_news = _note_question(lease, run)
             await self.listing.keep(lease, [run], began)
-            _tell_if_asked(lease, run, known)
+            if is_news:
+                _tell_question(lease, run)
             if not run.is_result:
                 return _goes_on(lease, run)
             said = f"run {run.status}"
@@ -122,19 +124,26 @@ def _goes_on(lease: Lease, run: FetchedRun) -> str:
     raise NotReady(f"run is {run.sender_status}{missing}")
 
 
-def _tell_if_asked(lease: Lease, run: FetchedRun, known: KnownRun | None) -> None:
-    """Say once that somebody is asked something; the checks look again and again."""
-    if run.waits_for is None or (
-        known is not None
-        and (known.sender_status, known.waits_for) == (run.sender_status, run.waits_for)
-    ):
-        return
+def _note_question(lease: Lease, run: FetchedRun) -> bool:
+    """Whether a run asks a person what this job has not told of yet: checks look again and again.
+
+    What we know of the run does not say so, for a command may have seen the question first.
+    """
+    if run.waits_for is None:
+        return False
+    asked = [run.sender_status, run.waits_for.get("interaction_id")]
+    is_news = lease.progress.get("asked") != asked
+    lease.progress["asked"] = asked
+    return is_news
+
+
+def _tell_question(lease: Lease, run: FetchedRun) -> None:
     log.warning(
         "run awaits input",
         source=lease.source,
         run=run.run_id,
         status=run.sender_status,
-        question=str(run.waits_for.get("type") or "see `task show`"),
+        question=str((run.waits_for or {}).get("type") or "see `task show`"),
     )
 
 

@@ -119,8 +119,8 @@ def _body(options: Mapping[str, Any]) -> dict[str, Any]:
     return body
 
 
-def _checkpoints(word: str) -> tuple[str, ...]:
-    return CHECKPOINTS if word == "all" else (word,)
+def _checkpoints(given: str) -> tuple[str, ...]:
+    return CHECKPOINTS if given == "all" else (given,)
 
 
 def _deliverable(given: str) -> Any:
@@ -130,11 +130,12 @@ def _deliverable(given: str) -> Any:
             return json.loads(given)
         except ValueError as error:
             raise ValueError(f"the deliverable {given!r} is no JSON: {error}") from None
-    kind, colon, description = given.partition(":")
-    kind, description = kind.strip().lower(), description.strip()
+    before, _, after = given.partition(":")
+    kind, description = before.strip().lower(), after.strip()
     if kind in FILE_TYPES:
         return {"type": kind, "description": description or "The results of this research"}
-    if colon or len(given.split()) > 1:
+    looks_like_a_type = len(before.split()) < 2 and not after.startswith(" ")
+    if not looks_like_a_type:
         return given
     raise ValueError(
         f"the deliverable {given!r} is not one of {', '.join(FILE_TYPES)}: write TYPE, "

@@ -199,6 +199,15 @@ async def test_a_task_that_cannot_be_stored_is_named_with_what_to_do(store: Stor
     assert "ssss" not in sentence
 
 
+async def test_without_a_public_url_nothing_is_begun(store: Store) -> None:
+    source = a_source()
+    async with http_client() as wire:
+        tasks = Tasks(store, Calls(source, wire), None)
+        with pytest.raises(UsageError, match="public_url is missing"):
+            await tasks.create(source.provider.new_run({"query": "q"}))
+    assert store.list_endpoints() == []
+
+
 # --- a run of Parallel --------------------------------------------------------------------------
 
 
@@ -359,6 +368,7 @@ async def test_who_waits_is_told_of_the_question_at_once_and_goes_on_waiting(
             tasks=tasks,
             deadline=0.3,
             progressed=lambda facts: seen.append(facts["sender_status"]),
+            failed=lambda error: pytest.fail(str(error)),
         )
     assert (seen[0], seen[-1], facts["result_status"]) == (None, "awaiting_input", None)
 

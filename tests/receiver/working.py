@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -101,6 +101,8 @@ def announce(
     kind: str = "batch",
     endpoint_id: str | None = None,
     body: bytes = b"{}",
+    awaits_end: bool = True,
+    hints: Mapping[str, Any] | None = None,
 ) -> None:
     """Record a verified delivery that makes a fetch of `subject`, due now."""
     delivery = VerifiedDelivery(
@@ -113,6 +115,8 @@ def announce(
         headers="",
         body=body,
         digest=sha256(body).digest(),
+        awaits_end=awaits_end,
+        hints=hints,
     )
     stored = threading.Event()
     store.record_deliveries([delivery], lambda *_: stored.set())

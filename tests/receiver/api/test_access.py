@@ -66,7 +66,10 @@ async def test_each_request_needs_its_own_scope(
 ) -> None:
     (other,) = set(SCOPES) - {needed}
     status, sentence = problem(await program(other).ask(method, path))
-    assert (status, f"`resultsink token create --scope {needed}`" in sentence) == (403, True)
+    assert (status, f"`resultsink token create --name NAME --scope {needed}`" in sentence) == (
+        403,
+        True,
+    )
     assert (await program(needed).ask(method, path)).status_code != 403
 
 

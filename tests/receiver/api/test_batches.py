@@ -98,6 +98,25 @@ async def test_one_run_is_its_current_result(mine: Program, store: Store) -> Non
     assert problem(await mine.ask("GET", "/runs/r2"))[0] == 400
 
 
+async def test_a_run_without_a_result_is_accepted_and_not_unknown(
+    mine: Program, store: Store
+) -> None:
+    add_endpoint(store, "r1", kind="run")
+    reply = await mine.ask("GET", "/runs/r1?source=valyu")
+    known = {"source": "valyu", "run_id": "r1", "sender_status": None, "waits_for": None}
+    assert (reply.status_code, reply.json()) == (202, known)
+    assert reply.headers["retry-after"] == "5"
+
+
+async def test_no_client_can_take_a_character_of_a_result_for_a_line_end(
+    mine: Program, store: Store
+) -> None:
+    text = "one\x85two\u2028three\u2029four\x1cfive\nsix"
+    fill(store, "r1", "r2", error=text)
+    lines = (await mine.ask("GET", "/batches/b/results")).text.splitlines()
+    assert [json.loads(line)["error"] for line in lines] == [text, text]
+
+
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [

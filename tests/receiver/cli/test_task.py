@@ -3,12 +3,14 @@
 import asyncio
 import base64
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from receiver.cli.task_options import attached
 from receiver.sandbox import SandboxServer
 from storage import Store
 from tests.processes import until
@@ -85,8 +87,6 @@ def test_everything_that_is_given_reaches_the_sender(
 
 
 def test_a_file_travels_as_a_data_url_with_its_type_and_context() -> None:
-    from receiver.cli.task_options import attached
-
     Path("notes.txt").write_text("hello")
     Path("table.xlsx").write_bytes(b"PK")
     text, table = attached([Path("notes.txt"), Path("table.xlsx")], {"notes.txt": "c"})
@@ -183,9 +183,31 @@ def test_a_wait_says_at_once_that_the_task_asks_something_and_ends_at_its_deadli
     ended = run("task", "wait", run_id, "--timeout", "0.3")
     assert (ended.code, ended.out) == (1, "No result is stored yet.\n")
     assert ended.err == (
-        f"{run_id} awaits input (plan_review) and waits: "
+        f"{run_id} awaits input (plan_review): "
         f"resultsink task respond {run_id} --response '{{\"approved\": true}}'\n"
     )
+
+
+def test_a_wait_says_once_why_the_sender_does_not_tell_and_ends_in_time(
+    run: Run, store: Store, sender: SandboxServer
+) -> None:
+    run_id = create(run)
+    sender.add_fault("GET /deepresearch/tasks/*/status", status=500, error="Oops", times=None)
+    ended = run("task", "wait", run_id, "--timeout", "0.5")
+    assert (ended.code, ended.out) == (1, "No result is stored yet.\n")
+    assert ended.err == (
+        "The sender did not tell of it: the sender answered 500: Oops. Waiting goes on.\n"
+    )
+
+
+def test_a_wait_ends_at_its_deadline_whatever_the_sender_does(
+    run: Run, store: Store, sender: SandboxServer
+) -> None:
+    run_id = create(run)
+    sender.add_fault("GET /deepresearch/tasks/*/status", kind="hang", seconds=5, times=1)
+    began = time.monotonic()
+    assert run("task", "wait", run_id, "--timeout", "0.3").code == 1
+    assert time.monotonic() - began < 3
 
 
 def test_a_wait_without_a_key_sees_what_the_receiver_brings(
@@ -247,7 +269,7 @@ def test_show_says_what_the_task_asks_and_how_to_answer(
     run_id = create(run, "--hitl", "source_review")
     until(lambda: "paused" in run("task", "show", run_id).out)
     shown = run("task", "show", run_id).out
-    assert "awaits input (source_review) and is paused until it is answered" in shown
+    assert "is paused until it is answered (source_review): " in shown
     assert f"resultsink task respond {run_id} --response " in shown
     assert "utility.example" in shown  # what it asks about
     listed = run("task", "list").out

@@ -119,6 +119,7 @@ def test_what_is_kept_as_the_input_has_no_data_of_files_and_no_credentials() -> 
         ({"set": {"files": [{}]}}, "must have a filename"),
         ({"deliverable": ["xlsx"] * 11}, "11 deliverables are given"),
         ({"deliverable": ["xslx"]}, "'xslx' is not one of csv"),
+        ({"deliverable": ["xslx:Table of vendors"]}, "is not one of csv"),
         ({"deliverable": ["{"]}, "is no JSON"),
         ({"deliverable": ['{"type": "gif"}']}, "must have a type"),
         ({"deliverable": ['{"type": "pdf"}']}, "must have a description"),

@@ -1,0 +1,108 @@
+"""What an answer means where senders agree, and where one of them does not."""
+
+from typing import Any
+
+import pytest
+
+from receiver.errors import (
+    FetchError,
+    Forbidden,
+    Missing,
+    NotReady,
+    RateLimited,
+    Refused,
+    SourceRefused,
+    Unavailable,
+)
+from receiver.providers import Answer, Provider, answers
+from receiver.providers.parallel import Parallel
+from receiver.providers.parallel_v0 import ParallelV0
+from receiver.providers.valyu import Valyu
+
+NOW = 1791191172.0
+PROVIDERS: list[Provider] = [Valyu(), Parallel(), ParallelV0()]
+JSON: Any = {"error": {"message": "because"}}
+
+COMMON: list[tuple[int, Any, type[FetchError]]] = [
+    (200, None, Unavailable),
+    (204, None, Unavailable),
+    (301, JSON, Unavailable),
+    (400, JSON, Refused),
+    (400, None, Unavailable),
+    (401, JSON, SourceRefused),
+    (402, JSON, SourceRefused),
+    (404, JSON, Missing),
+    (409, JSON, NotReady),
+    (410, JSON, Missing),
+    (410, None, Missing),
+    (422, JSON, Refused),
+    (425, JSON, NotReady),
+    (429, JSON, RateLimited),
+    (500, JSON, Unavailable),
+    (502, None, Unavailable),
+    (503, JSON, Unavailable),
+]
+OWN: dict[str, dict[int, type[FetchError]]] = {
+    "valyu": {403: Forbidden, 408: Unavailable},
+    "parallel": {403: Refused, 408: NotReady},
+    "parallel-v0": {403: Forbidden, 408: Unavailable},
+}
+
+
+def judged(provider: Provider, status: int, data: Any, **headers: str) -> FetchError:
+    with pytest.raises(FetchError) as raised:
+        provider.judge(Answer(status, headers, data), now=NOW)
+    return raised.value
+
+
+@pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.name)
+@pytest.mark.parametrize(("status", "data", "kind"), COMMON)
+def test_senders_agree_on_most_statuses(
+    provider: Provider, status: int, data: Any, kind: type[FetchError]
+) -> None:
+    assert type(judged(provider, status, data)) is kind
+
+
+@pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.name)
+def test_and_not_on_others(provider: Provider) -> None:
+    for status, kind in OWN[provider.name].items():
+        assert type(judged(provider, status, JSON)) is kind
+
+
+@pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.name)
+@pytest.mark.parametrize("data", [{}, []])
+def test_a_success_that_is_json_is_usable(provider: Provider, data: Any) -> None:
+    for status in (200, 201, 202):
+        provider.judge(Answer(status, {}, data), now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"error": {"ref_id": "x", "message": "Run failed"}, "type": "error"}, ": Run failed"),
+        ({"error": "plain"}, ": plain"),
+        ({"detail": "Not Found"}, ": Not Found"),
+        ({"detail": [{"loc": ["a"], "msg": "one"}, {"msg": "two"}]}, ": one; two"),
+        ({"message": "m", "error": "e"}, ": m"),
+        ({"message": "", "error": "e"}, ": e"),
+        ({"error": {"code": 5}}, ": {'code': 5}"),
+        (["one", "two"], ": one; two"),
+        ("text", ", which is no JSON: text"),
+        (5, ", which is no JSON"),
+        (None, ", which is no JSON"),
+        ({"error": {"error": {"error": {}}}}, ": {'error': {}}"),
+    ],
+)
+def test_the_sender_s_words_are_found_wherever_they_stand(data: Any, words: str) -> None:
+    assert answers.said(Answer(400, {}, data)) == f"the sender answered 400{words}"
+
+
+def test_when_to_come_again_is_told_with_every_error() -> None:
+    assert judged(Parallel(), 503, None, **{"retry-after": "7"}).retry_after == 7.0
+    assert judged(Parallel(), 429, {"retry_after": 9}).retry_after == 9.0
+
+
+@pytest.mark.parametrize("value", ["../x", "a/b", "a?b#c", "é", "a b"])
+def test_an_id_is_one_segment_of_a_path(value: str) -> None:
+    quoted = answers.part(value)
+    assert not set(quoted) & set("/?# é")

@@ -1,0 +1,230 @@
+"""Parallel v0: stored tasks, batches with callbacks of their runs, and exports in both formats."""
+
+import json
+from typing import Any
+
+import pytest
+
+from receiver.errors import Refused, Unavailable
+from receiver.providers import Announcement, Callback, NewTask, Plan, Subject
+from receiver.providers.parallel_v0 import ParallelV0
+from receiver.streams import Rows
+from storage import FetchedBatch, FetchedRun
+
+V0 = ParallelV0()
+TASK = "0d6f3c1e-5b7a-4c2d-9e8f-1a2b3c4d5e6f"
+BATCH = "7c1b9a80-2f4e-4d6c-8b0a-9f8e7d6c5b4a"
+RUN, OTHER = "11111111-2222-4333-8444-555555555501", "11111111-2222-4333-8444-555555555502"
+THE_BATCH, THE_RUN = Subject("batch", BATCH, TASK), Subject("run", RUN, TASK)
+LISTED = FetchedBatch(BATCH, "inactive", True)
+
+# The sample exchange of the fact sheet (contracts/parallel.md, 7.1).
+OBJECT: dict[str, Any] = {
+    "task_id": TASK,
+    "batch_run_id": BATCH,
+    "run_id": RUN,
+    "status": "complete",
+    "runner": "neon",
+    "input": {"arguments": {"company": "Acme, Inc."}},
+    "output": {"city": "Springfield", "note": 'also known as "Spring"'},
+}
+CSV = (
+    "task_id,batch_run_id,run_id,status,runner,company,city,note\r\n"
+    f'{TASK},{BATCH},{RUN},complete,neon,"Acme, Inc.",Springfield,"also known as ""Spring"""\r\n'
+)
+
+
+def tasks(*rows: dict[str, Any]) -> list[NewTask]:
+    return [V0.new_task(row) for row in rows]
+
+
+def rows(text: str, **defaults: Any) -> list[FetchedRun]:
+    """The runs of a CSV export."""
+    cutter = Rows()
+    items = [*cutter.feed(text.encode()), *cutter.end()]
+    read = [V0.read_streamed(item, LISTED, defaults=defaults).run for item in items]
+    return [run for run in read if run is not None]
+
+
+# --- callbacks ----------------------------------------------------------------------------------
+
+
+def test_a_callback_names_its_run_and_is_a_hint_alone() -> None:
+    found = V0.identify(json.dumps(OBJECT).encode())
+    assert found == Announcement("run", RUN, BATCH, "complete", is_end=True)
+    assert V0.read_carried(json.dumps(OBJECT).encode(), RUN) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "is_end"),
+    [(name, True) for name in ("complete", "completed", "failed", "cancelled", "new", None)]
+    + [(name, False) for name in ("queued", "running", "awaiting_tool_calls", "cancelling")],
+)
+def test_only_what_clearly_goes_on_is_no_end(status: Any, is_end: bool) -> None:
+    found = V0.identify(json.dumps({**OBJECT, "status": status}).encode())
+    assert found is not None
+    assert found.is_end is is_end
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"run_id": 5}', b'{"run_id":"a","run_id":1}'])
+def test_a_body_that_names_no_run_for_certain_names_none(body: bytes) -> None:
+    assert V0.identify(body) is None
+
+
+# --- creating -----------------------------------------------------------------------------------
+
+
+def test_every_column_but_the_runner_is_an_argument() -> None:
+    (task,) = tasks({"company": "Acme", "id": 7, "note": "", "runner": "argon"})
+    assert task.body == {"arguments": {"company": "Acme", "id": 7}, "runner": "argon"}
+    assert (task.task_id, task.input) == (None, {"company": "Acme", "id": 7})
+    with pytest.raises(ValueError, match="no arguments"):
+        V0.new_task({"runner": "neon", "company": ""})
+
+
+@pytest.mark.parametrize(
+    ("plan", "hint"),
+    [
+        (Plan(runner="neon"), "name the stored task with --task, or give the --prompt"),
+        (Plan(runner="neon", task_id="t", prompt="p"), "name the stored task with --task, or"),
+        (Plan(prompt="p"), "the runner is missing"),
+        (Plan(runner="neon", task_id="t", schema={}), "has its own output schema"),
+    ],
+)
+def test_a_plan_that_cannot_be_carried_out_says_why(plan: Plan, hint: str) -> None:
+    with pytest.raises(ValueError, match=hint):
+        V0.check(plan, tasks({"a": "1"}))
+    V0.check(Plan(task_id="t"), tasks({"a": "1", "runner": "neon"}))
+
+
+def test_a_stored_task_is_made_of_the_prompt_and_of_the_types_of_the_arguments() -> None:
+    given = tasks({"a": "x", "n": 1, "m": "x"}, {"a": "y", "n": 2, "m": 5, "l": [1]})
+    made = V0.create_batch(Plan(runner="neon", prompt="of ${a}"), given, webhook_url=None)
+    assert made is not None
+    assert (made.path, made.json["prompt"], made.json["processor"]) == (
+        "/v0/tasks",
+        "of ${a}",
+        "neon",
+    )
+    types = {name: told["type"] for name, told in made.json["input_schema"]["properties"].items()}
+    assert types == {"a": "string", "n": "integer", "m": "string", "l": "array"}
+    assert made.json["input_schema"]["required"] == ["a", "n", "m"]
+    assert V0.create_batch(Plan(task_id="t"), given, webhook_url=None) is None
+
+
+def test_all_runs_are_made_in_one_call_each_with_a_callback_of_its_own() -> None:
+    given = tasks({"a": "1"}, {"a": "2", "runner": "argon"})
+    callbacks = [Callback("https://a.test/1", "s" * 64), None]
+    defaults = V0.defaults(Plan(runner="neon"), given)
+    subject = Subject("task", "t/1")
+    made = V0.add_tasks(subject, given, defaults=defaults, callbacks=callbacks)
+    assert (made.path, made.json["runner"]) == ("/v0/tasks/t%2F1/batches", "neon")
+    first, second = made.json["task_run_requests"]
+    assert (first["arguments"], second) == ({"a": "1"}, {"arguments": {"a": "2"}, "runner": "argon"})
+    asked = first["callback_webhook"]
+    assert (asked["url"], asked["secret"]) == ("https://a.test/1", "s" * 64)
+    assert asked["headers"]["Authorization"].startswith("Bearer ")
+    assert "s" * 64 not in asked["headers"]["Authorization"]  # who logs it cannot sign
+
+
+def test_what_was_created_is_named_by_its_batch_or_by_its_task() -> None:
+    answer = {"task_id": TASK, "batch_run_id": BATCH, "run_ids": [RUN, OTHER]}
+    assert V0.read_created(answer).id == BATCH
+    assert V0.read_created({"task_id": TASK}).id == TASK
+    assert [run.run_id for run in V0.read_added(answer)] == [RUN, OTHER]
+    for data in ({}, [], {"task_id": 5}):
+        assert V0.read_added(data) == []
+        with pytest.raises(Unavailable):
+            V0.read_created(data)
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def test_addresses_name_the_stored_task_and_the_run_s_is_a_setting() -> None:
+    assert V0.batch(THE_BATCH).path == f"/v0/tasks/{TASK}/batches/{BATCH}"
+    (single,) = V0.run(THE_RUN)
+    assert single.path == f"/v0/tasks/{TASK}/runs/{RUN}"
+    (other,) = ParallelV0(run_path="/v0/tasks/{task_id}/runs/{run_id}/result").run(THE_RUN)
+    assert other.path == f"/v0/tasks/{TASK}/runs/{RUN}/result"
+    for call in (V0.batch, V0.run):
+        with pytest.raises(Refused, match="endpoint add --task"):
+            call(Subject("run", "a"))
+
+
+@pytest.mark.parametrize("format", ["json", "csv"])
+def test_the_export_is_asked_for_in_the_format_of_the_source(format: Any) -> None:
+    provider = ParallelV0(export=format)
+    request = provider.list_runs(THE_BATCH, cursor=None, size=None)
+    assert request.path == f"/v0/tasks/{TASK}/batches/{BATCH}/export"
+    assert request.params == {"format": format}
+    assert provider.listing == {"json": "documents", "csv": "rows"}[format]
+
+
+@pytest.mark.parametrize(
+    ("told", "is_terminal", "ended"),
+    [
+        ({"running": [OTHER], "complete": [RUN]}, False, 1),
+        ({"failed": [OTHER], "complete": [RUN]}, True, 2),
+        ({"cancelled": [OTHER], "complete": [RUN]}, True, 2),
+        ({"awaiting_tool_calls": [OTHER], "failed": [RUN]}, False, 1),
+        ({"brand_new": [OTHER], "failed": [RUN]}, False, 1),
+        ({"failed": [RUN, OTHER, 5, None], "odd": "x"}, True, 2),
+        ({}, False, 0),
+    ],
+)
+def test_a_status_map_counts_what_has_ended_and_names_every_run(
+    told: Any, is_terminal: bool, ended: int
+) -> None:
+    batch = V0.read_batch({"status_map": told}, THE_BATCH)
+    assert (batch.is_terminal, batch.ended) == (is_terminal, ended)
+    assert batch.total == len(batch.runs)
+    assert all((run.batch_id, run.task_id) == (BATCH, TASK) for run in batch.runs)
+    assert not any(run.is_result for run in batch.runs if run.status == "completed")
+
+
+@pytest.mark.parametrize("data", [None, [], {}, {"status_map": [RUN]}])
+def test_an_answer_without_a_status_map_is_none(data: Any) -> None:
+    with pytest.raises(Unavailable):
+        V0.read_batch(data, THE_BATCH)
+
+
+def test_a_run_is_read_whole_and_its_status_kept_in_the_sender_s_word() -> None:
+    run = V0.read_run(OBJECT, THE_RUN)
+    assert (run.run_id, run.batch_id, run.task_id, run.runner) == (RUN, BATCH, TASK, "neon")
+    assert (run.status, run.sender_status, run.is_result) == ("completed", "complete", True)
+    assert (run.input, run.output) == ({"company": "Acme, Inc."}, OBJECT["output"])
+    assert run.raw == OBJECT
+    for data in (None, [], {}, {**OBJECT, "run_id": OTHER}):
+        with pytest.raises(Unavailable):
+            V0.read_run(data, THE_RUN)
+
+
+def test_both_exports_bring_the_same_run() -> None:
+    (by_row,) = rows(CSV, arguments=["company"])
+    by_object = V0.read_streamed(OBJECT, LISTED, defaults={}).run
+    assert by_object is not None
+    for run in (by_row, by_object):
+        assert (run.run_id, run.batch_id, run.status) == (RUN, BATCH, "completed")
+        assert (run.input, run.output) == ({"company": "Acme, Inc."}, OBJECT["output"])
+
+
+def test_the_columns_behind_the_arguments_are_outputs_also_where_a_name_stands_twice() -> None:
+    text = f"task_id,batch_run_id,run_id,status,runner,city,city\n{TASK},{BATCH},r,complete,x,a,b\n"
+    (known,) = rows(text, arguments=["city"])
+    assert (known.input, known.output) == ({"city": "a"}, {"city": "b"})
+    (unknown,) = rows(text)
+    assert unknown.input is None
+
+
+def test_cells_that_hold_json_lists_and_objects_are_read_as_such() -> None:
+    head = "task_id,batch_run_id,run_id,status,runner,a,b,c,d\n"
+    (run,) = rows(f'{head}{TASK},{BATCH},r,complete,x,"[1, 2]","{{""k"": 1}}",{{half,007\n')
+    assert run.output == {"a": [1, 2], "b": {"k": 1}, "c": "{half", "d": "007"}
+
+
+def test_a_run_of_another_batch_is_left_out() -> None:
+    other = {**OBJECT, "batch_run_id": "another"}
+    assert V0.read_streamed(other, LISTED, defaults={}).run is None
+    assert rows(CSV.replace(BATCH, "another")) == []
+    assert V0.read_streamed({}, LISTED, defaults={}).run is None
