@@ -19,7 +19,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx
 import parallel
@@ -69,50 +68,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 outcomes.append(outcome)
                 print(f"{outcome.provider} {outcome.habits}: {outcome.total}", file=sys.stderr)
             logs.flush()
-        shutil.copyfile(Path(folder) / "log", options.log) if options.log else None
+        if options.log:
+            shutil.copyfile(Path(folder) / "log", options.log)
     if options.json:
         print(json.dumps([asdict(outcome) for outcome in outcomes]))
     else:
-        Console(width=110).print(table(outcomes), highlight=False)
+        Console(width=170).print(table(outcomes), highlight=False)
     return 0
 
 
 def _outcomes(options: argparse.Namespace, folder: Path) -> Iterator[Outcome]:
     for name in options.only:
         case = CASES[name]
-        for is_bad in (False, True):
+        for habit in habits.named(case):
             with _beside(folder, case) as (sandbox, sink):
-                outcome = bring_in(case, sandbox, sink, options.runs, is_bad=is_bad)
-                if not is_bad:
+                outcome = bring_in(case, sandbox, sink, options.runs, habit)
+                if habit == "none":
                     outcome.sdk = by_sdk(case, sandbox, sink)
                 yield outcome
 
 
 @contextmanager
 def _beside(folder: Path, case: Case) -> Iterator[tuple[SandboxServer, Sink]]:
-    with tempfile.TemporaryDirectory(dir=folder) as own, serve_in_thread(Switches()) as sandbox:
-        with running(Path(own), sandbox) as sink:
-            yield sandbox, sink
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as own,
+        serve_in_thread(Switches()) as sandbox,
+        running(Path(own), sandbox) as sink,
+    ):
+        yield sandbox, sink
 
 
 def bring_in(
-    case: Case, sandbox: SandboxServer, sink: Sink, runs: int, *, is_bad: bool
+    case: Case, sandbox: SandboxServer, sink: Sink, runs: int, habit: str = "none"
 ) -> Outcome:
     """Create a batch, wait until it is complete, and look whether it is."""
-    outcome = Outcome(case.name, "worst" if is_bad else "none", runs)
-    if is_bad:
-        sandbox.change(duration=DURATION, **habits.worst(case, runs))
-        outcome.faults = habits.order_faults(sandbox, case)
-    else:  # all of it ends at once, once all of it is there
+    outcome = Outcome(case.name, habit, runs)
+    if habit == "none":  # all of it ends at once, once all of it is there
         sandbox.change(duration=0, hold=True)
+    else:
+        sandbox.change(duration=DURATION, **habits.worst(case, runs, habit))
+        habits.order_faults(sandbox, case)
+    ordered = len(sandbox.state()["faults"])
     began = time.monotonic()
     batch_id = sink.create(case, runs)
     sandbox.change(hold=False)
     ledger = sink.complete(batch_id, seconds=DEADLINE)
     outcome.seconds, outcome.failed = round(time.monotonic() - began, 1), ledger.failed
-    sink.quiet()
+    sink.quiet(seconds=DEADLINE)
     check(case, sandbox, sink, batch_id, runs)
     state = sandbox.state()
+    outcome.faults = ordered - len(state["faults"])
     outcome.deliveries = len(state["deliveries"])
     outcome.creating = sum(n for path, n in state["calls"].items() if path.startswith("POST"))
     outcome.calls = {path: n for path, n in state["calls"].items() if path.startswith("GET")}
@@ -137,7 +142,7 @@ def by_sdk(case: Case, sandbox: SandboxServer, sink: Sink) -> int:
     """The calls of the sender's own SDK (v0 has none: plain calls) for the newest batch."""
     (ledger,) = sink.store.list_batches(source=case.name)
     run_ids = sink.runs(ledger.batch_id)
-    before = sum(sandbox.state()["calls"].values())
+    before: int = sum(sandbox.state()["calls"].values())
     if case.name == "valyu":
         with valyu.Valyu(api_key=KEY, base_url=sandbox.api_url) as client:
             client.batch.wait_for_completion(ledger.batch_id)
@@ -155,7 +160,8 @@ def by_sdk(case: Case, sandbox: SandboxServer, sink: Sink) -> int:
             plain.get(f"{url}/batches/{ledger.batch_id}").raise_for_status()
             for run_id in run_ids:
                 plain.get(f"{url}/runs/{run_id}").raise_for_status()
-    return sum(sandbox.state()["calls"].values()) - before
+    after: int = sum(sandbox.state()["calls"].values())
+    return after - before
 
 
 def table(outcomes: Sequence[Outcome]) -> Table:
@@ -165,7 +171,7 @@ def table(outcomes: Sequence[Outcome]) -> Table:
         laid.add_column(heading)
     for heading in ("runs", "failed", "deliveries", "faults"):
         laid.add_column(heading, justify="right")
-    laid.add_column("calls by path")
+    laid.add_column("calls by path", no_wrap=True)
     for heading in ("calls", "the SDK's", "seconds"):
         laid.add_column(heading, justify="right")
     for each in outcomes:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from benchmarks.processes import ROOT
 
-BENCHMARKS = ("intake", "export")
+BENCHMARKS = ("intake", "export", "calls")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -143,7 +143,8 @@ class Calls:
         except (httpx.HTTPError, httpx.StreamError) as error:
             name = type(error).__name__
             kind = NotReached if isinstance(error, _NO_CONNECTION) else Unavailable
-            raise kind(f"the sender could not be asked: {name} {error}".strip()) from error
+            said = f"the sender could not be asked: {name} {error}".strip()
+            raise kind(said.replace(key, "<api_key>")) from error
         except FetchError as error:
             error.args = tuple(str(arg).replace(key, "<api_key>") for arg in error.args)
             raise

@@ -44,9 +44,12 @@ SUSPECT_CLAIMS = 3
 """Claims without an outcome from which on a job runs only when no other such job does."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Lease:
-    """A claimed job: what to do, and the right to write about it until somebody else claims it."""
+    """A claimed job: what to do, and the right to write about it until somebody else claims it.
+
+    `progress` and, by an acquittal, `failures` change while it is worked on.
+    """
 
     job_id: int
     token: str
@@ -162,8 +165,8 @@ def _due(source: str, now: datetime) -> Select[int | None]:
 
 
 def acquit(connection: Connection, lease: Lease) -> None:
-    """Count no claim against a job that has brought something new; raises LeaseLost."""
-    _move(connection, lease, claims=0)
+    """Hold nothing against a job that has brought something new; raises LeaseLost."""
+    _move(connection, lease, claims=0, failures=0, trying_since=None)
 
 
 def renew(connection: Connection, leases: Iterable[Lease], *, now: datetime) -> None:

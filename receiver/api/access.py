@@ -28,7 +28,7 @@ async def admitted(request: Request, desk: Desk) -> TokenView:
         raise Problem(
             401,
             "Send the header `Authorization: Bearer TOKEN` with a valid token: "
-            "`resultsink token create` makes one.",
+            "see `resultsink token create --help`.",
             headers={"www-authenticate": challenge, **CLOSE},
         )
     return token

@@ -96,7 +96,10 @@ class Bringing(Base):
                 jobs.acquit(connection, lease)
             return stored
 
-        return self.database.write(work)
+        stored = self.database.write(work)
+        if stored.new or stored.versions:
+            lease.failures, lease.trying_since = 0, None
+        return stored
 
     def unseen_runs(self, source: str, batch_id: str, *, since: datetime, limit: int) -> list[str]:
         """Runs that a listing begun at `since` left without a result."""

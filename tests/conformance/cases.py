@@ -52,6 +52,8 @@ class Case(ABC):
     """Under which name an announced object has its id."""
     refused_cursor: ClassVar[str | None] = None
     """What a call has in its query that goes on with a listing; None where none can."""
+    has_single_runs: ClassVar[bool] = True
+    """Whether `task create` makes single runs of it."""
     header: ClassVar[tuple[str, ...]]
     """The columns of a CSV export behind the five that all have."""
 
@@ -92,6 +94,18 @@ class Case(ABC):
         """A secret of this kind of sender."""
         return f"a-secret-of-the-sender-{name}"
 
+    def options(self, number: int) -> Row:
+        """The options of `task create` for a single run."""
+        raise NotImplementedError
+
+    def stored_task(self, sandbox: SandboxServer) -> str:
+        """A stored task, where single runs are made of one."""
+        raise NotImplementedError
+
+    def run_of(self, task_id: str, sandbox: SandboxServer, number: int, url: str) -> str:
+        """A single run of it, made by other code and announced at this URL; its id."""
+        raise NotImplementedError
+
     @abstractmethod
     def headers(self, secret: str, body: bytes) -> dict[str, str]:
         """How a genuine delivery proves itself, with code that is not ours where there is any."""
@@ -126,6 +140,10 @@ class Valyu(Case):
     def row(self, number: int) -> Row:
         """See Case."""
         return {"query": f"query {number}", "id": f"id{number}"}
+
+    def options(self, number: int) -> Row:
+        """See Case."""
+        return {"query": f"query {number}", "runner": "fast"}
 
     def headers(self, secret: str, body: bytes) -> dict[str, str]:
         """See Case."""
@@ -170,6 +188,10 @@ class Parallel(Case):
         path = folder / "secrets"
         path.write_text(f"{SECRET_A}\n")
         return {**super().source(sandbox, folder), "signing_secrets_file": path}
+
+    def options(self, number: int) -> Row:
+        """See Case."""
+        return {"input": self.row(number), "runner": "core"}
 
     def secret(self, name: str) -> str:
         """See Case."""
@@ -217,9 +239,26 @@ class ParallelV0(Case):
     resource = announced = "run"
     id_field = "run_id"
     header = ("company", "country", "ceo", "founded")
+    has_single_runs = False
     plan = Plan(
         runner="neon", name="conformance", schema=SCHEMA, prompt="Who is CEO of ${company}?"
     )
+
+    def stored_task(self, sandbox: SandboxServer) -> str:
+        """See Case."""
+        made = _post(f"{sandbox.url}/v0/tasks", {"prompt": "Who is CEO of ${company}?"})
+        return str(made["task_id"])
+
+    def run_of(self, task_id: str, sandbox: SandboxServer, number: int, url: str) -> str:
+        """See Case."""
+        callback = {"url": url, "headers": self.headers(self.secret(str(number)), b"")}
+        wanted = {
+            "arguments": self.row(number),
+            "enqueue_run": True,
+            "callback_webhook": callback,
+        }
+        made = _post(f"{sandbox.url}/v0/tasks/{task_id}/runners/neon/runs", wanted)
+        return str(made["run_id"])
 
     def headers(self, secret: str, body: bytes) -> dict[str, str]:
         """See Case: the one documented check is a header that we ask for."""
@@ -252,6 +291,11 @@ def _json(**body: Any) -> bytes:
 
 def _moment(stamp: int) -> datetime:
     return datetime.fromtimestamp(stamp, UTC)
+
+
+def _post(url: str, body: Row) -> Any:
+    response = httpx.post(url, json=body, headers={"x-api-key": KEY}, trust_env=False)
+    return response.raise_for_status().json()
 
 
 def _get(url: str) -> Any:

@@ -31,7 +31,6 @@ OF_ONE: dict[str, dict[str, Any]] = {
     "valyu": {
         "has_more": "late",
         "page_order": "newest",
-        "task_webhooks": True,
         "webhook_body": "wrapped",
         "settle": 0.5,
     },
@@ -53,7 +52,23 @@ OF_ONE: dict[str, dict[str, Any]] = {
 }
 
 
-def worst(case: Case, runs: int) -> dict[str, Any]:
+MORE: dict[str, dict[str, dict[str, Any]]] = {
+    "valyu": {
+        "worst, tasks announced too": {"task_webhooks": True},
+        "worst, list ends early": {"has_more": "early"},
+    },
+    "parallel": {},
+    "parallel-v0": {"worst, export of all ends": {"v0_export_rows": "terminal"}},
+}
+"""Habits that exclude others, or whose calls are to be seen by themselves."""
+
+
+def named(case: Case) -> list[str]:
+    """What a batch can be made of: no bad habit, the worst, and the worst with something else."""
+    return ["none", "worst", *MORE[case.name]]
+
+
+def worst(case: Case, runs: int, name: str = "worst") -> dict[str, Any]:
     """The switches for a batch of so many runs; a part of them fails, and its pages are small."""
     share = max(runs // 30, 2)
     sizes = {
@@ -61,22 +76,23 @@ def worst(case: Case, runs: int) -> dict[str, Any]:
         "parallel": {"parallel_drop_after": max(runs // 6, 5), "parallel_late_outputs": share},
         "parallel-v0": {},
     }
-    return {**DELIVERING, **OF_ONE[case.name], **sizes[case.name], "failing_tasks": share}
+    more = MORE[case.name].get(name, {})
+    return {**DELIVERING, **OF_ONE[case.name], **sizes[case.name], "failing_tasks": share, **more}
 
 
 def order_faults(sandbox: SandboxServer, case: Case, *, every: int = 1) -> int:
     """Have calls answered badly, one good answer between two bad ones; returns how many."""
-    ordered = list(_faults(case))
-    for match, answer in ordered[::every]:
-        sandbox.add_fault(match, **{"after": 1, **answer})
-    return len(ordered[::every])
+    ordered = 0
+    for match, answers in _faults(case):
+        for place, answer in enumerate(answers[::every], start=1):
+            sandbox.add_fault(match, **answer, after=place)
+            ordered += 1
+    return ordered
 
 
-def _faults(case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
+def _faults(case: Case) -> Iterator[tuple[str, tuple[dict[str, Any], ...]]]:
     if case.refused_cursor is not None:
-        yield case.lists + case.refused_cursor, {"status": 400, "after": 2}
-    for answer in ANSWERS:
-        yield case.lists, answer
-    for answer in ANSWERS[:4]:
-        yield case.looks, answer
-        yield case.asks, answer
+        yield case.lists + case.refused_cursor, ({"status": 400},)
+    yield case.lists, ANSWERS
+    yield case.looks, ANSWERS[:4]
+    yield case.asks, ANSWERS[:4]

@@ -5,10 +5,11 @@ import io
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import uvicorn
@@ -21,11 +22,23 @@ from receiver.providers import NewTask
 from receiver.sandbox import SandboxServer
 from receiver.server import GuardedProtocol, listen
 from receiver.settings import GivenSettings, Settings
-from receiver.sources import configured
+from receiver.sources import PROVIDERS, configured
+from receiver.tasks import Tasks
 from storage import Ledger, Selection, Store
 from tests.conformance.cases import CASES, Case
 from tests.processes import until
 from tests.receiver.working import make_due, sql
+
+Found = TypeVar("Found")
+
+
+def awaited(look: Callable[[], Found | None], *, seconds: float = 30.0) -> Found:
+    """What a look finds at last; it is taken seldom enough to keep nobody from work."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+    return found
 
 
 class Sink:
@@ -47,46 +60,79 @@ class Sink:
 
         return str(asyncio.run(self._with_batches(case, work)))
 
+    def create_alone(self, case: Case, number: int, sandbox: SandboxServer) -> str:
+        """A single run, made as `task create` makes it, or by other code where it cannot; its id.
+
+        Who uses other code registers the run's endpoint.
+        """
+        if not case.has_single_runs:
+            return self._create_by_other_code(case, number, sandbox)
+        new = PROVIDERS[case.name]().new_run(case.options(number))
+
+        async def work(calls: Calls) -> str:
+            return await Tasks(self.store, calls, self.settings.public_url).create(new)
+
+        return str(asyncio.run(self._with_calls(case, work)))
+
+    def _create_by_other_code(self, case: Case, number: int, sandbox: SandboxServer) -> str:
+        task_id, secret = case.stored_task(sandbox), case.secret(str(number))
+        endpoint = self.store.add_endpoint(case.name, "run", task_id=task_id, secret=secret)
+        url = f"{self.url}/webhooks/{case.name}/{endpoint}"
+        run_id = case.run_of(task_id, sandbox, number, url)
+        self.store.bind_endpoint(endpoint, run_id)
+        return run_id
+
     def look(self, case: Case, batch_id: str) -> None:
         """What `batch status` does: ask, and have what is there brought in."""
         asyncio.run(self._with_batches(case, lambda batches: batches.status(batch_id)))
 
     async def _with_batches(self, case: Case, work: Any) -> Any:
+        def with_calls(calls: Calls) -> Any:
+            public_url = self.settings.public_url
+            return work(Batches(self.store, calls, public_url, warn=self.warned.append))
+
+        return await self._with_calls(case, with_calls)
+
+    async def _with_calls(self, case: Case, work: Any) -> Any:
         source = configured(self.settings)[case.name]
         async with http_client(source) as client:
-            calls = Calls(source, client)
-            return await work(
-                Batches(self.store, calls, self.settings.public_url, warn=self.warned.append)
-            )
+            return await work(Calls(source, client))
 
     def post(self, path: str, headers: dict[str, str], body: bytes) -> httpx.Response:
         """A delivery by somebody else than the sandbox."""
         return httpx.post(self.url + path, content=body, headers=headers, trust_env=False)
 
-    def complete(self, batch_id: str, *, seconds: float = 30.0) -> Ledger:
-        """The ledger of a batch once it is complete."""
+    def complete(self, batch_id: str, *, seconds: float = 30.0, hurried: bool = False) -> Ledger:
+        """The ledger of a batch once it is complete; hurried, no failed try is waited after."""
 
         def look() -> Ledger | None:
+            if hurried:
+                self.hurry("failures > 0")
             ledger = self.store.ledger(batch_id)
             return ledger if ledger.state == "complete" else None
 
-        found: Ledger = until(look, seconds=seconds)
-        return found
+        return awaited(look, seconds=seconds)
 
     def worked_off(self) -> None:
         """Let the time pass that jobs wait for, until only checks that are not due are left."""
         make_due(self.store)
         until(lambda: not self.sql("SELECT 1 FROM jobs WHERE status IN ('pending', 'running')"))
 
-    def quiet(self) -> None:
-        """Let the time pass that jobs wait for, until no event has any left: none is kept back."""
-        waiting = "SELECT 1 FROM jobs WHERE event_id IS NOT NULL AND status NOT IN ('done', 'dead')"
+    def quiet(self, *, seconds: float = 30.0) -> None:
+        """Let the time pass that events' jobs wait for, until none has anything more to do."""
 
         def look() -> bool:
-            self.sql("UPDATE jobs SET next_attempt_at = created_at WHERE event_id IS NOT NULL")
-            return not self.sql(waiting)
+            self.hurry("event_id IS NOT NULL")
+            return not self.sql(
+                "SELECT 1 FROM jobs WHERE event_id IS NOT NULL AND status IN ('pending', 'running')"
+            )
 
-        until(look)
+        awaited(look, seconds=seconds)
+
+    def hurry(self, which: str) -> None:
+        """Let the time pass that such jobs wait for."""
+        waiting = "UPDATE jobs SET next_attempt_at = created_at WHERE status = 'pending' AND "
+        self.sql(waiting + which)
 
     def results(self, batch_id: str) -> list[dict[str, Any]]:
         """The stored results of a batch, as `export --format json` writes them."""

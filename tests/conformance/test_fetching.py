@@ -59,13 +59,16 @@ BAD_LISTINGS: dict[str, tuple[Case, dict[str, Any], list[dict[str, Any]]]] = {
         {"parallel_drop_after": 3, "parallel_drop_cleanly": True, "parallel_old_runs": True},
         [],
     ),
-    "streams end with an error": (PARALLEL, {"parallel_error_after": 4}, []),
+    "streams end with an error": (
+        PARALLEL,
+        {"parallel_error_after": 4, "parallel_late_outputs": 2},
+        [],
+    ),
     "no stream is resumed": (
         PARALLEL,
         {"parallel_drop_after": 4, "parallel_refuse_cursors": True},
         [],
     ),
-    "outputs come late": (PARALLEL, {"parallel_late_outputs": 2}, [CUT]),
     "an array is cut": (V0, {}, [CUT]),
     "lines are cut": (V0, {"v0_export_json": "ndjson", "v0_export_rows": "terminal"}, [CUT]),
 }
@@ -82,7 +85,7 @@ def test_however_a_listing_goes_wrong_every_run_is_brought_in_once(
     for fault in faults:
         sandbox.add_fault(**{**fault, "match": case.lists + fault["match"]})
     sink.look(case, batch_id)
-    ledger = sink.complete(batch_id)
+    ledger = sink.complete(batch_id, hurried=True)
     assert (ledger.stored, ledger.failed) == (10, 1)
     assert [result["version"] for result in sink.results(batch_id)] == [1] * 10
     assert sandbox.state()["faults"] == []
@@ -107,6 +110,20 @@ def test_an_export_as_csv_brings_every_run_in_too(
         assert shown(sink, batch_id) == expected
 
 
+def test_a_failed_run_that_cannot_be_asked_for_alone_is_what_the_status_map_says(
+    sandbox: SandboxServer, sink: Sink
+) -> None:
+    sandbox.change(failing_tasks=1, v0_run_path="result", webhook=False)
+    batch_id = sink.create(V0, 3)
+    sink.look(V0, batch_id)
+    assert sink.complete(batch_id).failed == 1
+    assert [result["status"] for result in sink.results(batch_id)] == [
+        "failed",
+        "completed",
+        "completed",
+    ]
+
+
 def test_what_was_never_announced_is_found_all_the_same(
     case: Case, sandbox: SandboxServer, sink: Sink
 ) -> None:
@@ -118,15 +135,3 @@ def test_what_was_never_announced_is_found_all_the_same(
     sink.look(case, batch_id)
     assert sink.complete(batch_id).stored == 3
     assert (sandbox.state()["deliveries"], sink.events()) == ([], [])
-
-
-def test_what_is_still_missing_is_named(case: Case, sandbox: SandboxServer, sink: Sink) -> None:
-    sandbox.change(hold=True)
-    batch_id = sink.create(case, 2)
-    ledger = sink.store.ledger(batch_id)
-    assert (ledger.state, ledger.expected, ledger.stored) == ("open", 2, 0)
-    missing = sink.store.missing(ledger)["missing"]
-    assert [each["run_id"] for each in missing] == sink.runs(batch_id)
-    sandbox.change(hold=False)
-    ledger = sink.complete(batch_id)
-    assert sink.store.missing(ledger)["missing"] == []

@@ -13,7 +13,7 @@ import storage
 from receiver.sandbox import SandboxServer, Switches, serve_in_thread
 from receiver.settings import GivenSettings
 from tests.conformance.cases import CASES, Case
-from tests.conformance.sink import Sink, write_settings
+from tests.conformance.sink import Sink, awaited, write_settings
 from tests.processes import Receiver, free_port, until
 
 RUNS = 9
@@ -72,7 +72,7 @@ def tell(sink: Sink, sandbox: SandboxServer, receiver: Receiver) -> Story:
         batches = {name: sink.create(case, RUNS) for name, case in CASES.items()}
         hang(sandbox)
         sandbox.change(hold=False)
-        until(lambda: sandbox.state()["faults"] == [])
+        awaited(lambda: sink.hurry("failures > 0") or sandbox.state()["faults"] == [])
         until(lambda: all(sink.store.ledger(each).stored for each in batches.values()))
         receiver.kill()
         at_the_kill = {name: sink.results(batch_id) for name, batch_id in batches.items()}

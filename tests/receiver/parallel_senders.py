@@ -78,8 +78,8 @@ class GroupSender:
         for status in self.runs.values():
             counts[status] = counts.get(status, 0) + 1
         is_active = any(status not in ENDED for status in self.runs.values())
-        status = {"num_task_runs": len(self.runs), "is_active": is_active}
-        return {"taskgroup_id": GROUP, "status": {**status, "task_run_status_counts": counts}}
+        told = {"num_task_runs": len(self.runs), "is_active": is_active}
+        return {"taskgroup_id": GROUP, "status": {**told, "task_run_status_counts": counts}}
 
     def run(self, run_id: str) -> dict[str, Any]:
         status = self.runs[run_id]

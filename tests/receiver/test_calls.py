@@ -26,6 +26,7 @@ from receiver.errors import (
 from receiver.providers import Request
 from receiver.sandbox import SandboxServer
 from receiver.sources import Source
+from receiver.streams import Events
 from tests.receiver import working
 from tests.receiver.working import a_source, answering
 
@@ -149,6 +150,65 @@ async def test_the_key_is_sent_to_the_sender_and_not_where_it_redirects_to() -> 
 async def test_the_key_is_not_in_what_an_error_says() -> None:
     for error in [await refused(401, json={}), await refused(500, json={})]:
         assert "val_test" not in f"{error!r} {error}"
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 404, 500])
+@pytest.mark.parametrize("where", ["json", "text", "error"])
+async def test_a_sender_that_says_the_key_again_is_not_quoted_with_it(
+    status: int, where: str
+) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        words = f"Invalid API key {request.headers['x-api-key']}"
+        if where == "error":
+            raise httpx.RemoteProtocolError(words, request=request)
+        if where == "text":
+            return httpx.Response(status, text=words)
+        return httpx.Response(status, json={"error": words} if status != 200 else words)
+
+    with pytest.raises(FetchError) as raised:
+        await call(a_source(), answering(handler))
+    assert "val_test" not in f"{raised.value!r} {raised.value}"
+
+
+async def test_a_stream_s_errors_do_not_quote_the_key_either() -> None:
+    body = 'data: {"type": "error"}\n\ndata: val_test\n\n'
+    answer = httpx.Response(200, text=body, headers={"content-type": "text/event-stream"})
+
+    async def read(wire: httpx.AsyncClient) -> None:
+        async with Calls(a_source(), wire).stream(LIST, Events()) as items:
+            async for item in items:
+                assert item == {"type": "error"}
+                raise Unavailable("the stream says val_test")
+
+    async with answering(lambda _: answer) as wire:
+        with pytest.raises(Unavailable, match="the stream says <api_key>"):
+            await read(wire)
+
+
+async def test_a_stream_that_was_refused_says_what_a_call_would() -> None:
+    for status, kind in ((401, SourceRefused), (404, Missing), (302, Unavailable)):
+        answer = httpx.Response(status, json={"error": "no"})
+        async with answering(lambda _: answer) as wire:  # noqa: B023  it is used at once
+            with pytest.raises(FetchError, match=f"answered {status}: no") as raised:
+                async with Calls(a_source(), wire).stream(LIST, Events()):
+                    raise AssertionError("there is nothing to read")
+        assert type(raised.value) is kind
+
+
+async def test_an_answer_that_trickles_has_a_deadline_for_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("receiver.calls.TOTAL_SECONDS", 0.2)
+
+    async def trickle() -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.02)  # much sooner than any single read would time out
+
+    async with asyncio.timeout(5):
+        error = await refused(200, content=trickle())
+    assert type(error) is Unavailable
+    assert "not whole" in str(error)
 
 
 async def test_an_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from receiver.identity import meaning
@@ -15,17 +15,15 @@ KINDS = frozenset({"batch", "task", "run"})
 NEW = datetime(2026, 11, 1, tzinfo=UTC)
 
 # Names that an attacker would choose: they look like keys, like parts of keys, and like each other.
-names = st.sampled_from(
-    ["a", "b", "a:completed", "run:a", "%3A", "a%3Acompleted", "ep-1", "ep-1:a", "account", ":"]
-)
-statuses = st.none() | st.sampled_from(["completed", "failed", "a", "completed:1", "%"])
+names = st.sampled_from(["a", "a:completed", "a%3Acompleted", "ep-1:a"])
+statuses = st.none() | st.sampled_from(["completed", "completed:1", "1"])
 announcements = st.none() | st.builds(
     Announcement,
-    kind=st.sampled_from(["batch", "task", "run", "findall"]),
+    kind=st.sampled_from(["batch", "run", "findall"]),
     resource=names,
     batch_id=st.none() | names,
     status=statuses,
-    stamp=st.none() | st.sampled_from(["1", "completed", "a:b"]),
+    stamp=st.none() | st.sampled_from(["1"]),
     is_end=st.booleans(),
 )
 message_ids = st.none() | st.sampled_from(["msg_1", "msg_2"])
@@ -37,7 +35,7 @@ def view(number: int, kind: str, resource: str | None) -> EndpointView:
 
 
 def views(number: int) -> st.SearchStrategy[EndpointView]:
-    kinds = st.sampled_from(["batch", "task", "run", "account"])
+    kinds = st.sampled_from(["batch", "run", "account"])
     return st.builds(view, st.just(number), kinds, st.none() | names)
 
 
@@ -57,6 +55,7 @@ def speaks_for(door: EndpointView | None, said: dict[str, Any]) -> bool:
     return (door.kind, door.resource) == (said["subject_kind"], said["subject"])
 
 
+@settings(max_examples=1_000, deadline=None)
 @given(
     first=views(1),
     other=st.none() | views(2),
@@ -95,6 +94,12 @@ def test_the_id_of_a_message_is_what_makes_it_the_same_event(
 ) -> None:
     first, again, other = (told(door, said, name, body) for name in ("m1", "m1", "m2"))
     assert first["key"] == again["key"] != other["key"]
+
+
+def test_no_name_can_reach_into_the_next_part_of_a_key() -> None:
+    pairs = [("a:completed", "1"), ("a", "completed:1"), ("a%3Acompleted", "1"), ("a", "completed")]
+    keys = {Announcement("run", name, status=status).key for name, status in pairs}
+    assert len(keys) == len(pairs)
 
 
 def test_an_unreadable_delivery_is_a_fetch_that_waits_until_its_endpoint_is_bound() -> None:

@@ -187,7 +187,16 @@ async def test_an_endpoint_without_a_resource_takes_what_it_is_told(
     assert fetches(store) == [("batch", OTHER_BATCH)]
     assert events(store)[0]["key"].startswith(f"{endpoint_id}:")
     assert await taking.deliver(endpoint_id, b"unreadable") == ACCEPTED
-    assert len(store.list_dead()) == 1
+    assert fetches(store) == [("batch", OTHER_BATCH), ("batch", None)]  # which waits to be told
+
+
+async def test_what_came_before_its_endpoint_was_bound_is_fetched_then(
+    taking: Taking, store: Store
+) -> None:
+    endpoint_id = add_endpoint(store, None)
+    assert await taking.deliver(endpoint_id, b"unreadable") == ACCEPTED
+    store.bind_endpoint(endpoint_id, BATCH)
+    assert fetches(store) == [("batch", BATCH)]
 
 
 async def test_something_that_goes_on_is_looked_at_once(taking: Taking, store: Store) -> None:
@@ -387,8 +396,10 @@ async def test_what_cannot_be_read_at_an_accounts_url_is_kept_raw_as_a_dead_lett
 
 
 async def test_a_type_that_we_do_not_fetch_is_recorded_as_ignored(store: Store) -> None:
-    body = json.dumps({"job_id": "cj_1", "status": "completed"}).encode()
-    async with Taking(store, signing_secrets=[SECRET]) as taking:
+    event = {"type": "findall.run.completed", "data": {"findall_id": "findall_1"}}
+    body = json.dumps(event).encode()
+    given = {"provider": "parallel", "signing": {"scheme": "timestamp.body"}}
+    async with Taking(store, signing_secrets=[SECRET], **given) as taking:
         assert [await taking.deliver(None, body) for _ in range(2)] == [ACCEPTED, DUPLICATE]
     (event,) = events(store)
     assert (event["disposition"], event["jobs"]) == ("ignored", [])

@@ -82,7 +82,7 @@ async def test_a_stream_is_stored_in_parts_with_the_cursor_in_the_progress(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("receiver.fetch.listing.PART_RUNS", 10)
-    seen: list[tuple[int, str]] = []
+    seen: list[tuple[int, str | None]] = []
     items = GroupSender(runs(25)).events()
 
     async def body() -> AsyncIterator[bytes]:
@@ -146,7 +146,8 @@ async def test_a_cursor_that_is_refused_means_the_whole_stream_again(
 async def test_cursors_that_are_always_refused_are_given_up_for_this_try(store: Store) -> None:
     items = GroupSender(runs(4)).events()
     refused = httpx.Response(404, json={"error": {"message": "no such event"}})
-    sender = Streams(4, *[items[:1], refused] * (MAX_RESTARTS + 1))
+    streams: list[Any] = [items[:1], refused] * (MAX_RESTARTS + 1)
+    sender = Streams(4, *streams)
     with pytest.raises(Unavailable, match="refused again and again"):
         await brought(store, sender)
     assert len(sender.listed) == 2 * (MAX_RESTARTS + 1)

@@ -31,6 +31,7 @@ from tests.receiver.conftest import until
 
 LISTS = "GET /deepresearch/batches/{batch_id}/tasks"
 STATUSES = "GET /deepresearch/tasks/{deepresearch_id}/status"
+NOT_FOUND = httpx.Response(404, json={"error": "Task not found"})
 NOWHERE = "http://127.0.0.1:9/webhooks/valyu"
 
 
@@ -220,3 +221,32 @@ def _due(store: Store) -> list[dict[str, Any]]:
 def ledger(store: Store, batch_id: str) -> Ledger:
     """What the store says of a batch."""
     return store.ledger(batch_id)
+
+
+def attempts(store: Store) -> list[str]:
+    """How the attempts ended, oldest first."""
+    return [row["outcome"] for row in sql(store, "SELECT outcome FROM attempts ORDER BY id")]
+
+
+def in_seconds(job: dict[str, Any]) -> float:
+    """How long a job still waits."""
+    due = datetime.fromisoformat(job["next_attempt_at"]).replace(tzinfo=UTC)
+    return (due - datetime.now(UTC)).total_seconds()
+
+
+def run_named(run_id: str, **more: Any) -> dict[str, Any]:
+    return {"deepresearch_id": run_id, "status": "completed", "output": "x", **more}
+
+
+def a_run(request: httpx.Request, **more: Any) -> httpx.Response:
+    """The completed run that a request asks for."""
+    return httpx.Response(200, json=run_named(request.url.path.split("/")[-2], **more))
+
+
+def batch_of_one(request: httpx.Request, counts: dict[str, int], **task: Any) -> httpx.Response:
+    """A batch that has ended, and its one task."""
+    if request.url.path.endswith("/tasks"):
+        shown = {"deepresearch_id": "t1", "status": "completed", "output": "x", **task}
+        return httpx.Response(200, json={"batch_id": "batch_1", "tasks": [shown]})
+    batch = {"batch_id": "batch_1", "status": "completed", "counts": counts}
+    return httpx.Response(200, json=batch)

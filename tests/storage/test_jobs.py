@@ -2,19 +2,18 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 from sqlalchemy import delete
-from sqlalchemy.exc import IntegrityError
 
 import storage
 from storage import FetchedBatch, LeaseLost, NotFound, Store, jobs, pauses
 from storage.database import Database
 from storage.jobs import LEASE_SECONDS, MAX_CLAIMS, SUSPECT_CLAIMS, Lease
-from storage.models import Attempt, Job, SourceState
+from storage.models import Attempt, Job
 from tests.storage.build import (
     NOON,
     at,
@@ -374,184 +373,3 @@ def test_a_dead_check_is_not_replayed_beside_a_live_one(database: Database) -> N
     enqueue(database, kind="check", endpoint_id="e")
     with pytest.raises(NotFound, match="another check"):
         database.write(lambda c: jobs.replay(c, dead, now=NOON))
-
-
-# --- checks -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("live", ["pending", "running"])
-def test_an_endpoint_has_one_live_check(database: Database, live: str) -> None:
-    enqueue(database, kind="check", endpoint_id="e", status=live)
-    enqueue(database, kind="check", endpoint_id="e")
-    assert len(rows(database, Job)) == 1
-
-
-@pytest.mark.parametrize("ended", ["done", "dead", "abandoned"])
-def test_an_endpoint_may_be_checked_again_after_its_check_ended(
-    database: Database, ended: str
-) -> None:
-    enqueue(database, kind="check", endpoint_id="e", status=ended)
-    enqueue(database, kind="check", endpoint_id="e")
-    assert [row.status for row in rows(database, Job)] == [ended, "pending"]
-
-
-def test_fetches_of_one_endpoint_do_not_exclude_each_other(database: Database) -> None:
-    enqueue(database, endpoint_id="e")
-    enqueue(database, endpoint_id="e")
-    assert len(rows(database, Job)) == 2
-
-
-def test_the_jobs_of_an_endpoint_learn_their_subject_where_they_have_none(
-    database: Database,
-) -> None:
-    for endpoint, subject in (("e", None), ("e", "another"), ("other", None)):
-        enqueue(database, endpoint_id=endpoint, subject=subject)
-    database.write(lambda c: jobs.learn_subject(c, "e", "mine"))
-    assert [row.subject for row in rows(database, Job)] == ["mine", "another", None]
-
-
-def test_only_the_waiting_check_of_its_subject_is_made_due(database: Database) -> None:
-    mine = {"kind": "check", "subject_kind": "batch", "subject": "b", "due": at(600)}
-    others = [{"kind": "fetch"}, {"source": "other"}, {"subject_kind": "run"}, {"subject": "c"}]
-    for number, other in enumerate([{}, *others]):
-        enqueue(database, endpoint_id=str(number), waits=3, trying_since=NOON, **{**mine, **other})
-    database.write(lambda c: jobs.hurry(c, "batch", "valyu", "b", due=NOON))
-    assert [row.next_attempt_at for row in rows(database, Job)] == [NOON, *[at(600)] * 4]
-    assert [row.waits for row in rows(database, Job)] == [0, 3, 3, 3, 3]
-    assert [row.trying_since for row in rows(database, Job)] == [None, *[NOON] * 4]
-
-
-def test_news_makes_no_check_later_than_it_was(database: Database) -> None:
-    enqueue(database, kind="check", subject_kind="batch", subject="b", due=NOON)
-    database.write(lambda c: jobs.hurry(c, "batch", "valyu", "b", due=at(30)))
-    assert [row.next_attempt_at for row in rows(database, Job)] == [NOON]
-
-
-def test_the_end_of_the_checks_spares_others_and_the_one_that_says_so(
-    database: Database,
-) -> None:
-    mine = enqueue(database, kind="check", endpoint_id="e")
-    enqueue(database, kind="check", endpoint_id="other")
-    enqueue(database, endpoint_id="e")
-    database.write(lambda c: jobs.end_checks(c, endpoint_id="e", now=NOON, but=mine))
-    assert [row.status for row in rows(database, Job)] == ["pending"] * 3
-    database.write(lambda c: jobs.end_checks(c, endpoint_id="e", now=NOON))
-    assert [row.status for row in rows(database, Job)] == ["done", "pending", "pending"]
-
-
-def test_the_checks_of_a_batch_end_wherever_they_came_from(database: Database) -> None:
-    about = {"kind": "check", "subject_kind": "batch"}
-    for endpoint_id, subject in (("e", "b"), (None, "b"), ("f", "c")):
-        enqueue(database, endpoint_id=endpoint_id, subject=subject, **about)
-    enqueue(database, endpoint_id="g", subject="b", source="other", **about)
-    database.write(lambda c: jobs.end_checks(c, batch=("valyu", "b"), now=NOON))
-    assert [row.status for row in rows(database, Job)] == ["done", "done", "pending", "pending"]
-
-
-@pytest.mark.parametrize("wrong", [{"status": "lost"}, {"kind": "guess"}, {"event_id": 404}])
-def test_the_database_refuses_a_job_that_the_code_would_not_know(
-    database: Database, wrong: dict[str, Any]
-) -> None:
-    with pytest.raises(IntegrityError):
-        enqueue(database, **wrong)
-
-
-# --- sources ------------------------------------------------------------------------------------
-
-
-def pause(store: Store, *, after: float, now: datetime = NOON, reason: str = "401") -> None:
-    store.database.write(lambda c: pauses.pause(c, "valyu", reason, after=after, now=now))
-
-
-def test_a_paused_source_is_not_claimed_for_until_its_probe_is_due(store: Store) -> None:
-    enqueue(store.database)
-    pause(store, after=3_600, now=storage.now())
-    assert store.claim_jobs("valyu", limit=5) == []
-    store.probe_sources_now()
-    assert len(store.claim_jobs("valyu", limit=5)) == 1
-
-
-def test_a_paused_source_is_tried_by_one_probe_not_by_one_at_every_look(store: Store) -> None:
-    enqueue(store.database)
-    enqueue(store.database)
-    pause(store, after=0)
-    assert [len(store.claim_jobs("valyu", limit=5)) for _ in range(3)] == [1, 0, 0]
-
-
-def probe(store: Store, *, now: datetime = NOON) -> None:
-    store.database.write(lambda c: pauses.await_probe(c, "valyu", now=now))
-
-
-def test_a_pause_keeps_its_beginning_and_is_doubled_by_every_probe(store: Store) -> None:
-    pause(store, after=60)
-    assert rows(store.database, SourceState)[0].probe_at == at(60)
-    probe(store, now=at(60))
-    pause(store, after=60, now=at(61), reason="402")
-    (state,) = rows(store.database, SourceState)
-    assert (state.paused_reason, state.paused_at) == ("402", NOON)
-    assert (state.probe_at, state.probes) == (at(61 + 120), 1)
-
-
-def test_jobs_that_are_refused_together_make_no_pause_longer(store: Store) -> None:
-    for _ in range(8):
-        enqueue(store.database)
-    for second, lease in enumerate(claim(store.database)):
-        store.database.write(partial(jobs.put_back, lease=lease, tried=tried("paused")))
-        pause(store, after=60, now=at(second))
-    (state,) = rows(store.database, SourceState)
-    assert (state.paused_at, state.probe_at) == (NOON, at(7 + 60))
-
-
-def test_a_pause_is_never_longer_than_an_hour(store: Store) -> None:
-    pause(store, after=60)
-    for _ in range(20):
-        probe(store)
-        pause(store, after=60)
-    assert rows(store.database, SourceState)[0].probe_at == at(3_600)
-
-
-def test_a_pause_makes_no_job_of_its_source_older(store: Store) -> None:
-    jobs_of_all_kinds: list[dict[str, Any]] = [
-        {},
-        {"status": "running"},
-        {"status": "dead"},
-        {"source": "parallel"},
-    ]
-    waiting, running, ended, other = (
-        enqueue(store.database, trying_since=NOON, **more) for more in jobs_of_all_kinds
-    )
-    pause(store, after=60)
-    since = {row.id: row.trying_since for row in rows(store.database, Job)}
-    assert since == {waiting: None, running: NOON, ended: NOON, other: NOON}
-
-
-def test_a_refused_job_pauses_its_source_and_is_put_back_without_a_failure(store: Store) -> None:
-    lease = claimed(store.database)
-    store.pause_source(lease, tried("paused", "401: the key is wrong"), after=3_600)
-    (paused,) = store.paused_sources()
-    assert (paused["source"], paused["paused_reason"]) == ("valyu", "401: the key is wrong")
-    after = job(store.database, lease.job_id)
-    assert (after.status, after.failures, after.waits, after.claims) == ("pending", 0, 0, 0)
-
-
-def test_a_pause_of_one_source_leaves_the_others(store: Store) -> None:
-    enqueue(store.database, source="parallel")
-    pause(store, after=3_600, now=storage.now())
-    assert len(store.claim_jobs("parallel", limit=5)) == 1
-
-
-def test_a_job_that_ends_well_resumes_its_source(store: Store) -> None:
-    lease = claimed(store.database)
-    pause(store, after=0)
-    store.finish(lease, tried())
-    assert store.paused_sources() == []
-
-
-@pytest.mark.parametrize(("answered", "paused"), [(True, 0), (False, 1)])
-def test_only_an_answer_of_the_sender_resumes_its_source(
-    store: Store, answered: bool, paused: int
-) -> None:
-    lease = claimed(store.database)
-    pause(store, after=0)
-    store.reschedule(lease, tried(), after=1, failed=False, answered=answered)
-    assert len(store.paused_sources()) == paused

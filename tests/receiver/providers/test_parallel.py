@@ -92,8 +92,10 @@ def test_what_is_not_about_a_run_is_named_and_not_fetched(kind: str, data: Any) 
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"[]", b"{}", b'{"data": 5}', b'{"data": {"run_id": "a b"}}', b'{"data": {}}']
-    + [b'{"data": {"run_id": "a", "run_id": "b"}}', b'{"data": {"run_id": "a"}, "data": {}}'],
+    [
+        *(b"", b"[]", b"{}", b'{"data": 5}', b'{"data": {"run_id": "a b"}}', b'{"data": {}}'),
+        *(b'{"data": {"run_id": "a", "run_id": "b"}}', b'{"data": {"run_id": "a"}, "data": {}}'),
+    ],
 )
 def test_what_names_no_run_for_certain_names_none(body: bytes) -> None:
     assert told(body) is None
@@ -173,6 +175,7 @@ def test_a_group_is_created_by_its_name_alone() -> None:
     assert made.json == {"metadata": {"name": "ceo-list"}}
     assert PARALLEL.create_batch(Plan(), [], webhook_url=None).json == {}
     assert PARALLEL.read_created({"taskgroup_id": GROUP}).id == GROUP
+    data: Any
     for data in ({}, [], {"taskgroup_id": "a b"}):
         with pytest.raises(Unavailable):
             PARALLEL.read_created(data)
@@ -198,7 +201,7 @@ def test_every_run_is_added_with_its_processor_its_webhook_and_the_schema_of_all
 def test_what_was_added_are_runs_in_the_order_of_the_request() -> None:
     added = PARALLEL.read_added({"run_ids": [RUN, OTHER], "run_cursor": ""})
     assert [(run.run_id, run.status) for run in added] == [(RUN, "queued"), (OTHER, "queued")]
-    assert [PARALLEL.read_added(data) for data in ({}, [], {"run_ids": 5})] == [[]] * 3
+    assert [*map(PARALLEL.read_added, ({}, [], {"run_ids": 5}))] == [[]] * 3
 
 
 def test_a_result_waits_for_as_long_as_the_source_says() -> None:
@@ -325,7 +328,7 @@ def test_an_answer_about_another_group_is_refused(data: Any) -> None:
 def test_an_input_is_an_object_also_where_it_was_text() -> None:
     assert PARALLEL.read_input({"input": "who?", "processor": "x"}) == {"input": "who?"}
     assert PARALLEL.read_input({"input": {"a": 1}}) == {"a": 1}
-    assert [PARALLEL.read_input(data) for data in ({}, [], {"input": 5})] == [None] * 3
+    assert [*map(PARALLEL.read_input, ({}, [], {"input": 5}))] == [None] * 3
 
 
 def test_there_is_no_call_for_what_parallel_does_not_do() -> None:

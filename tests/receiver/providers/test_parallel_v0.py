@@ -66,7 +66,9 @@ def test_only_what_clearly_goes_on_is_no_end(status: Any, is_end: bool) -> None:
     assert found.is_end is is_end
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"run_id": 5}', b'{"run_id":"a","run_id":1}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b'{"run_id": 5}', b'{"run_id":"a","run_id":1}']
+)
 def test_a_body_that_names_no_run_for_certain_names_none(body: bytes) -> None:
     assert V0.identify(body) is None
 
@@ -120,7 +122,10 @@ def test_all_runs_are_made_in_one_call_each_with_a_callback_of_its_own() -> None
     made = V0.add_tasks(subject, given, defaults=defaults, callbacks=callbacks)
     assert (made.path, made.json["runner"]) == ("/v0/tasks/t%2F1/batches", "neon")
     first, second = made.json["task_run_requests"]
-    assert (first["arguments"], second) == ({"a": "1"}, {"arguments": {"a": "2"}, "runner": "argon"})
+    assert (first["arguments"], second) == (
+        {"a": "1"},
+        {"arguments": {"a": "2"}, "runner": "argon"},
+    )
     asked = first["callback_webhook"]
     assert (asked["url"], asked["secret"]) == ("https://a.test/1", "s" * 64)
     assert asked["headers"]["Authorization"].startswith("Bearer ")
@@ -132,6 +137,7 @@ def test_what_was_created_is_named_by_its_batch_or_by_its_task() -> None:
     assert V0.read_created(answer).id == BATCH
     assert V0.read_created({"task_id": TASK}).id == TASK
     assert [run.run_id for run in V0.read_added(answer)] == [RUN, OTHER]
+    data: Any
     for data in ({}, [], {"task_id": 5}):
         assert V0.read_added(data) == []
         with pytest.raises(Unavailable):
@@ -195,6 +201,7 @@ def test_a_run_is_read_whole_and_its_status_kept_in_the_sender_s_word() -> None:
     assert (run.status, run.sender_status, run.is_result) == ("completed", "complete", True)
     assert (run.input, run.output) == ({"company": "Acme, Inc."}, OBJECT["output"])
     assert run.raw == OBJECT
+    data: Any
     for data in (None, [], {}, {**OBJECT, "run_id": OTHER}):
         with pytest.raises(Unavailable):
             V0.read_run(data, THE_RUN)

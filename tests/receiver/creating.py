@@ -1,0 +1,92 @@
+"""What tests of creating batches share: tasks, and what is said where they are not all added."""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from receiver.app import http_client
+from receiver.batches import Batches, NewBatch
+from receiver.calls import Calls
+from receiver.errors import NotDone
+from receiver.providers import NewTask, Plan
+from receiver.sources import Source
+from storage import Store
+from tests.receiver import working
+
+PUBLIC = "http://127.0.0.1:9"
+ADD = "POST /deepresearch/batches/*/tasks"
+CREATE = "POST /deepresearch/batches"
+
+
+def tasks(count: int) -> list[NewTask]:
+    """New tasks with ids and inputs of their own."""
+    rows = [{"query": f"q{number}", "row": number} for number in range(count)]
+    return [NewTask(f"id{row['row']}", {**row, "id": f"id{row['row']}"}, row) for row in rows]
+
+
+async def create(
+    store: Store,
+    source: Source,
+    count: int = 1,
+    *,
+    client: Any = None,
+    how: dict[str, Any] | None = None,
+    **watched: Any,
+) -> str:
+    """Create a batch of so many tasks; returns its id."""
+    told = {"created": lambda _: None, "added": lambda _: None, **watched}
+    async with client or http_client() as wire:
+        batches = Batches(store, Calls(source, wire), PUBLIC, **(how or {}))
+        return await batches.create(NewBatch(Plan("a name", "fast"), tasks(count)), **told)
+
+
+async def refusal(store: Store, source: Source, count: int = 1, **more: Any) -> str:
+    """What is said where the sender, or our database, is what stands in the way."""
+    with pytest.raises(NotDone) as raised:
+        await create(store, source, count, **more)
+    return str(raised.value)
+
+
+@contextmanager
+def locked(store: Store, *, seconds: float | None = None) -> Iterator[None]:
+    """Another process's transaction, to the end of the block or for so long."""
+    with closing(
+        sqlite3.connect(store.path, isolation_level=None, check_same_thread=False)
+    ) as other:
+        other.execute("BEGIN IMMEDIATE")
+        timer = None if seconds is None else threading.Timer(seconds, other.execute, ["ROLLBACK"])
+        if timer is not None:
+            timer.start()
+        try:
+            yield
+        finally:
+            if timer is not None:
+                timer.join()
+
+
+def left_behind(store: Store) -> tuple[list[str], list[str]]:
+    """The states of the endpoints, and of the jobs."""
+    return [each["state"] for each in store.list_endpoints()], [
+        each["status"] for each in working.jobs(store)
+    ]
+
+
+def accepting(
+    told: int | None, runs: list[Any], *, created: Any = None
+) -> Callable[[httpx.Request], httpx.Response]:
+    """A sender that answers an addition with these runs, each an id or an object."""
+    made = created or {"batch_id": "batch_1", "webhook_secret": "s" * 43}
+    listed = [{"deepresearch_id": run} if isinstance(run, str) else run for run in runs]
+    answer = {"batch_id": "batch_1", "tasks": listed}
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/batches"):
+            return httpx.Response(200, json=made)
+        return httpx.Response(200, json=answer if told is None else {**answer, "added": told})
+
+    return handler

@@ -1,0 +1,129 @@
+"""Checks: what no webhook announced is found all the same, and asked for politely."""
+
+import httpx
+
+from receiver.sandbox import SandboxServer
+from storage import Store
+from tests.receiver import working
+from tests.receiver.conftest import until
+from tests.receiver.working import (
+    NOT_FOUND,
+    a_batch,
+    a_run,
+    a_source,
+    announce,
+    answering,
+    ask,
+    attempts,
+    in_seconds,
+    job,
+    ledger,
+    make_due,
+    make_old,
+    stored,
+    tried_in_vain,
+    work_off,
+)
+
+running_sender, sender = working.running_sender, working.sender
+
+MONTH = 31 * 24 * 60.0
+
+
+async def test_a_batch_whose_webhook_never_came_is_found_by_its_check(
+    store: Store, sender: SandboxServer
+) -> None:
+    batch_id, _ = a_batch(sender, ["a", "b [stuck]"])
+    store.add_endpoint("valyu", "batch", resource=batch_id)
+    assert in_seconds(job(store)) > 500
+    make_due(store)
+    await work_off(store, a_source(sender.api_url))
+    again = job(store)
+    assert (again["status"], again["failures"], len(stored(store))) == ("pending", 0, 1)
+    assert 550 < in_seconds(again) <= 600
+    (stuck_task,) = (run["run_id"] for run in store.unstored_runs("valyu", batch_id))
+    ask(sender, "POST", f"/deepresearch/tasks/{stuck_task}/cancel", {})
+    make_due(store)
+    await work_off(store, a_source(sender.api_url))
+    assert (job(store)["status"], ledger(store, batch_id).state) == ("done", "complete")
+
+
+async def test_a_check_of_a_batch_that_we_made_needs_no_list_and_can_be_replayed(
+    store: Store, sender: SandboxServer
+) -> None:
+    batch_id, _ = a_batch(sender, 3)  # it names no URL of ours
+    endpoint_id = store.add_endpoint("valyu", "batch")
+    store.register_batch("valyu", batch_id, endpoint_id=endpoint_id, secret=None)
+    make_due(store)
+    tried_in_vain(store, MONTH)
+    await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
+    (dead,) = store.list_dead()
+    assert dead["subject"] == batch_id
+    store.replay(dead["id"])
+    await work_off(store, a_source(sender.api_url))
+    assert (job(store)["status"], ledger(store, batch_id).state) == ("done", "complete")
+
+
+async def test_a_check_learns_the_task_that_comes_with_its_secret_and_can_be_replayed(
+    store: Store,
+) -> None:
+    endpoint_id = store.add_endpoint("valyu", "task")
+    store.set_secret(endpoint_id, "s" * 43, resource="t1")
+    make_due(store)
+    tried_in_vain(store, MONTH)
+    await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
+    store.replay(store.list_dead()[0]["id"])
+    await work_off(store, a_source(), client=answering(a_run))
+    assert [result["run_id"] for result in stored(store)] == ["t1"]
+    assert job(store)["status"] == "done"
+
+
+async def test_a_check_waits_longer_each_time_that_there_is_nothing_yet(store: Store) -> None:
+    store.add_endpoint("valyu", "batch", resource="batch_1")
+    for least in (590, 1190, 2390):
+        make_due(store)
+        await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
+        assert least < in_seconds(job(store)) <= least + 10
+    assert job(store)["failures"] == 0
+
+
+async def test_a_check_that_got_no_answer_asks_again_soon_and_outlives_the_trouble(
+    store: Store,
+) -> None:
+    store.add_endpoint("valyu", "batch", resource="batch_1")
+    make_due(store)
+    in_trouble = answering(lambda _: httpx.Response(500))
+    async with working.working(store, a_source(), client=in_trouble):
+        await until(lambda: attempts(store))
+    assert in_seconds(job(store)) <= 2 * 2 ** (len(attempts(store)) - 1)
+    tried_in_vain(store, 8 * 24 * 60)  # when a fetch would have been given up
+    make_due(store)
+    await work_off(store, a_source(), client=answering(lambda _: httpx.Response(500)))
+    assert job(store)["status"] == "pending"
+    assert 590 < in_seconds(job(store)) <= 6 * 60 * 60
+
+
+async def test_the_month_of_a_check_begins_with_its_first_try_in_vain(store: Store) -> None:
+    store.add_endpoint("valyu", "batch", resource="batch_1")
+    make_due(store)
+    make_old(store, MONTH)  # its source was paused all the time
+    await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
+    assert job(store)["status"] == "pending"
+
+
+async def test_a_check_gives_up_after_a_month_and_says_so(store: Store) -> None:
+    store.add_endpoint("valyu", "batch", resource="batch_1")
+    make_due(store)
+    tried_in_vain(store, MONTH)
+    await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
+    assert "given up after 30 days" in store.list_dead()[0]["reason"]
+
+
+async def test_a_fetch_that_completes_a_batch_ends_the_check(
+    store: Store, sender: SandboxServer
+) -> None:
+    batch_id, _ = a_batch(sender, 1)
+    endpoint_id = store.add_endpoint("valyu", "batch", resource=batch_id)
+    announce(store, batch_id, endpoint_id=endpoint_id)
+    await work_off(store, a_source(sender.api_url))
+    assert job(store, kind="check")["status"] == "done"

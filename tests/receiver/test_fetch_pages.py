@@ -1,0 +1,172 @@
+"""Pages that are too large, refused, late or about something else."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from receiver.errors import (
+    NotReady,
+    Refused,
+    Unavailable,
+)
+from receiver.sandbox import SandboxServer
+from storage import Store
+from tests.receiver import working
+from tests.receiver.working import (
+    LISTS,
+    a_batch,
+    a_source,
+    announce,
+    answering,
+    batch_of_one,
+    fetch,
+    make_old,
+    sql,
+    stored,
+)
+
+running_sender, sender = working.running_sender, working.sender
+
+
+async def test_a_page_that_is_too_large_is_asked_for_in_halves(
+    store: Store, sender: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.calls.MAX_ANSWER_BYTES", 40_000)
+    sender.change(output_bytes=10_000)
+    batch_id, _ = a_batch(sender, 8)
+    announce(store, batch_id)
+    assert await fetch(store, a_source(sender.api_url)) == "8 of 8 results stored"
+    assert sender.state()["calls"][LISTS] == 8  # 100, 50, 25, 12, 6 are too large, then by three
+
+
+async def test_a_page_size_that_is_refused_is_left_to_the_sender(store: Store) -> None:
+    sizes: list[str | None] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/tasks"):
+            sizes.append(request.url.params.get("limit"))
+            if sizes[-1] is not None:
+                return httpx.Response(400, json={"error": "limit is not allowed"})
+        return batch_of_one(request, {"total": 1, "completed": 1})
+
+    announce(store, "batch_1")
+    assert await fetch(store, a_source(), client=answering(handler)) == "1 of 1 results stored"
+    assert sizes == ["100", None]
+
+
+async def test_a_page_that_is_refused_with_every_size_is_refused(store: Store) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/tasks"):
+            return httpx.Response(400, json={"error": "no"})
+        return batch_of_one(request, {"total": 1})
+
+    announce(store, "batch_1")
+    with pytest.raises(Refused, match="400: no"):
+        await fetch(store, a_source(), client=answering(handler))
+
+
+async def test_a_sender_that_takes_no_size_and_whose_own_is_too_large_is_not_asked_for_ever(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.calls.MAX_ANSWER_BYTES", 1000)
+    asked: list[str | None] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if not request.url.path.endswith("/tasks"):
+            return batch_of_one(request, {"total": 1})
+        asked.append(request.url.params.get("limit"))
+        assert len(asked) < 100
+        if asked[-1] is not None:
+            return httpx.Response(400, json={"error": "limit is not allowed"})
+        return httpx.Response(200, content=b" " * 1001)
+
+    announce(store, "batch_1")
+    with pytest.raises(Unavailable, match="more than 1000 bytes"):
+        await fetch(store, a_source(), client=answering(handler))
+    assert [size for size in asked if size] == ["100", "50", "25", "12", "6", "3", "1"]
+
+
+async def test_a_giant_result_is_stored_whole(store: Store, sender: SandboxServer) -> None:
+    sender.change(output_bytes=5_000_000)
+    batch_id, _ = a_batch(sender, 1)
+    announce(store, batch_id)
+    await fetch(store, a_source(sender.api_url))
+    assert len(json.loads(stored(store)[0]["output"])) == 5_000_000
+
+
+async def test_numbers_that_are_none_in_the_api_s_json_do_not_lose_the_result(store: Store) -> None:
+    text = '{"deepresearch_id": "t1", "status": "completed", "output": [NaN, 1], "cost": Infinity}'
+    client = answering(lambda _: httpx.Response(200, text=text))
+    announce(store, "t1", kind="task")
+    await fetch(store, a_source(), client=client)
+    assert (stored(store)[0]["output"], stored(store)[0]["cost"]) == ("[null, 1]", None)
+
+
+@pytest.mark.parametrize("answer", [{}, {"batch_id": "batch_2"}, [], {"batch": 5}, {"batch_id": 1}])
+async def test_an_answer_about_something_else_is_none(store: Store, answer: Any) -> None:
+    announce(store, "batch_1")
+    with pytest.raises(Unavailable, match="not about batch_1"):
+        await fetch(store, a_source(), client=answering(lambda _: httpx.Response(200, json=answer)))
+
+
+async def test_a_page_of_another_batch_is_not_stored(store: Store) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        answer = json.loads(batch_of_one(request, {}).content)
+        other = {**answer, "batch_id": "batch_2"} if "tasks" in answer else answer
+        return httpx.Response(200, json=other)
+
+    announce(store, "batch_1")
+    with pytest.raises(Unavailable, match="not of batch_1"):
+        await fetch(store, a_source(), client=answering(handler))
+    assert stored(store) == []
+
+
+async def test_a_listed_task_that_names_another_batch_is_not_stored(store: Store) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        return batch_of_one(request, {"total": 1, "completed": 1}, batch_id="batch_2")
+
+    announce(store, "batch_1")
+    with pytest.raises(NotReady, match="0 of 1 results stored"):
+        await fetch(store, a_source(), client=answering(handler))
+    assert sql(store, "SELECT * FROM runs") == []
+
+
+# --- outputs that come late -----------------------------------------------------------------------
+
+
+def without_output(minutes: float | None) -> Any:
+    """A run that the sender says completed so many minutes ago, without an output."""
+    at = None if minutes is None else datetime.now(UTC) - timedelta(minutes=minutes)
+    shown = {"output": None, "completed_at": at and at.isoformat()}
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/status"):
+            run = {"deepresearch_id": "t1", "status": "completed", "batch_id": "batch_1"}
+            return httpx.Response(200, json={**run, **shown})
+        return batch_of_one(request, {"total": 1, "completed": 1}, **shown)
+
+    return answering(handler)
+
+
+@pytest.mark.parametrize(
+    ("since_job", "since_end", "believed"),
+    [(14, 60, False), (60, 14, False), (16, 16, True), (14, None, False), (16, None, True)],
+)
+@pytest.mark.parametrize("subject", ["t1", "batch_1"])
+async def test_a_completed_run_without_its_output_is_believed_after_a_quarter_of_an_hour(
+    store: Store, since_job: float, since_end: float | None, believed: bool, subject: str
+) -> None:
+    announce(store, subject, kind="task" if subject == "t1" else "batch")
+    make_old(store, since_job)
+    client = without_output(since_end)
+    if believed:
+        await fetch(store, a_source(), client=client)
+        assert [(row["status"], row["output"]) for row in stored(store)] == [("completed", None)]
+        return
+    said = "its output is not there" if subject == "t1" else "0 of 1 results stored"
+    with pytest.raises(NotReady, match=said):
+        await fetch(store, a_source(), client=client)
+    assert stored(store) == []

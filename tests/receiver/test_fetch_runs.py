@@ -1,0 +1,265 @@
+"""Single runs and the endpoints that announced them, refusals, lost leases, and checks."""
+
+import httpx
+import pytest
+
+from receiver.errors import (
+    FetchError,
+    Forbidden,
+    NotReady,
+    RateLimited,
+    Refused,
+    Unavailable,
+)
+from receiver.sandbox import SandboxServer
+from storage import LeaseLost, Store
+from tests.receiver import working
+from tests.receiver.working import (
+    NOWHERE,
+    a_batch,
+    a_source,
+    announce,
+    answering,
+    ask,
+    claim,
+    fetch,
+    job,
+    make_due,
+    sql,
+    stored,
+)
+
+running_sender, sender = working.running_sender, working.sender
+
+
+# --- a 403 ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("account", "kind"),
+    [(200, Refused), (403, Forbidden), (401, Forbidden), (500, Unavailable), (429, RateLimited)],
+)
+async def test_a_403_is_the_resource_s_own_where_the_account_is_still_welcome(
+    store: Store, account: int, kind: type[FetchError]
+) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        is_listing = request.url.path.endswith("/batches")
+        return httpx.Response(account if is_listing else 403, json=[])
+
+    announce(store, "t1", kind="task")
+    with pytest.raises(FetchError) as raised:
+        await fetch(store, a_source(), client=answering(handler))
+    assert type(raised.value) is kind
+
+
+# --- single runs ----------------------------------------------------------------------------------
+
+
+def a_task(sender: SandboxServer, query: str = "q") -> str:
+    made = ask(sender, "POST", "/deepresearch/tasks", {"query": query, "webhook_url": NOWHERE})
+    return str(made["deepresearch_id"])
+
+
+async def test_a_single_task_is_stored_and_its_endpoint_waits_no_longer(
+    store: Store, sender: SandboxServer
+) -> None:
+    task_id = a_task(sender)
+    endpoint_id = store.add_endpoint("valyu", "task", resource=task_id)
+    announce(store, task_id, kind="task", endpoint_id=endpoint_id)
+    assert await fetch(store, a_source(sender.api_url)) == "run completed"
+    assert stored(store)[0]["run_id"] == task_id
+    assert job(store, kind="check")["status"] == "done"
+
+
+async def test_a_single_task_that_goes_on_is_asked_for_again(
+    store: Store, sender: SandboxServer
+) -> None:
+    announce(store, a_task(sender, "q [stuck]"), kind="task")
+    with pytest.raises(NotReady, match="run is running"):
+        await fetch(store, a_source(sender.api_url))
+
+
+async def test_a_task_announced_at_its_batch_s_endpoint_is_stored(
+    store: Store, sender: SandboxServer
+) -> None:
+    batch_id, tasks = a_batch(sender, 2)
+    endpoint_id = store.add_endpoint("valyu", "batch", resource=batch_id)
+    announce(store, tasks[0], kind="task", endpoint_id=endpoint_id)
+    await fetch(store, a_source(sender.api_url))
+    assert [result["run_id"] for result in stored(store)] == [tasks[0]]
+    assert job(store, kind="check")["status"] == "pending"  # the batch has more to wait for
+
+
+@pytest.mark.parametrize("of_a_batch", [True, False])
+async def test_a_task_that_is_not_of_the_endpoint_s_batch_is_refused_and_not_stored(
+    store: Store, sender: SandboxServer, of_a_batch: bool
+) -> None:
+    mine, _ = a_batch(sender, 1)
+    other = a_batch(sender, 1)[1][0] if of_a_batch else a_task(sender)
+    endpoint_id = store.add_endpoint("valyu", "batch", resource=mine)
+    announce(store, other, kind="task", endpoint_id=endpoint_id)
+    with pytest.raises(Refused, match="not of the batch"):
+        await fetch(store, a_source(sender.api_url))
+    assert stored(store) == []
+
+
+async def test_a_task_announced_before_its_batch_s_endpoint_is_bound_is_fetched_once_it_is(
+    store: Store, sender: SandboxServer
+) -> None:
+    batch_id, tasks = a_batch(sender, 1)
+    endpoint_id = store.add_endpoint("valyu", "batch")
+    announce(store, tasks[0], kind="task", endpoint_id=endpoint_id)
+    lease = claim(store)
+    with pytest.raises(NotReady, match="not known yet which batch"):
+        await fetch(store, a_source(sender.api_url), lease=lease)
+    assert (stored(store), resource_of(store, endpoint_id)) == ([], None)
+    store.bind_endpoint(endpoint_id, batch_id)
+    await fetch(store, a_source(sender.api_url), lease=lease)
+    assert [result["run_id"] for result in stored(store)] == tasks
+
+
+def resource_of(store: Store, endpoint_id: str) -> str | None:
+    view = store.find_endpoint(endpoint_id)
+    assert view is not None
+    return view.resource
+
+
+async def test_a_task_s_endpoint_is_bound_by_its_first_announcement_that_the_api_confirms(
+    store: Store, sender: SandboxServer
+) -> None:
+    endpoint_id = store.add_endpoint("valyu", "task")
+    announce(store, "invented", kind="task", endpoint_id=endpoint_id)
+    with pytest.raises(FetchError, match="404"):
+        await fetch(store, a_source(sender.api_url))
+    assert resource_of(store, endpoint_id) is None
+    task_id = a_task(sender)
+    announce(store, task_id, kind="task", endpoint_id=endpoint_id)
+    await fetch(store, a_source(sender.api_url))
+    assert resource_of(store, endpoint_id) == task_id
+    check = job(store, kind="check")
+    assert (check["subject"], check["status"]) == (task_id, "done")
+
+
+async def test_what_was_announced_second_is_fetched_and_the_first_is_still_waited_for(
+    store: Store, sender: SandboxServer
+) -> None:
+    first, second = a_task(sender, "q [stuck]"), a_task(sender)
+    endpoint_id = store.add_endpoint("valyu", "task")
+    announce(store, second, kind="task", endpoint_id=endpoint_id)
+    store.bind_endpoint(endpoint_id, first)
+    await fetch(store, a_source(sender.api_url))
+    assert [result["run_id"] for result in stored(store)] == [second]
+    assert (resource_of(store, endpoint_id), job(store, kind="check")["status"]) == (
+        first,
+        "pending",
+    )
+
+
+@pytest.mark.parametrize("meanwhile", ["closed", "bound to another"])
+async def test_an_endpoint_that_changes_while_its_run_is_asked_for_stays_as_it_is(
+    store: Store, meanwhile: str
+) -> None:
+    endpoint_id = store.add_endpoint("valyu", "task")
+    announce(store, "t1", kind="task", endpoint_id=endpoint_id)
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if meanwhile == "closed":
+            store.close_endpoint(endpoint_id)
+        else:
+            store.bind_endpoint(endpoint_id, "t2")
+        run = {"deepresearch_id": "t1", "status": "completed", "output": "x"}
+        return httpx.Response(200, json=run)
+
+    await fetch(store, a_source(), client=answering(handler))
+    assert [result["run_id"] for result in stored(store)] == ["t1"]
+    waits_for = None if meanwhile == "closed" else "t2"
+    assert resource_of(store, endpoint_id) == waits_for
+    assert job(store, kind="check")["status"] == ("pending" if waits_for else "done")
+
+
+@pytest.mark.parametrize("kind", ["task", "batch"])
+async def test_what_was_acknowledged_before_its_endpoint_was_closed_is_fetched(
+    store: Store, sender: SandboxServer, kind: str
+) -> None:
+    batch_id, tasks = a_batch(sender, 1)
+    endpoint_id = store.add_endpoint("valyu", kind)
+    announce(store, batch_id if kind == "batch" else tasks[0], kind=kind, endpoint_id=endpoint_id)
+    store.close_endpoint(endpoint_id)
+    await fetch(store, a_source(sender.api_url))
+    assert [result["run_id"] for result in stored(store)] == tasks
+    assert resource_of(store, endpoint_id) is None
+
+
+# --- leases and checks ----------------------------------------------------------------------------
+
+
+async def test_who_has_lost_the_lease_writes_nothing(store: Store, sender: SandboxServer) -> None:
+    batch_id, tasks = a_batch(sender, 2)
+    announce(store, batch_id)
+    announce(store, tasks[0], kind="task")
+    for lease in store.claim_jobs("valyu", limit=2):
+        store.release_expired(all_of_them=True)
+        with pytest.raises(LeaseLost):
+            await fetch(store, a_source(sender.api_url), lease=lease)
+    assert (stored(store), store.list_batches()) == ([], [])
+
+
+async def test_a_check_finds_its_batch_by_our_url_and_brings_it_in(
+    store: Store, sender: SandboxServer
+) -> None:
+    endpoint_id = store.add_endpoint("valyu", "batch")
+    a_batch(sender, 1, url=f"{NOWHERE}/another")
+    batch_id, _ = a_batch(sender, 3, url=f"{NOWHERE}/{endpoint_id}")
+    make_due(store)
+    assert await fetch(store, a_source(sender.api_url)) == "3 of 3 results stored"
+    endpoint = store.find_endpoint(endpoint_id)
+    assert endpoint is not None
+    assert endpoint.resource == batch_id
+    assert [batch.batch_id for batch in store.list_batches()] == [batch_id]
+
+
+@pytest.mark.parametrize("learnt", [True, False])
+async def test_a_check_asks_for_what_its_endpoint_was_bound_to_since(
+    store: Store, sender: SandboxServer, learnt: bool
+) -> None:
+    batch_id, _ = a_batch(sender, 3)  # it names no URL of ours
+    endpoint_id = store.add_endpoint("valyu", "batch")
+    store.register_batch("valyu", batch_id, endpoint_id=endpoint_id, secret=None)
+    assert job(store)["subject"] == batch_id
+    if not learnt:  # it was running meanwhile
+        sql(store, "UPDATE jobs SET subject = NULL")
+    make_due(store)
+    assert await fetch(store, a_source(sender.api_url)) == "3 of 3 results stored"
+    assert "GET /deepresearch/batches" not in sender.state()["calls"]
+
+
+async def test_a_check_of_a_task_asks_for_what_came_with_its_secret(
+    store: Store, sender: SandboxServer
+) -> None:
+    endpoint_id = store.add_endpoint("valyu", "task")
+    make_due(store)
+    with pytest.raises(NotReady, match="not known yet which run"):
+        await fetch(store, a_source(sender.api_url))
+    store.set_secret(endpoint_id, "s" * 43, resource=a_task(sender))
+    store.release_expired(all_of_them=True)
+    assert await fetch(store, a_source(sender.api_url)) == "run completed"
+
+
+async def test_a_check_goes_on_while_no_batch_names_our_url(
+    store: Store, sender: SandboxServer
+) -> None:
+    store.add_endpoint("valyu", "batch")
+    a_batch(sender, 1, url=f"{NOWHERE}/another")
+    make_due(store)
+    with pytest.raises(NotReady, match="no batch of the sender names this endpoint"):
+        await fetch(store, a_source(sender.api_url))
+
+
+async def test_an_unbound_endpoint_is_not_bound_to_a_batch_that_names_another_url(
+    store: Store, sender: SandboxServer
+) -> None:
+    batch_id, _ = a_batch(sender, 1, url=f"{NOWHERE}/another")
+    announce(store, batch_id, endpoint_id=store.add_endpoint("valyu", "batch"))
+    with pytest.raises(FetchError, match="names another webhook URL"):
+        await fetch(store, a_source(sender.api_url))
+    assert stored(store) == []
