@@ -49,3 +49,33 @@ def sink(template: Path, tmp_path: Path, sandbox: SandboxServer) -> Iterator[Sin
     shutil.copytree(template, tmp_path, dirs_exist_ok=True)
     with running(tmp_path, sandbox) as sink:
         yield sink
+
+
+@pytest.fixture(scope="session")
+def folder_of_long_lived(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a receiver lives that many tests share."""
+    folder = tmp_path_factory.mktemp("long-lived")
+    shutil.copytree(template, folder, dirs_exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def running_long_lived(
+    folder_of_long_lived: Path, running_sandbox: SandboxServer
+) -> Iterator[Sink]:
+    """One receiver for all tests that look at nothing but their own batch."""
+    with running(folder_of_long_lived, running_sandbox) as sink:
+        yield sink
+
+
+@pytest.fixture
+def long_lived(
+    running_long_lived: Sink,
+    folder_of_long_lived: Path,
+    sandbox: SandboxServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Sink:
+    """The same, with its settings for commands of this process, and the sandbox as new."""
+    del sandbox
+    monkeypatch.setenv("RESULTSINK_CONFIG", f"{folder_of_long_lived}/resultsink.toml")
+    return running_long_lived

@@ -38,8 +38,9 @@ def test_a_batch_that_ends_at_once_takes_a_few_calls(
 def test_single_runs_take_one_call_each_and_none_twice(
     case: Case, sandbox: SandboxServer, sink: Sink
 ) -> None:
-    sandbox.change(copies=2)
+    sandbox.change(copies=2, hold=True)
     ids = {sink.create_alone(case, number, sandbox) for number in range(5)}
+    sandbox.change(hold=False)
     count = "SELECT run_id FROM runs JOIN results ON run_pk = runs.id WHERE version = 1"
     until(lambda: {row["run_id"] for row in sink.sql(count)} == ids)
     until(lambda: sandbox.state()["pending_deliveries"] == 0)

@@ -14,8 +14,9 @@ FIXED = ("task_id", "batch_run_id", "run_id", "status", "runner")
 
 
 def test_an_export_has_the_columns_that_the_guide_names_and_all_keys(
-    case: Case, sandbox: SandboxServer, sink: Sink, run: Run
+    case: Case, sandbox: SandboxServer, long_lived: Sink, run: Run
 ) -> None:
+    sink = long_lived
     sandbox.change(failing_tasks=1)
     batch_id = sink.create(case, 3)
     sink.complete(batch_id)

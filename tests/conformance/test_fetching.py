@@ -26,8 +26,9 @@ def shown(sink: Sink, batch_id: str) -> list[dict[str, Any]]:
 
 
 def test_every_field_is_as_the_sender_tells_it_of_the_run_alone(
-    case: Case, sandbox: SandboxServer, sink: Sink
+    case: Case, sandbox: SandboxServer, long_lived: Sink
 ) -> None:
+    sink = long_lived
     sandbox.change(failing_tasks=1)
     batch_id = sink.create(case, 4)
     ledger = sink.complete(batch_id)
@@ -76,8 +77,9 @@ BAD_LISTINGS: dict[str, tuple[Case, dict[str, Any], list[dict[str, Any]]]] = {
 
 @pytest.mark.parametrize("habit", BAD_LISTINGS)
 def test_however_a_listing_goes_wrong_every_run_is_brought_in_once(
-    habit: str, sandbox: SandboxServer, sink: Sink
+    habit: str, sandbox: SandboxServer, long_lived: Sink
 ) -> None:
+    sink = long_lived
     case, switches, faults = BAD_LISTINGS[habit]
     sandbox.change(hold=True, failing_tasks=1, webhook=False, **switches)
     batch_id = sink.create(case, 10)
@@ -111,8 +113,9 @@ def test_an_export_as_csv_brings_every_run_in_too(
 
 
 def test_a_failed_run_that_cannot_be_asked_for_alone_is_what_the_status_map_says(
-    sandbox: SandboxServer, sink: Sink
+    sandbox: SandboxServer, long_lived: Sink
 ) -> None:
+    sink = long_lived
     sandbox.change(failing_tasks=1, v0_run_path="result", webhook=False)
     batch_id = sink.create(V0, 3)
     sink.look(V0, batch_id)
@@ -125,8 +128,9 @@ def test_a_failed_run_that_cannot_be_asked_for_alone_is_what_the_status_map_says
 
 
 def test_what_was_never_announced_is_found_all_the_same(
-    case: Case, sandbox: SandboxServer, sink: Sink
+    case: Case, sandbox: SandboxServer, long_lived: Sink
 ) -> None:
+    sink = long_lived
     sandbox.change(hold=True, webhook=False)
     batch_id = sink.create(case, 3)
     sink.look(case, batch_id)
@@ -134,4 +138,5 @@ def test_what_was_never_announced_is_found_all_the_same(
     assert sink.store.ledger(batch_id).stored == 0
     sink.look(case, batch_id)
     assert sink.complete(batch_id).stored == 3
-    assert (sandbox.state()["deliveries"], sink.events()) == ([], [])
+    events = sink.events(batch_id, *sink.runs(batch_id))
+    assert (sandbox.state()["deliveries"], events) == ([], [])
