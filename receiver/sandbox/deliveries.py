@@ -19,9 +19,6 @@ from receiver.sandbox.loopback import is_loopback
 from receiver.sandbox.signing import Signing
 from receiver.sandbox.switches import Forgery, Panel, Switches
 
-# Under its former address, where tests/chaos looks for it.
-from receiver.sandbox.valyu_signing import headers as headers
-
 # Clients, and tries that each may have under way: a client slows down with the square of its
 # requests waiting and connections open, so thousands of deliveries are spread and wait outside.
 CLIENTS = 16

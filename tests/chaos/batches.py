@@ -11,7 +11,7 @@ import storage
 from receiver.app import open_store
 from receiver.batches import NewBatch
 from receiver.cli.common import batches_of
-from receiver.providers import NewTask
+from receiver.providers import NewTask, Plan
 from receiver.sandbox import SandboxServer
 from tests.chaos.books import Books
 from tests.chaos.processes import KEY, Receiver
@@ -23,7 +23,7 @@ def create(receiver: Receiver, name: str, *, tasks: int) -> str:
     settings = receiver.as_settings()
     wanted = [_task(f"{name} question {number}") for number in range(tasks)]
     with closing(open_store(settings)) as store:
-        return asyncio.run(_create(store, settings, NewBatch(name, "fast", None, wanted)))
+        return asyncio.run(_create(store, settings, NewBatch(Plan(name, "fast"), wanted)))
 
 
 def _task(query: str) -> NewTask:

@@ -12,8 +12,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 
-from receiver.sandbox.deliveries import headers
 from receiver.sandbox.switches import Switches
+from receiver.sandbox.valyu_signing import headers
 from tests.chaos.processes import HOST
 
 ANSWER_LIMIT = 30.0
