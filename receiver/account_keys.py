@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from receiver.errors import UsageError
-from receiver.keys import Key, Token, prepare
+from receiver.keys import Key, Token, doubt, prepare
 from receiver.logs import Throttle, get_logger
 from receiver.schemes import AnyScheme
 
@@ -43,6 +43,12 @@ class AccountKeys:
         """Whether there is a file to look at."""
         return self._path is not None
 
+    def warn(self) -> None:
+        """Log which secrets do not look like this sender's; for who serves, at the start."""
+        for place, text in enumerate(self.texts, start=1):
+            if (sentence := doubt(self._scheme, text)) is not None:
+                log.warning("an odd signing secret", source=self._name, place=place, why=sentence)
+
     def look(self) -> bool:
         """Take over what has changed in the file; whether it did.
 
@@ -64,6 +70,7 @@ class AccountKeys:
             return False
         self._seen, self.texts, self.keys, self._is_broken = stamp, texts, keys, False
         log.info("signing secrets were read again", source=self._name)
+        self.warn()
         return True
 
     def _read(self) -> tuple[tuple[str, ...], tuple[Key, ...]]:

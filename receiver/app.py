@@ -42,6 +42,8 @@ def create_app(settings: Settings, *, store: storage.Store | None = None) -> "Ap
 
     @asynccontextmanager
     async def lifespan(app: Application) -> AsyncIterator[Mapping[str, Any]]:
+        for source in sources.values():
+            source.account.warn()
         kept = store
         if kept is None:
             kept = await run_in_threadpool(open_store, settings, serve=True)

@@ -281,6 +281,8 @@ class Batches:
         )
 
     async def _has_ended(self, batch_id: str) -> bool:
+        if self._provider.grows:
+            return False
         try:
             subject = Subject("batch", batch_id)
             data = await self._calls.call(self._provider.batch(subject))

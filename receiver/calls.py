@@ -21,7 +21,10 @@ TOTAL_SECONDS = 600.0
 
 MAX_ANSWER_BYTES = 128 * 1024 * 1024
 LARGE_BYTES = 256 * 1024
-"""Answers above it are parsed in a thread, so that deliveries need not wait for it."""
+"""Answers, and items of a stream, above it are parsed in a thread: deliveries need not wait."""
+
+MAX_SAID = 400
+"""Characters of an error that are kept; senders have quoted whole pages."""
 
 
 class AnswerTooLarge(Unavailable):
@@ -86,9 +89,13 @@ class Calls:
                 return await self._judged(response)
 
     @asynccontextmanager
-    async def stream(self, request: Request, cutter: Cutter) -> AsyncIterator[AsyncIterator[Any]]:
-        """The items of a streamed answer, as they come; raises what `call` does, also while they
-        come. Each item may keep the sender waiting: nothing more is read meanwhile.
+    async def stream(
+        self, request: Request, cutter: Cutter
+    ) -> AsyncIterator[AsyncIterator[tuple[Any, int]]]:
+        """The items of a streamed answer with their sizes, as they come.
+
+        Raises what `call` does, also while they come. An item may be worked on for as long as that
+        takes: nothing more is read meanwhile.
         """
         key = await self._turn()
         with self._told(key):
@@ -144,10 +151,15 @@ class Calls:
             name = type(error).__name__
             kind = NotReached if isinstance(error, _NO_CONNECTION) else Unavailable
             said = f"the sender could not be asked: {name} {error}".strip()
-            raise kind(said.replace(key, "<api_key>")) from error
+            raise kind(_tellable(said, key)) from error
         except FetchError as error:
-            error.args = tuple(str(arg).replace(key, "<api_key>") for arg in error.args)
+            error.args = tuple(_tellable(str(arg), key) for arg in error.args)
             raise
+
+
+def _tellable(said: str, key: str) -> str:
+    """What an error may say: hidden first and cut then, as half a key would not be found."""
+    return said.replace(key, "<api_key>")[:MAX_SAID]
 
 
 _NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
@@ -170,12 +182,22 @@ def _refuse_another_type(response: httpx.Response, cutter: Cutter) -> None:
         raise Unavailable("the answer is a page of HTML")
 
 
-async def _items(response: httpx.Response, cutter: Cutter) -> AsyncIterator[Any]:
+async def _items(response: httpx.Response, cutter: Cutter) -> AsyncIterator[tuple[Any, int]]:
+    async for piece in _pieces(response, cutter):
+        if len(piece) > LARGE_BYTES:
+            found = await run_in_threadpool(cutter.parse, piece, politely=True)
+        else:
+            found = cutter.parse(piece)
+        for item in found:
+            yield item, len(piece)
+
+
+async def _pieces(response: httpx.Response, cutter: Cutter) -> AsyncIterator[bytes]:
     async for chunk in response.aiter_bytes():
-        for item in cutter.feed(chunk):
-            yield item
-    for item in cutter.end():
-        yield item
+        for piece in cutter.feed(chunk):
+            yield piece
+    for piece in cutter.end():
+        yield piece
 
 
 async def _bounded(response: httpx.Response) -> bytes:

@@ -15,15 +15,12 @@ from starlette.concurrency import run_in_threadpool
 from receiver.logs import Throttle, get_logger
 from receiver.signatures import Key, prepare
 from receiver.sources import Source
-from storage import CannotStore, EndpointView, SigningSecret, Store, WrongKey
+from storage import MAX_SECRETS, CannotStore, EndpointView, SigningSecret, Store, WrongKey
 
 LOOK_SECONDS = 1.0
 """How often we look whether an endpoint or a secret has changed."""
 
 MAX_CACHED = 50_000
-MAX_SECRETS = 5
-"""Secrets of an endpoint that are tried, the newest of those that are valid."""
-
 READ_SECONDS = 1.5
 READS_AT_ONCE = 4
 """Reads for endpoints that are not cached: strangers can ask for many."""

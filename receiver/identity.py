@@ -21,22 +21,25 @@ def meaning(
     digest: bytes,
     *,
     kinds: Set[str],
+    is_signed: bool = True,
 ) -> dict[str, Any]:
     """The fields of a VerifiedDelivery that say which event it is and what work it makes.
 
-    `view` is None at the account's own URL; `message_id` is the id that the signature covers, and
-    `kinds` is what the source's provider fetches. A key that names a resource is used only where
-    the endpoint (or the account) may speak for that resource; everything else is keyed under the
-    endpoint itself, so that the holder of one secret can neither announce nor shadow anybody
-    else's event.
+    `view` is None at the account's own URL; `message_id` is the id that the signature covers;
+    `kinds` is what the source's provider fetches. `is_signed` says that the body itself is proven,
+    not only who sent it: else nothing but what the endpoint may speak for is taken from it.
+
+    A key that names a resource is used only where the endpoint (or the account) may speak for that
+    resource; everything else is keyed under the endpoint itself, so that the holder of one secret
+    can neither announce nor shadow anybody else's event.
     """
     if view is None or view.kind == "account":
-        return _of_account(announced, message_id, digest, kinds)
+        return _of_account(announced, message_id, digest, kinds, is_signed)
     own = f"{view.id}:{message_id or digest.hex()}"
     fetch = {"disposition": "fetch", "subject_kind": view.kind, "subject": view.resource}
     if announced is None:  # where no resource is bound yet, the job waits until one is
         return {"key": own, **fetch}
-    told = _told(announced)
+    told = _told(announced, is_signed)
     under_endpoint = f"{view.id}:{announced.key}" if announced.key and not message_id else own
     if announced.kind == view.kind and view.resource is None:
         return {"key": under_endpoint, **fetch, "subject": announced.resource, **told}
@@ -53,7 +56,11 @@ def meaning(
 
 
 def _of_account(
-    announced: Announcement | None, message_id: str | None, digest: bytes, kinds: Set[str]
+    announced: Announcement | None,
+    message_id: str | None,
+    digest: bytes,
+    kinds: Set[str],
+    is_signed: bool,
 ) -> dict[str, Any]:
     own = message_id or f"account:{digest.hex()}"
     if announced is None:
@@ -63,15 +70,17 @@ def _of_account(
         "disposition": "fetch" if announced.kind in kinds else "ignored",
         "subject_kind": announced.kind,
         "subject": announced.resource,
-        **_told(announced),
+        **_told(announced, is_signed),
     }
 
 
-def _told(announced: Announcement) -> dict[str, Any]:
+def _told(announced: Announcement, is_signed: bool) -> dict[str, Any]:
     """What the worker may use as a hint; a run's batch and status spare it calls."""
     if announced.kind != "run":
         return {"awaits_end": announced.is_end}
-    hints = {"batch": announced.batch_id, "status": announced.status}
+    hints = {"status": announced.status}
+    if is_signed and announced.batch_id is not None:
+        hints["batch"] = announced.batch_id
     return {"awaits_end": announced.is_end, "hints": hints}
 
 

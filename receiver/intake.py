@@ -187,7 +187,7 @@ class Intake:
                 endpoint_id=door.endpoint_id,
                 reason=refusal.reason,
                 detail=str(refusal),
-                headers=kept_headers(headers, door.source.not_kept),
+                headers=kept_headers(headers, door.source),
                 body=body,
                 received_at=datetime.fromtimestamp(now, UTC),
             )

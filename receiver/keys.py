@@ -100,12 +100,28 @@ def _signing(scheme: Scheme, secret: str, secret_id: int) -> tuple[Key, ...]:
     return tuple(Key(value, reading=name, secret_id=secret_id) for value, name in keys.items())
 
 
+def doubt(scheme: AnyScheme, secret: str) -> str | None:
+    """A sentence of warning where a secret can be one, but does not look like this sender's."""
+    signed = scheme.signature if isinstance(scheme, Bearer) else scheme
+    if signed is None or signed.readings[0] != "decoded" or secret.startswith(WHSEC):
+        return None
+    return (
+        f"The secret does not begin with {WHSEC}, as such a sender's do: if its deliveries are "
+        "refused, register the whole of it"
+    )
+
+
 def _refuse_paste(secret: str) -> None:
     checks = (
         (not secret, "is empty"),
         (len(secret) > MAX_SECRET, f"is longer than {MAX_SECRET} characters"),
         (secret[:1] in _QUOTES or secret[-1:] in _QUOTES, "has quotes around it: remove them"),
         (secret != secret.strip(), "has spaces or a line end around it: remove them"),
+        (
+            WHSEC in secret[1:],
+            f"has {WHSEC} inside of it: paste only what stands behind the =",
+        ),
+        (re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", secret), "is a URL: paste the secret itself"),
         (
             secret.removeprefix(WHSEC).startswith(_KEY_PAIRS),
             "is a key of a key pair: anyone who knows a public key could sign with it",

@@ -13,6 +13,9 @@ from storage import EndpointView, VerifiedDelivery
 
 Headers = list[tuple[bytes, bytes]]
 
+HIDDEN = b"[hidden]"
+"""What is kept for the value of a header whose name alone may be stored."""
+
 
 def prove(
     source: Source,
@@ -35,15 +38,25 @@ def prove(
     return match, VerifiedDelivery(
         source=source.name,
         endpoint_id=None if view is None else view.id,
-        headers=kept_headers(headers, source.not_kept),
+        headers=kept_headers(headers, source),
         body=body,
         digest=digest,
-        **meaning(bound, announced, match.message_id, digest, kinds=source.provider.kinds),
+        **meaning(
+            bound,
+            announced,
+            match.message_id,
+            digest,
+            kinds=source.provider.kinds,
+            is_signed=source.signs_bodies,
+        ),
     )
 
 
-def kept_headers(headers: Headers, not_kept: frozenset[bytes]) -> str:
-    """The headers as lines of text, without those that carry credentials."""
+def kept_headers(headers: Headers, source: Source) -> str:
+    """The headers as lines of text, without what looks like a credential to this source."""
+    not_kept, is_hidden = source.not_kept, source.is_hidden
+    if is_hidden is not None:
+        headers = [(name, HIDDEN if is_hidden(name) else value) for name, value in headers]
     kept = [b"%b: %b\n" % header for header in headers if header[0] not in not_kept]
     return b"".join(kept).decode("latin-1").replace("\x00", "\ufffd")
 

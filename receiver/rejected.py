@@ -3,7 +3,6 @@
 It runs beside a serving process: its writes are short, and the worker finds the new jobs itself.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,10 +11,10 @@ from typing import Any
 from receiver.diagnosis import Diagnosis, Kept, Known, diagnose
 from receiver.endpoint_cache import CachedEndpoint, keys_for, prepared
 from receiver.errors import NotDone, SignatureError
-from receiver.proving import Headers, prove, read_headers
+from receiver.proving import HIDDEN, Headers, prove, read_headers
 from receiver.schemes import Bearer
 from receiver.signatures import Key
-from receiver.sources import Source
+from receiver.sources import Source, is_credential
 from storage import CannotStore, EndpointView, Store, VerifiedDelivery
 
 
@@ -151,13 +150,9 @@ def _kept(row: dict[str, Any], headers: Headers) -> Kept:
     )
 
 
-_CREDENTIAL = re.compile(r"secret|token|api-?key|auth|password|cookie|credential", re.IGNORECASE)
-
-
 def shown_headers(kept: str) -> list[tuple[str, str]]:
     """The kept headers for an operator's eyes; what looks like a credential is hidden."""
-    pairs = ((name.decode("latin-1"), value) for name, value in read_headers(kept))
     return [
-        (name, "[hidden]" if _CREDENTIAL.search(name) else value.decode("latin-1"))
-        for name, value in pairs
+        (name.decode("latin-1"), (HIDDEN if is_credential(name) else value).decode("latin-1"))
+        for name, value in read_headers(kept)
     ]

@@ -17,6 +17,14 @@ WHSEC: Final = "whsec_"
 ENCODINGS: Final = ("hex", "base64")
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]{1,100}")
+_OWNED: Final = frozenset(
+    b"accept accept-charset accept-encoding accept-language connection content-encoding"
+    b" content-language content-length content-location content-range content-type cookie date"
+    b" expect forwarded from host keep-alive max-forwards origin pragma proxy-authenticate"
+    b" proxy-authorization proxy-connection range referer set-cookie te trailer transfer-encoding"
+    b" upgrade user-agent via www-authenticate".split()
+)
+"""Headers that HTTP, its clients and its proxies write: no sender can prove anything in them."""
 _TEMPLATE: Final = re.compile(
     r"(?P<lead>[ -$&-z|~]{0,32})"
     r"\{(?P<first>id|timestamp)\}(?P<sep1>[-.:;,|/ \n])"
@@ -71,10 +79,16 @@ def _check_headers(scheme: Scheme) -> None:
     given = (scheme.signature_header, scheme.timestamp_header, scheme.id_header)
     names = [name for name in given if name is not None]
     for name in names:
-        if not _TOKEN.fullmatch(name):
-            raise ValueError(f"{name!r} is not a lower-case HTTP header name")
+        _check_name(name)
     if len(set(names)) < len(names):
         raise ValueError("signature, timestamp and id must come in headers of different names")
+
+
+def _check_name(name: bytes) -> None:
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"{name!r} is not a lower-case HTTP header name")
+    if name in _OWNED:
+        raise ValueError(f"the header {name.decode()} is HTTP's own: name one that the sender adds")
 
 
 def _check_form(scheme: Scheme) -> None:
@@ -119,8 +133,7 @@ class Bearer:
     signature: Scheme | None = None
 
     def __post_init__(self) -> None:
-        if not _TOKEN.fullmatch(self.header):
-            raise ValueError(f"{self.header!r} is not a lower-case HTTP header name")
+        _check_name(self.header)
         signed = self.signature
         if signed and self.header in (signed.signature_header, signed.timestamp_header):
             raise ValueError("token and signature must come in headers of different names")

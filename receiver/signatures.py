@@ -13,10 +13,10 @@ from functools import partial
 from typing import Final
 
 from receiver.errors import SignatureError
-from receiver.keys import MAX_SECRET, MIN_KEY, Key, Token, prepare
+from receiver.keys import MAX_SECRET, MIN_KEY, Key, Token, doubt, prepare
 from receiver.schemes import AnyScheme, Bearer, Scheme
 
-__all__ = ["MAX_KEYS", "Key", "Match", "prepare", "verify"]
+__all__ = ["MAX_KEYS", "Key", "Match", "behind_bearer", "doubt", "prepare", "verify"]
 
 MAX_KEYS: Final = 30
 MAX_ENTRIES: Final = 8
@@ -37,6 +37,8 @@ _ENCODERS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "base64": partial(binascii.b2a_base64, newline=False),
 }
 _LENGTHS: Final = {"hex": 64, "base64": 44}
+_SPELLINGS: Final = {"hex": "lower-case hex", "base64": "base64"}
+_BLANKS: Final = b" \t"
 _TOKEN: Final = re.compile(rb"[!-~]{%d,%d}" % (MIN_KEY, MAX_SECRET))
 
 
@@ -108,20 +110,30 @@ def _verify_bearer(
 
 def _presented(scheme: Bearer, headers: list[tuple[bytes, bytes]]) -> bytes:
     name = scheme.header.decode()
-    values = {value for header, value in headers if header == scheme.header}
+    values = {value.strip(_BLANKS) for header, value in headers if header == scheme.header}
     if not any(values):
         raise SignatureError("missing", f"header {name} is missing")
     if len(values) > 1:
         raise SignatureError("malformed", f"header {name} came with different values")
     (value,) = values
-    word, _, token = value.partition(b" ")
-    if word.lower() != b"bearer":
+    token = behind_bearer(value)
+    if token is None:
         if scheme.header == b"authorization":
             raise SignatureError("malformed", f"header {name} holds no Bearer token")
         token = value
     if not _TOKEN.fullmatch(token):
         raise SignatureError("malformed", f"header {name} holds nothing like a token")
     return token
+
+
+def behind_bearer(value: bytes) -> bytes | None:
+    """What stands behind the word Bearer in a header's value; None without that word.
+
+    White space around a value is no part of it, and a word may be followed by several spaces (RFC
+    9110, 5.5 and 11.4): it is so for senders and for programs alike.
+    """
+    word, _, token = value.strip(_BLANKS).partition(b" ")
+    return token.lstrip(b" ") if word.lower() == b"bearer" else None
 
 
 def _find(scheme: Scheme, headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
@@ -155,7 +167,7 @@ def _entries(scheme: Scheme, value: bytes) -> list[bytes]:
 
 
 def _misspelt(scheme: Scheme) -> SignatureError:
-    wanted = f"{scheme.prefix.decode()}<32 bytes in {scheme.encoding}>"
+    wanted = f"{scheme.prefix.decode()}<32 bytes in {_SPELLINGS[scheme.encoding]}>"
     return SignatureError("malformed", f"the signature header holds nothing like {wanted}")
 
 

@@ -1,9 +1,9 @@
 """Sources: the configured sender accounts, each with its provider and signature scheme."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from receiver.account_keys import AccountKeys
 from receiver.errors import UsageError
@@ -22,6 +22,16 @@ PROVIDERS: Mapping[str, type[Provider]] = {
 _NAMES = " or ".join(f'"{name}"' for name in sorted(PROVIDERS))
 
 _CREDENTIALS = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"x-api-key"})
+_LIKE_CREDENTIALS = re.compile(
+    rb"secret|token|api-?key|auth|password|cookie|credential", re.IGNORECASE
+)
+MAX_NAMES = 1024
+"""Header names that are remembered with what they look like; strangers may send any."""
+
+
+def is_credential(header: bytes) -> bool:
+    """Whether what stands in a header of this name looks like a credential."""
+    return _LIKE_CREDENTIALS.search(header) is not None
 
 
 @dataclass(frozen=True)
@@ -41,9 +51,32 @@ class Source:
 
     @cached_property
     def not_kept(self) -> frozenset[bytes]:
-        """Headers that carry credentials, and so are never stored."""
-        extra = {self.scheme.header} if isinstance(self.scheme, Bearer) else set()
-        return frozenset(_CREDENTIALS | extra)
+        """Headers that carry credentials, and so are never stored; see `is_hidden` for others."""
+        return frozenset() if isinstance(self.scheme, Bearer) else _CREDENTIALS
+
+    @cached_property
+    def is_hidden(self) -> Callable[[bytes], bool] | None:
+        """Says of which headers the name is stored, but never the value; None for: of none.
+
+        Whoever shows a token may show it in another header than the one that is set, and it must
+        be told in which: so all that look like credentials are, but for what proves the body.
+        """
+        if not isinstance(self.scheme, Bearer):
+            return None
+        header, signed = self.scheme.header, self.scheme.signature
+        proof = set() if signed is None else {signed.signature_header, signed.timestamp_header}
+
+        @lru_cache(MAX_NAMES)
+        def is_hidden(name: bytes) -> bool:
+            is_known = name == header or name in _CREDENTIALS
+            return is_known or (name not in proof and is_credential(name))
+
+        return is_hidden
+
+    @cached_property
+    def signs_bodies(self) -> bool:
+        """Whether a delivery proves its body, and not only who sent it."""
+        return not isinstance(self.scheme, Bearer) or self.scheme.signature is not None
 
     @property
     def base_url(self) -> str:

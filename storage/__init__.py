@@ -7,7 +7,7 @@ from storage.batches import Ledger
 from storage.database import Database, now
 from storage.deliveries import VerifiedDelivery
 from storage.encryption import Vault, new_key, read_or_make_key
-from storage.endpoints import EndpointView, SigningSecret
+from storage.endpoints import MAX_SECRETS, EndpointView, SigningSecret
 from storage.errors import (
     AlreadyServed,
     CannotOpen,
@@ -18,6 +18,7 @@ from storage.errors import (
     NewerSchema,
     NoDatabase,
     NotFound,
+    SecretRefused,
     StorageError,
     WrongKey,
 )
@@ -34,6 +35,7 @@ from storage.tokens import NewToken, TokenView
 __all__ = [
     "FORMATS",
     "LEASE_SECONDS",
+    "MAX_SECRETS",
     "RENEW_SECONDS",
     "TERMINAL",
     "AlreadyServed",
@@ -53,6 +55,7 @@ __all__ = [
     "NewerSchema",
     "NoDatabase",
     "NotFound",
+    "SecretRefused",
     "Selection",
     "SigningSecret",
     "StorageError",

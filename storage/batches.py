@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, func, select, update
+from sqlalchemy import Connection, Row, bindparam, case, func, select, update
 from sqlmodel import col
 
 from storage.database import insert
@@ -67,9 +67,13 @@ def register(
         .values(source=source, batch_id=batch_id, state="open", submitted=0, created_at=now)
         .on_conflict_do_nothing()
     )
-    given = {key: value for key, value in values.items() if value is not None}
-    if given:
-        connection.execute(_this(source, batch_id).values(**given))
+    missing = {
+        name: func.coalesce(getattr(Batch, name), bindparam(None, value, getattr(Batch, name).type))
+        for name, value in values.items()
+        if value is not None
+    }
+    if missing:
+        connection.execute(_this(source, batch_id).values(**missing))
 
 
 def add_runs(
@@ -200,6 +204,31 @@ def find(connection: Connection, batch_id: str, *, source: str | None = None) ->
         sources = ", ".join(sorted(row.source for row in rows))
         raise NotFound(f"Several sources have a batch {batch_id}: add --source ({sources}).")
     return _ledger(connection, rows[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """As much of a batch as is needed to watch it; reading it counts nothing."""
+
+    source: str
+    batch_id: str
+    endpoint_id: str | None
+    state: str
+    created_at: datetime
+
+
+def watched(connection: Connection, source: str, batch_id: str) -> Watched | None:
+    """A batch without its counts, or None."""
+    row = connection.execute(
+        select(
+            col(Batch.source),
+            col(Batch.batch_id),
+            col(Batch.endpoint_id),
+            col(Batch.state),
+            col(Batch.created_at),
+        ).where(col(Batch.source) == source, col(Batch.batch_id) == batch_id)
+    ).one_or_none()
+    return None if row is None else Watched(**row._mapping)
 
 
 def defaults(connection: Connection, source: str, batch_id: str) -> dict[str, Any]:

@@ -153,7 +153,9 @@ def _insert_many(connection: Connection, head: str, rows: list[tuple[Any, ...]])
         _insert(connection, _multi_row(head, len(part)), part)
 
 
-def _job(delivery: VerifiedDelivery, event_id: int, at: str) -> tuple[Any, ...]:
+def _job(
+    delivery: VerifiedDelivery, event_id: int, at: str, *, again: bool = False
+) -> tuple[Any, ...]:
     dead = delivery.disposition == "unusable"
     return (
         "fetch",
@@ -164,7 +166,7 @@ def _job(delivery: VerifiedDelivery, event_id: int, at: str) -> tuple[Any, ...]:
         event_id,
         "dead" if dead else "pending",
         at,
-        _progress(delivery),
+        '{"again": true}' if again else _progress(delivery),
         delivery.reason,
         at,
         at if dead else None,
@@ -237,7 +239,7 @@ def _keep_other_body(
                 (at, event_id, delivery.digest),
             )
     if delivery.disposition != "ignored":
-        _insert_many(connection, _JOBS, [_job(delivery, event_id, at)])
+        _insert_many(connection, _JOBS, [_job(delivery, event_id, at, again=True)])
 
 
 def _is_fetch_pending(connection: Connection, event_id: int) -> bool:

@@ -10,10 +10,12 @@ from sqlmodel import col
 
 from storage.database import insert
 from storage.encryption import Vault
-from storage.errors import NotFound
+from storage.errors import NotFound, SecretRefused
 from storage.models import Endpoint, Meta, Secret
 
 REVISION = "endpoints_revision"
+MAX_SECRETS = 5
+"""Secrets of an endpoint that are tried, the newest of those that are valid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +81,24 @@ def set_secret(
 ) -> None:
     """Add a signing secret and open the endpoint; older secrets stay valid beside it.
 
-    One that is there already, without an end, is not added again. Raises NotFound for an unknown
-    or closed endpoint.
+    One that is there already, without an end, is not added again. Raises SecretRefused for one
+    that was given an end, and where as many are valid as are tried; NotFound for an unknown or
+    closed endpoint.
     """
+    _open(connection, endpoint_id)
+    if _is_new(connection, vault, endpoint_id, text, now=now):
+        _insert(connection, vault, endpoint_id, text, now=now)
+
+
+def put_secret(
+    connection: Connection, vault: Vault, endpoint_id: str, text: str, *, now: datetime
+) -> None:
+    """Add a signing secret whatever there is, as the newest; raises NotFound as `set_secret`."""
+    _open(connection, endpoint_id)
+    _insert(connection, vault, endpoint_id, text, now=now)
+
+
+def _open(connection: Connection, endpoint_id: str) -> None:
     opened = connection.execute(
         update(Endpoint)
         .where(col(Endpoint.id) == endpoint_id, col(Endpoint.state) != "closed")
@@ -89,8 +106,11 @@ def set_secret(
     )
     if opened.rowcount != 1:
         raise NotFound(f"There is no open endpoint {endpoint_id}: see `endpoint list`.")
-    if _holds(connection, vault, endpoint_id, text):
-        return
+
+
+def _insert(
+    connection: Connection, vault: Vault, endpoint_id: str, text: str, *, now: datetime
+) -> None:
     connection.execute(
         insert(Secret).values(
             endpoint_id=endpoint_id,
@@ -102,14 +122,28 @@ def set_secret(
     _bump(connection)
 
 
-def _holds(connection: Connection, vault: Vault, endpoint_id: str, text: str) -> bool:
-    """Whether a secret that stays valid is this one already: whoever says it again adds nothing."""
+def _is_new(
+    connection: Connection, vault: Vault, endpoint_id: str, text: str, *, now: datetime
+) -> bool:
+    """Whether a secret is to be added: whoever says again what stays valid adds nothing.
+
+    Nor does he bring back what was replaced, perhaps because it leaked: a program that sets its
+    secret at every start does not know of that.
+    """
     rows = connection.execute(
-        select(col(Secret.ciphertext)).where(
-            col(Secret.endpoint_id) == endpoint_id, col(Secret.valid_until).is_(None)
+        select(col(Secret.ciphertext), col(Secret.valid_until)).where(
+            col(Secret.endpoint_id) == endpoint_id
         )
-    )
-    return any(vault.decrypt(row.ciphertext) == text.encode() for row in rows)
+    ).all()
+    same = [row.valid_until for row in rows if vault.decrypt(row.ciphertext) == text.encode()]
+    if same:
+        if None in same:
+            return False
+        raise SecretRefused("This secret was replaced: use `endpoint rotate` to bring it back.")
+    valid = [row for row in rows if row.valid_until is None or now < row.valid_until]
+    if len(valid) >= MAX_SECRETS:
+        raise SecretRefused(f"{MAX_SECRETS} secrets are valid already: use `endpoint rotate`.")
+    return True
 
 
 def bind(

@@ -10,6 +10,7 @@ StorageError
 │   └── DiskFull        too little space is left to promise that a commit survives
 ├── LeaseLost           the job is no longer ours, so nothing was written
 ├── ExportChanged       a run gained a column after the header was written: export again
+├── SecretRefused       a signing secret was replaced, or there are too many: it was not added
 └── NotFound            there is no such endpoint, batch, event or job
 """
 
@@ -52,6 +53,10 @@ class LeaseLost(StorageError):
 
 class ExportChanged(StorageError):
     """Found a run's input changed after the columns were settled; exporting again will do."""
+
+
+class SecretRefused(StorageError):
+    """Would not add a signing secret that could not, or should not, verify; says what to do."""
 
 
 class NotFound(StorageError):

@@ -16,6 +16,7 @@ class FetchedRun:
     `has_output` is False where a call that should carry the output of a completed run did not:
     such a run is known, but not stored as a result. Neither is one with `is_whole` False: a call
     that told of its end, but not of what stands beside it, such as the error of a failed run.
+    `is_input_whole` says that `input` is all that was submitted, not an echo of a part of it.
     `waits_for` is what the sender asks a person while the run awaits an answer, None while it does
     not.
     """
@@ -37,6 +38,7 @@ class FetchedRun:
     completed_at: datetime | None = None
     has_output: bool = True
     is_whole: bool = True
+    is_input_whole: bool = False
     waits_for: dict[str, Any] | None = None
 
     @property

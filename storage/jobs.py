@@ -14,6 +14,7 @@
     dead       pending    replay        an operator says so
     pending    pending    hurry         there is news of its subject: its check is due sooner
     pending    done       end_checks    nothing is left to look for
+    pending    done       adopt         an endpoint's own check looks at this batch from now on
 
 One transition is one function inside the caller's transaction and one compare-and-set on id,
 status and lease token. Whoever holds a lease that is no longer his gets LeaseLost and has written
@@ -27,7 +28,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, case, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    case,
+    func,
+    literal,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
@@ -88,15 +99,17 @@ def enqueue(connection: Connection, **values: Any) -> None:
 
 
 def claim(connection: Connection, source: str, *, limit: int, now: datetime) -> list[Lease]:
-    """Take up to `limit` due jobs of `source`, the longest due first.
+    """Take up to `limit` due jobs of `source`, the longest due first, but checks before others.
 
-    Of the jobs whose workers ended more than once without an outcome at most one runs at a time:
-    those that died together would die together again, the innocent with the guilty.
+    One check may make many other jobs needless: a batch's listing brings what all the events of
+    its runs announce. They take half of the slots at most, and one at least. Of the jobs whose
+    workers ended more than once without an outcome at most one runs at a time: those that died
+    together would die together again, the innocent with the guilty.
     """
     token = secrets.token_hex(8)
     rows = connection.execute(
         update(Job)
-        .where(col(Job.id).in_(_due(source, now).limit(limit).scalar_subquery()))
+        .where(col(Job.id).in_(_chosen(source, limit, now)))
         .values(
             status="running",
             claims=col(Job.claims) + 1,
@@ -139,6 +152,16 @@ def claim(connection: Connection, source: str, *, limit: int, now: datetime) -> 
     ]
 
 
+def _chosen(source: str, limit: int, now: datetime) -> Select[int | None]:
+    due = _due(source, now)
+    checks = due.where(col(Job.kind) == "check").limit(max(1, limit // 2)).subquery()
+    others = due.limit(limit).subquery()
+    both = union_all(
+        select(checks.c.id, literal(0).label("turn")), select(others.c.id, literal(1).label("turn"))
+    ).subquery()
+    return select(both.c.id).group_by(both.c.id).order_by(func.min(both.c.turn)).limit(limit)
+
+
 def _due(source: str, now: datetime) -> Select[int | None]:
     is_due = (
         col(Job.status) == "pending",
@@ -166,7 +189,7 @@ def _due(source: str, now: datetime) -> Select[int | None]:
 
 def acquit(connection: Connection, lease: Lease) -> None:
     """Hold nothing against a job that has brought something new; raises LeaseLost."""
-    _move(connection, lease, claims=0, failures=0, trying_since=None)
+    _move(connection, lease, claims=0, failures=0, waits=0, trying_since=None)
 
 
 def renew(connection: Connection, leases: Iterable[Lease], *, now: datetime) -> None:
@@ -336,6 +359,24 @@ def end_checks(
     connection.execute(
         update(Job)
         .where(mine, *_PENDING_CHECK, col(Job.id) != but)
+        .values(status="done", ended_at=now)
+    )
+
+
+def check_due(connection: Connection, kind: str, source: str, subject: str) -> datetime | None:
+    """When the check of a subject is due; None where none waits, but one may be running."""
+    return connection.execute(
+        select(func.min(col(Job.next_attempt_at))).where(
+            _about(kind, source, subject), *_PENDING_CHECK
+        )
+    ).scalar()
+
+
+def adopt(connection: Connection, source: str, batch_id: str, *, now: datetime) -> None:
+    """pending -> done for the lone check of a batch that an endpoint's own check looks at now."""
+    connection.execute(
+        update(Job)
+        .where(_about("batch", source, batch_id), *_PENDING_CHECK, col(Job.endpoint_id).is_(None))
         .values(status="done", ended_at=now)
     )
 

@@ -269,6 +269,14 @@ class Job(SQLModel, table=True):
             sqlite_where=text("status = 'dead'"),
             postgresql_where=text("status = 'dead'"),
         ),
+        # claim: the due checks of a source before its other jobs
+        Index(
+            "ix_jobs_checks_due",
+            "source",
+            "next_attempt_at",
+            sqlite_where=text("kind = 'check' AND status = 'pending'"),
+            postgresql_where=text("kind = 'check' AND status = 'pending'"),
+        ),
         # "the checks of this batch or run"
         Index(
             "ix_jobs_checks",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, insert, select, update
 from sqlmodel import col
 
 from storage.database import insert as insert_or_update
@@ -118,12 +118,16 @@ def merges(
 
 
 def unseen(
-    connection: Connection, source: str, batch_id: str, *, since: datetime, limit: int
+    connection: Connection, source: str, batch_id: str, *, since: datetime | None, limit: int
 ) -> list[str]:
-    """Runs of a batch that a complete listing begun at `since` left without a result.
+    """Runs of a batch that a listing left without a result.
 
-    Either the listing did not name them, or it named them as ended without what they brought.
+    They are known to have ended, but not what they brought; or a complete listing, begun at
+    `since`, did not name them.
     """
+    left: ColumnElement[bool] = col(Run.status).in_(TERMINAL)
+    if since is not None:
+        left |= col(Run.seen_at).is_(None) | (col(Run.seen_at) < since)
     rows = connection.execute(
         select(col(Run.run_id))
         .outerjoin(Result, (col(Result.run_pk) == col(Run.id)) & col(Result.is_current))
@@ -131,7 +135,7 @@ def unseen(
             col(Run.source) == source,
             col(Run.batch_id) == batch_id,
             col(Result.id).is_(None),
-            col(Run.seen_at).is_(None) | (col(Run.seen_at) < since) | col(Run.status).in_(TERMINAL),
+            left,
         )
         .order_by(col(Run.id))
         .limit(limit)
@@ -230,7 +234,7 @@ def _upsert_runs(
         {
             "pk": before[prepared.run.run_id].id,
             "created_at": before[prepared.run.run_id].created_at or prepared.run.created_at,
-            "input": _richer(before[prepared.run.run_id].input, prepared.input),
+            "input": _richer(before[prepared.run.run_id].input, prepared),
             **_known(prepared.run, before[prepared.run.run_id], seen_at),
         }
         for prepared in page
@@ -266,9 +270,14 @@ def _known(run: FetchedRun, before: Row[Any] | None, seen_at: datetime) -> dict[
     }
 
 
-def _richer(before: dict[str, Any] | None, told: Any) -> Any:
-    """Our own record of an input is whole; what the sender echoes only stands in for it."""
-    return told if before is None else before
+def _richer(before: dict[str, Any] | None, told: Prepared) -> Any:
+    """Our own record of an input is whole, what the sender echoes only stands in for it.
+
+    Unless the sender gives it back whole: our record may rest on the order of an answer.
+    """
+    if before is None or (told.run.is_input_whole and told.input is not None):
+        return told.input
+    return before
 
 
 def _current_results(connection: Connection, run_pks: list[int]) -> dict[int, Row[Any]]:

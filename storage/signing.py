@@ -35,7 +35,7 @@ def rotate(
         .where(col(Secret.endpoint_id) == endpoint_id, or_(until.is_(None), until > old_until))
         .values(valid_until=old_until)
     )
-    endpoints.set_secret(connection, vault, endpoint_id, text, now=now)
+    endpoints.put_secret(connection, vault, endpoint_id, text, now=now)
 
 
 def describe(

@@ -7,12 +7,13 @@ from starlette.requests import Request
 
 from receiver.api.answers import CLOSE, Problem
 from receiver.api.desk import Desk
+from receiver.signatures import behind_bearer
 from storage import TokenView
 
 SCOPES: Final = ("read", "register")
 """read: ledgers and results; register: make endpoints, set their secrets, close them."""
 
-_BEARER = re.compile(r"Bearer +(rs_[A-Za-z0-9_-]{43})", re.IGNORECASE)
+_TOKEN = re.compile(rb"rs_[A-Za-z0-9_-]{43}")
 
 
 async def admitted(request: Request, desk: Desk) -> TokenView:
@@ -21,8 +22,9 @@ async def admitted(request: Request, desk: Desk) -> TokenView:
     Raises Problem, 401 with one text for all reasons; what cannot be a token costs no read.
     """
     given = request.headers.getlist("authorization")
-    found = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
-    token = await desk.ask(desk.store.find_token, found[1]) if found else None
+    shown = behind_bearer(given[0].encode("latin-1")) if len(given) == 1 else None
+    found = _TOKEN.fullmatch(shown or b"")
+    token = await desk.ask(desk.store.find_token, found[0].decode()) if found else None
     if token is None:
         challenge = 'Bearer error="invalid_token"' if given else "Bearer"
         raise Problem(

@@ -12,8 +12,6 @@ from receiver.api.desk import Desk
 
 MAX_STREAMS = 16
 PIECE_BYTES = 64 * 1024
-_ENDS_OF_LINES = {char.encode(): b"\\u%04x" % ord(char) for char in "\x85\u2028\u2029"}
-"""Many clients take these for line ends (httpx does); escaped they are the same JSON."""
 
 STALL_SECONDS = 60.0
 """How long a reader may take nothing: each holds a page of results in memory."""
@@ -56,8 +54,6 @@ class ResultLines(StreamingResponse):
 
 async def _pieces(desk: Desk, pages: Iterator[bytes]) -> AsyncIterator[bytes]:
     while (page := await desk.ask(next, pages, None)) is not None:
-        for char, escaped in _ENDS_OF_LINES.items():
-            page = page.replace(char, escaped)
         for start in range(0, len(page), PIECE_BYTES):
             yield page[start : start + PIECE_BYTES]
 

@@ -22,7 +22,7 @@ from receiver.cli import (
     token,
 )
 from receiver.errors import ReceiverError, UsageError
-from storage import NoDatabase, NotFound, StorageError
+from storage import NoDatabase, NotFound, SecretRefused, StorageError
 
 app = typer.Typer(
     name="resultsink",
@@ -49,7 +49,7 @@ def main() -> None:
     """Run the command line; ends the process."""
     try:
         app()
-    except (UsageError, NoDatabase, NotFound) as error:
+    except (UsageError, NoDatabase, NotFound, SecretRefused) as error:
         _end(2, str(error))
     except (ReceiverError, StorageError) as error:
         _end(1, str(error))

@@ -15,6 +15,7 @@ from receiver.cli.common import (
     AsJson,
     Limit,
     SourceName,
+    Timeout,
     batches_of,
     errors,
     opened,
@@ -117,9 +118,7 @@ def add(
 @app.command()
 def wait(
     batch_id: Annotated[str, typer.Argument(help="The batch to wait for.")],
-    timeout: Annotated[
-        float | None, typer.Option(help="Seconds to wait at most; exit 1 when they are over.")
-    ] = None,
+    timeout: Timeout = None,
     fail: Annotated[bool, typer.Option("--fail", help="Exit 1 if any run failed.")] = False,
     source: SourceName = None,
     as_json: AsJson = False,

@@ -1,6 +1,7 @@
 """What the commands share: opening the store, and printing for people and for programs."""
 
 import json
+import math
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from receiver.api.answers import plain
 from receiver.app import http_client, open_store
 from receiver.batches import Batches
 from receiver.calls import Calls
+from receiver.errors import UsageError
 from receiver.settings import Settings, load
 from receiver.sources import configured, named
 from receiver.tasks import Tasks
@@ -22,7 +24,30 @@ from storage import Store
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 SourceName = Annotated[str | None, typer.Option("--source", help="Only this source.")]
-Limit = Annotated[int, typer.Option(help="How many at most, newest first.", min=1)]
+
+MAX_ID = 2**63 - 1
+"""The largest integer that a column holds."""
+
+Limit = Annotated[int, typer.Option(help="How many at most, newest first.", min=1, max=MAX_ID)]
+Id = Annotated[
+    int, typer.Argument(metavar="ID", help="Its id, as `list` shows it.", min=1, max=MAX_ID)
+]
+IdOrNone = Annotated[
+    int | None,
+    typer.Argument(metavar="[ID]", help="Its id, as `list` shows it.", min=1, max=MAX_ID),
+]
+
+
+def _a_span(timeout: float | None) -> float | None:
+    if timeout is not None and not (math.isfinite(timeout) and timeout >= 0):
+        raise UsageError(f"--timeout {timeout} is no span: give a number of seconds, 0 or more.")
+    return timeout
+
+
+Timeout = Annotated[
+    float | None,
+    typer.Option(help="Seconds to wait at most; exit 1 when they are over.", callback=_a_span),
+]
 
 errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 """For sentences: printed as they are, never broken where somebody may want to copy them."""

@@ -1,10 +1,8 @@
 """resultsink dead: what is stuck, and working it again."""
 
-from typing import Annotated
-
 import typer
 
-from receiver.cli.common import AsJson, Limit, errors, opened, print_json, print_rows
+from receiver.cli.common import AsJson, Id, Limit, errors, opened, print_json, print_rows
 
 app = typer.Typer(help="Dead letters: jobs that ended without success.", no_args_is_help=True)
 
@@ -22,7 +20,7 @@ def list_(limit: Limit = 100, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def replay(job_id: Annotated[int, typer.Argument(help="The dead letter's id.")]) -> None:
+def replay(job_id: Id) -> None:
     """Work a dead letter again, as if it were new."""
     with opened() as store:
         store.replay(job_id)

@@ -1,9 +1,10 @@
 """resultsink endpoint: URLs and secrets for what other code creates."""
 
+import re
 import sys
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -20,11 +21,14 @@ from receiver.cli.common import (
 from receiver.cli.spans import end_of_old
 from receiver.errors import UsageError
 from receiver.settings import load
-from receiver.signatures import prepare
+from receiver.signatures import doubt, prepare
 from receiver.sources import Source, configured, named, webhook_url
 from storage import EndpointView
 
 app = typer.Typer(help="Endpoints and their signing secrets.", no_args_is_help=True)
+
+MAX_READ = 64 * 1024
+"""Characters of standard input that are read for a secret."""
 
 TAKES_AN_ID = {"ignore_unknown_options": True}
 """An endpoint's id may begin with a dash, and is no option then."""
@@ -188,9 +192,26 @@ def _read_secret(source: Source) -> str:
     if sys.stdin.isatty():
         text = typer.prompt("Signing secret", hide_input=True, err=True)
     else:
-        text = sys.stdin.readline().rstrip("\r\n")
+        text = _only_line(sys.stdin)
     try:
         prepare(source.scheme, text)
     except ValueError as error:
         raise UsageError(f"The secret was not registered: {error}.") from None
+    if (odd := doubt(source.scheme, text)) is not None:
+        errors.print(f"{odd}.")
     return str(text)
+
+
+def _only_line(file: TextIO) -> str:
+    """The one line of text in a file, whatever ends it; what is more than one is no secret."""
+    try:
+        text = file.read(MAX_READ + 1)
+    except UnicodeDecodeError:
+        raise UsageError("The secret was not registered: standard input is no text.") from None
+    lines = [line for line in re.split(r"[\r\n]+", text) if line.strip()]
+    if len(lines) > 1 or len(text) > MAX_READ:
+        raise UsageError(
+            "The secret was not registered: standard input holds more than one line: "
+            "send the secret alone."
+        )
+    return lines[0] if lines else ""

@@ -1,11 +1,12 @@
 """resultsink event: what came, and what became of it."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from receiver.cli.common import (
     AsJson,
+    Id,
     Limit,
     SourceName,
     harmless,
@@ -31,9 +32,7 @@ def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False
 
 
 @app.command()
-def show(
-    event_id: Annotated[int, typer.Argument(help="The event's id.")], as_json: AsJson = False
-) -> None:
+def show(event_id: Id, as_json: AsJson = False) -> None:
     """Print one event: its deliveries as they came, its jobs, every attempt."""
     with opened() as store:
         event = store.show_event(event_id)

@@ -11,6 +11,8 @@ import typer
 from receiver.app import open_store
 from receiver.cli.common import (
     AsJson,
+    Id,
+    IdOrNone,
     Limit,
     SourceName,
     errors,
@@ -57,10 +59,7 @@ def list_(limit: Limit = 100, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def show(
-    rejected_id: Annotated[int, typer.Argument(metavar="ID", help="The refused request's id.")],
-    as_json: AsJson = False,
-) -> None:
+def show(rejected_id: Id, as_json: AsJson = False) -> None:
     """Explain one refusal: what came, what was tried, what would have matched, what to do."""
     with _rejected() as (_, rejected):
         row, diagnosis = rejected.explain(rejected_id)
@@ -104,9 +103,7 @@ def _lines(diagnosis: Diagnosis | str) -> Iterator[tuple[str, str]]:
 
 @app.command()
 def retry(
-    rejected_id: Annotated[
-        int | None, typer.Argument(metavar="[ID]", help="The refused request's id.")
-    ] = None,
+    rejected_id: IdOrNone = None,
     all_: Annotated[bool, typer.Option("--all", help="Every request that is kept.")] = False,
     source: SourceName = None,
     as_json: AsJson = False,

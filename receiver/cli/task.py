@@ -10,6 +10,7 @@ from receiver.cli.common import (
     AsJson,
     Limit,
     SourceName,
+    Timeout,
     errors,
     opened,
     print_json,
@@ -49,9 +50,7 @@ def show(
 @app.command()
 def wait(
     run_id: TaskId,
-    timeout: Annotated[
-        float | None, typer.Option(help="Seconds to wait at most; exit 1 when they are over.")
-    ] = None,
+    timeout: Timeout = None,
     fail: Fail = False,
     source: SourceName = None,
     as_json: AsJson = False,

@@ -90,6 +90,8 @@ def create(  # one parameter for each option: that is what Typer reads
     as_json: AsJson = False,
 ) -> None:
     """Create a single task with its webhook registered, and print its id."""
+    if fail and not wait:
+        raise UsageError("--fail is for --wait: nothing is known of the task before its end.")
     options = given(
         query=query,
         input=text_or_object("--input", input),

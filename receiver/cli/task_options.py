@@ -5,6 +5,7 @@ that the provider knows better.
 import base64
 import json
 import mimetypes
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,18 +63,31 @@ def pairs(option: str, texts: Sequence[str] | None, *, as_json: bool = False) ->
     found: dict[str, Any] = {}
     for text in texts or ():
         if not as_json and text.lstrip().startswith("{"):
-            found |= object_or_file(option, text)
+            more = object_or_file(option, text)
+            _refuse_again(option, [*found, *more])
+            found |= more
             continue
         name, equals, value = text.partition("=")
         if not name or not equals:
             kind = "JSON" if as_json else "VALUE"
             raise UsageError(f"{option} {text!r} is wrong: write it as NAME={kind}.")
+        _refuse_again(option, [*found, name])
         found[name] = _parsed(f"{option} {name}", value) if as_json else value
     return found
 
 
+def _refuse_again(what: str, names: Sequence[str]) -> None:
+    """Nobody knows which of two values was meant."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise UsageError(f"{what}: {name!r} is given twice: give it once.")
+        seen.add(name)
+
+
 def attached(paths: Sequence[Path] | None, contexts: Mapping[str, str]) -> list[dict[str, Any]]:
     """Files as the sender takes them: as data URLs, with what each is about."""
+    _refuse_again("--file", [os.path.realpath(path) for path in paths or ()])
     names = {path.name for path in paths or ()}
     for name in contexts:
         if name not in names:
@@ -94,8 +108,12 @@ def _attached(path: Path, context: str | None) -> dict[str, Any]:
 
 
 def _parsed(what: str, text: str) -> Any:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        _refuse_again(what, [name for name, _ in pairs])
+        return dict(pairs)
+
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{what} is no JSON ({error}): text must stand in quotes.") from None
 

@@ -6,7 +6,7 @@ import typer
 
 from receiver.api import SCOPES
 from receiver.app import open_store
-from receiver.cli.common import AsJson, errors, opened, print_json, print_rows
+from receiver.cli.common import AsJson, Id, errors, opened, print_json, print_rows
 from receiver.errors import UsageError
 from receiver.settings import load
 from receiver.sources import configured, named
@@ -61,11 +61,7 @@ def list_(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def revoke(
-    token_id: Annotated[
-        int, typer.Argument(metavar="ID", help="The token's id.", min=1, max=2**63 - 1)
-    ],
-) -> None:
+def revoke(token_id: Id) -> None:
     """Let a token open nothing from now on."""
     with opened() as store:
         store.revoke_token(token_id)

@@ -19,6 +19,7 @@ from receiver.signatures import seconds, verify
 __all__ = ["Diagnosis", "Headers", "Kept", "Known", "diagnose"]
 
 _LIKE: Final = {
+    "token": re.compile(r"auth|token"),
     "signature": re.compile(r"signature|hmac|(^|-)sig(-|$)|secret"),
     "timestamp": re.compile(r"timestamp|(^|-)(time|ts)(-|$)"),
     "id": re.compile(r"(webhook|svix|event|message|delivery)(-.*)?-id$"),
@@ -38,7 +39,7 @@ def diagnose(
     outcome = None if signed is None else _outcome(signed, kept, keys)
     seen = Diagnosis(
         scheme=scheme.name if signed is None or signed is scheme else f"bearer, {signed.name}",
-        headers=tuple(_wanted(scheme, signed, kept.headers)),
+        headers=tuple(_wanted(scheme, signed, kept)),
         tried=tuple(_tried(scheme, signed, knowns)),
         skew=None if signed is None else _skew(signed, found, kept),
         tolerance=None if signed is None or signed.timestamp_header is None else signed.tolerance,
@@ -58,12 +59,12 @@ def _outcome(signed: Scheme, kept: Kept, keys: Sequence[Key]) -> SignatureError 
     return None
 
 
-def _wanted(scheme: AnyScheme, signed: Scheme | None, headers: Headers) -> Iterator[Wanted]:
+def _wanted(scheme: AnyScheme, signed: Scheme | None, kept: Kept) -> Iterator[Wanted]:
+    came = dict(kept.headers)
     if isinstance(scheme, Bearer):
-        yield Wanted(scheme.header.decode(), None)
+        yield _wanted_token(scheme, signed, kept)
     if signed is None:
         return
-    came = dict(headers)
     parts = {
         "signature": signed.signature_header,
         "timestamp": signed.timestamp_header,
@@ -75,6 +76,17 @@ def _wanted(scheme: AnyScheme, signed: Scheme | None, headers: Headers) -> Itera
             texts = (name.decode("latin-1") for name in others)
             alike = () if came.get(wanted) else tuple(t for t in texts if _LIKE[part].search(t))
             yield Wanted(wanted.decode(), bool(came.get(wanted)), alike)
+
+
+def _wanted_token(scheme: Bearer, signed: Scheme | None, kept: Kept) -> Wanted:
+    """Of a token only its header's name is kept, and of older requests not even that."""
+    header = scheme.header.decode()
+    names = dict.fromkeys(name for name, _ in kept.headers)
+    if kept.reason == "missing" and header in kept.detail:
+        read = {scheme.header, signed and signed.signature_header}
+        texts = [name.decode("latin-1") for name in names if name not in read]
+        return Wanted(header, False, tuple(t for t in texts if _LIKE["token"].search(t)))
+    return Wanted(header, True if scheme.header in names else None)
 
 
 def _tried(scheme: AnyScheme, signed: Scheme | None, knowns: Sequence[Known]) -> Iterator[Tried]:

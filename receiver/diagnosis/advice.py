@@ -21,7 +21,7 @@ def advise(
 ) -> str:
     """`outcome` is what today's secrets and settings say of it, None for: genuine."""
     if isinstance(scheme, Bearer) and (scheme.signature is None or _is_token(scheme, kept)):
-        return _token(scheme, kept)
+        return _token(scheme, kept, seen)
     if not kept.is_whole:
         return "Its body was cut at 64 kB, so that nothing can be checked again: the sender must."
     if found is not None:
@@ -46,13 +46,26 @@ def _is_token(scheme: Bearer, kept: Kept) -> bool:
     return "token" in kept.detail or scheme.header.decode() in kept.detail
 
 
-def _token(scheme: Bearer, kept: Kept) -> str:
+def _token(scheme: Bearer, kept: Kept, seen: Diagnosis) -> str:
     header = scheme.header.decode()
+    lost = "this request cannot be checked again, because tokens are never kept."
+    for other in seen.headers[0].look_alikes:
+        if _can_be_set(scheme, {"header": other}):
+            return (
+                f"{header} did not come, but {' and '.join(seen.headers[0].look_alikes)} did: if "
+                f"the token stands there, add to signing of source {kept.source}: "
+                f"{{ header = {json.dumps(other)} }}, and start serve again; {lost}"
+            )
+    if "different values" in kept.detail:
+        return (
+            f"{header} came more than once, with different values: have the sender, or the proxy "
+            f"before us, send it once; {lost}"
+        )
     how = {
         "missing": f"The sender showed no token: have it send the header {header}: Bearer TOKEN",
         "malformed": f"What came in {header} is no token: have the sender send Bearer TOKEN there",
     }.get(kept.reason, "The token is none that is registered: give the sender one that is")
-    return f"{how}; this request cannot be checked again, because tokens are never kept."
+    return f"{how}; {lost}"
 
 
 def _missing(header: str, look_alikes: list[str]) -> str:
@@ -80,6 +93,15 @@ def _matching(
             f"Something on the way wrote the body anew (it was signed {found.body}): have the "
             "proxy pass bodies on unchanged."
         )
+    stamp = found.layout.timestamp_header
+    if stamp is not None and not any(n == stamp and v.isdigit() for n, v in kept.headers):
+        return (
+            "The right secret signed it, but in a form that cannot be set: the timestamp stands "
+            f"inside of {_text(stamp)}; have the sender, or a proxy of yours, put it into a "
+            "header of its own."
+        )
+    if not found.shown.is_canonical:
+        return _misspelt(found)
     changes = _changes(scheme, found)
     if changes:
         return _setting(kept, scheme, changes)
@@ -93,6 +115,15 @@ def _matching(
             f"sources.{kept.source}.tolerance to more than {math.ceil(abs(seen.skew))}."
         )
     return f"The right secret signed it, but it is written in a way that is refused: {outcome}."
+
+
+def _misspelt(found: Found) -> str:
+    is_hex = found.shown.encoding == "hex"
+    came, wanted = ("hex", "lower-case hex") if is_hex else ("base64", "base64 with +, / and =")
+    return (
+        f"The right secret signed it, but its {came} in {_text(found.shown.header)} is spelt in "
+        f"another way: have the sender write it in {wanted}."
+    )
 
 
 def _changes(scheme: AnyScheme, found: Found) -> dict[str, str]:
@@ -132,6 +163,15 @@ def _fits(scheme: Scheme, form: dict[str, Any], reading: str) -> bool:
 
 def _text(value: bytes | str) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+def _can_be_set(scheme: AnyScheme, changes: dict[str, object]) -> bool:
+    """Whether a source may have these signing settings."""
+    try:
+        override(scheme, changes, None)
+    except ValueError:
+        return False
+    return True
 
 
 def _setting(kept: Kept, scheme: AnyScheme, changes: dict[str, Any]) -> str:

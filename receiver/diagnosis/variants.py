@@ -28,6 +28,8 @@ TEMPLATES: Final = (
 _HEX: Final = re.compile(rb"(?<![0-9A-Fa-f])[0-9A-Fa-f]{64}(?![0-9A-Fa-f])")
 _BASE64: Final = re.compile(rb"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{43}=?(?![A-Za-z0-9+/=_-])")
 _STAMP: Final = re.compile(rb"[0-9]{10,13}")
+_INNER_STAMP: Final = re.compile(rb"(?:^|[,; ])t=([0-9]{10,13})(?![0-9])")
+"""A timestamp beside the signature in one header: https://docs.stripe.com/webhooks/signature"""
 _ID_NAME: Final = re.compile(rb"(?:.*-)?(?:id|uuid|guid)")
 _MAX_VALUES: Final = 4
 
@@ -52,9 +54,7 @@ def _before(value: bytes, found: re.Match[bytes]) -> bytes:
 
 def layouts(scheme: Scheme, headers: Headers) -> Iterator[Layout]:
     """Every way in which the headers may have been signed; what is configured comes first."""
-    stamps = _first(
-        (n, v) for n, v in _sorted(headers, scheme.timestamp_header) if _STAMP.fullmatch(v)
-    )
+    stamps = _first(_stamps(_sorted(headers, scheme.timestamp_header)))
     ids = _first(
         (n, v)
         for n, v in _sorted(headers, scheme.id_header)
@@ -70,6 +70,13 @@ def layouts(scheme: Scheme, headers: Headers) -> Iterator[Layout]:
             if (template, head) not in seen:
                 seen.add((template, head))
                 yield Layout(template, stamp and stamp[0], message_id and message_id[0], head)
+
+
+def _stamps(headers: Headers) -> Iterator[tuple[bytes, bytes]]:
+    yield from ((name, value) for name, value in headers if _STAMP.fullmatch(value))
+    for name, value in headers:
+        if found := _INNER_STAMP.search(value):
+            yield name, found[1]
 
 
 def _sorted(headers: Headers, first: bytes | None) -> Headers:

@@ -56,7 +56,7 @@ class Batches(Asking):
     async def _bring_in(
         self, lease: Lease, subject: Subject, batch: FetchedBatch, missing: int
     ) -> CursorsRefused | None:
-        """List the batch and, at its end, ask for the rest.
+        """List the batch, then ask for what that left open.
 
         Of one that has ended, all that we know of can be asked for, even where no listing comes to
         its end; then this is returned.
@@ -68,8 +68,8 @@ class Batches(Asking):
             if not batch.is_terminal:
                 raise
             refused, since = error, now()
-        if batch.is_terminal:
-            await self._ask_for_the_rest(lease, subject, since, fallback=batch.runs)
+        left = since if batch.is_terminal else None
+        await self._ask_for_the_rest(lease, subject, left, fallback=batch.runs)
         return refused
 
     async def _batch_subject(
@@ -94,16 +94,21 @@ class Batches(Asking):
         if not self.provider.gathers:
             return batch.is_terminal or new > 0
         if batch.is_terminal:
-            return ledger.stored < ledger.expected
+            return ledger.stored < ledger.expected or batch.ended is None
         return new > 0 and (self.provider.resumes or new >= ledger.stored)
 
     async def _ask_for_the_rest(
-        self, lease: Lease, batch: Subject, since: datetime, *, fallback: Sequence[FetchedRun]
+        self,
+        lease: Lease,
+        batch: Subject,
+        since: datetime | None,
+        *,
+        fallback: Sequence[FetchedRun],
     ) -> None:
-        """Ask one by one for runs that the listing forgot, or ended without what they brought.
+        """Ask one by one for runs that the listing ended without what they brought, or forgot.
 
-        Of a run that failed, and is not known alone, the `fallback` is taken: there is no output
-        to be lost with it.
+        `since` is None where the listing may rightly not have named all. Of a run that failed, and
+        is not known alone, the `fallback` is taken: there is no output to be lost with it.
         """
         fruitless = {run.run_id: run for run in fallback if run.status in ("failed", "cancelled")}
         failed: list[FetchError] = []

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from starlette.concurrency import run_in_threadpool
@@ -76,11 +76,18 @@ def with_output(run: FetchedRun, lease: Lease) -> FetchedRun:
     """Believe that a completed run has no output only after a while.
 
     A sender whose parts agree late says "completed" first; taken at its word, the output would be
-    lost for good.
+    lost for good. The while is counted from the end by the sender's stamp; where it gives none,
+    from when this job first saw the run so, which its progress keeps.
     """
+    seen: dict[str, str] = lease.progress.get("without_output", {})
     if run.has_output or run.status != "completed":
+        seen.pop(run.run_id, None)
         return run
     moment = now()
-    ended = run.completed_at or lease.created_at
-    patient = min(moment - lease.created_at, moment - ended) > OUTPUT_MAY_BE_LATE
-    return replace(run, has_output=True) if patient else run
+    if run.completed_at is None:
+        lease.progress["without_output"] = seen
+        first = datetime.fromisoformat(seen.setdefault(run.run_id, moment.isoformat()))
+        waited = moment - first
+    else:
+        waited = min(moment - lease.created_at, moment - run.completed_at)
+    return replace(run, has_output=True) if waited > OUTPUT_MAY_BE_LATE else run

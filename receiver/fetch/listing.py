@@ -4,7 +4,8 @@ In pages or in one stream; each part is a transaction of its own together with h
 that a listing which is cut off goes on where it was, and memory stays flat.
 """
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -28,6 +29,9 @@ MAX_PAGES = 10_000
 
 MAX_STREAMED = 1_000_000
 """Items read of one stream; one that never ends would be read for ever."""
+
+ITEM_SECONDS = 60.0
+"""A stream that brings no item for so long has ended, whatever keeps it open."""
 
 PART_RUNS = 100
 PART_BYTES = 2 * 1024 * 1024
@@ -55,7 +59,8 @@ class Listing:
     async def run(
         self, lease: Lease, subject: Subject, batch: FetchedBatch, *, missing: int
     ) -> datetime:
-        """Store what the sender lists; returns when the listing began.
+        """Store what the sender lists; returns when the listing began, by which what it did not
+        name can be told. One that goes on behind an earlier one cannot tell: then it is now.
 
         `missing` is how many results the batch's status promises beyond those that are here: a
         stream that has brought so many is over, whether the sender ends it or not. Raises the
@@ -70,7 +75,7 @@ class Listing:
             await self._pages(lease, subject, batch)
         else:
             await self._stream(lease, subject, batch, missing)
-        return datetime.fromisoformat(listing["since"])
+        return now() if self._provider.resumes else datetime.fromisoformat(listing["since"])
 
     def forget(self, lease: Lease) -> None:
         """The next listing begins anew, but for a sender whose cursors outlive a listing."""
@@ -141,12 +146,12 @@ class Listing:
     async def _stream(
         self, lease: Lease, subject: Subject, batch: FetchedBatch, missing: int
     ) -> None:
-        """The whole stream; where it breaks off behind something new, the rest of it too."""
+        """The whole stream; where it ends too early behind something new, the rest of it too."""
         listing = lease.progress["listing"]
         defaults = await run_in_threadpool(self._store.defaults_of, lease.source, batch.batch_id)
         brought = _Brought(missing)
         while not brought.is_all:
-            before = listing["cursor"]
+            before, results = listing["cursor"], brought.results
             try:
                 await self._read_stream(lease, subject, batch, defaults, brought)
             except (Refused, Missing) as error:
@@ -158,7 +163,9 @@ class Listing:
                     raise
                 log.info("a stream broke off and is resumed", source=lease.source, why=str(error))
             else:
-                return
+                is_further = listing["cursor"] != before and brought.results > results
+                if not is_further or not brought.promised > 0:
+                    return
 
     async def _read_stream(
         self,
@@ -174,10 +181,10 @@ class Listing:
         part = _Part(began=now())
         try:
             async with self._calls.stream(request, cutter) as items:
-                async for item in items:
+                async for item, size in _in_time(items):
                     told = self._provider.read_streamed(item, batch, defaults=defaults)
-                    part.take(told.run, told.cursor)
-                    if part.is_full:
+                    part.take(told.run, told.cursor, size)
+                    if part.is_full or brought.results + part.results >= brought.promised > 0:
                         brought.results += await self._keep_part(lease, part)
                     if brought.is_all:
                         return
@@ -194,7 +201,7 @@ class Listing:
             listing["cursor"] = part.cursor
         if not part.runs:
             return 0
-        runs, part.runs, part.size = part.runs, [], 0
+        runs, part.runs, part.size, part.results = part.runs, [], 0, 0
         return await self.keep(lease, runs, part.began)
 
 
@@ -218,18 +225,33 @@ class _Part:
         self.runs: list[FetchedRun] = []
         self.cursor: str | None = None
         self.size = 0
+        self.results = 0
         self.items = 0
 
     @property
     def is_full(self) -> bool:
         return len(self.runs) >= PART_RUNS or self.size >= PART_BYTES
 
-    def take(self, run: FetchedRun | None, cursor: str | None) -> None:
+    def take(self, run: FetchedRun | None, cursor: str | None, size: int) -> None:
         self.items += 1
         self.cursor = cursor or self.cursor
         if run is not None:
             self.runs.append(run)
-            self.size += len(str(run.output)) + len(str(run.sources))
+            self.results += run.is_result
+            self.size += size
+
+
+async def _in_time(items: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """The items, as long as they come: one that is held open with comments alone is at its end."""
+    while True:
+        try:
+            async with asyncio.timeout(ITEM_SECONDS):
+                item = await anext(items)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise Unavailable(f"the stream brought nothing for {ITEM_SECONDS:.0f} s") from error
+        yield item
 
 
 def _begin_again(listing: dict[str, Any], error: FetchError) -> None:

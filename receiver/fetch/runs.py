@@ -42,6 +42,7 @@ class Runs(Asking):
             await self.listing.keep(lease, [run], began)
             if is_news:
                 _tell_question(lease, run)
+            await self._know_its_batch(lease, subject, run)
             if not run.is_result:
                 return _goes_on(lease, run)
             said = f"run {run.status}"
@@ -52,7 +53,8 @@ class Runs(Asking):
     def _has_come(self, lease: Lease, known: KnownRun) -> bool:
         """Whether the result that an event announces is stored, perhaps by its batch's listing.
 
-        It is where it has the status that was announced, or was fetched after the event came.
+        It is where it has the status that was announced, or was fetched after the event came. An
+        event that came again with another body is news all the same.
         """
         if not self.provider.gathers or known.result is None or known.fetched_at is None:
             return False
@@ -74,23 +76,32 @@ class Runs(Asking):
             return
         if lease.waits >= LISTED_FIRST or not lease.progress.get("awaits_end", True):
             return
-        if lease.waits and _is_left_open(known):
+        if lease.progress.get("again") or (lease.waits and _is_left_open(known)):
             return
-        after = await self.in_thread(self._gathering, lease.source, batch_id)
-        await self.in_thread(
-            lambda: self.store.check_batch(
-                lease.source, batch_id, after=after, task_id=subject.task_id
-            )
-        )
+        await self.in_thread(self._hurry, lease.source, batch_id, subject.task_id)
         raise NotReady(f"batch {batch_id} is listed first")
 
-    def _gathering(self, source: str, batch_id: str) -> timedelta:
-        """How long news of a batch is gathered."""
+    def _hurry(self, source: str, batch_id: str, task_id: str | None) -> None:
+        """Have news of a batch gathered, then listed; nothing is written where that is due anyway.
+
+        A thousand events of one batch must not cost a thousand writes.
+        """
+        age, due = self.store.age_and_check(source, batch_id)
+        after = min(max(age / GATHER_PART, GATHER_LEAST), GATHER_MOST)
+        if due is None or due > after:
+            self.store.check_batch(source, batch_id, after=after, task_id=task_id)
+
+    async def _know_its_batch(self, lease: Lease, subject: Subject, run: FetchedRun) -> None:
+        """Watch the batch that the API says a run is of, where we did not know of it."""
+        batch_id = run.batch_id
+        if not self.provider.gathers or batch_id is None or lease.kind == "check":
+            return
         try:
-            created_at = self.store.ledger(batch_id, source=source).created_at
+            await self.in_thread(lambda: self.store.ledger(batch_id, source=lease.source))
         except NotFound:
-            return GATHER_LEAST
-        return min(max((now() - created_at) / GATHER_PART, GATHER_LEAST), GATHER_MOST)
+            await self.in_thread(
+                lambda: self.store.check_batch(lease.source, batch_id, task_id=subject.task_id)
+            )
 
     async def _ask_for_input(self, lease: Lease, subject: Subject) -> None:
         """Once, for a run that we did not submit; a sender that has it no more is believed."""

@@ -181,6 +181,8 @@ class Provider(ABC):
     """Whether one listing brings what many webhooks announce, in fewer calls than one for each."""
     resumes: ClassVar[bool] = False
     """Whether a later listing goes on behind the cursor of an earlier one."""
+    grows: ClassVar[bool] = False
+    """Whether a batch whose runs have all ended takes more."""
     below_tasks: ClassVar[bool] = False
     """Whether the addresses of batches and runs name a stored task too."""
     run_kind: ClassVar[str] = "run"

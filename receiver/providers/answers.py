@@ -41,6 +41,8 @@ def judge(
     if answer.status < 300 and isinstance(answer.data, dict | list):
         return
     found = (meanings or {}).get(answer.status) or MEANINGS.get(answer.status)
+    if answer.status == 403 and answer.data is None:  # a firewall's page: it says so to everybody
+        found = Unavailable
     if found is None:
         is_refusal = 400 <= answer.status < 500 and answer.data is not None
         found = Refused if is_refusal else Unavailable
@@ -48,10 +50,10 @@ def judge(
 
 
 def said(answer: Answer) -> str:
-    """The status and the sender's own words."""
+    """The status and the sender's own words: all of them, as Calls hides the key and then cuts."""
     kind = "" if isinstance(answer.data, dict | list) else ", which is no JSON"
     words = _words(answer.data)
-    return f"the sender answered {answer.status}{kind}: {words[:300]}".rstrip(": ")
+    return f"the sender answered {answer.status}{kind}: {words}".rstrip(": ")
 
 
 def part(value: str) -> str:

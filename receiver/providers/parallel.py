@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from receiver.errors import NotReady, Refused, Unavailable
+from receiver.errors import NotReady, Unavailable
 from receiver.providers import (
     Announcement,
     Answer,
@@ -57,6 +57,7 @@ class Parallel(Provider):
     announced_at = "account"
     gathers = True
     resumes = True
+    grows = True
     tasks_per_call = 1_000
     columns = OWN_COLUMNS
 
@@ -86,8 +87,12 @@ class Parallel(Provider):
     # --- every call ----------------------------------------------------------------------------
 
     def judge(self, answer: Answer, *, now: float) -> None:
-        """See Provider. 408 says that a run still goes on; 403 speaks of its processor."""
-        answers.judge(answer, now=now, meanings={403: Refused, 408: NotReady})
+        """See Provider. 408 says that a run still goes on."""
+        answers.judge(answer, now=now, meanings={408: NotReady})
+
+    def probe(self) -> Request:
+        """See Provider. A run that nobody has: who may ask is told that there is none."""
+        return Request("GET", f"/v1/tasks/runs/trun_{0:032x}")
 
     # --- creating ------------------------------------------------------------------------------
 

@@ -55,13 +55,15 @@ def group(data: Mapping[str, Any]) -> FetchedBatch:
         if (found := whole(value)) is not None
     }
     total = whole(status.get("num_task_runs"))
-    ended = sum(count for name, count in counts.items() if STATUSES.get(name) in TERMINAL)
+    ended = None  # counts that do not add up tell nothing
+    if sum(counts.values()) == (total or 0):
+        ended = sum(count for name, count in counts.items() if STATUSES.get(name) in TERMINAL)
     is_active = status.get("is_active") is not False
     metadata = data.get("metadata")
     return FetchedBatch(
         batch_id=data["taskgroup_id"],
         sender_status="active" if is_active else "inactive",
-        is_terminal=not is_active and bool(total) and ended == total,
+        is_terminal=not is_active and bool(total) and ended in (None, total),
         total=total,
         ended=ended,
         name=text(metadata.get("name")) if isinstance(metadata, dict) else None,
@@ -96,6 +98,7 @@ def run(data: Mapping[str, Any], *, given: Any = None, brought: Any = None) -> F
         created_at=moment(data.get("created_at")),
         completed_at=moment(data.get("modified_at")) if status in TERMINAL else None,
         has_output=isinstance(brought, dict) and "content" in brought,
+        is_input_whole=True,
     )
 
 

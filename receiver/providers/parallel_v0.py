@@ -8,7 +8,7 @@ that we ask for; its body may be unsigned, so nothing rests on it but a hint.
 
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from receiver.errors import Refused, Unavailable
@@ -25,26 +25,14 @@ from receiver.providers import (
     Streamed,
     Subject,
     answers,
+    parallel_v0_reading,
 )
 from receiver.providers.answers import part
-from receiver.providers.reading import leniently, moment, strictly, text, word
+from receiver.providers.reading import strictly, word
 from receiver.schemes import BEARER, bearer_token
-from storage import TERMINAL, FetchedBatch, FetchedRun
+from storage import FetchedBatch, FetchedRun
 
 IDENTITY = frozenset({"run_id", "batch_run_id", "status"})
-STATUSES = {
-    "queued": "queued",
-    "running": "running",
-    "awaiting_tool_calls": "running",
-    "cancelling": "running",
-    "complete": "completed",
-    "completed": "completed",
-    "failed": "failed",
-    "cancelled": "cancelled",
-}
-FACTS = ("task_id", "batch_run_id", "run_id", "status", "runner")
-"""The first columns of the CSV export; the arguments and then the outputs follow."""
-
 PROCESSOR = "neon"
 
 
@@ -86,17 +74,7 @@ class ParallelV0(Provider):
     def identify(self, body: bytes) -> Announcement | None:
         """See Provider."""
         parsed = strictly(body, IDENTITY)
-        run_id = word(parsed.get("run_id")) if parsed else None
-        if parsed is None or run_id is None:
-            return None
-        status = word(parsed.get("status"))
-        return Announcement(
-            kind="run",
-            resource=run_id,
-            batch_id=word(parsed.get("batch_run_id")),
-            status=status,
-            is_end=STATUSES.get(status or "", "completed") in TERMINAL,
-        )
+        return None if parsed is None else parallel_v0_reading.announced(parsed)
 
     # --- every call ----------------------------------------------------------------------------
 
@@ -192,23 +170,7 @@ class ParallelV0(Provider):
         told = data.get("status_map") if isinstance(data, dict) else None
         if not isinstance(told, dict):
             raise Unavailable(f"the answer about {batch.id} has no status_map")
-        runs = [
-            _from_map(run_id, str(status), batch)
-            for status, listed in told.items()
-            for found in (listed if isinstance(listed, list) else ())
-            if (run_id := word(found)) is not None
-        ]
-        ended = sum(run.status in TERMINAL for run in runs)
-        is_terminal = bool(runs) and ended == len(runs)
-        return FetchedBatch(
-            batch_id=batch.id,
-            sender_status="inactive" if is_terminal else "active",
-            is_terminal=is_terminal,
-            total=len(runs),
-            ended=ended,
-            counts={str(name): len(ids) for name, ids in told.items() if isinstance(ids, list)},
-            runs=tuple(runs),
-        )
+        return parallel_v0_reading.batch(told, batch)
 
     def list_runs(self, batch: Subject, *, cursor: str | None, size: int | None) -> Request:
         """See Provider."""
@@ -219,10 +181,13 @@ class ParallelV0(Provider):
         self, item: Any, batch: FetchedBatch, *, defaults: Mapping[str, Any]
     ) -> Streamed:
         """See Provider. An item is a run object, or the header and the cells of a CSV row."""
-        data = item if isinstance(item, dict) else _from_row(item, defaults)
-        run = _run(data)
+        data = parallel_v0_reading.from_row(item, defaults) if self.export == "csv" else item
+        run = parallel_v0_reading.run(data) if isinstance(data, dict) else None
         if run is None or run.batch_id not in (None, batch.batch_id):
             return Streamed(None)
+        if self.export == "csv":  # CSV knows no types, and without their names no arguments
+            known = "arguments" in defaults
+            run = replace(run, is_input_whole=False, has_output=run.has_output and known)
         return Streamed(run)
 
     def run(self, run: Subject) -> Sequence[Request]:
@@ -232,7 +197,7 @@ class ParallelV0(Provider):
 
     def read_run(self, data: Any, run: Subject) -> FetchedRun:
         """See Provider."""
-        found = _run(data) if isinstance(data, dict) else None
+        found = parallel_v0_reading.run(data) if isinstance(data, dict) else None
         if found is None or found.run_id != run.id:
             raise Unavailable(f"the answer is not about {run.id}")
         return found
@@ -276,66 +241,3 @@ def _type(tasks: Sequence[NewTask], name: str) -> str:
     """The JSON type of an argument: text, where the tasks do not agree."""
     types = {type(task.input[name]) for task in tasks if name in task.input}
     return _TYPES.get(types.pop(), "array") if len(types) == 1 else "string"
-
-
-def _from_map(run_id: str, status: str, batch: Subject) -> FetchedRun:
-    """A run as the status map tells of it: an end without its output, its error, its runner."""
-    return FetchedRun(
-        run_id=run_id,
-        status=STATUSES.get(status, "running"),
-        sender_status=word(status) or "unknown",
-        raw={"run_id": run_id, "status": status},
-        batch_id=batch.id,
-        task_id=batch.task_id,
-        has_output=False,
-        is_whole=False,
-    )
-
-
-def _from_row(item: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """A CSV row as the run object that it was written from; names may stand twice in a header."""
-    header, cells = item
-    names = defaults.get("arguments") or ()
-    facts = dict(zip(header[: len(FACTS)], cells, strict=False))
-    rest = list(zip(header[len(FACTS) :], map(_cell, cells[len(FACTS) :]), strict=False))
-    cut = 0
-    while cut < len(rest) and cut < len(names) and rest[cut][0] in names:
-        cut += 1
-    given = {key: value for key, value in rest[:cut] if value != ""}
-    return {**facts, "input": {"arguments": given}, "output": dict(rest[cut:])}
-
-
-def _cell(value: str) -> Any:
-    """Lists and objects are JSON text in a cell; all else is text, since CSV knows no types."""
-    if not value.startswith(("{", "[")):
-        return value
-    try:
-        return leniently(value.encode("utf-8", "surrogatepass"))
-    except ValueError:
-        return value
-
-
-def _run(data: Mapping[str, Any]) -> FetchedRun | None:
-    """A run object, as single calls, exports and callbacks show it; None without an id."""
-    run_id = word(data.get("run_id"))
-    if run_id is None:
-        return None
-    sender_status = word(data.get("status")) or "unknown"
-    given = data.get("input")
-    arguments = given.get("arguments") if isinstance(given, dict) else None
-    return FetchedRun(
-        run_id=run_id,
-        status=STATUSES.get(sender_status, "running"),
-        sender_status=sender_status,
-        raw=dict(data),
-        batch_id=word(data.get("batch_run_id")),
-        task_id=text(data.get("task_id")),
-        runner=word(data.get("runner")),
-        input=arguments if isinstance(arguments, dict) and arguments else None,
-        output=data.get("output"),
-        output_type=None if data.get("output") is None else "json",
-        error=text(data.get("error")),
-        created_at=moment(data.get("created_at")),
-        completed_at=moment(data.get("completed_at")),
-        has_output=data.get("output") is not None,
-    )

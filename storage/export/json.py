@@ -25,6 +25,7 @@ _FACTS = (
     Run.created_at, Result.completed_at, Result.fetched_at,
 )  # fmt: skip
 _DOCUMENTS = (Run.input, Result.output, Result.sources, Result.raw)
+_ENDS_OF_LINES = {char: f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"}
 _OBJECT = "{" + ", ".join(f'"{key}": %s' for key in KEYS) + "}"
 
 
@@ -45,7 +46,18 @@ def json_lines(snapshot: Snapshot) -> Iterator[bytes]:
 
 
 def _lines(objects: list[str]) -> bytes:
-    return ("\n".join(objects) + "\n").encode()
+    return _encoded("\n".join(objects) + "\n")
+
+
+def _encoded(text: str) -> bytes:
+    """UTF-8, without what many readers take for the end of a line (Python and httpx do).
+
+    These stand nowhere but in strings, where escaped they are the same JSON. It costs next to
+    nothing: a text that holds no such large code points is not even searched.
+    """
+    for char, escaped in _ENDS_OF_LINES.items():
+        text = text.replace(char, escaped)
+    return text.encode()
 
 
 def write_json(snapshot: Snapshot, out: IO[bytes], progress: Progress) -> int:
@@ -53,7 +65,7 @@ def write_json(snapshot: Snapshot, out: IO[bytes], progress: Progress) -> int:
     written = 0
     out.write(b"[")
     for objects in _pages(snapshot):
-        out.write((",\n" if written else "\n").encode() + ",\n".join(objects).encode())
+        out.write(_encoded((",\n" if written else "\n") + ",\n".join(objects)))
         written += len(objects)
         progress(written)
     out.write(b"\n]\n")

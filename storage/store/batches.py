@@ -1,7 +1,7 @@
 """Batches: known, watched, and what is missing of them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +15,7 @@ from storage import (
 )
 from storage.batches import Ledger
 from storage.database import now
+from storage.errors import NotFound
 from storage.fetched import FetchedBatch, SubmittedRun
 from storage.store.base import Base
 from storage.store.watching import watch
@@ -81,8 +82,7 @@ class Batches(Base):
             batches.add_runs(connection, source, batch_id, runs, unlisted=unlisted)
             for run in runs:
                 if run.endpoint_id is not None:
-                    endpoints.bind(connection, run.endpoint_id, run.run_id)
-                    jobs.learn_subject(connection, run.endpoint_id, run.run_id)
+                    _bind(connection, run.endpoint_id, run.run_id)
             watch(connection, batches.ledger(connection, source, batch_id), now())
 
         self.database.write(work)
@@ -124,11 +124,21 @@ class Batches(Base):
                 task_id=task_id,
                 now=moment,
             )
-            found = batches.ledger(connection, source, batch_id)
-            watch(connection, found, moment, even_complete=True)
+            found = batches.watched(connection, source, batch_id)
+            if found is not None:
+                watch(connection, found, moment, even_complete=True)
             jobs.hurry(connection, "batch", source, batch_id, due=moment + after)
 
         self.database.write(work)
+
+    def age_and_check(self, source: str, batch_id: str) -> tuple[timedelta, timedelta | None]:
+        """How old a batch is, and how soon its check is due; None where none waits."""
+        moment = now()
+        with self.database.read() as connection:
+            found = batches.watched(connection, source, batch_id)
+            due = jobs.check_due(connection, "batch", source, batch_id)
+        age = timedelta() if found is None else moment - found.created_at
+        return age, None if due is None else due - moment
 
     def ledger(self, batch_id: str, *, source: str | None = None) -> Ledger:
         """The ledger of a batch; raises NotFound."""
@@ -165,3 +175,10 @@ class Batches(Base):
         """Yield a cheap number that changes when another connection has committed."""
         with self.database.watch() as version:
             yield version
+
+
+def _bind(connection: Connection, endpoint_id: str, run_id: str) -> None:
+    """Bind an endpoint to its run, unless an early callback has bound it to another already."""
+    with suppress(NotFound):
+        endpoints.bind(connection, endpoint_id, run_id)
+        jobs.learn_subject(connection, endpoint_id, run_id)

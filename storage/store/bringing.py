@@ -98,11 +98,13 @@ class Bringing(Base):
 
         stored = self.database.write(work)
         if stored.new or stored.versions:
-            lease.failures, lease.trying_since = 0, None
+            lease.failures, lease.waits, lease.trying_since = 0, 0, None
         return stored
 
-    def unseen_runs(self, source: str, batch_id: str, *, since: datetime, limit: int) -> list[str]:
-        """Runs that a listing begun at `since` left without a result."""
+    def unseen_runs(
+        self, source: str, batch_id: str, *, since: datetime | None, limit: int
+    ) -> list[str]:
+        """Runs that a listing begun at `since` left without a result; None: only ended ones."""
         with self.database.read() as connection:
             return results.unseen(connection, source, batch_id, since=since, limit=limit)
 

@@ -92,7 +92,10 @@ class Endpoints(Base):
         resource: str | None = None,
         task_id: str | None = None,
     ) -> None:
-        """Register a signing secret, and what the endpoint is for; raises NotFound."""
+        """Register a signing secret, and what the endpoint is for.
+
+        Raises NotFound, or SecretRefused for one that was replaced or would not be tried.
+        """
 
         def work(connection: Connection) -> None:
             moment = now()
@@ -102,9 +105,9 @@ class Endpoints(Base):
 
         self.database.write(work)
 
-    def bind_endpoint(self, endpoint_id: str, resource: str) -> None:
+    def bind_endpoint(self, endpoint_id: str, resource: str, *, task_id: str | None = None) -> None:
         """Say which resource an endpoint is for; raises NotFound where it is bound otherwise."""
-        self.database.write(lambda c: self._bind(c, endpoint_id, resource, now()))
+        self.database.write(lambda c: self._bind(c, endpoint_id, resource, now(), task_id=task_id))
 
     def _bind(
         self,
@@ -143,6 +146,7 @@ class Endpoints(Base):
                 task_id=task_id,
                 now=moment,
             )
+            jobs.adopt(connection, source, resource, now=moment)
         elif kind != "account":
             results.expect(connection, source, resource, task_id=task_id)
 

@@ -4,23 +4,23 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from storage import (
-    jobs,
-)
-from storage.batches import Ledger
+from storage import jobs
+from storage.batches import Ledger, Watched
 
 FIRST_CHECK = timedelta(minutes=10)
 """How long an endpoint may stay silent before we look for ourselves."""
 
 
 def watch(
-    connection: Connection, ledger: Ledger, moment: datetime, *, even_complete: bool = False
+    connection: Connection,
+    batch: Ledger | Watched,
+    moment: datetime,
+    *,
+    even_complete: bool = False,
 ) -> None:
     """Have an open batch looked at from time to time; where it is already, nothing changes."""
-    if ledger.state == "open" or even_complete:
-        enqueue_check(
-            connection, ledger.source, "batch", ledger.batch_id, ledger.endpoint_id, moment
-        )
+    if batch.state == "open" or even_complete:
+        enqueue_check(connection, batch.source, "batch", batch.batch_id, batch.endpoint_id, moment)
 
 
 def enqueue_check(

@@ -42,11 +42,21 @@ def events(*items: Any) -> httpx.Response:
 
 
 class GroupSender:
-    """One task group: the status of each run by its id. `first` may answer before it does."""
+    """One task group: the status of each run by its id. `first` may answer before it does.
 
-    def __init__(self, runs: Mapping[str, str], first: Answering = lambda _: None) -> None:
+    Its runs do not say of which group they are where `group_id` is None: they are single ones.
+    """
+
+    def __init__(
+        self,
+        runs: Mapping[str, str],
+        first: Answering = lambda _: None,
+        *,
+        group_id: str | None = GROUP,
+    ) -> None:
         self.runs = dict(runs)
         self.first = first
+        self.group_id = group_id
         self.calls: list[str] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -84,7 +94,7 @@ class GroupSender:
     def run(self, run_id: str) -> dict[str, Any]:
         status = self.runs[run_id]
         error = {"message": "went wrong"} if status == "failed" else None
-        return {"run_id": run_id, "status": status, "taskgroup_id": GROUP, "error": error}
+        return {"run_id": run_id, "status": status, "taskgroup_id": self.group_id, "error": error}
 
     def events(self) -> list[dict[str, Any]]:
         """What the stream of the group's runs brings, its cursors counted from one."""

@@ -134,3 +134,16 @@ def test_two_readings_count_twice(scheme: Any) -> None:
     assert len(AccountKeys("valyu", scheme, secrets[:5]).keys) == 10
     with pytest.raises(UsageError, match="too many"):
         AccountKeys("valyu", scheme, secrets)
+
+
+def test_who_serves_is_told_of_secrets_that_do_not_look_right(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.configure(json=True)
+    for scheme in (STANDARD_WEBHOOKS, TIMESTAMP_BODY):
+        AccountKeys("valyu", scheme, [f"whsec_{SECRET}", OTHER_SECRET]).warn()
+    logs.flush()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert '"place": 2' in line.replace('":2', '": 2')
+    assert "does not begin with whsec_" in line
+    assert OTHER_SECRET not in line

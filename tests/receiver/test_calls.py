@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ import httpx
 import pytest
 
 from receiver.app import http_client
-from receiver.calls import AnswerTooLarge, Calls, NotReached, Pace
+from receiver.calls import LARGE_BYTES, MAX_SAID, AnswerTooLarge, Calls, NotReached, Pace
 from receiver.errors import (
     FetchError,
     Forbidden,
@@ -170,13 +171,20 @@ async def test_a_sender_that_says_the_key_again_is_not_quoted_with_it(
     assert "val_test" not in f"{raised.value!r} {raised.value}"
 
 
+@pytest.mark.parametrize("before", range(MAX_SAID - 40, MAX_SAID))
+async def test_a_long_story_is_cut_and_no_part_of_the_key_stays_at_its_end(before: int) -> None:
+    said = str(await refused(400, json={"error": "-" * before + "val_test" + "-" * 10**6}))
+    assert len(said) == MAX_SAID
+    assert "v" not in said.removeprefix("the sender answered 400")
+
+
 async def test_a_stream_s_errors_do_not_quote_the_key_either() -> None:
     body = 'data: {"type": "error"}\n\ndata: val_test\n\n'
     answer = httpx.Response(200, text=body, headers={"content-type": "text/event-stream"})
 
     async def read(wire: httpx.AsyncClient) -> None:
         async with Calls(a_source(), wire).stream(LIST, Events()) as items:
-            async for item in items:
+            async for item, _ in items:
                 assert item == {"type": "error"}
                 raise Unavailable("the stream says val_test")
 
@@ -234,6 +242,25 @@ async def test_a_large_answer_does_not_keep_the_others_from_their_turn() -> None
     ticking.cancel()
     assert len(answer) == 100_000
     assert max(gaps) < took / 2
+
+
+async def test_only_large_items_of_a_stream_are_parsed_in_a_thread_and_all_keep_their_order() -> (
+    None
+):
+    parsed_by: list[tuple[bool, bool]] = []
+
+    class Watched(Events):
+        def parse(self, piece: bytes, *, politely: bool = False) -> list[Any]:
+            parsed_by.append((threading.current_thread() is threading.main_thread(), politely))
+            return super().parse(piece, politely=politely)
+
+    sent = ["small", "x" * LARGE_BYTES, "last"]
+    body = "".join(f"data: {json.dumps(item)}\n\n" for item in sent)
+    answer = httpx.Response(200, text=body, headers={"content-type": "text/event-stream"})
+    wire = answering(lambda _: answer)
+    async with wire, Calls(a_source(), wire).stream(LIST, Watched()) as items:
+        assert [item async for item, _ in items] == sent
+    assert parsed_by == [(True, False), (False, True), (True, False)]
 
 
 # --- a proxy --------------------------------------------------------------------------------------

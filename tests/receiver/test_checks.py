@@ -6,6 +6,7 @@ from receiver.sandbox import SandboxServer
 from storage import Store
 from tests.receiver import working
 from tests.receiver.conftest import until
+from tests.receiver.parallel_senders import GROUP, GroupSender, parallel
 from tests.receiver.working import (
     NOT_FOUND,
     a_batch,
@@ -85,6 +86,20 @@ async def test_a_check_waits_longer_each_time_that_there_is_nothing_yet(store: S
         await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
         assert least < in_seconds(job(store)) <= least + 10
     assert job(store)["failures"] == 0
+
+
+async def test_a_check_that_brings_something_new_begins_its_waits_anew(store: Store) -> None:
+    sender = GroupSender({"a": "running", "b": "running"})
+    store.check_batch("valyu", GROUP)
+    for _ in range(3):
+        make_due(store)
+        await work_off(store, parallel(), client=answering(sender))
+    assert in_seconds(job(store)) > 2300
+    sender.runs["a"] = "completed"
+    make_due(store)
+    await work_off(store, parallel(), client=answering(sender))
+    assert (len(stored(store)), job(store)["waits"]) == (1, 1)
+    assert 590 < in_seconds(job(store)) <= 600
 
 
 async def test_a_check_that_got_no_answer_asks_again_soon_and_outlives_the_trouble(

@@ -1,5 +1,6 @@
 """Pages that are too large, refused, late or about something else."""
 
+import contextlib
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,7 +23,9 @@ from tests.receiver.working import (
     announce,
     answering,
     batch_of_one,
+    claim,
     fetch,
+    job,
     make_old,
     sql,
     stored,
@@ -153,7 +156,7 @@ def without_output(minutes: float | None) -> Any:
 
 @pytest.mark.parametrize(
     ("since_job", "since_end", "believed"),
-    [(14, 60, False), (60, 14, False), (16, 16, True), (14, None, False), (16, None, True)],
+    [(14, 60, False), (60, 14, False), (16, 16, True), (60, None, False)],
 )
 @pytest.mark.parametrize("subject", ["t1", "batch_1"])
 async def test_a_completed_run_without_its_output_is_believed_after_a_quarter_of_an_hour(
@@ -170,3 +173,37 @@ async def test_a_completed_run_without_its_output_is_believed_after_a_quarter_of
     with pytest.raises(NotReady, match=said):
         await fetch(store, a_source(), client=client)
     assert stored(store) == []
+
+
+@pytest.mark.parametrize(("minutes", "believed"), [(14, False), (16, True)])
+@pytest.mark.parametrize("subject", ["t1", "batch_1"])
+async def test_without_the_end_s_stamp_the_quarter_begins_when_this_job_saw_it_first(
+    store: Store, minutes: float, believed: bool, subject: str
+) -> None:
+    announce(store, subject, kind="task" if subject == "t1" else "batch")
+    make_old(store, 24 * 60)
+    lease = claim(store)
+    with pytest.raises(NotReady):
+        await fetch(store, a_source(), lease=lease, client=without_output(None))
+    kept = json.loads(job(store)["progress"])["without_output"]
+    assert list(kept) == ["t1"]
+    first = datetime.fromisoformat(kept["t1"])
+    assert datetime.now(UTC) - first < timedelta(minutes=1)
+    lease.progress["without_output"] = {"t1": (first - timedelta(minutes=minutes)).isoformat()}
+    with contextlib.nullcontext() if believed else pytest.raises(NotReady):
+        await fetch(store, a_source(), lease=lease, client=without_output(None))
+    assert [(row["status"], row["output"]) for row in stored(store)] == [
+        ("completed", None)
+    ] * believed
+
+
+async def test_an_output_that_came_late_is_waited_for_no_more(store: Store) -> None:
+    announce(store, "t1", kind="task")
+    lease = claim(store)
+    with pytest.raises(NotReady):
+        await fetch(store, a_source(), lease=lease, client=without_output(None))
+    run = {"deepresearch_id": "t1", "status": "completed", "output": "late"}
+    there = answering(lambda _: httpx.Response(200, json=run))
+    assert await fetch(store, a_source(), lease=lease, client=there) == "run completed"
+    assert [row["output"] for row in stored(store)] == ['"late"']
+    assert lease.progress["without_output"] == {}

@@ -1,5 +1,7 @@
 """Single runs and the endpoints that announced them, refusals, lost leases, and checks."""
 
+from collections.abc import Callable
+
 import httpx
 import pytest
 
@@ -14,6 +16,8 @@ from receiver.errors import (
 from receiver.sandbox import SandboxServer
 from storage import LeaseLost, Store
 from tests.receiver import working
+from tests.receiver.conftest import until
+from tests.receiver.parallel_senders import GroupSender, announce_run, parallel
 from tests.receiver.working import (
     NOWHERE,
     a_batch,
@@ -50,6 +54,46 @@ async def test_a_403_is_the_resource_s_own_where_the_account_is_still_welcome(
     with pytest.raises(FetchError) as raised:
         await fetch(store, a_source(), client=answering(handler))
     assert type(raised.value) is kind
+
+
+JSON_403 = httpx.Response(403, json={"error": {"message": "not yours"}})
+PAGE_403 = httpx.Response(403, text="<html>Attention required!</html>")
+UNKNOWN = httpx.Response(404, json={"error": {"message": "Run not found"}})
+
+
+@pytest.mark.parametrize(
+    ("run", "probe", "kind"),
+    [
+        (JSON_403, UNKNOWN, Refused),
+        (JSON_403, JSON_403, Forbidden),
+        (JSON_403, httpx.Response(401, json={}), Forbidden),
+        (JSON_403, PAGE_403, Unavailable),
+        (JSON_403, httpx.Response(502), Unavailable),
+        (PAGE_403, UNKNOWN, Unavailable),
+    ],
+)
+async def test_parallel_too_is_asked_whose_a_403_is_and_a_page_of_html_is_nobody_s(
+    store: Store, run: httpx.Response, probe: httpx.Response, kind: type[FetchError]
+) -> None:
+    announce_run(store, "r1", group=None)
+    handler: Callable[[httpx.Request], httpx.Response] = lambda r: (  # noqa: E731
+        run if "/runs/r1" in r.url.path else probe
+    )
+    with pytest.raises(FetchError) as raised:
+        await fetch(store, parallel(), client=answering(handler))
+    assert type(raised.value) is kind
+
+
+async def test_a_firewall_s_page_buries_no_job_and_pauses_no_source(store: Store) -> None:
+    announce_run(store, "r1", group=None)
+    sender = GroupSender({"r1": "completed"}, lambda _: PAGE_403, group_id=None)
+    async with working.working(store, parallel(), client=answering(sender)):
+        await until(lambda: sql(store, "SELECT * FROM attempts"))
+    assert (store.paused_sources(), job(store)["status"]) == ([], "pending")
+    sender.first = lambda _: None
+    make_due(store)
+    await working.work_off(store, parallel(), client=answering(sender))
+    assert ([run["run_id"] for run in stored(store)], job(store)["status"]) == (["r1"], "done")
 
 
 # --- single runs ----------------------------------------------------------------------------------

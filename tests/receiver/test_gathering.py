@@ -5,8 +5,12 @@ import json
 import httpx
 import pytest
 
+from receiver.calls import Calls
 from receiver.errors import NotReady
+from receiver.fetch import Fetch
 from receiver.fetch.runs import LISTED_FIRST
+from receiver.keys import prepare
+from receiver.proving import prove
 from storage import Store, SubmittedRun
 from tests.receiver.conftest import until
 from tests.receiver.parallel_senders import (
@@ -24,6 +28,7 @@ from tests.receiver.working import (
     announce,
     answering,
     fetch,
+    in_seconds,
     job,
     jobs,
     ledger,
@@ -78,6 +83,33 @@ async def test_a_hundred_events_that_come_together_make_one_listing(store: Store
     assert len(stored(store)) == 100
 
 
+async def test_a_thousand_events_of_a_group_cost_one_write_to_its_check(store: Store) -> None:
+    sql(store, "CREATE TABLE written (status)")
+    sql(
+        store,
+        "CREATE TRIGGER hurried AFTER UPDATE ON jobs WHEN new.kind = 'check'"
+        " BEGIN INSERT INTO written VALUES (new.status); END",
+    )
+    for number in range(1_000):
+        announce_run(store, f"r{number}")
+    leases = store.claim_jobs("valyu", limit=1_000)
+    async with answering(GroupSender({})) as wire:
+        fetching = Fetch(store, Calls(parallel(), wire))
+        for lease in leases:
+            with pytest.raises(NotReady, match="listed first"):
+                await fetching.fetch(lease)
+    assert (len(leases), len(jobs(store, kind="check"))) == (1_000, 1)
+    assert len(sql(store, "SELECT * FROM written")) == 1
+
+
+async def test_news_makes_a_check_that_is_due_much_later_due_sooner(store: Store) -> None:
+    store.register_batch("valyu", GROUP, endpoint_id=None)
+    assert in_seconds(job(store)) > 500
+    announce_run(store, "r1")
+    await work_off(store, parallel(), client=answering(GroupSender({"r1": "completed"})))
+    assert in_seconds(job(store, kind="check")) <= 30
+
+
 async def test_news_is_gathered_for_a_second_at_least_before_a_group_is_listed(
     store: Store,
 ) -> None:
@@ -104,10 +136,21 @@ async def test_a_run_is_asked_for_itself_where_its_group_cannot_be_listed(store:
 
 async def test_a_run_that_goes_on_makes_no_listing(store: Store) -> None:
     sender = GroupSender({"r1": "running"})
+    store.register_batch("valyu", GROUP, endpoint_id=None)
     announce_run(store, "r1", "running")
-    await work(store, sender)
+    await work_off(store, parallel(), client=answering(sender))
     assert THE_GROUP not in sender.calls
-    assert job(store)["status"] == "done"
+    assert job(store, kind="fetch")["status"] == "done"
+
+
+async def test_a_group_that_only_the_api_names_is_watched_from_then_on(store: Store) -> None:
+    sender = GroupSender({"r1": "completed", "other": "completed"})
+    announce_run(store, "r1", group=None)
+    announce_run(store, "other", group=None)
+    await work_off(store, parallel(), client=answering(sender))
+    check = job(store, kind="check")
+    assert (check["subject_kind"], check["subject"], check["status"]) == ("batch", GROUP, "done")
+    assert ledger(store, GROUP).state == "complete"
 
 
 async def test_an_old_result_is_not_taken_for_what_an_event_announces(store: Store) -> None:
@@ -118,6 +161,25 @@ async def test_an_old_result_is_not_taken_for_what_an_event_announces(store: Sto
     announce(store, "r1", kind="run", body=b"2", hints={"batch": None, "status": "completed"})
     await work(store, sender, turns=LISTED_FIRST + 2)
     assert [result["status"] for result in stored(store)] == ["completed"]
+
+
+async def test_the_same_event_with_another_body_is_fetched_though_its_result_is_here(
+    store: Store,
+) -> None:
+    sender = GroupSender({"r1": "completed"})
+    hints = {"batch": GROUP, "status": "completed"}
+    announce(store, "r1", kind="run", key="k", hints=hints)
+    await work(store, sender, turns=3)
+    assert ledger(store, GROUP).state == "complete"
+    output = {"type": "text", "content": "corrected"}
+    corrected = httpx.Response(200, json={"run": sender.run("r1"), "output": output})
+    sender.first = lambda r: corrected if r.url.path.endswith("/result") else None
+    sender.calls.clear()
+    for body in (b"2", b"2", b"2"):
+        announce(store, "r1", kind="run", key="k", body=body, hints=hints)
+    await work(store, sender, turns=2)
+    assert sender.calls == ["/runs/r1/result"]
+    assert [result["output"] for result in stored(store)] == ['"corrected"']
 
 
 # --- a run of its own ---------------------------------------------------------------------------
@@ -150,7 +212,7 @@ async def test_a_result_call_that_timed_out_is_no_failure(store: Store) -> None:
 async def test_a_run_s_input_is_asked_for_once_and_only_where_it_is_not_known(
     store: Store,
 ) -> None:
-    sender = GroupSender({"mine": "completed", "other": "completed"})
+    sender = GroupSender({"mine": "completed", "other": "completed"}, group_id=None)
     store.note_input("valyu", "mine", {"q": "as I sent it"})
     for turn, run_id in enumerate(("mine", "other", "other")):
         announce(store, run_id, kind="run", body=b"%d" % turn, hints={"status": "completed"})
@@ -169,7 +231,9 @@ async def test_an_input_that_is_not_told_keeps_no_result_away(
 ) -> None:
     refused = httpx.Response(status, json={"error": {"message": "no"}})
     sender = GroupSender(
-        {"r1": "completed"}, lambda r: refused if r.url.path.endswith("/input") else None
+        {"r1": "completed"},
+        lambda r: refused if r.url.path.endswith("/input") else None,
+        group_id=None,
     )
     announce_run(store, "r1", group=None)
     async with working(store, parallel(), client=answering(sender)):
@@ -280,3 +344,25 @@ async def test_a_run_that_was_submitted_is_of_its_batch_though_its_event_does_no
     sql(store, "UPDATE jobs SET next_attempt_at = '2999-01-01' WHERE kind = 'check'")
     with pytest.raises(NotReady, match=f"{GROUP} is listed first"):
         await fetch(store, parallel(), client=answering(GroupSender({"r1": "completed"})))
+
+
+# --- a body that nobody signed ------------------------------------------------------------------
+
+
+async def test_an_unsigned_body_cannot_lead_the_way_to_somebody_else_s_batch(store: Store) -> None:
+    source, secret = parallel_v0(), "s" * 64
+    store.register_batch("valyu", BATCH, endpoint_id=None, task_id=TASK)
+    store.add_runs("valyu", BATCH, [SubmittedRun("v1", TASK, {"q": 1})])
+    endpoint_id = store.add_endpoint("valyu", "run", resource="mine", task_id="evil", secret=secret)
+    view = store.find_endpoint(endpoint_id)
+    for batch in (BATCH, "invented"):
+        told = {"run_id": "mine", "batch_run_id": batch, "status": "complete"}
+        headers = [(b"authorization", f"Bearer {secret}".encode())]
+        keys = prepare(source.scheme, secret)
+        _, delivery = prove(source, view, keys, headers, json.dumps(told).encode(), now=0.0)
+        assert "batch" not in (delivery.hints or {})
+        announce(store, "mine", kind="run", endpoint_id=endpoint_id, hints=delivery.hints)
+    victim = BatchSender({"v1": "complete"})
+    await work(store, victim, turns=2)
+    assert [(known.batch_id, known.task_id) for known in store.list_batches()] == [(BATCH, TASK)]
+    assert (ledger(store, BATCH).state, ledger(store, BATCH).stored) == ("complete", 1)

@@ -10,8 +10,10 @@ import pytest
 
 from receiver.batches import Batches
 from receiver.calls import Calls
+from receiver.errors import NotDone
 from storage import FetchedBatch, FetchedRun, Lease, Ledger, Store, SubmittedRun, Tried, now
 from tests.receiver.conftest import until
+from tests.receiver.parallel_senders import GROUP, GroupSender, parallel
 from tests.receiver.working import (
     a_source,
     announce,
@@ -209,3 +211,19 @@ async def test_a_run_nested_beyond_measure_keeps_no_other_run_away(
     handler = answering(lambda r: lists if r.url.path.endswith("/tasks") else told(2, 2))
     await work_off(store, a_source(), client=handler)
     assert "b" in {each["run_id"] for each in stored(store)}
+
+
+async def test_a_refused_addition_to_what_always_grows_is_told_in_the_sender_s_words(
+    store: Store,
+) -> None:
+    source, sender = parallel(), GroupSender({"r1": "completed"})
+    said = {"detail": [{"loc": ["body"], "msg": "input 3: too long"}]}
+    sender.first = lambda r: httpx.Response(422, json=said) if r.method == "POST" else None
+    store.register_batch("valyu", GROUP, endpoint_id=None, defaults={"processor": "core"})
+    async with answering(sender) as wire:
+        batches = Batches(store, Calls(source, wire), "https://receiver.test", warn=print)
+        with pytest.raises(NotDone) as raised:
+            await batches.add(GROUP, [source.provider.new_task({"q": "1"})], added=print)
+    assert str(raised.value).startswith(f"0 of 1 tasks were added to {GROUP}, then: ")
+    assert "422: input 3: too long. Once that is mended: " in str(raised.value)
+    assert sender.calls == [f"/groups/{GROUP}/runs"]  # its end is not asked for: it has none

@@ -119,6 +119,15 @@ def test_what_is_known_of_a_run_spares_the_worker_calls() -> None:
     assert "hints" not in told(None, Announcement("batch", "b1", "b1", "completed"))
 
 
+def test_of_a_body_that_is_not_signed_the_batch_of_a_run_is_no_hint() -> None:
+    run = Announcement("run", "r1", "g1", "failed")
+    for door in (None, view(1, "account", None), view(1, "run", "r1"), view(1, "batch", "g1")):
+        said = meaning(door, run, None, b"", kinds=KINDS, is_signed=False)
+        assert (said["subject"], said["hints"]) == ("r1", {"status": "failed"})
+        assert told(door, run)["hints"] == {"batch": "g1", "status": "failed"}
+    assert told(None, Announcement("run", "r1"))["hints"] == {"status": None}
+
+
 def test_what_a_provider_does_not_fetch_is_recorded_and_ignored() -> None:
     found = told(None, Announcement("findall", "f1", status=None, is_end=False))
     assert found["disposition"] == "ignored"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.keys import Token, prepare
+from receiver.keys import Token, doubt, prepare
 from receiver.schemes import (
     BEARER,
     BODY,
@@ -47,6 +47,9 @@ from tests.receiver.test_signatures import PARALLEL_A, VALYU_SECRET
         ("-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA", "key pair"),
         ("MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=", "key pair"),
         ("A" * 2000, "longer"),
+        (f"SECRET={PARALLEL_A}", "has whsec_ inside of it: paste only what stands behind the ="),
+        (f"whsec_{PARALLEL_A}", "whsec_ inside"),
+        ("https://hooks.example.com/webhooks/parallel", "is a URL: paste the secret itself"),
     ],
 )
 def test_a_secret_that_cannot_be_one_says_why_and_not_what(secret: str, hint: str) -> None:
@@ -66,6 +69,16 @@ def test_the_readings_of_a_secret() -> None:
     assert readings(PARALLEL_A, "bare") == ["bare"]
     with pytest.raises(ValueError, match="too short or not hex"):
         readings("not-hex-but-long-enough", "hex")
+
+
+def test_a_text_without_whsec_is_doubted_only_where_others_have_it() -> None:
+    for scheme in (STANDARD_WEBHOOKS, Bearer(signature=STANDARD_WEBHOOKS)):
+        assert doubt(scheme, PARALLEL_A) is None
+        said = doubt(scheme, VALYU_SECRET)
+        assert said is not None
+        assert said.startswith("The secret does not begin with whsec_")
+        assert VALYU_SECRET not in said
+    assert [doubt(scheme, VALYU_SECRET) for scheme in (TIMESTAMP_BODY, BEARER)] == [None, None]
 
 
 def test_a_key_shows_nothing_and_is_not_pickled() -> None:

@@ -1,5 +1,6 @@
 """Streamed listings: stored in parts as they come, gone on with where they broke off, bounded."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from receiver.errors import FetchError, NotReady, Unavailable
 from receiver.fetch.listing import MAX_RESTARTS
 from storage import Lease, Store
-from tests.receiver.parallel_senders import GROUP, GroupSender, parallel
+from tests.receiver.parallel_senders import GROUP, GroupSender, events, parallel
 from tests.receiver.working import (
     announce,
     answering,
@@ -58,6 +59,19 @@ def dropped(items: Sequence[Any], error: Exception | None = None) -> httpx.Respo
         for item in items:
             yield f"data: {json.dumps(item)}\n\n".encode()
         raise error or httpx.ReadError("connection lost")
+
+    return httpx.Response(200, content=body(), headers={"content-type": "text/event-stream"})
+
+
+def held_open(items: Sequence[Any]) -> httpx.Response:
+    """A stream that brings these events and then comments for ever."""
+
+    async def body() -> AsyncIterator[bytes]:
+        for item in items:
+            yield f"data: {json.dumps(item)}\n\n".encode()
+        while True:
+            await asyncio.sleep(0.01)
+            yield b": keep-alive\n\n"
 
     return httpx.Response(200, content=body(), headers={"content-type": "text/event-stream"})
 
@@ -225,3 +239,58 @@ async def test_a_later_listing_of_a_group_goes_on_behind_the_earlier_one(store: 
     sender.runs["r003"] = "completed"
     assert await brought(store, sender, lease) == "3 of 3 results stored"
     assert sender.listed == ["", " behind 2"]
+
+
+# --- streams that end too early, or not at all --------------------------------------------------
+
+
+async def test_a_stream_that_ends_too_early_without_a_word_is_gone_on_with(store: Store) -> None:
+    items = GroupSender(runs(5)).events()
+    sender = Streams(5, events(*items[:2]), events(*items[2:4]))
+    assert await brought(store, sender) == "5 of 5 results stored"
+    assert sender.listed == ["", " behind 2", " behind 4"]
+
+
+async def test_a_stream_that_ends_too_early_and_brings_no_more_ends_the_try(store: Store) -> None:
+    items = GroupSender(runs(5)).events()
+    sender = Streams(5, events(*items[:2]), events())
+    with pytest.raises(NotReady, match="2 of 5"):
+        await brought(store, sender)
+    assert sender.listed == ["", " behind 2"]
+
+
+async def test_a_stream_of_what_is_here_already_is_not_followed_for_ever(store: Store) -> None:
+    (item, *_) = GroupSender(runs(2)).events()
+    again = [events({**item, "event_id": str(number)}) for number in range(1, 20)]
+    sender = Streams(2, *again)
+    with pytest.raises(NotReady, match="1 of 2"):
+        await brought(store, sender)
+    assert sender.listed == ["", " behind 1"]
+
+
+async def test_what_was_promised_is_stored_with_the_last_of_it_though_the_stream_stays_open(
+    store: Store,
+) -> None:
+    sender = Streams(5, held_open(GroupSender(runs(5)).events()))
+    async with asyncio.timeout(10):
+        assert await brought(store, sender) == "5 of 5 results stored"
+    assert sender.listed == [""]
+
+
+async def test_a_stream_that_brings_nothing_but_comments_is_at_its_end(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.fetch.listing.ITEM_SECONDS", 0.3)
+    sender = Streams(5, held_open(GroupSender(runs(5)).events()[:2]))
+    async with asyncio.timeout(10):
+        assert await brought(store, sender) == "5 of 5 results stored"
+    assert sender.listed == ["", " behind 2"]
+
+
+async def test_a_try_ends_where_no_stream_brings_anything(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.fetch.listing.ITEM_SECONDS", 0.1)
+    with pytest.raises(Unavailable, match="the stream brought nothing for"):
+        async with asyncio.timeout(10):
+            await brought(store, Streams(5, held_open([])))

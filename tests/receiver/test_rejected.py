@@ -37,7 +37,7 @@ def refused(store: Store, endpoint_id: str | None, body: bytes = BODY, **other: 
     at = other.pop("at", time.time())
     headers = other.pop("headers", None) or signed(body, secret=other.pop("secret", SECRET), at=at)
     values = {"source": "valyu", "reason": "mismatch", "detail": "no key fits", **other}
-    text = kept_headers(headers, frozenset({b"authorization"}))
+    text = kept_headers(headers, configured(settings())["valyu"])
     store.quarantine(UnverifiedDelivery(endpoint_id=endpoint_id, headers=text, body=body, **values))
     return store.rejected_ids()[-1]
 

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -35,8 +35,18 @@ def cut(cutter: Cutter, body: bytes, places: Cuts = ()) -> list[Any]:
     edges = [0, *sorted(place % (len(body) + 1) for place in places), len(body)]
     found = []
     for start, end in pairwise(edges):
-        found += list(cutter.feed(body[start:end]))
-    return [*found, *cutter.end()]
+        found += fed(cutter, body[start:end])
+    return [*found, *parsed(cutter, cutter.end())]
+
+
+def fed(cutter: Cutter, chunk: bytes) -> list[Any]:
+    """The items that a chunk completes."""
+    return list(parsed(cutter, cutter.feed(chunk)))
+
+
+def parsed(cutter: Cutter, pieces: Iterator[bytes]) -> Iterator[Any]:
+    for piece in pieces:
+        yield from cutter.parse(piece, politely=bool(len(piece) % 2))
 
 
 def one_by_one(cutter: Cutter, body: bytes) -> list[Any]:
@@ -92,7 +102,7 @@ def test_comments_and_events_without_data_are_none() -> None:
 @pytest.mark.parametrize("data", [b"data: {", b"data: no", b"data:", b"data: \xff"])
 def test_an_event_that_is_no_json_ends_the_stream_behind_the_good_ones(data: bytes) -> None:
     cutter = Events()
-    items = cutter.feed(b"data: 1\n\n" + data + b"\n\ndata: 3\n\n")
+    items = parsed(cutter, cutter.feed(b"data: 1\n\n" + data + b"\n\ndata: 3\n\n"))
     assert next(items) == 1
     with pytest.raises(Unavailable, match="no JSON"):
         next(items)
@@ -122,9 +132,9 @@ def test_the_lines_of_json_lines_are_the_same_however_they_are_cut(
 def test_an_array_that_is_cut_off_is_never_taken_for_whole(items: list[Any], at: int) -> None:
     body = json.dumps(items).encode()
     cutter = Documents()
-    found = list(cutter.feed(body[: at % len(body)] or b"["))
+    found = fed(cutter, body[: at % len(body)] or b"[")
     with pytest.raises(Unavailable):
-        found.extend(cutter.end())
+        found.extend(parsed(cutter, cutter.end()))
     assert found == items[: len(found)]
 
 
@@ -134,18 +144,33 @@ def test_an_array_that_is_cut_off_is_never_taken_for_whole(items: list[Any], at:
         (b"<html>", "neither a JSON array nor JSON objects"),
         (b'"text"', "neither a JSON array nor JSON objects"),
         (b'{"a": 1}\n{"b', "cut, or no JSON"),
-        (b"[{} x]", "cut, or no JSON"),
-        (b"[1, 2.", "cut, or no JSON"),
+        (b'{"a": 1}\n\\', "cut, or no JSON"),
+        (b'{"a": 1}]', "a bracket closes"),
+        (b"[1}", "a bracket closes"),
+        (b"[{} x]", "no JSON"),
+        (b"[{]]", "no JSON"),
+        (b'[1 "2"]', "no JSON"),
+        (b"[1, 2.", "inside of its array"),
         (b"[1, 2", "inside of its array"),
-        (b'[{"a": "\xff"}]', "not UTF-8"),
-        (b'["\xc3', "not UTF-8"),
-        (b"[" * 100_000, "cut, or no JSON"),
+        (b'[{"a": "\xff"}]', "can't decode byte 0xff"),
+        (b'["\xc3', "inside of its array"),
+        (b'["\\"]', "inside of its array"),
+        (b"[" * 100_000, "inside of its array"),
+        (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
     ],
-    ids=range(9),
+    ids=range(16),
 )
 def test_what_is_no_array_and_no_object_is_refused(body: bytes, said: str) -> None:
     assert said in refusal(Documents(), body)
-    assert said in refusal(Documents(), body[:3000], range(3000))
+    assert said in refusal(Documents(), body, range(min(len(body), 3000)))
+
+
+def test_an_item_of_an_array_comes_with_its_last_byte_and_nothing_behind_the_array_counts() -> None:
+    cutter = Documents()
+    chunks = [b" [", b'{"a":', b' "]"}', b",,4", b"2", b" ,", b"[[]", b"]", b"] x", b"[1"]
+    found = [fed(cutter, chunk) for chunk in chunks]
+    assert found == [[], [], [{"a": "]"}], [], [], [42], [], [[[]]], [], []]
+    assert list(cutter.end()) == []
 
 
 def test_an_answer_of_nothing_has_no_items() -> None:
@@ -184,6 +209,7 @@ def test_rows_are_the_same_however_they_are_cut_also_with_line_ends_in_quotes(
         (b"a,b\n1\n", "1 cells, the header 2"),
         (b"a,b\n1,2,3\n", "3 cells, the header 2"),
         (b'a,b\n"1"x,2\n', "no CSV"),
+        (b'a"b,c\nd"e,f\n', "a quote inside of a cell"),
         (b"a,b\n\xff,2\n", "not UTF-8"),
     ],
 )
@@ -208,9 +234,9 @@ def test_a_giant_item_is_refused_and_many_small_ones_are_not(
 ) -> None:
     monkeypatch.setattr("receiver.streams.MAX_ITEM_BYTES", 1_000)
     cutter = kind()
-    list(cutter.feed(ENDLESS[kind]))
+    fed(cutter, ENDLESS[kind])
     with pytest.raises(Unavailable, match="more than 1000 bytes"):
-        list(cutter.feed(b"x" * 2_000))
+        fed(cutter, b"x" * 2_000)
     small: dict[Any, Any] = {
         Events: (b"", b"data: 1\n\n", b""),
         Documents: (b"[", b"1,", b"2]"),
@@ -218,5 +244,5 @@ def test_a_giant_item_is_refused_and_many_small_ones_are_not(
     }
     head, one, last = small[kind]
     cutter = kind()
-    found = [item for chunk in (head, *[one] * 900, last) for item in cutter.feed(chunk)]
-    assert len([*found, *cutter.end()]) >= 900
+    found = [item for chunk in (head, *[one] * 900, last) for item in fed(cutter, chunk)]
+    assert len([*found, *parsed(cutter, cutter.end())]) >= 900

@@ -16,7 +16,7 @@ from receiver.schemes import bearer_token
 from storage import FetchedRun, Store, now
 from tests.receiver import working
 from tests.receiver.conftest import locked
-from tests.receiver.parallel_senders import BATCH, TASK, parallel_v0
+from tests.receiver.parallel_senders import BATCH, TASK, BatchSender, parallel_v0
 from tests.receiver.working import answering, claim, ledger, make_due, sql
 
 PUBLIC = "https://receiver.test"
@@ -97,6 +97,33 @@ async def test_runs_are_bound_in_the_order_of_the_request_and_keep_their_inputs(
     assert [json.loads(row["input"]) for row in inputs] == [{"q": "0"}, {"q": "1"}, {"q": "2"}]
     known = ledger(store, BATCH)
     assert (known.expected, known.state, known.task_id) == (3, "open", TASK)
+
+
+async def test_an_early_callback_s_bond_is_kept_and_stops_nothing(store: Store) -> None:
+    sender = Creating(["r1", "r0"])  # in another order than that of the request
+    sender.go_on.clear()
+    creating = asyncio.create_task(submit(store, sender))
+    await sender.at_work.wait()
+    first, _ = sender.bodies[0]["task_run_requests"]
+    early = first["callback_webhook"]["url"].rpartition("/")[2]
+    store.bind_endpoint(early, "r0")
+    sender.go_on.set()
+    assert await creating == [BATCH, 2]
+    view = store.find_endpoint(early)
+    assert view is not None
+    assert (view.resource, ledger(store, BATCH).expected) == ("r0", 2)
+
+
+async def test_the_sender_s_own_word_on_inputs_wins_over_the_order_of_its_answer(
+    store: Store,
+) -> None:
+    await submit(store, Creating(["1", "0"]))
+    make_due(store)
+    sender = BatchSender({"0": "complete", "1": "complete"})
+    await working.work_off(store, parallel_v0(), client=answering(sender))
+    rows = sql(store, "SELECT run_id, input FROM runs ORDER BY run_id")
+    assert [json.loads(row["input"]) for row in rows] == [{"q": "0"}, {"q": "1"}]
+    assert ledger(store, BATCH).state == "complete"
 
 
 async def test_the_batch_is_watched_and_its_runs_are_not_one_by_one(store: Store) -> None:

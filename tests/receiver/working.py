@@ -102,14 +102,18 @@ def announce(
     kind: str = "batch",
     endpoint_id: str | None = None,
     body: bytes = b"{}",
+    key: str | None = None,
     awaits_end: bool = True,
     hints: Mapping[str, Any] | None = None,
 ) -> None:
-    """Record a verified delivery that makes a fetch of `subject`, due now."""
+    """Record a verified delivery that makes a fetch of `subject`, due now.
+
+    Another body is another event, unless the key is told.
+    """
     delivery = VerifiedDelivery(
         source="valyu",
         endpoint_id=endpoint_id,
-        key=f"{kind}:{subject}:{sha256(body).hexdigest()}",
+        key=key or f"{kind}:{subject}:{sha256(body).hexdigest()}",
         disposition="fetch",
         subject_kind=kind,
         subject=subject,

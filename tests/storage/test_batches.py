@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from storage import FetchedBatch, Ledger, NotFound, Store, SubmittedRun
+from storage import FetchedBatch, Ledger, NotFound, Store, SubmittedRun, batches
 from storage.models import Batch, Job, Run
 from tests.storage.build import at, claimed, keep, rows, run, tried
 
@@ -288,6 +288,37 @@ def test_a_registered_batch_has_its_endpoint_and_secret_in_one_commit(store: Sto
     view = store.find_endpoint_of("valyu", "b")
     assert view is not None
     assert (view.id, view.secrets[0].text) == (endpoint, "s")
+
+
+def test_what_is_known_of_a_batch_is_filled_in_and_never_overwritten(store: Store) -> None:
+    first, second = store.add_endpoint("valyu", "batch"), store.add_endpoint("valyu", "batch")
+    store.check_batch("valyu", "b")
+    mine: dict[str, Any] = {"endpoint_id": first, "name": "mine", "runner": "r", "task_id": "t"}
+    store.register_batch("valyu", "b", **mine, defaults={"arguments": ["q"]})
+    store.check_batch("valyu", "b", task_id="another's")
+    other = {"endpoint_id": second, **dict.fromkeys(("name", "runner", "task_id"), "another's")}
+    store.database.write(
+        lambda c: batches.register(
+            c, source="valyu", batch_id="b", **other, defaults={"arguments": []}, now=at(1)
+        )
+    )
+    kept = store.ledger("b").as_dict()
+    assert {name: kept[name] for name in mine} == mine
+    assert store.defaults_of("valyu", "b") == {"arguments": ["q"]}
+
+
+def test_an_endpoint_that_an_early_callback_bound_stays_bound_and_stops_no_addition(
+    store: Store,
+) -> None:
+    store.register_batch("valyu", "b", endpoint_id=None, task_id="t")
+    early, other = (store.add_endpoint("valyu", "run", task_id="t") for _ in range(2))
+    store.bind_endpoint(early, "r2")
+    added = [SubmittedRun("r1", "t", {"q": 1}, early), SubmittedRun("r2", "t", {"q": 2}, other)]
+    store.add_runs("valyu", "b", added)
+    assert (store.ledger("b").expected, len(rows(store.database, Run))) == (2, 2)
+    view = store.find_endpoint(early)
+    assert view is not None
+    assert view.resource == "r2"
 
 
 def test_a_batch_is_not_registered_at_another_s_endpoint(store: Store, endpoint: str) -> None:

@@ -1,18 +1,22 @@
 """Checks: one for each endpoint and batch, hurried by news and ended by results."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from storage import jobs
+from storage import Store, jobs
 from storage.database import Database
 from storage.models import Job
 from tests.storage.build import (
     NOON,
     at,
+    claim,
+    contents,
     enqueue,
     rows,
+    tried,
 )
 
 
@@ -84,6 +88,75 @@ def test_the_checks_of_a_batch_end_wherever_they_came_from(database: Database) -
     enqueue(database, endpoint_id="g", subject="b", source="other", **about)
     database.write(lambda c: jobs.end_checks(c, batch=("valyu", "b"), now=NOON))
     assert [row.status for row in rows(database, Job)] == ["done", "done", "pending", "pending"]
+
+
+# --- claiming -----------------------------------------------------------------------------------
+
+
+def test_due_checks_are_claimed_before_what_was_due_earlier_but_for_half_of_the_slots(
+    database: Database,
+) -> None:
+    fetches = [enqueue(database, due=at(-number)) for number in range(9, 4, -1)]
+    checks = [
+        enqueue(database, kind="check", endpoint_id=str(number), due=at(-number))
+        for number in range(4, 0, -1)
+    ]
+    taken = {lease.job_id for lease in claim(database, limit=4)}
+    assert taken == {*checks[:2], *fetches[:2]}
+    assert {lease.job_id for lease in claim(database, limit=1)} == {checks[2]}
+
+
+def test_slots_that_nothing_else_needs_are_the_checks_too(database: Database) -> None:
+    checks = [enqueue(database, kind="check", endpoint_id=str(number)) for number in range(4)]
+    assert {lease.job_id for lease in claim(database, limit=4)} == {*checks}
+
+
+def test_a_check_that_is_not_due_or_another_source_s_is_not_claimed(database: Database) -> None:
+    fetch = enqueue(database)
+    enqueue(database, kind="check", endpoint_id="a", due=at(1))
+    enqueue(database, kind="check", endpoint_id="b", source="parallel")
+    assert [lease.job_id for lease in claim(database)] == [fetch]
+
+
+# --- the check of an endpoint and the one without ---------------------------------------------
+
+
+def live(store: Store) -> list[tuple[str | None, str]]:
+    found = (row for row in rows(store.database, Job) if row.kind == "check")
+    return [(row.endpoint_id, row.status) for row in found if row.status != "done"]
+
+
+def test_an_endpoint_s_own_check_takes_the_place_of_the_lone_one(store: Store) -> None:
+    store.check_batch("valyu", "b")
+    store.check_batch("valyu", "c")
+    store.check_batch("parallel", "b")
+    endpoint_id = store.add_endpoint("valyu", "batch", resource="b")
+    assert live(store) == [(None, "pending"), (None, "pending"), (endpoint_id, "pending")]
+    mine = [row for row in rows(store.database, Job) if (row.source, row.subject) == ("valyu", "b")]
+    assert [(row.endpoint_id, row.status) for row in mine] == [
+        (None, "done"),
+        (endpoint_id, "pending"),
+    ]
+
+
+def test_a_lone_check_that_is_at_work_is_left_to_it(store: Store) -> None:
+    store.check_batch("valyu", "b")
+    (lease,) = store.claim_jobs("valyu", limit=1)
+    endpoint_id = store.add_endpoint("valyu", "batch", resource="b")
+    assert live(store) == [(None, "running"), (endpoint_id, "pending")]
+    store.finish(lease, tried())
+
+
+def test_how_soon_a_check_is_due_is_told_without_a_write(store: Store) -> None:
+    assert store.age_and_check("valyu", "b") == (timedelta(), None)
+    store.check_batch("valyu", "b", after=timedelta(seconds=30))
+    before = contents(store.database)
+    age, due = store.age_and_check("valyu", "b")
+    assert timedelta() <= age < timedelta(seconds=20)
+    assert due is not None
+    assert timedelta(seconds=10) < due <= timedelta(seconds=30)
+    assert store.age_and_check("parallel", "b") == (timedelta(), None)
+    assert contents(store.database) == before
 
 
 @pytest.mark.parametrize("wrong", [{"status": "lost"}, {"kind": "guess"}, {"event_id": 404}])

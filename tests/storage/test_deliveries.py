@@ -89,6 +89,15 @@ def test_the_same_key_with_another_body_is_kept_and_makes_a_fetch(database: Data
     assert [row.event_id for row in rows(database, Job)] == [1, 1]
 
 
+def test_a_fetch_for_another_body_is_told_that_an_older_result_does_not_do(
+    database: Database,
+) -> None:
+    for body in (b"1", b"2", b"2"):
+        record(database, delivery(body=body, hints={"batch": "b", "status": "completed"}))
+    told = {"batch": "b", "status": "completed", "awaits_end": True}
+    assert [row.progress for row in rows(database, Job)] == [told, {"again": True}]
+
+
 def test_differing_bodies_inside_one_group_are_kept_and_make_fetches(database: Database) -> None:
     assert len(record(database, *[delivery(body=b"%d" % n) for n in range(3)])) == 3
     assert [row.body for row in rows(database, Delivery)] == [b"0", b"1", b"2"]

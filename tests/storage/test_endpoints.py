@@ -1,13 +1,14 @@
 """Endpoints: unguessable, bound once, and with secrets that only the key opens."""
 
 import base64
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import IntegrityError
 
 import storage
-from storage import NotFound, Store, WrongKey, endpoints
+from storage import MAX_SECRETS, NotFound, SecretRefused, Store, WrongKey, endpoints
 from storage.database import insert
 from storage.encryption import Vault
 from storage.models import Batch, Job, Secret
@@ -81,6 +82,32 @@ def test_the_same_secret_again_changes_nothing(store: Store, endpoint: str) -> N
     before = rows(store.database, Secret)
     store.set_secret(endpoint, SECRET, resource="batch-1")
     assert rows(store.database, Secret) == before
+
+
+@pytest.mark.parametrize("keep", [timedelta(0), timedelta(days=1)])
+def test_a_replaced_secret_comes_back_by_a_rotation_alone(
+    store: Store, endpoint: str, keep: timedelta
+) -> None:
+    store.set_secret(endpoint, SECRET)
+    store.rotate_secret(endpoint, "another", old_until=storage.now() + keep)
+    before = contents(store.database)
+    with pytest.raises(SecretRefused, match="was replaced: use `endpoint rotate` to bring it back"):
+        store.set_secret(endpoint, SECRET)
+    assert contents(store.database) == before
+    store.rotate_secret(endpoint, SECRET, old_until=storage.now())
+    store.set_secret(endpoint, SECRET)
+    assert [row.valid_until is None for row in rows(store.database, Secret)] == [False, False, True]
+
+
+def test_a_secret_that_would_not_be_tried_is_refused(store: Store, endpoint: str) -> None:
+    for number in range(MAX_SECRETS):
+        store.set_secret(endpoint, f"secret {number}")
+    with pytest.raises(SecretRefused, match="5 secrets are valid already: use `endpoint rotate`"):
+        store.set_secret(endpoint, SECRET)
+    store.set_secret(endpoint, "secret 0")  # it is there already
+    store.rotate_secret(endpoint, SECRET, old_until=storage.now())
+    store.set_secret(endpoint, "one more")
+    assert len(rows(store.database, Secret)) == MAX_SECRETS + 2
 
 
 def test_an_endpoint_made_with_its_secret_is_open_at_once(store: Store) -> None:

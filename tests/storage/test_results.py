@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, event, select
 from sqlalchemy.exc import IntegrityError, StatementError
 from sqlmodel import col
 
-from storage import FetchedRun, LeaseLost, Store, Stored, SubmittedRun, results
+from storage import FetchedRun, LeaseLost, Store, Stored, results
 from storage.database import Database, insert
 from storage.fetched import clean
 from storage.models import Result, Run
@@ -310,25 +310,13 @@ def test_a_later_look_fills_in_what_a_run_lacked_and_takes_nothing(database: Dat
     assert {name: getattr(known(database), name) for name in full} == full
 
 
-def test_our_own_input_is_not_overwritten_by_the_sender_s_echo(store: Store) -> None:
-    store.add_endpoint("valyu", "batch", resource="b")
-    store.add_runs("valyu", "b", [SubmittedRun("run-1", "t", {"query": "ours", "depth": 2})])
-    put(store.database, run(output="x", input={"query": "echo"}))
-    assert known(store.database).input == {"query": "ours", "depth": 2}
-
-
-def test_an_echo_stands_in_for_an_input_that_we_never_had(database: Database) -> None:
-    put(database, run(status="running"))
-    put(database, run(output="x", input={"query": "echo"}), fetched_at=at(1))
-    assert known(database).input == {"query": "echo"}
-
-
 def test_a_run_without_its_result_is_unseen_until_a_listing_shows_it(store: Store) -> None:
     put(store.database, run("running", "running", batch_id="b"), run("done", batch_id="b"))
     put(store.database, run("empty", has_output=False, batch_id="b"), fetched_at=at(9))
     put(store.database, run("elsewhere", "running", batch_id="c"))
     assert store.unseen_runs("valyu", "b", since=at(1), limit=9) == ["running", "empty"]
     assert store.unseen_runs("valyu", "b", since=NOON, limit=9) == ["empty"]
+    assert store.unseen_runs("valyu", "b", since=None, limit=9) == ["empty"]
     assert store.unseen_runs("valyu", "b", since=at(1), limit=1) == ["running"]
 
 

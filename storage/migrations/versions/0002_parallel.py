@@ -29,6 +29,13 @@ def upgrade() -> None:
         postgresql_where=sa.text(LONE_CHECK),
     )
     op.create_index(
+        "ix_jobs_checks_due",
+        "jobs",
+        ["source", "next_attempt_at"],
+        sqlite_where=sa.text("kind = 'check' AND status = 'pending'"),
+        postgresql_where=sa.text("kind = 'check' AND status = 'pending'"),
+    )
+    op.create_index(
         "ix_jobs_checks",
         "jobs",
         ["source", "subject"],

@@ -55,6 +55,15 @@ async def test_two_authorizations_are_none(client: httpx.AsyncClient, store: Sto
     assert (await client.get("/api/v1/batches", headers=[header, header])).status_code == 401
 
 
+@pytest.mark.parametrize("value", [" Bearer {}", "Bearer {} \t", "bearer  {}"])
+async def test_white_space_around_a_token_is_no_part_of_it(
+    client: httpx.AsyncClient, store: Store, value: str
+) -> None:
+    header = value.format(store.create_token("ci", SCOPES).text)
+    reply = await client.get("/api/v1/batches", headers={"authorization": header})
+    assert reply.status_code == 200
+
+
 async def test_only_an_authorization_header_counts(client: httpx.AsyncClient, store: Store) -> None:
     text = store.create_token("ci", SCOPES).text
     assert (await client.get("/api/v1/batches", params={"token": text})).status_code == 401

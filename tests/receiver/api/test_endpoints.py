@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from receiver import logs
-from storage import Store
-from tests.receiver.api.conftest import NEW, PUBLIC, MakeProgram, Program, problem
+from receiver.app import create_app
+from receiver.settings import Settings, SourceSettings
+from storage import Store, now
+from tests.receiver.api.conftest import NEW, PUBLIC, MakeProgram, Program, Start, problem
 from tests.receiver.conftest import (
     BATCH,
     OTHER_BATCH,
@@ -191,6 +194,72 @@ async def test_an_endpoint_of_another_resource_takes_no_secret(
     assert problem(reply)[0] == 409
     assert secrets(store, made["endpoint"]) == []
     assert (await mine.ask("GET", f"/endpoints/{made['endpoint']}")).json() == made
+
+
+async def test_a_replaced_secret_is_not_brought_back(mine: Program, store: Store) -> None:
+    endpoint_id = (await mine.made(secret=SECRET))["endpoint"]
+    store.rotate_secret(endpoint_id, OTHER_SECRET, old_until=now())
+    reply = await mine.ask("PUT", f"/endpoints/{endpoint_id}/secret", {"secret": SECRET})
+    assert problem(reply) == (
+        409,
+        "The secret was not registered. This secret was replaced: use `endpoint rotate` to bring "
+        "it back.",
+    )
+    assert len(secrets(store, endpoint_id)) == 2
+
+
+async def test_a_sixth_secret_is_refused(mine: Program, store: Store) -> None:
+    endpoint_id = (await mine.made())["endpoint"]
+    values = [{"secret": f"{SECRET[:-1]}{number}"} for number in range(6)]
+    path = f"/endpoints/{endpoint_id}/secret"
+    codes = [(await mine.ask("PUT", path, value)).status_code for value in values]
+    assert codes == [200] * 5 + [409]
+
+
+@pytest.mark.parametrize("more", [{"resource": BATCH}, {"task_id": "t"}])
+async def test_an_endpoint_for_the_account_is_bound_to_nothing(
+    mine: Program, store: Store, more: dict[str, str]
+) -> None:
+    endpoint_id = store.add_endpoint("valyu", "account")
+    reply = await mine.ask("PUT", f"/endpoints/{endpoint_id}/secret", {"secret": SECRET, **more})
+    assert problem(reply)[0] == 422
+    assert (secrets(store, endpoint_id), store.list_endpoints()[0]["resource"]) == ([], None)
+
+
+async def test_an_odd_secret_is_taken_with_a_warning(store: Store, start: Start) -> None:
+    sources = {"valyu": SourceSettings(signing={"scheme": "standard-webhooks"})}
+    client = await start(create_app(Settings(sources=sources), store=store))
+    mine = Program(client, store.create_token("p", ["register"]).text)
+    made = await mine.made(secret=SECRET)
+    assert made["warning"].startswith("The secret does not begin with whsec_")
+    path = f"/endpoints/{made['endpoint']}"
+    again = (await mine.ask("PUT", f"{path}/secret", {"secret": SECRET})).json()
+    assert again["warning"] == made["warning"]
+    assert "warning" not in (await mine.ask("GET", path)).json()
+
+
+async def test_where_the_account_verifies_an_endpoint_is_open_and_bound_without_a_secret(
+    store: Store, start: Start
+) -> None:
+    sources = {"valyu": SourceSettings(signing_secrets=[SecretStr(SECRET)])}
+    client = await start(create_app(Settings(sources=sources), store=store))
+    mine = Program(client, store.create_token("p", ["register"]).text)
+    made = await mine.made()
+    assert made["state"] == "open"
+    path = f"/endpoints/{made['endpoint']}/secret"
+    assert problem(await mine.ask("PUT", path, {}))[0] == 422
+    assert problem(await mine.ask("PUT", path, {"task_id": "t"}))[0] == 422
+    for _ in range(2):
+        reply = await mine.ask("PUT", path, {"resource": BATCH, "task_id": "t"})
+        assert (reply.json()["resource"], reply.json()["task_id"]) == (BATCH, "t")
+    assert problem(await mine.ask("PUT", path, {"resource": OTHER_BATCH}))[0] == 409
+    assert (secrets(store, made["endpoint"]), store.ledger(BATCH).batch_id) == ([], BATCH)
+
+
+async def test_without_an_account_s_secret_one_must_be_sent(mine: Program) -> None:
+    path = f"/endpoints/{(await mine.made())['endpoint']}/secret"
+    reply = await mine.ask("PUT", path, {"resource": BATCH})
+    assert problem(reply) == (422, "The field secret is missing: send it.")
 
 
 async def test_a_task_without_a_resource_is_refused(mine: Program) -> None:

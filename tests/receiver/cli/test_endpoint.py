@@ -65,7 +65,48 @@ def test_an_older_secret_stays_beside_a_newer_one(run: Run, store: Store) -> Non
     assert secrets(store, endpoint_id) == [SECRET[::-1], SECRET]
 
 
-@pytest.mark.parametrize("stdin", ["", "\n", "short\n", f'"{SECRET}"\n', f" {SECRET}\n"])
+@pytest.mark.parametrize("stdin", [f"{SECRET}\r\n\n", f"\n{SECRET}", f"{SECRET}\n \n"])
+def test_empty_lines_around_a_secret_are_no_part_of_it(run: Run, store: Store, stdin: str) -> None:
+    endpoint_id = add(run, "--secret-stdin", stdin=stdin)["endpoint"]
+    assert secrets(store, endpoint_id) == [SECRET]
+
+
+def test_a_replaced_secret_comes_back_by_a_rotation_alone(run: Run, store: Store) -> None:
+    endpoint_id = add(run, "--secret-stdin", stdin=SECRET)["endpoint"]
+    run("endpoint", "rotate", endpoint_id, stdin=NEW)
+    ended = run("endpoint", "secret", endpoint_id, stdin=SECRET)
+    assert ended.code == 2
+    assert ended.sentence.startswith("This secret was replaced: use `endpoint rotate` to bring it")
+    assert run("endpoint", "rotate", endpoint_id, stdin=SECRET).code == 0
+    assert secrets(store, endpoint_id) == [SECRET, NEW, SECRET]
+
+
+def test_a_sixth_secret_is_refused(run: Run, store: Store) -> None:
+    endpoint_id = add(run)["endpoint"]
+    codes = [
+        run("endpoint", "secret", endpoint_id, stdin=f"{SECRET}{number}").code
+        for number in range(6)
+    ]
+    assert codes == [0] * 5 + [2]
+
+
+def test_an_odd_secret_is_taken_with_a_warning(
+    run: Run, store: Store, configure: Callable[..., None]
+) -> None:
+    configure(sources__valyu__signing='{"scheme": "standard-webhooks"}')
+    ended = run("endpoint", "add", "valyu", "--secret-stdin", stdin=SECRET)
+    assert (ended.code, "The secret does not begin with whsec_" in ended.err) == (0, True)
+    assert len(store.list_endpoints()) == 1
+
+
+@pytest.mark.parametrize(
+    "stdin",
+    [
+        *("", "\n", "short\n", f'"{SECRET}"\n', f" {SECRET}\n"),
+        *(f"{SECRET}\n{SECRET[::-1]}\n", f"{SECRET}\r{SECRET}", "\n" * 70_000 + SECRET),
+        f"https://{SECRET}",
+    ],
+)
 def test_what_cannot_be_a_secret_is_refused_and_not_repeated(
     run: Run, store: Store, stdin: str
 ) -> None:

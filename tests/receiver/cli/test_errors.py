@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import storage
+from receiver.cli.common import MAX_ID
 from receiver.sandbox import SandboxServer
 from tests.receiver import working
 from tests.receiver.cli.conftest import Run
@@ -306,3 +307,32 @@ def test_wrong_use_is_answered_with_how_to_use_it(run: Run, arguments: str) -> N
     assert ended.code == 2
     assert "Usage: " in ended.err
     assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *("rejected show", "rejected retry", "event show", "dead replay", "token revoke"),
+        *(f"{group} list --limit" for group in ("batch", "task", "event", "rejected", "dead")),
+    ],
+)
+@pytest.mark.parametrize("number", [0, 2**63, 10**30])
+def test_a_number_that_no_row_can_have_is_wrong_use(run: Run, arguments: str, number: int) -> None:
+    make_database()
+    ended = run(*arguments.split(), str(number))
+    assert (ended.code, "Invalid value for" in ended.err) == (2, True)
+
+
+def test_the_largest_number_is_looked_for(run: Run) -> None:
+    make_database()
+    assert run("event", "show", str(MAX_ID)).sentence.startswith(f"There is no event {MAX_ID}")
+    for group in ("batch", "task", "event", "rejected", "dead"):
+        assert run(group, "list", "--limit", str(MAX_ID), "--json").out == "[]\n"
+
+
+@pytest.mark.parametrize("command", ["batch wait b", "task wait t"])
+@pytest.mark.parametrize("timeout", ["nan", "inf", "-1", "-inf"])
+def test_a_timeout_is_a_span(run: Run, command: str, timeout: str) -> None:
+    make_database()
+    ended = run(*command.split(), "--timeout", timeout)
+    assert (ended.code, ended.sentence[:10]) == (2, "--timeout ")

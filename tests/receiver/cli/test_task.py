@@ -118,6 +118,12 @@ def test_a_file_travels_as_a_data_url_with_its_type_and_context() -> None:
         (["--query", "q", "--set", "public=yes"], "--set public is no JSON"),
         (["--query", "q", "--set", "public"], "write it as NAME=JSON"),
         (["--query", "q", "--set", "x=NaN"], "NaN is no JSON"),
+        (["--query", "q", "--set", "x=1", "--set", "x=2"], "--set: 'x' is given twice"),
+        (["--query", "q", "--set", 'x=[{"a": 1, "a": 1}]'], "--set x: 'a' is given twice"),
+        (["--query", "q", "--metadata", "a=1", "--metadata", "a="], "--metadata: 'a' is given"),
+        (["--query", "q", "--metadata", "a=1", "--metadata", '{"a": "2"}'], "'a' is given twice"),
+        (["--query", "q", "--file", "a.txt", "--file", "./a.txt"], "a.txt' is given twice"),
+        (["--query", "q", "--fail"], "--fail is for --wait"),
         (["--query", "q", "--workflow", "w"], "a workflow supplies `query` itself"),
     ],
 )
@@ -125,6 +131,7 @@ def test_wrong_use_is_said_in_one_sentence_and_nothing_is_created(
     run: Run, store: Store, sender: SandboxServer, options: list[str], said: str
 ) -> None:
     Path("empty.txt").touch()
+    Path("a.txt").write_text("a")
     Path("bytes.json").write_bytes(b"\xff\xfe")
     ended = run("task", "create", "valyu", *options)
     assert ended.code == 2

@@ -181,7 +181,21 @@ def test_a_clock_that_is_off_is_told_with_what_would_bear_it(off: int, way: str)
 
 def test_a_right_signature_in_a_wrong_spelling_is_told() -> None:
     upper = valyu(form=lambda digest: b"sha256=" + digest.hex().upper().encode())
-    assert explain(upper).advice.startswith("The right secret signed it, but it is written in a")
+    assert explain(upper).advice.endswith("have the sender write it in lower-case hex.")
+    bare = valyu(form=lambda digest: digest.hex().upper().encode(), signature=b"x-s")
+    assert explain(bare).advice.endswith("have the sender write it in lower-case hex.")
+
+
+@pytest.mark.parametrize("form", [b"t=%d,v1=%b", b"v1=%b,t=%d"])
+def test_a_timestamp_inside_of_the_signature_header_is_recognised(form: bytes) -> None:
+    digest = mac(VALYU_SECRET, b"%d." % NOW + SENT).hex().encode()
+    value = form.replace(b"%d", b"%d" % NOW).replace(b"%b", digest)
+    found = explain([(b"stripe-signature", value)])
+    assert match(found)["signature_header"] == "stripe-signature"
+    assert found.advice.startswith(
+        "The right secret signed it, but in a form that cannot be set: the timestamp stands inside "
+        "of stripe-signature"
+    )
 
 
 # Nothing would have matched.
@@ -223,6 +237,27 @@ def test_a_token_is_never_kept_and_so_never_looked_at(reason: str) -> None:
     assert found.advice.endswith("cannot be checked again, because tokens are never kept.")
     assert found.tried[0].readings == ("text", "derived")
     assert bearer_token(VALYU_SECRET) not in str(found)
+
+
+def test_a_token_that_stands_in_another_header_is_told_with_what_to_set() -> None:
+    headers = [(b"host", b"x"), (b"x-author", b"x"), (b"x-auth-token", b"[hidden]")]
+    missing: dict[str, Any] = {"reason": "missing", "detail": "header authorization is missing"}
+    found = explain(headers[::2], scheme=BEARER, **missing)
+    assert [(each.came, each.look_alikes) for each in found.headers] == [(False, ("x-auth-token",))]
+    assert found.advice.startswith(
+        "authorization did not come, but x-auth-token did: if the token stands there, add to "
+        'signing of source valyu: { header = "x-auth-token" }'
+    )
+    only = [(b"proxy-authorization", b"[hidden]")]  # which no source may set
+    assert explain(only, scheme=BEARER, **missing).advice.startswith("The sender showed no token")
+    seen = explain([(b"authorization", b"[hidden]")], scheme=BEARER, detail="the token is none")
+    assert seen.headers[0].came
+
+
+def test_two_tokens_are_told_to_be_two() -> None:
+    detail = "header authorization came with different values"
+    found = explain([], scheme=BEARER, reason="malformed", detail=detail)
+    assert found.advice.startswith("authorization came more than once, with different values: have")
 
 
 def test_a_signature_beside_a_token_is_looked_at() -> None:

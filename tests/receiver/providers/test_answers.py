@@ -31,6 +31,8 @@ COMMON: list[tuple[int, Any, type[FetchError]]] = [
     (400, None, Unavailable),
     (401, JSON, SourceRefused),
     (402, JSON, SourceRefused),
+    (403, JSON, Forbidden),
+    (403, None, Unavailable),
     (404, JSON, Missing),
     (409, JSON, NotReady),
     (410, JSON, Missing),
@@ -43,9 +45,9 @@ COMMON: list[tuple[int, Any, type[FetchError]]] = [
     (503, JSON, Unavailable),
 ]
 OWN: dict[str, dict[int, type[FetchError]]] = {
-    "valyu": {403: Forbidden, 408: Unavailable},
-    "parallel": {403: Refused, 408: NotReady},
-    "parallel-v0": {403: Forbidden, 408: Unavailable},
+    "valyu": {408: Unavailable},
+    "parallel": {408: NotReady},
+    "parallel-v0": {408: Unavailable},
 }
 
 

@@ -298,25 +298,30 @@ def test_an_event_that_is_none_or_an_error_is_no_end(item: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "total", "is_active", "is_terminal"),
+    ("counts", "total", "is_active", "is_terminal", "ended"),
     [
-        ({"completed": 1, "failed": 1}, 2, False, True),
-        ({"completed": 1, "cancelled": "1"}, 2, False, True),
-        ({"completed": 1, "failed": 1}, 2, True, False),
-        ({"completed": 1, "failed": 1}, 2, None, False),
-        ({"completed": 1, "action_required": 1}, 2, False, False),
-        ({"completed": 2}, 3, False, False),
-        ({}, 0, False, False),
-        (None, None, False, False),
-        ({"completed": -1, "failed": "x"}, 1, False, False),
+        ({"completed": 1, "failed": 1}, 2, False, True, 2),
+        ({"completed": 1, "cancelled": "1"}, 2, False, True, 2),
+        ({"completed": 1, "failed": 1}, 2, True, False, 2),
+        ({"completed": 1, "failed": 1}, 2, None, False, 2),
+        ({"completed": 1, "action_required": 1}, 2, False, False, 1),
+        ({"completed": 1, "brand_new": 1}, 2, False, False, 1),
+        ({}, 0, False, False, 0),
+        (None, None, False, False, 0),
+        # counts that do not add up tell nothing; then only the sender's word does
+        ({"completed": 2}, 3, False, True, None),
+        ({"completed": 2}, 3, True, False, None),
+        ({"completed": 2}, None, False, False, None),
+        ({}, 2, False, True, None),
+        ({"completed": -1, "failed": "x"}, 1, False, True, None),
     ],
 )
 def test_a_group_has_ended_when_its_counts_and_its_rest_agree(
-    counts: Any, total: Any, is_active: Any, is_terminal: bool
+    counts: Any, total: Any, is_active: Any, is_terminal: bool, ended: int | None
 ) -> None:
     status = {"num_task_runs": total, "task_run_status_counts": counts, "is_active": is_active}
     batch = PARALLEL.read_batch({"taskgroup_id": GROUP, "status": status}, THE_GROUP)
-    assert (batch.is_terminal, batch.total) == (is_terminal, total)
+    assert (batch.is_terminal, batch.total, batch.ended) == (is_terminal, total, ended)
 
 
 @pytest.mark.parametrize("data", [None, [], {}, {"taskgroup_id": "tgrp_2"}])
@@ -334,4 +339,9 @@ def test_an_input_is_an_object_also_where_it_was_text() -> None:
 def test_there_is_no_call_for_what_parallel_does_not_do() -> None:
     assert PARALLEL.cancel_batch(THE_GROUP) is None
     assert PARALLEL.batches() is None
-    assert PARALLEL.probe() is None
+
+
+def test_a_run_that_nobody_has_tells_whether_the_account_is_welcome() -> None:
+    probe = PARALLEL.probe()
+    assert (probe.method, probe.path) == ("GET", f"/v1/tasks/runs/trun_{'0' * 32}")
+    assert probe.json is None

@@ -11,7 +11,7 @@ from receiver.providers.parallel_v0 import ParallelV0
 from receiver.streams import Rows
 from storage import FetchedBatch, FetchedRun
 
-V0 = ParallelV0()
+V0, BY_ROWS = ParallelV0(), ParallelV0(export="csv")
 TASK = "0d6f3c1e-5b7a-4c2d-9e8f-1a2b3c4d5e6f"
 BATCH = "7c1b9a80-2f4e-4d6c-8b0a-9f8e7d6c5b4a"
 RUN, OTHER = "11111111-2222-4333-8444-555555555501", "11111111-2222-4333-8444-555555555502"
@@ -41,8 +41,9 @@ def tasks(*rows: dict[str, Any]) -> list[NewTask]:
 def rows(text: str, **defaults: Any) -> list[FetchedRun]:
     """The runs of a CSV export."""
     cutter = Rows()
-    items = [*cutter.feed(text.encode()), *cutter.end()]
-    read = [V0.read_streamed(item, LISTED, defaults=defaults).run for item in items]
+    pieces = [*cutter.feed(text.encode()), *cutter.end()]
+    items = [item for piece in pieces for item in cutter.parse(piece)]
+    read = [BY_ROWS.read_streamed(item, LISTED, defaults=defaults).run for item in items]
     return [run for run in read if run is not None]
 
 
@@ -214,14 +215,23 @@ def test_both_exports_bring_the_same_run() -> None:
     for run in (by_row, by_object):
         assert (run.run_id, run.batch_id, run.status) == (RUN, BATCH, "completed")
         assert (run.input, run.output) == ({"company": "Acme, Inc."}, OBJECT["output"])
+        assert run.is_result
+    assert (by_object.is_input_whole, by_row.is_input_whole) == (True, False)  # CSV has no types
 
 
 def test_the_columns_behind_the_arguments_are_outputs_also_where_a_name_stands_twice() -> None:
     text = f"task_id,batch_run_id,run_id,status,runner,city,city\n{TASK},{BATCH},r,complete,x,a,b\n"
     (known,) = rows(text, arguments=["city"])
     assert (known.input, known.output) == ({"city": "a"}, {"city": "b"})
-    (unknown,) = rows(text)
-    assert unknown.input is None
+    assert known.is_result
+
+
+def test_a_row_whose_arguments_have_no_known_names_brings_no_output() -> None:
+    (run,) = rows(CSV)
+    assert (run.run_id, run.status, run.input) == (RUN, "completed", None)
+    assert (run.has_output, run.is_result) == (False, False)
+    (known,) = rows(CSV, arguments=[])
+    assert known.is_result  # it is known that there are none
 
 
 def test_cells_that_hold_json_lists_and_objects_are_read_as_such() -> None:

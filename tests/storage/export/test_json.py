@@ -65,6 +65,16 @@ def test_json_lines_are_the_same_objects_one_on_each_line(shelf: Shelf) -> None:
     assert (report.rows, report.columns) == (2, KEYS)
 
 
+@pytest.mark.parametrize("format", ["jsonl", "json"])
+def test_no_character_of_a_text_is_taken_for_the_end_of_a_line(shelf: Shelf, format: str) -> None:
+    text = "one\x85two\u2028three\u2029four\\"
+    shelf.put("r1", raw=json.dumps(text, ensure_ascii=False), error=text)
+    written = shelf.export(format).decode()
+    assert written.splitlines() == written.removesuffix("\n").split("\n")
+    read = json.loads(written) if format == "jsonl" else json.loads(written)[0]
+    assert (read["error"], read["raw"]) == (text, text)
+
+
 def test_an_error_carries_no_signed_url_either(shelf: Shelf) -> None:
     url = "https://s3.example/k?X-Amz-Signature="
     shelf.put("r1", status="failed", error=f"could not read {url}0af3, gave up")

@@ -1,0 +1,191 @@
+"""What a batch's listing leaves open: outputs that come late, runs named once, counts missing."""
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from storage import Store, SubmittedRun
+from tests.receiver.parallel_senders import (
+    BATCH,
+    GROUP,
+    TASK,
+    BatchSender,
+    GroupSender,
+    events,
+    parallel,
+    parallel_v0,
+)
+from tests.receiver.working import (
+    announce,
+    answering,
+    job,
+    ledger,
+    make_due,
+    make_old,
+    sql,
+    stored,
+    work_off,
+)
+
+THE_GROUP, ITS_RUNS = f"/groups/{GROUP}", f"/groups/{GROUP}/runs"
+
+
+def a_group(store: Store, sender: GroupSender) -> None:
+    """A group that we made, with its runs."""
+    store.register_batch("valyu", GROUP, endpoint_id=None)
+    runs = [SubmittedRun(run_id, None, {"q": run_id}) for run_id in sender.runs]
+    store.add_runs("valyu", GROUP, runs)
+
+
+def a_v0_batch(store: Store, sender: BatchSender) -> None:
+    store.register_batch("valyu", BATCH, endpoint_id=None, task_id=TASK)
+    runs = [SubmittedRun(run_id, TASK, {"q": run_id}) for run_id in sender.runs]
+    store.add_runs("valyu", BATCH, runs)
+
+
+async def work(store: Store, sender: GroupSender | BatchSender, turns: int = 1) -> None:
+    """Work off what is due so many times, letting the time pass between them."""
+    source = parallel() if isinstance(sender, GroupSender) else parallel_v0()
+    for _ in range(turns):
+        make_due(store)
+        await work_off(store, source, client=answering(sender))
+
+
+def alone(sender: GroupSender) -> list[str]:
+    """The calls for single runs."""
+    return sorted(path for path in sender.calls if path.startswith("/runs/"))
+
+
+# --- v1 -----------------------------------------------------------------------------------------
+
+
+class Late(GroupSender):
+    """A group whose stream never brings an output."""
+
+    def events(self) -> list[dict[str, Any]]:
+        return [{**event, "output": None} for event in super().events()]
+
+
+async def test_late_outputs_are_asked_for_alone_while_another_run_goes_on(store: Store) -> None:
+    sender = Late({"a": "completed", "b": "completed", "stuck": "running"})
+    a_group(store, sender)
+    await work(store, sender)
+    assert [(row["run_id"], row["output"]) for row in stored(store)] == [
+        ("a", '"of a"'),
+        ("b", '"of b"'),
+    ]
+    assert alone(sender) == ["/runs/a/result", "/runs/b/result"]
+    assert (ledger(store, GROUP).state, job(store)["status"]) == ("open", "pending")
+
+
+class Once(GroupSender):
+    """A group whose stream names every run once, as it is then, and never again."""
+
+    def events(self) -> list[dict[str, Any]]:
+        said = {event["run"]["run_id"]: event for event in super().events()}
+        return [
+            {**said.get(run_id, {"run": self.run(run_id)}), "event_id": str(number)}
+            for number, run_id in enumerate(self.runs, start=1)
+        ]
+
+
+async def test_a_run_that_was_only_named_as_running_is_asked_for_at_the_end(store: Store) -> None:
+    sender = Once({"b": "running", "a": "completed"})
+    a_group(store, sender)
+    await work(store, sender)
+    assert (ledger(store, GROUP).stored, alone(sender)) == (1, [])
+    sender.runs["b"] = "completed"
+    await work(store, sender)
+    assert (ledger(store, GROUP).state, ledger(store, GROUP).stored) == ("complete", 2)
+    assert alone(sender) == ["/runs/b/result"]
+
+
+class Uncounted(GroupSender):
+    """A group that tells how many runs it has, and not of what kind."""
+
+    def group(self) -> dict[str, Any]:
+        told = super().group()
+        return {**told, "status": {**told["status"], "task_run_status_counts": {}}}
+
+
+async def test_a_group_whose_counts_are_missing_is_listed_at_its_end(store: Store) -> None:
+    sender = Uncounted({"a": "running", "b": "failed"})
+    store.check_batch("valyu", GROUP)
+    await work(store, sender)
+    assert (sender.calls, ledger(store, GROUP).state) == ([THE_GROUP], "open")
+    sender.runs["a"] = "completed"
+    await work(store, sender)
+    assert (ledger(store, GROUP).state, ledger(store, GROUP).stored) == ("complete", 2)
+    assert sender.calls[-1] == ITS_RUNS
+
+
+async def test_counts_that_are_missing_do_not_make_a_group_complete_too_early(
+    store: Store,
+) -> None:
+    sender = Uncounted({"a": "completed", "b": "completed"})
+    sender.first = lambda r: events(*sender.events()[:1]) if r.url.path.endswith("/runs") else None
+    store.check_batch("valyu", GROUP)
+    await work(store, sender)
+    assert (ledger(store, GROUP).state, ledger(store, GROUP).expected) == ("open", 2)
+
+
+# --- v0 -----------------------------------------------------------------------------------------
+
+
+class WithoutOutputs(BatchSender):
+    """A batch of v0 whose runs are complete before their outputs are there."""
+
+    there = False
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        return super().run(run_id) if self.there else {**super().run(run_id), "output": None}
+
+
+async def test_an_output_that_comes_late_in_an_old_batch_is_waited_for(store: Store) -> None:
+    sender = WithoutOutputs({"r1": "complete"})
+    a_v0_batch(store, sender)
+    make_old(store, 60)
+    await work(store, sender, turns=3)
+    assert (ledger(store, BATCH).state, stored(store)) == ("open", [])
+    sender.there = True
+    announce(store, "r1", kind="run", hints={"batch": BATCH, "status": "complete"})
+    await work(store, sender, turns=3)
+    assert [json.loads(row["output"]) for row in stored(store)] == [{"city": "of r1"}]
+    assert ledger(store, BATCH).state == "complete"
+
+
+@pytest.mark.parametrize(("minutes", "believed"), [(14, False), (16, True)])
+async def test_an_output_that_never_comes_is_believed_to_be_none_in_the_end(
+    store: Store, minutes: float, believed: bool
+) -> None:
+    sender = WithoutOutputs({"r1": "complete"})
+    a_v0_batch(store, sender)
+    await work(store, sender)
+    progress = json.loads(job(store)["progress"])
+    seen = datetime.fromisoformat(progress["without_output"]["r1"]) - timedelta(minutes=minutes)
+    progress["without_output"]["r1"] = seen.isoformat()
+    sql(store, "UPDATE jobs SET progress = ?", json.dumps(progress))
+    await work(store, sender)
+    assert [row["output"] for row in stored(store)] == [None] * believed
+    assert ledger(store, BATCH).state == ("complete" if believed else "open")
+
+
+class Nulls(BatchSender):
+    """A batch of v0 whose export has a null in the place of what did not complete."""
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        response = super().__call__(request)
+        if not request.url.path.endswith("/export"):
+            return response
+        return httpx.Response(200, json=[None, *response.json(), None])
+
+
+async def test_a_null_in_an_export_keeps_no_run_away(store: Store) -> None:
+    sender = Nulls({"r1": "complete", "r2": "failed"})
+    a_v0_batch(store, sender)
+    await work(store, sender)
+    assert (ledger(store, BATCH).state, ledger(store, BATCH).failed) == ("complete", 1)
+    assert job(store)["status"] == "done"

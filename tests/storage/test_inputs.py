@@ -1,0 +1,63 @@
+"""A run's input: our own record, what the sender echoes of it, and what it gives back whole."""
+
+from typing import Any
+
+import pytest
+
+from storage import FetchedRun, Store, SubmittedRun
+from storage.models import Run
+from tests.storage.build import at, keep, rows, run
+
+OURS = {"query": "ours", "depth": 2}
+
+
+@pytest.fixture
+def batch(store: Store) -> str:
+    """A batch that we know of."""
+    store.register_batch("valyu", "b", endpoint_id=None)
+    return "b"
+
+
+def fetched(store: Store, run: FetchedRun, seconds: float = 0) -> Any:
+    """The run's input after a fetch has brought this."""
+    store.database.write(lambda c: keep(c, run, fetched_at=at(seconds)))
+    return known(store)
+
+
+def known(store: Store) -> Any:
+    (row,) = rows(store.database, Run)
+    return row.input
+
+
+def test_our_own_input_is_not_overwritten_by_the_sender_s_echo(store: Store, batch: str) -> None:
+    store.add_runs("valyu", batch, [SubmittedRun("run-1", "t", OURS)])
+    assert fetched(store, run(output="x", input={"query": "echo"})) == OURS
+
+
+def test_an_echo_stands_in_for_an_input_that_we_never_had(store: Store) -> None:
+    assert fetched(store, run(status="running")) is None
+    assert fetched(store, run(output="x", input={"query": "echo"}), 1) == {"query": "echo"}
+
+
+def test_what_the_sender_gives_back_whole_wins_over_what_the_order_of_an_answer_says(
+    store: Store, batch: str
+) -> None:
+    store.add_runs("valyu", batch, [SubmittedRun("run-1", "t", {"query": "of another run"})])
+    told = run(output="x", input={"query": "its own"}, is_input_whole=True)
+    assert fetched(store, told) == {"query": "its own"}
+    assert fetched(store, run(output="x", input={"query": "echo"}), 1) == {"query": "its own"}
+
+
+def test_a_sender_that_would_give_all_back_and_gives_nothing_takes_nothing(
+    store: Store, batch: str
+) -> None:
+    store.add_runs("valyu", batch, [SubmittedRun("run-1", "t", OURS)])
+    assert fetched(store, run(output="x", is_input_whole=True)) == OURS
+
+
+def test_the_answer_to_an_addition_fills_in_what_a_quick_run_left_open(
+    store: Store, batch: str
+) -> None:
+    assert fetched(store, run(output="x")) is None
+    store.add_runs("valyu", batch, [SubmittedRun("run-1", "t", OURS)])
+    assert known(store) == OURS
