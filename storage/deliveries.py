@@ -166,7 +166,7 @@ def _job(
         event_id,
         "dead" if dead else "pending",
         at,
-        '{"again": true}' if again else _progress(delivery),
+        _progress(delivery, again=again),
         delivery.reason,
         at,
         at if dead else None,
@@ -174,7 +174,9 @@ def _job(
     )
 
 
-def _progress(delivery: VerifiedDelivery) -> str | None:
+def _progress(delivery: VerifiedDelivery, *, again: bool) -> str | None:
+    if again:  # what is here already does not answer an event that came with another body
+        return json.dumps({"again": True, "awaits_end": delivery.awaits_end})
     if delivery.hints is not None:
         return json.dumps({**delivery.hints, "awaits_end": delivery.awaits_end})
     return None if delivery.awaits_end else '{"awaits_end": false}'

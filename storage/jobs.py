@@ -153,16 +153,29 @@ def claim(connection: Connection, source: str, *, limit: int, now: datetime) -> 
 
 
 def _chosen(source: str, limit: int, now: datetime) -> Select[int | None]:
+    """The jobs to claim: checks for half of the slots, others, then checks for what is left."""
     due = _due(source, now)
-    checks = due.where(col(Job.kind) == "check").limit(max(1, limit // 2)).subquery()
-    others = due.limit(limit).subquery()
-    both = union_all(
-        select(checks.c.id, literal(0).label("turn")), select(others.c.id, literal(1).label("turn"))
-    ).subquery()
-    return select(both.c.id).group_by(both.c.id).order_by(func.min(both.c.turn)).limit(limit)
+    is_check = col(Job.kind) == "check"
+    turns = (
+        due.where(is_check).limit(max(1, limit // 2)),
+        due.where(~is_check).limit(limit),
+        due.where(is_check).limit(limit),
+    )
+    parts = [turn.subquery() for turn in turns]
+    columns = [
+        select(part.c.id, part.c.next_attempt_at, literal(turn).label("turn"))
+        for turn, part in enumerate(parts)
+    ]
+    all_of_them = union_all(*columns).subquery()
+    return (
+        select(all_of_them.c.id)
+        .group_by(all_of_them.c.id)
+        .order_by(func.min(all_of_them.c.turn), func.min(all_of_them.c.next_attempt_at))
+        .limit(limit)
+    )
 
 
-def _due(source: str, now: datetime) -> Select[int | None]:
+def _due(source: str, now: datetime) -> Select[int | None, datetime]:
     is_due = (
         col(Job.status) == "pending",
         col(Job.source) == source,
@@ -181,7 +194,7 @@ def _due(source: str, now: datetime) -> Select[int | None]:
         .scalar_subquery()
     )
     return (
-        select(col(Job.id))
+        select(col(Job.id), col(Job.next_attempt_at))
         .where(*is_due, ~is_suspect | (col(Job.id) == next_suspect))
         .order_by(col(Job.next_attempt_at))
     )

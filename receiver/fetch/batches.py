@@ -94,7 +94,7 @@ class Batches(Asking):
         if not self.provider.gathers:
             return batch.is_terminal or new > 0
         if batch.is_terminal:
-            return ledger.stored < ledger.expected or batch.ended is None
+            return ledger.stored < ledger.expected
         return new > 0 and (self.provider.resumes or new >= ledger.stored)
 
     async def _ask_for_the_rest(

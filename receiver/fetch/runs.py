@@ -99,9 +99,7 @@ class Runs(Asking):
         try:
             await self.in_thread(lambda: self.store.ledger(batch_id, source=lease.source))
         except NotFound:
-            await self.in_thread(
-                lambda: self.store.check_batch(lease.source, batch_id, task_id=subject.task_id)
-            )
+            await self.in_thread(self._hurry, lease.source, batch_id, subject.task_id)
 
     async def _ask_for_input(self, lease: Lease, subject: Subject) -> None:
         """Once, for a run that we did not submit; a sender that has it no more is believed."""

@@ -147,7 +147,7 @@ async def test_a_group_that_only_the_api_names_is_watched_from_then_on(store: St
     sender = GroupSender({"r1": "completed", "other": "completed"})
     announce_run(store, "r1", group=None)
     announce_run(store, "other", group=None)
-    await work_off(store, parallel(), client=answering(sender))
+    await work(store, sender, turns=2)
     check = job(store, kind="check")
     assert (check["subject_kind"], check["subject"], check["status"]) == ("batch", GROUP, "done")
     assert ledger(store, GROUP).state == "complete"
