@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint bench lock clean
+.PHONY: help setup demo serve test chaos lint bench lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -29,6 +29,9 @@ test: setup ## run all tests, with branch coverage
 	$(BIN)/python -m coverage run -m pytest
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
+
+chaos: setup ## kill, stop and fill the disk for longer than `make test` does
+	CHAOS_KILLS=100 $(BIN)/python -m pytest tests/chaos
 
 lint: setup ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .

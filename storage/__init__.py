@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from storage.batches import Ledger
+from storage.batches import Ledger, Watched
 from storage.database import Database, now
 from storage.deliveries import VerifiedDelivery
 from storage.encryption import Vault, new_key, read_or_make_key
@@ -66,6 +66,7 @@ __all__ = [
     "Tried",
     "UnverifiedDelivery",
     "VerifiedDelivery",
+    "Watched",
     "WrongKey",
     "new_key",
     "now",

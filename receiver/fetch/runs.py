@@ -6,7 +6,7 @@ from receiver.errors import Missing, NotReady, Refused, Unbound
 from receiver.fetch.common import Asking, with_output
 from receiver.logs import get_logger
 from receiver.providers import Subject
-from storage import EndpointView, FetchedRun, KnownRun, Lease, NotFound, now
+from storage import EndpointView, FetchedRun, KnownRun, Lease, now
 
 log = get_logger("fetch")
 
@@ -42,7 +42,7 @@ class Runs(Asking):
             await self.listing.keep(lease, [run], began)
             if is_news:
                 _tell_question(lease, run)
-            await self._know_its_batch(lease, subject, run)
+            await self._tell_its_batch(lease, subject, run)
             if not run.is_result:
                 return _goes_on(lease, run)
             said = f"run {run.status}"
@@ -86,20 +86,20 @@ class Runs(Asking):
 
         A thousand events of one batch must not cost a thousand writes.
         """
-        age, due = self.store.age_and_check(source, batch_id)
+        known = self.store.watched(source, batch_id)
+        age = timedelta() if known is None else now() - known.created_at
         after = min(max(age / GATHER_PART, GATHER_LEAST), GATHER_MOST)
+        due = self.store.check_due(source, batch_id)
         if due is None or due > after:
             self.store.check_batch(source, batch_id, after=after, task_id=task_id)
 
-    async def _know_its_batch(self, lease: Lease, subject: Subject, run: FetchedRun) -> None:
-        """Watch the batch that the API says a run is of, where we did not know of it."""
-        batch_id = run.batch_id
-        if not self.provider.gathers or batch_id is None or lease.kind == "check":
+    async def _tell_its_batch(self, lease: Lease, subject: Subject, run: FetchedRun) -> None:
+        """A run that was fetched alone is news of its batch, which we may not even know of."""
+        if not self.provider.gathers or run.batch_id is None or lease.kind == "check":
             return
-        try:
-            await self.in_thread(lambda: self.store.ledger(batch_id, source=lease.source))
-        except NotFound:
-            await self.in_thread(self._hurry, lease.source, batch_id, subject.task_id)
+        known = await self.in_thread(self.store.watched, lease.source, run.batch_id)
+        if known is None or known.state != "complete":
+            await self.in_thread(self._hurry, lease.source, run.batch_id, subject.task_id)
 
     async def _ask_for_input(self, lease: Lease, subject: Subject) -> None:
         """Once, for a run that we did not submit; a sender that has it no more is believed."""

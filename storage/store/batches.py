@@ -13,7 +13,7 @@ from storage import (
     endpoints,
     jobs,
 )
-from storage.batches import Ledger
+from storage.batches import Ledger, Watched
 from storage.database import now
 from storage.errors import NotFound
 from storage.fetched import FetchedBatch, SubmittedRun
@@ -131,14 +131,17 @@ class Batches(Base):
 
         self.database.write(work)
 
-    def age_and_check(self, source: str, batch_id: str) -> tuple[timedelta, timedelta | None]:
-        """How old a batch is, and how soon its check is due; None where none waits."""
+    def watched(self, source: str, batch_id: str) -> Watched | None:
+        """As much of a batch as is needed to watch it, or None; nothing is counted."""
+        with self.database.read() as connection:
+            return batches.watched(connection, source, batch_id)
+
+    def check_due(self, source: str, batch_id: str) -> timedelta | None:
+        """How soon the check of a batch is due; None where none waits."""
         moment = now()
         with self.database.read() as connection:
-            found = batches.watched(connection, source, batch_id)
             due = jobs.check_due(connection, "batch", source, batch_id)
-        age = timedelta() if found is None else moment - found.created_at
-        return age, None if due is None else due - moment
+        return None if due is None else due - moment
 
     def ledger(self, batch_id: str, *, source: str | None = None) -> Ledger:
         """The ledger of a batch; raises NotFound."""

@@ -71,8 +71,9 @@ def standard_takes(headers: dict[str, str], body: bytes) -> bool:
 
 
 def token_taken(headers: dict[str, str], body: bytes) -> bool:
-    word, _, token = headers["authorization"].partition(" ")
-    return word.lower() == "bearer" and token in (SECRET, bearer_token(SECRET))
+    """White space around a value is no part of it (RFC 9110, 5.5)."""
+    word, _, token = headers["authorization"].strip(" \t").partition(" ")
+    return word.lower() == "bearer" and token.lstrip(" ") in (SECRET, bearer_token(SECRET))
 
 
 def both_taken(headers: dict[str, str], body: bytes) -> bool:

@@ -1,6 +1,7 @@
 """Runs that are announced one by one and brought in together, and what a run needs on its own."""
 
 import json
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -366,3 +367,13 @@ async def test_an_unsigned_body_cannot_lead_the_way_to_somebody_else_s_batch(sto
     await work(store, victim, turns=2)
     assert [(known.batch_id, known.task_id) for known in store.list_batches()] == [(BATCH, TASK)]
     assert (ledger(store, BATCH).state, ledger(store, BATCH).stored) == ("complete", 1)
+
+
+async def test_a_run_that_was_fetched_alone_has_its_open_batch_looked_at(store: Store) -> None:
+    sender = GroupSender({"r1": "completed"})
+    store.check_batch("valyu", GROUP, after=timedelta(hours=1))
+    announce_run(store, "r1", group=None)
+    await work_off(store, parallel(), client=answering(sender))
+    due = store.check_due("valyu", GROUP)
+    assert due is not None
+    assert due < timedelta(seconds=5)

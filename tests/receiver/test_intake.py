@@ -510,7 +510,7 @@ async def test_a_token_opens_its_endpoint_and_is_nowhere_kept(store: Store) -> N
         assert (told, await taking.refusal()) == (UNAUTHORIZED, "mismatch")
     assert fetches(store) == THE_BATCH
     kept = store.show_rejected(store.rejected_ids()[0])
-    assert kept["headers"] == f"x-body: {len(BODY)}\n"
+    assert kept["headers"] == f"authorization: [hidden]\nx-body: {len(BODY)}\n"
     assert events(store)[0]["deliveries"][0]["headers"] == kept["headers"]
 
 

@@ -148,14 +148,16 @@ def test_a_lone_check_that_is_at_work_is_left_to_it(store: Store) -> None:
 
 
 def test_how_soon_a_check_is_due_is_told_without_a_write(store: Store) -> None:
-    assert store.age_and_check("valyu", "b") == (timedelta(), None)
+    assert store.watched("valyu", "b") is None
+    assert store.check_due("valyu", "b") is None
     store.check_batch("valyu", "b", after=timedelta(seconds=30))
     before = contents(store.database)
-    age, due = store.age_and_check("valyu", "b")
-    assert timedelta() <= age < timedelta(seconds=20)
+    known, due = store.watched("valyu", "b"), store.check_due("valyu", "b")
+    assert known is not None
+    assert (known.state, known.endpoint_id) == ("open", None)
     assert due is not None
     assert timedelta(seconds=10) < due <= timedelta(seconds=30)
-    assert store.age_and_check("parallel", "b") == (timedelta(), None)
+    assert store.check_due("parallel", "b") is None
     assert contents(store.database) == before
 
 
