@@ -1,12 +1,16 @@
 """Fixtures that many tests share: a real store on a real file, and its settings."""
 
+import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 import storage
+from receiver import logs
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +20,23 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith("RESULTSINK_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Logging belongs to the process: what a test configures is undone.
+
+    A logger of a module keeps what it was configured with when it was first used.
+    """
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    logs.hide([])
+    structlog.reset_defaults()
+    for name, module in list(sys.modules.items()):
+        if name.startswith("receiver.") and hasattr(module, "log"):
+            vars(module.log).pop("bind", None)
 
 
 @pytest.fixture
