@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test chaos lint bench lock clean
+.PHONY: help setup demo serve test coverage chaos lint bench lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -24,7 +24,10 @@ demo: setup ## run the main job end to end, against a simulated sender
 serve: setup ## run the receiver on :8000
 	$(BIN)/resultsink serve
 
-test: setup ## run all tests, with branch coverage
+test: setup ## run all tests
+	$(BIN)/python -m pytest
+
+coverage: setup ## the same, with branch coverage
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest
 	$(BIN)/python -m coverage combine --quiet

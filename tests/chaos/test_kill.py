@@ -17,7 +17,7 @@ from tests.chaos.processes import Receiver, dice, sandbox
 from tests.chaos.sending import Delivery, Maker, Pour
 from tests.processes import until
 
-KILLS = int(os.environ.get("CHAOS_KILLS", "20"))
+KILLS = int(os.environ.get("CHAOS_KILLS", "10"))
 SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
 AT_ITS_START = 0.2  # the share of kills that come before it takes requests
 BATCHES = 8

@@ -21,7 +21,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running_sandbox() -> Iterator[SandboxServer]:
     """One sandbox for all tests; its runs end at once."""
     with serve_in_thread(Switches(duration=(0, 0), first_retry_wait=0.3)) as sandbox:
@@ -35,7 +35,7 @@ def sandbox(running_sandbox: SandboxServer) -> SandboxServer:
     return running_sandbox
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an empty database and its key: making the tables anew takes a while."""
     folder = tmp_path_factory.mktemp("template")
@@ -51,7 +51,7 @@ def sink(template: Path, tmp_path: Path, sandbox: SandboxServer) -> Iterator[Sin
         yield sink
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def folder_of_long_lived(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a receiver lives that many tests share."""
     folder = tmp_path_factory.mktemp("long-lived")
@@ -59,7 +59,7 @@ def folder_of_long_lived(template: Path, tmp_path_factory: pytest.TempPathFactor
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running_long_lived(
     folder_of_long_lived: Path, running_sandbox: SandboxServer
 ) -> Iterator[Sink]:
