@@ -116,40 +116,25 @@ def claim(connection: Connection, source: str, *, limit: int, now: datetime) -> 
             lease_token=token,
             lease_until=now + timedelta(seconds=LEASE_SECONDS),
         )
-        .returning(
-            col(Job.id),
-            col(Job.kind),
-            col(Job.subject_kind),
-            col(Job.subject),
-            col(Job.endpoint_id),
-            col(Job.event_id),
-            col(Job.failures),
-            col(Job.waits),
-            col(Job.progress),
-            col(Job.created_at),
-            col(Job.trying_since),
-            col(Job.missing_since),
-        )
+        .returning(col(Job.id), col(Job.progress), *(col(getattr(Job, name)) for name in _TOLD))
     ).all()
     return [
         Lease(
             job_id=row.id,
             token=token,
-            kind=row.kind,
             source=source,
-            subject_kind=row.subject_kind,
-            subject=row.subject,
-            endpoint_id=row.endpoint_id,
-            event_id=row.event_id,
-            failures=row.failures,
-            waits=row.waits,
             progress=row.progress or {},
-            created_at=row.created_at,
-            trying_since=row.trying_since,
-            missing_since=row.missing_since,
+            **{name: getattr(row, name) for name in _TOLD},
         )
         for row in rows
     ]
+
+
+_TOLD = (
+    "kind", "subject_kind", "subject", "endpoint_id", "event_id", "failures", "waits",
+    "created_at", "trying_since", "missing_since",
+)  # fmt: skip
+"""What a lease tells of its job as it stands in the table."""
 
 
 def _chosen(source: str, limit: int, now: datetime) -> Select[int | None]:
