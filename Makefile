@@ -49,7 +49,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
   --no-emit-index-url --no-header
 
 lock: setup ## write the locks anew: run (what users need), dev (beside it), build (the wheel)
-	$(COMPILE) pyproject.toml -o locks/run.txt
+	$(COMPILE) pyproject.toml --extra postgres -o locks/run.txt
 	$(COMPILE) pyproject.toml --group dev -o locks/dev.txt
 	$(COMPILE) locks/build.in -o locks/build.txt
 
