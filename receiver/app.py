@@ -5,6 +5,7 @@ import gc
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from enum import StrEnum
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +21,8 @@ from receiver import api, routes
 from receiver.bodies import Bodies
 from receiver.commits import GroupCommit
 from receiver.endpoint_cache import EndpointCache
-from receiver.intake import Intake
+from receiver.errors import UsageError
+from receiver.intake import Elsewhere, Intake
 from receiver.logs import get_logger
 from receiver.quarantining import Quarantining
 from receiver.settings import Settings, is_loopback
@@ -33,12 +35,27 @@ GC_THRESHOLD = 50_000
 """Allocations between two collections: a delivery leaves no cycles behind, so few are needed."""
 
 
-def create_app(settings: Settings, *, store: storage.Store | None = None) -> "Application":
+class Role(StrEnum):
+    """What a process does: on Postgres any number of them share the work."""
+
+    ALL = "all"
+    INTAKE = "intake"
+    WORKER = "worker"
+
+
+def create_app(
+    settings: Settings, *, store: storage.Store | None = None, role: Role = Role.ALL
+) -> "Application":
     """The ASGI application. Opens (and closes) the store unless one is given.
 
     Raises UsageError for settings that cannot be; the lifespan raises storage's CannotOpen.
     """
     sources = configured(settings)
+    if role is not Role.ALL and settings.is_on_sqlite:
+        raise UsageError(
+            f"On SQLite one process does everything: leave --role {role} away, or set "
+            "RESULTSINK_DATABASE_URL to a Postgres database."
+        )
 
     @asynccontextmanager
     async def lifespan(app: Application) -> AsyncIterator[Mapping[str, Any]]:
@@ -48,7 +65,7 @@ def create_app(settings: Settings, *, store: storage.Store | None = None) -> "Ap
         if kept is None:
             kept = await run_in_threadpool(open_store, settings, serve=True)
         try:
-            async with _running(kept, sources, broke=app.end) as intake:
+            async with _running(kept, sources, role, broke=app.end) as intake:
                 bodies = Bodies(settings.max_in_flight_bytes)
                 yield {
                     "intake": intake,
@@ -105,19 +122,44 @@ def open_store(settings: Settings, *, serve: bool = False, create: bool = True) 
 async def _running(
     store: storage.Store,
     sources: Mapping[str, Source],
+    role: Role,
     *,
     broke: Callable[[BaseException], None],
 ) -> AsyncIterator[Intake]:
-    """The intake, with everything that works beside it until the end."""
+    """The intake, with everything of this role that works beside it until the end."""
     async with http_client(*sources.values()) as client:
         endpoints = EndpointCache(store, sources)
         quarantining = Quarantining(store)
-        worker = Worker(store, sources.values(), client)
-        commits = GroupCommit(store)
-        intake = Intake(sources, endpoints, commits, quarantining, woken=worker.wake)
-        parts = (worker.run, endpoints.follow, quarantining.run)
+        parts: list[Callable[[], Any]] = []
+        woken = store.hint
+        if role is not Role.INTAKE:
+            worker = Worker(store, sources.values(), client)
+            store.listen(_on_loop(worker.wake))
+            parts.append(worker.run)
+            woken = partial(_wake, worker, store)
+        intake = Intake(sources, endpoints, GroupCommit(store), quarantining, woken=woken)
+        if role is Role.WORKER:
+            intake = Elsewhere()
+        else:
+            parts += [endpoints.follow, quarantining.run]
         async with _beside(*parts, broke=broke), _few_collections():
             yield intake
+
+
+def _on_loop(call: Callable[[], None]) -> Callable[[], None]:
+    """The same call for other threads."""
+    loop = asyncio.get_running_loop()
+
+    def threadsafe() -> None:
+        loop.call_soon_threadsafe(call)
+
+    return threadsafe
+
+
+def _wake(worker: Worker, store: storage.Store) -> None:
+    """There may be work: for us, and for others."""
+    worker.wake()
+    store.hint()
 
 
 @asynccontextmanager

@@ -213,3 +213,14 @@ class Intake:
                 "cannot store deliveries", source=source, error=str(error), suppressed=suppressed
             )
         return NOT_STORED
+
+
+class Elsewhere(Intake):
+    """The intake of a process that takes nothing in: senders are to try again, and be led right."""
+
+    def __init__(self) -> None:
+        """Nothing is needed to refuse."""
+
+    async def find(self, source_name: str, endpoint_id: str | None) -> Door | Reply:
+        del source_name, endpoint_id
+        return NOT_STORED

@@ -9,7 +9,7 @@ import json
 import math
 import time
 
-from starlette.concurrency import run_in_threadpool
+from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -34,6 +34,7 @@ STATUSES = {
 
 OVERLOADED_RETRY_AFTER = 5
 READY_SECONDS = 1.0
+READY_WITHIN_SECONDS = 1.5
 
 _IDENTITY = (b"", b"identity")
 
@@ -140,9 +141,12 @@ class Readiness:
 
     async def _write(self) -> CannotStore | None:
         try:
-            await run_in_threadpool(self._store.probe)
+            async with asyncio.timeout(READY_WITHIN_SECONDS):
+                await to_thread.run_sync(self._store.probe, abandon_on_cancel=True)
         except CannotStore as fault:
             return fault
+        except TimeoutError:
+            return CannotStore("The database does not answer.")
         return None
 
 

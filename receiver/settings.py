@@ -144,6 +144,11 @@ class Settings(BaseSettings):
                 raise ValueError(f"the source name {name!r} must be letters, digits, - and _")
         return sources
 
+    @property
+    def is_on_sqlite(self) -> bool:
+        """Whether one process at a time serves the database."""
+        return self.database_url.startswith("sqlite")
+
     def secrets(self) -> Iterator[str]:
         """Every secret text there is, for whoever must not let one out."""
         for source in self.sources.values():

@@ -13,7 +13,7 @@ from receiver.patience import STORE_SECONDS, failed, keep_trying, may_have_acted
 from receiver.providers import Created, NewRun, Request, Subject
 from receiver.registering import account_callback, reachable, usable_secret
 from receiver.sources import webhook_url
-from storage import FetchedRun, StorageError, Store, now
+from storage import FetchedRun, StorageError, Store
 
 log = get_logger("tasks")
 
@@ -134,7 +134,7 @@ class Tasks:
 
     async def look(self, run_id: str) -> FetchedRun:
         """Ask the sender for the run, and keep what it tells; raises FetchError."""
-        began = now()
+        began = self._store.now()
         run = await self._ask(await run_in_threadpool(self._subject, run_id))
         await run_in_threadpool(
             lambda: self._store.note_run(self._source.name, run, fetched_at=began)

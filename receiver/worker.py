@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 import httpx
@@ -29,10 +29,13 @@ from receiver.fetch import Fetch
 from receiver.logs import Throttle, get_logger
 from receiver.retry import Again, Bury, Pause, decide
 from receiver.sources import Source
-from storage import RENEW_SECONDS, CannotStore, Lease, LeaseLost, Store, Tried, now
+from storage import RENEW_SECONDS, CannotStore, Lease, LeaseLost, Store, Tried
 
 POLL_SECONDS = 1.0
 """The clock beneath the wake-ups: how late a due job is noticed when no hint came."""
+
+LOOK_SECONDS = 1.0
+"""How often we look for jobs whose worker is gone, where there are others than us."""
 
 CHECK_FIRST = timedelta(minutes=10)
 CHECK_LONGEST = timedelta(hours=6)
@@ -69,7 +72,7 @@ class Worker:
         while True:
             try:
                 await run_in_threadpool(self._store.probe_sources_now)
-                released = await run_in_threadpool(self._store.release_expired, all_of_them=True)
+                released = await run_in_threadpool(self._store.take_over)
             except CannotStore as error:
                 log.warning("jobs cannot be taken over yet", error=str(error))
                 await asyncio.sleep(POLL_SECONDS)
@@ -104,11 +107,12 @@ class _Slots:
 
     async def _claim(self) -> bool:
         """Fill the free slots; says whether there may be more to do at once."""
-        free = self._source.settings.concurrency - len(self._tasks)
+        slots = self._source.settings.concurrency
+        free = slots - len(self._tasks)
         if free <= 0:
             return False
         claiming = asyncio.create_task(
-            run_in_threadpool(self._store.claim_jobs, self._source.name, limit=free)
+            run_in_threadpool(self._store.claim_jobs, self._source.name, limit=free, slots=slots)
         )
         try:
             leases = await asyncio.shield(claiming)
@@ -162,7 +166,7 @@ class _Slots:
 
     async def _attempt(self, lease: Lease) -> None:
         """From the claim to the recorded outcome."""
-        started_at, clock = now(), time.perf_counter()
+        started_at, clock = self._store.now(), time.perf_counter()
         said, error = await self._try(lease)
         milliseconds = round((time.perf_counter() - clock) * 1000, 1)
         tried = partial(Tried, started_at, milliseconds)
@@ -214,7 +218,7 @@ class _Slots:
         if error is None:
             await run_in_threadpool(self._store.finish, lease, tried("done", said))
             return "done"
-        decision = _decide(lease, error)
+        decision = _decide(lease, error, self._store.now())
         if isinstance(decision, Again):
             outcome = "failed" if decision.counts else "not yet"
             await run_in_threadpool(
@@ -245,12 +249,18 @@ class _Slots:
 
 
 class _Renewing:
-    """A thread that prolongs leases and frees those of workers that are gone."""
+    """A thread that prolongs leases and frees those of workers that are gone.
+
+    Where others work too, it looks for their lost leases every second: what a dead machine held
+    starts elsewhere as soon as its lease has run out.
+    """
 
     def __init__(self, store: Store, leases: Callable[[], list[Lease]]) -> None:
         self._store = store
         self._leases = leases
         self._stopped = threading.Event()
+        self._look_seconds = LOOK_SECONDS if store.is_shared else RENEW_SECONDS
+        self._renew_at = time.monotonic() + RENEW_SECONDS
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
         self._thread.start()
 
@@ -258,19 +268,24 @@ class _Renewing:
         self._stopped.set()
 
     def _run(self) -> None:
-        while not self._stopped.wait(RENEW_SECONDS):
+        while not self._stopped.wait(self._look_seconds):
             try:
-                if leases := self._leases():
-                    self._store.renew(leases)
+                self._renew_if_due()
                 self._store.release_expired()
             except CannotStore as error:
                 log.warning("leases could not be renewed", error=str(error))
             except Exception:  # the thread must outlive it: without it every lease runs out
                 log.exception("renewing leases broke")
 
+    def _renew_if_due(self) -> None:
+        if time.monotonic() < self._renew_at:
+            return
+        if leases := self._leases():
+            self._store.renew(leases)
+        self._renew_at = time.monotonic() + RENEW_SECONDS
 
-def _decide(lease: Lease, error: FetchError) -> Again | Bury | Pause:
-    moment = now()
+
+def _decide(lease: Lease, error: FetchError, moment: datetime) -> Again | Bury | Pause:
     since = lease.missing_since if isinstance(error, Missing) else lease.trying_since
     age = moment - (since or moment)
     decision = decide(

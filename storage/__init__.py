@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from storage.batches import Ledger, Watched
-from storage.database import Database, now
-from storage.deliveries import VerifiedDelivery
+from storage.database import kind_of, now, open_database
+from storage.database.files import look, sqlite_path
 from storage.encryption import Vault, new_key, read_or_make_key
 from storage.endpoints import MAX_SECRETS, EndpointView, SigningSecret
 from storage.errors import (
@@ -24,9 +24,10 @@ from storage.errors import (
 )
 from storage.export import FORMATS, ExportReport, Selection
 from storage.fetched import TERMINAL, FetchedBatch, FetchedRun, SubmittedRun
-from storage.files import look, sqlite_path
 from storage.jobs import LEASE_SECONDS, RENEW_SECONDS, Lease, Tried
+from storage.migrations import HEAD as SCHEMA
 from storage.quarantine import UnverifiedDelivery
+from storage.recording import VerifiedDelivery
 from storage.results import Known as KnownRun
 from storage.results import Stored
 from storage.store import Store
@@ -37,6 +38,7 @@ __all__ = [
     "LEASE_SECONDS",
     "MAX_SECRETS",
     "RENEW_SECONDS",
+    "SCHEMA",
     "TERMINAL",
     "AlreadyServed",
     "CannotOpen",
@@ -71,28 +73,23 @@ __all__ = [
     "new_key",
     "now",
     "open",
+    "upgrade",
 ]
 
 
 def open(url: str, keys: Sequence[str] = (), *, serve: bool = False, create: bool = True) -> Store:
-    """Open the database at `url`, bringing its schema up to date; `serve` claims it alone.
+    """Open the database at `url`; `serve` claims a file alone, or joins those who serve a server.
 
-    `keys` encrypt the signing secrets, newest first. Without any, the key file beside the database
-    is used, and made together with a new database; there is none with `create=False`. Raises
-    CannotOpen or one of its kinds (AlreadyServed, NewerSchema, NoDatabase, WrongKey), each with a
-    sentence that says what to do.
+    A file's schema is brought up to date, a server's only by `upgrade`. `keys` encrypt the signing
+    secrets, newest first. Without any, the key file beside a SQLite database is used, and made
+    together with a new database; there is none with `create=False`. Raises CannotOpen or one of
+    its kinds (AlreadyServed, NewerSchema, NoDatabase, WrongKey), each with a sentence that says
+    what to do.
     """
-    path = sqlite_path(url)
-    is_new = look(path) is None
-    if is_new and not create:
-        raise NoDatabase(
-            f"There is no database {path} yet: `resultsink serve`, `batch create` or `endpoint "
-            "add` makes it, unless RESULTSINK_DATABASE_URL should name another."
-        )
-    if not keys:
-        keys = [read_or_make_key(_key_file(path), may_make=is_new)]
-    vault = Vault(keys)
-    database = Database(url, serve=serve)
+    if kind_of(url) == "sqlite":
+        keys = keys or _keys_beside(sqlite_path(url), create=create)
+    vault = Vault(_needed(keys))
+    database = open_database(url, serve=serve)
     try:
         return Store(database, vault)
     except BaseException:
@@ -100,5 +97,39 @@ def open(url: str, keys: Sequence[str] = (), *, serve: bool = False, create: boo
         raise
 
 
-def _key_file(database: Path) -> Path:
-    return database.with_suffix(".key")
+def upgrade(url: str, keys: Sequence[str] = ()) -> str | None:
+    """Make the tables at `url`, or bring them up to date, once, whoever else tries.
+
+    Returns the schema that it had, None for none. Raises CannotOpen or one of its kinds; nothing
+    is changed then.
+    """
+    before = look(sqlite_path(url)) if kind_of(url) == "sqlite" else _upgrade_server(url, keys)
+    open(url, keys).close()  # leaves the canary of the key
+    return before
+
+
+def _upgrade_server(url: str, keys: Sequence[str]) -> str | None:
+    from storage.database import postgres  # an extra: loaded where it is needed
+
+    Vault(_needed(keys))
+    return postgres.upgrade(url)
+
+
+def _needed(keys: Sequence[str]) -> Sequence[str]:
+    if not keys:
+        raise CannotOpen(
+            "On Postgres the key that encrypts the secrets must be given: set "
+            "RESULTSINK_ENCRYPTION_KEYS to 32 random bytes in url-safe base64, "
+            "as `openssl rand -base64 32 | tr +/ -_` makes them."
+        )
+    return keys
+
+
+def _keys_beside(path: Path, *, create: bool) -> list[str]:
+    is_new = look(path) is None
+    if is_new and not create:
+        raise NoDatabase(
+            f"There is no database {path} yet: `resultsink serve`, `batch create` or `endpoint "
+            "add` makes it, unless RESULTSINK_DATABASE_URL should name another."
+        )
+    return [read_or_make_key(path.with_suffix(".key"), may_make=is_new)]

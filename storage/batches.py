@@ -1,6 +1,6 @@
 """Batches and their ledger: what is expected, announced, stored and failed, by ids and counts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, case, func, select, update
 from sqlmodel import col
 
-from storage.database import insert
+from storage.database import insert, is_alone
 from storage.errors import NotFound
 from storage.fetched import TERMINAL, FetchedBatch, SubmittedRun, clean
 from storage.models import Batch, Result, Run
@@ -89,8 +89,9 @@ def add_runs(
     The batch is open again unless the results of all of them are here: a webhook and its fetch
     may be faster than the answer to the addition.
     """
+    lock(connection, source, batch_id)
     before = _known(connection, source, batch_id)
-    for run in runs:
+    for run in sorted(runs, key=lambda run: run.run_id):
         statement = insert(Run).values(
             source=source,
             run_id=run.run_id,
@@ -121,6 +122,34 @@ def add_runs(
         connection.execute(_this(source, batch_id).values(state="open", completed_at=None))
 
 
+def lock(connection: Connection, source: str, batch_id: str | None) -> None:
+    """Keep others from counting or completing this batch, or bringing it runs, until our COMMIT.
+
+    Whoever also writes about jobs does this first, so that two never wait for each other.
+    """
+    if batch_id is not None and not is_alone(connection):
+        connection.execute(
+            select(col(Batch.id))
+            .where(col(Batch.source) == source, col(Batch.batch_id) == batch_id)
+            .with_for_update()
+        )
+
+
+def hold(connection: Connection, source: str, batch_ids: Iterable[str]) -> None:
+    """Keep others from counting these batches until our COMMIT; many may bring them runs at once.
+
+    A count must have all runs that are on their way, or none.
+    """
+    names = sorted(set(batch_ids))
+    if names and not is_alone(connection):
+        connection.execute(
+            select(col(Batch.id))
+            .where(col(Batch.source) == source, col(Batch.batch_id).in_(names))
+            .order_by(col(Batch.batch_id))
+            .with_for_update(read=True, key_share=True)
+        )
+
+
 def _known(connection: Connection, source: str, batch_id: str) -> int:
     """How many runs of a batch we know."""
     return connection.execute(
@@ -143,6 +172,7 @@ def save(
         runner=batch.runner,
         now=now,
     )
+    lock(connection, source, batch.batch_id)
     values: dict[str, Any] = {
         "sender_status": batch.sender_status,
         "counts": {**batch.counts, "total": batch.total, "ended": batch.ended},
@@ -164,12 +194,9 @@ def settle(connection: Connection, source: str, batch: FetchedBatch, *, now: dat
     terminal there, and each one's result is stored. What a later status call counted is among the
     expected. A sender that tells no counts is never taken at its word.
     """
+    lock(connection, source, batch.batch_id)
     found = ledger(connection, source, batch.batch_id)
-    known = connection.execute(
-        select(func.count())
-        .select_from(Run)
-        .where(col(Run.source) == source, col(Run.batch_id) == batch.batch_id)
-    ).scalar_one()
+    known = _known(connection, source, batch.batch_id)
     total = batch.total
     ended = total if batch.ended is None else batch.ended
     agreed = ended == total == known == found.stored == found.expected
@@ -244,10 +271,15 @@ def defaults(connection: Connection, source: str, batch_id: str) -> dict[str, An
 def of(
     connection: Connection, source: str, batch_id: str | None, endpoint_id: str | None
 ) -> list[Ledger]:
-    """The batch with this id, and those that are announced at this endpoint."""
-    query = select(Batch).where(
-        (col(Batch.source) == source) & (col(Batch.batch_id) == batch_id)
-        | (col(Batch.endpoint_id) == endpoint_id)
+    """The batch with this id, and those that are announced at this endpoint; locked."""
+    query = (
+        select(Batch)
+        .where(
+            (col(Batch.source) == source) & (col(Batch.batch_id) == batch_id)
+            | (col(Batch.endpoint_id) == endpoint_id)
+        )
+        .order_by(col(Batch.batch_id))
+        .with_for_update()
     )
     return [_ledger(connection, row) for row in connection.execute(query).all()]
 

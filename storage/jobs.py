@@ -42,7 +42,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
-from storage.database import insert
+from storage.database import insert, take_turns
 from storage.errors import LeaseLost, NotFound
 from storage.models import Attempt, Job
 
@@ -98,18 +98,35 @@ def enqueue(connection: Connection, **values: Any) -> None:
     connection.execute(insert(Job).values(**values).on_conflict_do_nothing())
 
 
-def claim(connection: Connection, source: str, *, limit: int, now: datetime) -> list[Lease]:
+def claim(
+    connection: Connection, source: str, *, limit: int, now: datetime, slots: int | None = None
+) -> list[Lease]:
     """Take up to `limit` due jobs of `source`, the longest due first, but checks before others.
 
     One check may make many other jobs needless: a batch's listing brings what all the events of
     its runs announce. They take half of the slots at most, and one at least. Of the jobs whose
     workers ended more than once without an outcome at most one runs at a time: those that died
     together would die together again, the innocent with the guilty.
+
+    `slots` is how many may run at once, wherever they do. Where others could claim at the same
+    time, one after the other does: each must see what the one before has taken.
     """
+    take_turns(connection, f"claim {source}")
+    if slots is not None:
+        limit = min(limit, slots - _running(connection, source))
+    if limit <= 0:
+        return []
     token = secrets.token_hex(8)
+    chosen = (
+        select(col(Job.id))
+        .where(col(Job.id).in_(_chosen(source, limit, now)), col(Job.status) == "pending")
+        .with_for_update(skip_locked=True)
+        .cte()
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
     rows = connection.execute(
         update(Job)
-        .where(col(Job.id).in_(_chosen(source, limit, now)))
+        .where(col(Job.id).in_(select(chosen.c.id)))
         .values(
             status="running",
             claims=col(Job.claims) + 1,
@@ -128,6 +145,12 @@ def claim(connection: Connection, source: str, *, limit: int, now: datetime) -> 
         )
         for row in rows
     ]
+
+
+def _running(connection: Connection, source: str) -> int:
+    return connection.execute(
+        select(func.count()).where(col(Job.status) == "running", col(Job.source) == source)
+    ).scalar_one()
 
 
 _TOLD = (

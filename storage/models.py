@@ -8,11 +8,28 @@ values (no NUL, no lone surrogates); `raw` columns hold what was really received
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, Column, Index, LargeBinary, UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
+KEY = BigInteger().with_variant(Integer, "sqlite")
+"""A key that counts on for ever; SQLite's own are 64 bits wide under the plain name."""
+
 JSON_DOCUMENT = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+ORDERED_DOCUMENT = JSON(none_as_null=True)
+"""What people have as columns of an export: JSONB would sort the keys, by their length at that."""
 
 
 def one_of(column: str, *values: str) -> CheckConstraint:
@@ -74,7 +91,7 @@ class Secret(SQLModel, table=True):
 
     __tablename__ = "secrets"
 
-    id: int | None = Field(default=None, primary_key=True)
+    id: int | None = Field(default=None, sa_column=Column(KEY, primary_key=True))
     endpoint_id: str = Field(foreign_key="endpoints.id", index=True)
     ciphertext: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     valid_from: datetime
@@ -94,7 +111,7 @@ class Event(SQLModel, table=True):
         UniqueConstraint("key_digest"),
     )
 
-    id: int | None = Field(default=None, primary_key=True)
+    id: int | None = Field(default=None, sa_column=Column(KEY, primary_key=True))
     source: str
     endpoint_id: str | None = None
     key: str
@@ -112,8 +129,8 @@ class Delivery(SQLModel, table=True):
         UniqueConstraint("event_id", "digest"),
     )
 
-    id: int | None = Field(default=None, primary_key=True)
-    event_id: int = Field(foreign_key="events.id")
+    id: int | None = Field(default=None, sa_column=Column(KEY, primary_key=True))
+    event_id: int = Field(sa_column=Column(KEY, ForeignKey("events.id"), nullable=False))
     digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     headers: str
     body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
@@ -127,7 +144,7 @@ class Quarantined(SQLModel, table=True):
 
     __tablename__ = "quarantine"
 
-    id: int | None = Field(default=None, primary_key=True)
+    id: int | None = Field(default=None, sa_column=Column(KEY, primary_key=True))
     source: str
     endpoint_id: str | None = None
     reason: str
@@ -151,7 +168,7 @@ class Batch(SQLModel, table=True):
         UniqueConstraint("source", "batch_id"),
     )
 
-    id: int | None = Field(default=None, primary_key=True)
+    id: int | None = Field(default=None, sa_column=Column(KEY, primary_key=True))
     source: str
     batch_id: str
     endpoint_id: str | None = None
@@ -183,7 +200,7 @@ class Run(SQLModel, table=True):
         Index("ix_runs_source_batch_id_id", "source", "batch_id", "id"),
     )
 
-    id: int | None = Field(default=None, primary_key=True)
+    id: int | None = Field(default=None, sa_column=Column(KEY, primary_key=True))
     source: str
     run_id: str
     batch_id: str | None = None
@@ -191,7 +208,7 @@ class Run(SQLModel, table=True):
     status: str
     sender_status: str | None = None
     runner: str | None = None
-    input: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON_DOCUMENT))
+    input: dict[str, Any] | None = Field(default=None, sa_column=Column(ORDERED_DOCUMENT))
     waits_for: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON_DOCUMENT))
     created_at: datetime | None = None
     seen_at: datetime | None = None
@@ -215,13 +232,13 @@ class Result(SQLModel, table=True):
         ),
     )
 
-    id: int | None = Field(default=None, primary_key=True)
-    run_pk: int = Field(foreign_key="runs.id")
+    id: int | None = Field(default=None, sa_column=Column(KEY, primary_key=True))
+    run_pk: int = Field(sa_column=Column(KEY, ForeignKey("runs.id"), nullable=False))
     version: int
     is_current: bool
     digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     status: str
-    output: Any = Field(default=None, sa_column=Column(JSON_DOCUMENT))
+    output: Any = Field(default=None, sa_column=Column(ORDERED_DOCUMENT))
     output_type: str | None = None
     sources: Any = Field(default=None, sa_column=Column(JSON_DOCUMENT))
     error: str | None = None
@@ -234,7 +251,7 @@ class Result(SQLModel, table=True):
     # JSON text exactly as received, escaped to ASCII: also what the databases would refuse.
     raw: str
     # For incremental readers; assigned after the commit by a sequencer, so that none is skipped.
-    seq: int | None = None
+    seq: int | None = Field(default=None, sa_column=Column(KEY))
 
 
 _LONE_CHECK = "kind = 'check' AND endpoint_id IS NULL AND status IN ('pending', 'running')"
@@ -306,13 +323,13 @@ class Job(SQLModel, table=True):
         Index("ix_jobs_event_id", "event_id"),
     )
 
-    id: int | None = Field(default=None, primary_key=True)
+    id: int | None = Field(default=None, sa_column=Column(KEY, primary_key=True))
     kind: str
     source: str
     subject_kind: str
     subject: str | None = None
     endpoint_id: str | None = None
-    event_id: int | None = Field(default=None, foreign_key="events.id")
+    event_id: int | None = Field(default=None, sa_column=Column(KEY, ForeignKey("events.id")))
     status: str = "pending"
     claims: int = 0
     failures: int = 0
@@ -336,8 +353,8 @@ class Attempt(SQLModel, table=True):
     __tablename__ = "attempts"
     __table_args__ = (Index("ix_attempts_job_id", "job_id"),)
 
-    id: int | None = Field(default=None, primary_key=True)
-    job_id: int = Field(foreign_key="jobs.id")
+    id: int | None = Field(default=None, sa_column=Column(KEY, primary_key=True))
+    job_id: int = Field(sa_column=Column(KEY, ForeignKey("jobs.id"), nullable=False))
     started_at: datetime
     milliseconds: float
     outcome: str
@@ -368,7 +385,7 @@ class Token(SQLModel, table=True):
         UniqueConstraint("digest"),
     )
 
-    id: int | None = Field(default=None, primary_key=True)
+    id: int | None = Field(default=None, sa_column=Column(KEY, primary_key=True))
     name: str
     digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     scopes: list[str] = Field(sa_column=Column(JSON_DOCUMENT, nullable=False))

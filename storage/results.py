@@ -1,7 +1,7 @@
 """Runs and the versions of their results. Old news changes nothing; newer news is appended."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -214,10 +214,9 @@ def _upsert_runs(
     """Know the runs of a page; returns their keys. Terminal beats non-terminal."""
     if not page:
         return {}
-    ids = [prepared.run.run_id for prepared in page]
-    mine = select(Run).where(col(Run.source) == source, col(Run.run_id).in_(ids))
-    before = {row.run_id: row for row in connection.execute(mine)}
-    fresh = [prepared for prepared in page if prepared.run.run_id not in before]
+    told = {prepared.run.run_id: prepared for prepared in page}
+    before = _locked(connection, source, told)
+    fresh = [told[run_id] for run_id in sorted(told) if run_id not in before]
     if fresh:
         rows = [
             {
@@ -229,7 +228,9 @@ def _upsert_runs(
             }
             for prepared in fresh
         ]
-        connection.execute(insert(Run), rows)
+        inserted = connection.execute(insert_or_update(Run).on_conflict_do_nothing(), rows)
+        if inserted.rowcount != len(rows):  # another process was quicker with some
+            before = _locked(connection, source, told)
     changed = [
         {
             "pk": before[prepared.run.run_id].id,
@@ -244,7 +245,34 @@ def _upsert_runs(
         statement = update(Run).where(col(Run.id) == bindparam("pk"))
         names = [name for name in changed[0] if name != "pk"]
         connection.execute(statement.values({name: bindparam(name) for name in names}), changed)
-    return {row.run_id: row.id for row in connection.execute(mine)}
+    keys = {run_id: row.id for run_id, row in before.items()}
+    missing = [run_id for run_id in told if run_id not in keys]
+    return keys | _keys(connection, source, missing)
+
+
+def _locked(connection: Connection, source: str, run_ids: Collection[str]) -> dict[str, Row[Any]]:
+    """The runs that are there; nobody else writes about them, or their results, until our COMMIT.
+
+    In the order of their ids, so that two pages that share some never wait for each other both.
+    """
+    rows: Any = connection.execute(
+        select(Run)
+        .where(col(Run.source) == source, col(Run.run_id).in_(run_ids))
+        .order_by(col(Run.run_id))
+        .with_for_update()
+    )
+    return {row.run_id: row for row in rows}
+
+
+def _keys(connection: Connection, source: str, run_ids: Collection[str]) -> dict[str, int]:
+    if not run_ids:
+        return {}
+    rows: Any = connection.execute(
+        select(col(Run.run_id), col(Run.id)).where(
+            col(Run.source) == source, col(Run.run_id).in_(run_ids)
+        )
+    )
+    return {row.run_id: row.id for row in rows}
 
 
 def _known(run: FetchedRun, before: Row[Any] | None, seen_at: datetime) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import typer
 
 from receiver.cli import (
     batch,
+    db,
     dead,
     demo,
     endpoint,
@@ -43,6 +44,7 @@ app.add_typer(event.app, name="event")
 app.add_typer(dead.app, name="dead")
 app.add_typer(rejected.app, name="rejected")
 app.add_typer(token.app, name="token")
+app.add_typer(db.app, name="db")
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from receiver import logs, server
-from receiver.app import create_app, open_store
+from receiver.app import Role, create_app, open_store
 from receiver.errors import ReceiverError
 from receiver.logs import get_logger
 from receiver.settings import load
@@ -19,6 +19,9 @@ log = get_logger("serve")
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
+    role: Annotated[
+        Role, typer.Option(help="What this process does; others than all need Postgres.")
+    ] = Role.ALL,
 ) -> None:
     """Take deliveries in, fetch results, store them; until it is stopped."""
     settings = load()
@@ -28,10 +31,11 @@ def serve(
     configured(settings)  # what is wrong is said before a database is made
     listening = server.listen(host, port)
     with closing(listening), closing(open_store(settings, serve=True)) as store:
-        app = create_app(settings, store=store)
+        app = create_app(settings, store=store, role=role)
         address = "http://{}:{}".format(*listening.getsockname()[:2])
         sources = sorted(settings.sources)
-        log.info("serving", address=address, database=str(store.path), sources=sources)
+        named = {"address": address, "role": role.value, "database": store.name}
+        log.info("serving", **named, sources=sources)
         if not settings.sources:
             log.warning("no source is configured: every webhook is answered 404")
         server.run(app, listening, max_connections=settings.max_connections)

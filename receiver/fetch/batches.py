@@ -10,7 +10,7 @@ from receiver.errors import FetchError, Forbidden, Missing, NotReady, Refused, U
 from receiver.fetch.common import Asking, with_output
 from receiver.fetch.listing import CursorsRefused
 from receiver.providers import Subject
-from storage import EndpointView, FetchedBatch, FetchedRun, Lease, Ledger, NotFound, now
+from storage import EndpointView, FetchedBatch, FetchedRun, Lease, Ledger, NotFound
 
 RUNS_AT_ONCE = 8
 """Runs that a listing left open are asked for in groups of this size."""
@@ -28,7 +28,7 @@ class Batches(Asking):
         if not batch_id:
             batch_id = await self._find_by_our_url(lease)
         subject = await self._batch_subject(lease, endpoint, batch_id)
-        began = now()
+        began = self.store.now()
         answer = await self.calls.call(self.provider.batch(subject))
         batch = self.provider.read_batch(answer, subject)
         _refuse_another_url(endpoint, batch)
@@ -67,7 +67,7 @@ class Batches(Asking):
         except CursorsRefused as error:
             if not batch.is_terminal:
                 raise
-            refused, since = error, now()
+            refused, since = error, self.store.now()
         left = since if batch.is_terminal else None
         await self._ask_for_the_rest(lease, subject, left, fallback=batch.runs)
         return refused
@@ -123,7 +123,7 @@ class Batches(Asking):
             if not group:
                 break
             asked.update(group)
-            began = now()
+            began = self.store.now()
             told = await asyncio.gather(
                 *(self.ask(Subject("run", run_id, batch.task_id)) for run_id in group),
                 return_exceptions=True,
@@ -131,7 +131,10 @@ class Batches(Asking):
             for place, run_id in enumerate(group):
                 if isinstance(told[place], Missing | Refused) and run_id in fruitless:
                     told[place] = replace(fruitless[run_id], is_whole=True)
-            runs = [with_output(run, lease) for run in told if isinstance(run, FetchedRun)]
+            moment = self.store.now()
+            runs = [
+                with_output(run, lease, now=moment) for run in told if isinstance(run, FetchedRun)
+            ]
             mine = [run for run in runs if run.batch_id in (None, batch.id)]
             await self.listing.keep(lease, mine, began)
             for error in told:

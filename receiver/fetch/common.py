@@ -12,7 +12,7 @@ from receiver.calls import Calls
 from receiver.errors import Missing
 from receiver.fetch.listing import Listing
 from receiver.providers import Subject
-from storage import EndpointView, FetchedRun, Lease, NotFound, Store, now
+from storage import EndpointView, FetchedRun, Lease, NotFound, Store
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ class Asking:
         return await run_in_threadpool(work, *args)
 
 
-def with_output(run: FetchedRun, lease: Lease) -> FetchedRun:
+def with_output(run: FetchedRun, lease: Lease, *, now: datetime) -> FetchedRun:
     """Believe that a completed run has no output only after a while.
 
     A sender whose parts agree late says "completed" first; taken at its word, the output would be
@@ -83,11 +83,10 @@ def with_output(run: FetchedRun, lease: Lease) -> FetchedRun:
     if run.has_output or run.status != "completed":
         seen.pop(run.run_id, None)
         return run
-    moment = now()
     if run.completed_at is None:
         lease.progress["without_output"] = seen
-        first = datetime.fromisoformat(seen.setdefault(run.run_id, moment.isoformat()))
-        waited = moment - first
+        first = datetime.fromisoformat(seen.setdefault(run.run_id, now.isoformat()))
+        waited = now - first
     else:
-        waited = min(moment - lease.created_at, moment - run.completed_at)
+        waited = min(now - lease.created_at, now - run.completed_at)
     return replace(run, has_output=True) if waited > OUTPUT_MAY_BE_LATE else run

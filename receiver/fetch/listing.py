@@ -17,7 +17,7 @@ from receiver.errors import FetchError, Missing, Refused, Unavailable
 from receiver.logs import get_logger
 from receiver.providers import Page, Subject
 from receiver.streams import Cutter, Documents, Events, Rows
-from storage import FetchedBatch, FetchedRun, Lease, Store, now
+from storage import FetchedBatch, FetchedRun, Lease, Store
 
 log = get_logger("fetch")
 
@@ -69,13 +69,17 @@ class Listing:
         """
         listing = lease.progress.setdefault("listing", {})
         if listing.get("cursor") is None:
-            listing.update(since=now().isoformat(), listed=0, cursor=None)
+            listing.update(since=self._store.now().isoformat(), listed=0, cursor=None)
         listing["restarts"] = 0
         if self._provider.listing == "pages":
             await self._pages(lease, subject, batch)
         else:
             await self._stream(lease, subject, batch, missing)
-        return now() if self._provider.resumes else datetime.fromisoformat(listing["since"])
+        return (
+            self._store.now()
+            if self._provider.resumes
+            else datetime.fromisoformat(listing["since"])
+        )
 
     def forget(self, lease: Lease) -> None:
         """The next listing begins anew, but for a sender whose cursors outlive a listing."""
@@ -105,7 +109,7 @@ class Listing:
         listing = lease.progress["listing"]
         seen: set[str] = set()
         while True:
-            began = now()
+            began = self._store.now()
             page = await self._page(lease, subject, batch)
             if listing["cursor"] is None:
                 seen.clear()  # this was page one, perhaps again: its cursors come again too
@@ -178,7 +182,7 @@ class Listing:
         listing = lease.progress["listing"]
         request = self._provider.list_runs(subject, cursor=listing["cursor"], size=None)
         cutter: Cutter = CUTTERS[self._provider.listing]()
-        part = _Part(began=now())
+        part = _Part(began=self._store.now())
         try:
             async with self._calls.stream(request, cutter) as items:
                 async for item, size in _in_time(items):

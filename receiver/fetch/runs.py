@@ -6,7 +6,7 @@ from receiver.errors import Missing, NotReady, Refused, Unbound
 from receiver.fetch.common import Asking, with_output
 from receiver.logs import get_logger
 from receiver.providers import Subject
-from storage import EndpointView, FetchedRun, KnownRun, Lease, now
+from storage import EndpointView, FetchedRun, KnownRun, Lease
 
 log = get_logger("fetch")
 
@@ -34,8 +34,8 @@ class Runs(Asking):
             said = f"run {known.result}, stored before"
         else:
             await self._list_first(lease, subject, known)
-            began = now()
-            run = with_output(await self.ask(subject), lease)
+            began = self.store.now()
+            run = with_output(await self.ask(subject), lease, now=self.store.now())
             _refuse_a_stranger(endpoint, run, known)
             await self.bind(endpoint, run_id)
             is_news = _note_question(lease, run)
@@ -87,7 +87,7 @@ class Runs(Asking):
         A thousand events of one batch must not cost a thousand writes.
         """
         known = self.store.watched(source, batch_id)
-        age = timedelta() if known is None else now() - known.created_at
+        age = timedelta() if known is None else self.store.now() - known.created_at
         after = min(max(age / GATHER_PART, GATHER_LEAST), GATHER_MOST)
         due = self.store.check_due(source, batch_id)
         if due is None or due > after:

@@ -1,4 +1,4 @@
-"""The schema's history (Alembic), applied at start on SQLite.
+"""The schema's history (Alembic), applied at start on SQLite, and by `db upgrade` on Postgres.
 
 `HEAD` is written down so that a start with a current schema need not load Alembic at all; a test
 compares it with the newest script, and the scripts with the models.
@@ -23,7 +23,7 @@ def upgrade(connection: Connection) -> None:
     if revision == HEAD:
         return
     if revision is None and inspect(connection).get_table_names():
-        raise CannotOpen("The database holds tables of another program: name another file.")
+        raise CannotOpen("The database holds tables of another program: name another database.")
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError

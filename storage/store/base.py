@@ -1,14 +1,14 @@
 """What all verbs of the Store need: the database and the vault."""
 
-from pathlib import Path
+from collections.abc import Callable
+from datetime import datetime
 
 from sqlalchemy import Connection, select
 from sqlmodel import col
 
-from storage.database import Database, insert, now
+from storage.database import Database, insert
 from storage.encryption import CANARY, Vault
 from storage.errors import WrongKey
-from storage.files import is_served
 from storage.models import Meta
 
 
@@ -24,17 +24,34 @@ class Base:
             database.write(self._check_key)
 
     def close(self) -> None:
-        """Finish queued writes and let go of the file."""
+        """Finish queued writes and let go of the database."""
         self.database.close()
 
     @property
-    def path(self) -> Path:
-        """The database's file."""
-        return self.database.path
+    def name(self) -> str:
+        """Where the database is, for logs: without a password."""
+        return self.database.name
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several processes may serve this database at once."""
+        return self.database.is_shared
 
     def is_served(self) -> bool:
         """Whether some process serves this database now."""
-        return is_served(self.database.path)
+        return self.database.is_served()
+
+    def now(self) -> datetime:
+        """The clock that all who serve this database agree upon: an aware datetime in UTC."""
+        return self.database.now()
+
+    def hint(self) -> None:
+        """Tell the workers of other processes that there may be work; never waits."""
+        self.database.hint()
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Have `heard` called, on another thread, at each hint of another process."""
+        self.database.listen(heard)
 
     def _knows_key(self, connection: Connection) -> bool:
         """Whether there is a canary; raises WrongKey where our key does not open it."""
@@ -47,9 +64,9 @@ class Base:
 
     def _check_key(self, connection: Connection) -> None:
         """Leave a canary in a new database; another process may just have been quicker."""
-        if not self._knows_key(connection):
-            value = self.vault.encrypt(CANARY).decode()
-            connection.execute(insert(Meta).values(key="canary", value=value))
+        value = self.vault.encrypt(CANARY).decode()
+        connection.execute(insert(Meta).values(key="canary", value=value).on_conflict_do_nothing())
+        self._knows_key(connection)
 
     def probe(self) -> None:
         """Really write something, always the same row; raises CannotStore."""
@@ -57,6 +74,6 @@ class Base:
             lambda c: c.execute(
                 insert(Meta)
                 .values(key="probe", value="1")
-                .on_conflict_do_update(index_elements=["key"], set_={"value": str(now())})
+                .on_conflict_do_update(index_elements=["key"], set_={"value": str(self.now())})
             )
         )

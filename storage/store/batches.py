@@ -14,7 +14,6 @@ from storage import (
     jobs,
 )
 from storage.batches import Ledger, Watched
-from storage.database import now
 from storage.errors import NotFound
 from storage.fetched import FetchedBatch, SubmittedRun
 from storage.store.base import Base
@@ -42,7 +41,7 @@ class Batches(Base):
         """
 
         def work(connection: Connection) -> None:
-            moment = now()
+            moment = self.now()
             if endpoint_id is not None:
                 endpoints.bind(connection, endpoint_id, batch_id)
                 jobs.learn_subject(connection, endpoint_id, batch_id)
@@ -83,7 +82,7 @@ class Batches(Base):
             for run in runs:
                 if run.endpoint_id is not None:
                     _bind(connection, run.endpoint_id, run.run_id)
-            watch(connection, batches.ledger(connection, source, batch_id), now())
+            watch(connection, batches.ledger(connection, source, batch_id), self.now())
 
         self.database.write(work)
 
@@ -94,7 +93,7 @@ class Batches(Base):
         """
 
         def work(connection: Connection) -> Ledger:
-            moment = now()
+            moment = self.now()
             found = batches.save(connection, source, batch, announced=False, now=moment)
             watch(connection, found, moment)
             return found
@@ -115,7 +114,7 @@ class Batches(Base):
         """
 
         def work(connection: Connection) -> None:
-            moment = now()
+            moment = self.now()
             batches.register(
                 connection,
                 source=source,
@@ -138,7 +137,7 @@ class Batches(Base):
 
     def check_due(self, source: str, batch_id: str) -> timedelta | None:
         """How soon the check of a batch is due; None where none waits."""
-        moment = now()
+        moment = self.now()
         with self.database.read() as connection:
             due = jobs.check_due(connection, "batch", source, batch_id)
         return None if due is None else due - moment

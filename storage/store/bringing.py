@@ -12,7 +12,6 @@ from storage import (
     results,
 )
 from storage.batches import Ledger
-from storage.database import now
 from storage.fetched import FetchedBatch, FetchedRun
 from storage.jobs import Lease
 from storage.prepared import Prepared, pieces
@@ -27,13 +26,14 @@ class Bringing(Base):
         """Keep what a status call said, fenced by the lease; raises LeaseLost."""
 
         def work(connection: Connection) -> Ledger:
+            batches.lock(connection, lease.source, batch.batch_id)
             jobs.save_progress(connection, lease, lease.progress)
             return batches.save(
                 connection,
                 lease.source,
                 batch,
                 announced=lease.event_id is not None,
-                now=now(),
+                now=self.now(),
             )
 
         return self.database.write(work)
@@ -78,7 +78,10 @@ class Bringing(Base):
             found = results.look(connection, lease.source, piece)
         merges = results.merges(piece, found, fetched_at=fetched_at)
 
+        named = {prepared.run.batch_id for prepared in piece if prepared.run.batch_id is not None}
+
         def work(connection: Connection) -> Stored:
+            batches.hold(connection, lease.source, named)
             if progress is None:
                 jobs.hold(connection, lease)
             else:
@@ -90,7 +93,7 @@ class Bringing(Base):
                 fetched_at=fetched_at,
                 origin=origin,
                 merges=merges,
-                now=now(),
+                now=self.now(),
             )
             if stored.new or stored.versions:
                 jobs.acquit(connection, lease)
@@ -112,7 +115,8 @@ class Bringing(Base):
         """Call the batch complete if it is, and end its other checks; raises LeaseLost."""
 
         def work(connection: Connection) -> Ledger:
-            moment = now()
+            moment = self.now()
+            batches.lock(connection, lease.source, batch.batch_id)
             jobs.save_progress(connection, lease, lease.progress)
             found = batches.settle(connection, lease.source, batch, now=moment)
             if found.state == "complete":

@@ -13,7 +13,6 @@ from storage import (
     results,
     signing,
 )
-from storage.database import now
 from storage.endpoints import EndpointView, SigningSecret
 from storage.store.base import Base
 from storage.store.watching import enqueue_check
@@ -39,7 +38,7 @@ class Endpoints(Base):
         """
 
         def work(connection: Connection) -> str:
-            moment = now()
+            moment = self.now()
             endpoint_id = endpoints.add(
                 connection,
                 source=source,
@@ -66,7 +65,7 @@ class Endpoints(Base):
         """Make an open endpoint for each secret, without a check of its own; returns their ids."""
 
         def work(connection: Connection) -> list[str]:
-            moment = now()
+            moment = self.now()
             made = [
                 endpoints.add(
                     connection,
@@ -98,7 +97,7 @@ class Endpoints(Base):
         """
 
         def work(connection: Connection) -> None:
-            moment = now()
+            moment = self.now()
             endpoints.set_secret(connection, self.vault, endpoint_id, text, now=moment)
             if resource is not None:
                 self._bind(connection, endpoint_id, resource, moment, task_id=task_id)
@@ -107,7 +106,9 @@ class Endpoints(Base):
 
     def bind_endpoint(self, endpoint_id: str, resource: str, *, task_id: str | None = None) -> None:
         """Say which resource an endpoint is for; raises NotFound where it is bound otherwise."""
-        self.database.write(lambda c: self._bind(c, endpoint_id, resource, now(), task_id=task_id))
+        self.database.write(
+            lambda c: self._bind(c, endpoint_id, resource, self.now(), task_id=task_id)
+        )
 
     def _bind(
         self,
@@ -157,7 +158,7 @@ class Endpoints(Base):
         """
 
         def work(connection: Connection) -> None:
-            moment = now()
+            moment = self.now()
             if endpoints.close(connection, endpoint_id, now=moment) is None:
                 jobs.end_checks(connection, endpoint_id=endpoint_id, now=moment)
 
@@ -168,7 +169,7 @@ class Endpoints(Base):
 
         def work(connection: Connection) -> None:
             for endpoint_id in endpoint_ids:
-                endpoints.close(connection, endpoint_id, now=now())
+                endpoints.close(connection, endpoint_id, now=self.now())
 
         self.database.write(work)
 
@@ -176,7 +177,7 @@ class Endpoints(Base):
         """Register a new secret; the older ones end at `old_until`. Raises NotFound."""
         self.database.write(
             lambda c: signing.rotate(
-                c, self.vault, endpoint_id, text, old_until=old_until, now=now()
+                c, self.vault, endpoint_id, text, old_until=old_until, now=self.now()
             )
         )
 
@@ -191,12 +192,12 @@ class Endpoints(Base):
 
     def find_endpoint(self, endpoint_id: str) -> EndpointView | None:
         """An endpoint with its decrypted secrets, or None."""
-        with self.database.read() as connection:
+        with self.database.read(urgent=True) as connection:
             return endpoints.find(connection, self.vault, endpoint_id)
 
     def find_endpoint_of(self, source: str, resource: str) -> EndpointView | None:
         """The open endpoint that expects `resource`, or None."""
-        with self.database.read() as connection:
+        with self.database.read(urgent=True) as connection:
             return endpoints.find_by_resource(connection, self.vault, source, resource)
 
     def list_endpoints(self, *, source: str | None = None) -> list[dict[str, Any]]:
@@ -207,5 +208,5 @@ class Endpoints(Base):
 
     def endpoints_revision(self) -> int:
         """A number that changes whenever an endpoint or a secret does."""
-        with self.database.read() as connection:
+        with self.database.read(urgent=True) as connection:
             return endpoints.revision(connection)

@@ -5,14 +5,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from storage import (
-    deliveries,
-    quarantine,
-)
-from storage.database import now
-from storage.deliveries import VerifiedDelivery
+from storage import deliveries, quarantine, recording
 from storage.errors import CannotStore
 from storage.quarantine import UnverifiedDelivery
+from storage.recording import VerifiedDelivery
 from storage.store.base import Base
 
 
@@ -29,24 +25,22 @@ class Intake(Base):
         After the COMMIT `done(outcomes, None)` is called on the writer's thread: `accepted`,
         `duplicate`, or the error of that row alone. When nothing was stored: `done(None, error)`.
         """
-        moment = now()
+        moment = self.now()
 
         def singly(outcomes: list[str | Exception] | None, error: BaseException | None) -> None:
-            if not isinstance(error, deliveries.ROW_ERRORS):
+            if not isinstance(error, recording.ROW_ERRORS):
                 done(outcomes, error)
                 return
             try:
-                self.database.submit(
-                    lambda c: deliveries.record_singly(c, group, now=moment), done, urgent=True
-                )
+                self.database.submit(lambda c: recording.record_singly(c, group, now=moment), done)
             except CannotStore as ended:
                 done(None, ended)
 
-        self.database.submit(lambda c: deliveries.record(c, group, now=moment), singly, urgent=True)
+        self.database.submit(lambda c: recording.record(c, group, now=moment), singly)
 
     def quarantine(self, refused: UnverifiedDelivery) -> None:
         """Keep a refused request within the quarantine's bounds."""
-        self.database.write(lambda c: quarantine.keep(c, refused, now=now()))
+        self.database.write(lambda c: quarantine.keep(c, refused, now=self.now()))
 
     def list_rejected(self, *, limit: int = 100) -> list[dict[str, Any]]:
         """The newest refused requests, without their bodies."""
@@ -71,12 +65,12 @@ class Intake(Base):
 
         def work(connection: Connection) -> str | Exception:
             quarantine.remove(connection, rejected_id)
-            (outcome,) = deliveries.record(connection, [delivery], now=now())
+            (outcome,) = recording.record(connection, [delivery], now=self.now())
             return outcome
 
         try:
             return str(self.database.write(work))
-        except deliveries.ROW_ERRORS as error:
+        except recording.ROW_ERRORS as error:
             raise CannotStore(f"The delivery could not be stored: {error}.") from error
 
     def list_events(self, *, source: str | None = None, limit: int = 100) -> list[dict[str, Any]]:

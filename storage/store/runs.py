@@ -12,7 +12,6 @@ from storage import (
     results,
     singles,
 )
-from storage.database import now
 from storage.fetched import FetchedRun
 from storage.prepared import pieces
 from storage.results import Known as KnownRun
@@ -39,7 +38,7 @@ class Runs(Base):
         """
 
         def work(connection: Connection) -> None:
-            moment = now()
+            moment = self.now()
             if endpoint_id is None:
                 enqueue_check(connection, source, "run", run_id, None, moment)
             else:
@@ -53,7 +52,7 @@ class Runs(Base):
 
     def check_run(self, source: str, kind: str, run_id: str) -> None:
         """Have the check of a run look now."""
-        self.database.write(lambda c: jobs.hurry(c, kind, source, run_id, due=now()))
+        self.database.write(lambda c: jobs.hurry(c, kind, source, run_id, due=self.now()))
 
     def find_run(self, source: str, run_id: str) -> KnownRun | None:
         """What is stored of a run, or None."""
@@ -81,7 +80,7 @@ class Runs(Base):
         """
         ((piece, _),) = pieces([run])
         self.database.write(
-            lambda c: results.store(c, source, piece, fetched_at=fetched_at, now=now())
+            lambda c: results.store(c, source, piece, fetched_at=fetched_at, now=self.now())
         )
 
     def note_input(self, source: str, run_id: str, given: dict[str, Any]) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 from storage import (
     tokens,
 )
-from storage.database import now
 from storage.store.base import Base
 from storage.tokens import NewToken, TokenView
 
@@ -19,7 +18,7 @@ class Tokens(Base):
     ) -> NewToken:
         """Make a token; its text is told here and never again."""
         return self.database.write(
-            lambda c: tokens.create(c, name=name, scopes=scopes, source=source, now=now())
+            lambda c: tokens.create(c, name=name, scopes=scopes, source=source, now=self.now())
         )
 
     def find_token(self, text: str) -> TokenView | None:
@@ -34,4 +33,4 @@ class Tokens(Base):
 
     def revoke_token(self, token_id: int) -> None:
         """Let a token open nothing from now on; raises NotFound."""
-        self.database.write(lambda c: tokens.revoke(c, token_id, now=now()))
+        self.database.write(lambda c: tokens.revoke(c, token_id, now=self.now()))

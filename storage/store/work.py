@@ -12,7 +12,7 @@ from storage import (
     jobs,
     pauses,
 )
-from storage.database import now
+from storage.batches import Ledger
 from storage.jobs import Lease, Tried
 from storage.models import SourceState
 from storage.store.base import Base
@@ -22,19 +22,22 @@ from storage.store.watching import watch
 class Work(Base):
     """Working off: jobs from the claim to their end, and the pauses of sources."""
 
-    def claim_jobs(self, source: str, *, limit: int) -> list[Lease]:
-        """Take due jobs, as many as there are free slots; one only where the source is paused."""
+    def claim_jobs(self, source: str, *, limit: int, slots: int | None = None) -> list[Lease]:
+        """Take up to `limit` due jobs; one only where the source is paused.
+
+        `slots` is how many of the source may run at once, over all processes.
+        """
 
         def work(connection: Connection) -> list[Lease]:
-            moment = now()
+            moment = self.now()
             state = connection.execute(
-                select(SourceState).where(col(SourceState.source) == source)
+                select(SourceState).where(col(SourceState.source) == source).with_for_update()
             ).one_or_none()
             if state is None:
-                return jobs.claim(connection, source, limit=limit, now=moment)
+                return jobs.claim(connection, source, limit=limit, slots=slots, now=moment)
             if state.probe_at > moment:
                 return []
-            probes = jobs.claim(connection, source, limit=1, now=moment)
+            probes = jobs.claim(connection, source, limit=1, slots=slots, now=moment)
             if probes:
                 pauses.await_probe(connection, source, now=moment)
             return probes
@@ -43,25 +46,23 @@ class Work(Base):
 
     def renew(self, leases: Sequence[Lease]) -> None:
         """Prolong the leases that are still ours."""
-        self.database.write(lambda c: jobs.renew(c, leases, now=now()))
+        self.database.write(lambda c: jobs.renew(c, leases, now=self.now()))
 
     def finish(self, lease: Lease, tried: Tried) -> None:
         """End a job well; its source is no longer paused. Raises LeaseLost."""
 
         def work(connection: Connection) -> None:
+            known = _batches_of(connection, lease)
             jobs.finish(connection, lease, tried)
             pauses.resume(connection, lease.source)
-            self._watch_again(connection, lease)
+            self._watch_again(connection, known)
 
         self.database.write(work)
 
-    def _watch_again(self, connection: Connection, lease: Lease) -> None:
+    def _watch_again(self, connection: Connection, known: Sequence[Ledger]) -> None:
         """A batch that grew while its job ended has nobody who looks again."""
-        if lease.subject_kind != "batch":
-            return
-        known = batches.of(connection, lease.source, lease.subject, lease.endpoint_id)
         for ledger in known:
-            watch(connection, ledger, now())
+            watch(connection, ledger, self.now())
 
     def reschedule(
         self, lease: Lease, tried: Tried, *, after: float, failed: bool, answered: bool
@@ -84,31 +85,39 @@ class Work(Base):
         def work(connection: Connection) -> None:
             jobs.put_back(connection, lease, tried)
             reason = tried.detail or "refused"
-            pauses.pause(connection, lease.source, reason, after=after, now=now())
+            pauses.pause(connection, lease.source, reason, after=after, now=self.now())
 
         self.database.write(work)
 
     def probe_sources_now(self) -> None:
         """Let every paused source be probed at once: an operator has just started us."""
-        self.database.write(lambda c: pauses.probe_now(c, now=now()))
+        self.database.write(lambda c: pauses.probe_now(c, now=self.now()))
 
     def bury(self, lease: Lease, tried: Tried) -> None:
         """End a job as a dead letter; raises LeaseLost. Its batch stays watched by a check."""
 
         def work(connection: Connection) -> None:
+            known = [] if lease.kind == "check" else _batches_of(connection, lease)
             jobs.bury(connection, lease, tried)
-            if lease.kind != "check":
-                self._watch_again(connection, lease)
+            self._watch_again(connection, known)
 
         self.database.write(work)
 
     def give_back(self, leases: Sequence[Lease]) -> None:
         """Return claimed jobs untried."""
-        self.database.write(lambda c: jobs.give_back(c, leases, now=now()))
+        self.database.write(lambda c: jobs.give_back(c, leases, now=self.now()))
 
-    def release_expired(self, *, all_of_them: bool = False) -> int:
+    def release_expired(self) -> int:
         """Return the jobs whose worker is gone; returns how many."""
-        return self.database.write(lambda c: jobs.release(c, now=now(), all_of_them=all_of_them))
+        return self.database.write(lambda c: jobs.release(c, now=self.now()))
+
+    def take_over(self) -> int:
+        """Return what earlier processes left when they ended; returns how many jobs.
+
+        Where we are the only one who works, that is whatever is running.
+        """
+        alone = not self.database.is_shared
+        return self.database.write(lambda c: jobs.release(c, now=self.now(), all_of_them=alone))
 
     def list_dead(self, *, limit: int = 100) -> list[dict[str, Any]]:
         """The dead letters, newest first."""
@@ -117,7 +126,7 @@ class Work(Base):
 
     def replay(self, job_id: int) -> None:
         """Work a dead letter again from our store; raises NotFound."""
-        self.database.write(lambda c: jobs.replay(c, job_id, now=now()))
+        self.database.write(lambda c: jobs.replay(c, job_id, now=self.now()))
 
     def paused_sources(self) -> list[dict[str, Any]]:
         """The sources that are paused, since when and why."""
@@ -126,4 +135,11 @@ class Work(Base):
 
     def end_checks(self, endpoint_id: str) -> None:
         """Nothing more is waited for at this endpoint."""
-        self.database.write(lambda c: jobs.end_checks(c, endpoint_id=endpoint_id, now=now()))
+        self.database.write(lambda c: jobs.end_checks(c, endpoint_id=endpoint_id, now=self.now()))
+
+
+def _batches_of(connection: Connection, lease: Lease) -> list[Ledger]:
+    """The batches that a job about a batch is of, locked before anything is said of the job."""
+    if lease.subject_kind != "batch":
+        return []
+    return batches.of(connection, lease.source, lease.subject, lease.endpoint_id)

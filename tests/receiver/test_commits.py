@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import sqlite3
 import time
+from pathlib import Path
 
 import pytest
 
@@ -29,7 +30,7 @@ def delivery(key: str, body: bytes = b"{}") -> VerifiedDelivery:
 
 def keys(store: Store) -> list[str]:
     """The event keys that another connection can see."""
-    connection = sqlite3.connect(store.path)
+    connection = sqlite3.connect(Path(store.name))
     found = [row[0] for row in connection.execute("SELECT key FROM events ORDER BY id")]
     connection.close()
     return found

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -218,7 +219,7 @@ async def test_a_secret_under_a_key_that_came_later_is_our_fault_not_the_senders
     store: Store, database_url: str
 ) -> None:
     endpoint_id = add_endpoint(store)
-    old = store.path.with_suffix(".key").read_text()
+    old = Path(store.name).with_suffix(".key").read_text()
     with closing(storage.open(database_url, [storage.new_key(), old])) as other:
         other.set_secret(endpoint_id, OTHER_SECRET)
     cache = EndpointCache(store, configured(settings()))

@@ -63,7 +63,7 @@ async def test_a_killed_try_leaves_its_pages_and_the_next_goes_on_from_there(
             await fetch(store, source)
     assert len(stored(store)) == 6
     assert json.loads(job(store)["progress"])["listing"]["cursor"]
-    store.release_expired(all_of_them=True)
+    store.take_over()
     await fetch(store, source)
     assert [result["run_id"] for result in stored(store)] == tasks
     assert ledger(store, batch_id).state == "complete"
@@ -315,7 +315,7 @@ async def test_a_batch_that_completes_twice_has_each_result_once(
     for body in (b"first", b"second"):
         announce(store, batch_id, body=body)
         await fetch(store, a_source(sender.api_url))
-        store.release_expired(all_of_them=True)
+        store.take_over()
         working.sql(store, "UPDATE jobs SET status = 'done'")
     assert [result["run_id"] for result in stored(store)] == tasks
     assert {result["version"] for result in stored(store)} == {1}

@@ -236,7 +236,7 @@ def test_what_is_no_http_ends_and_the_server_goes_on(serving: Serving) -> None:
 
 def test_a_sender_that_leaves_before_the_answer_has_delivered(serving: Serving) -> None:
     endpoint_id = serving.endpoint()
-    lock = sqlite3.connect(serving.store.path, isolation_level=None)
+    lock = sqlite3.connect(Path(serving.store.name), isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
     with serving.connect() as connection:
         connection.sendall(request(endpoint_id, b"left early"))

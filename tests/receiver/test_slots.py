@@ -220,7 +220,7 @@ async def test_who_lost_his_lease_records_nothing_and_the_other_does_the_work(
     announce(store, "t1", kind="task")
     async with working.working(store, a_source(), client=answering(door)):
         await until(lambda: door.waiting == 1)
-        store.release_expired(all_of_them=True)
+        store.take_over()
         await until(lambda: door.waiting == 2)  # claimed anew
         door.open()
         await until(lambda: job(store)["status"] == "done")
@@ -240,7 +240,7 @@ async def test_a_job_claimed_anew_is_still_ours_when_the_loser_of_its_lease_ends
     announce(store, "t1", kind="task")
     async with working.working(store, a_source(), client=answering(handler)):
         await until(lambda: doors[0].waiting == 1)
-        store.release_expired(all_of_them=True)
+        store.take_over()
         await until(lambda: doors[1].waiting == 1)
         doors[0].open()
         await until(lambda: doors[0].waiting == 0)

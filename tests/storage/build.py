@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Row, select
 from sqlmodel import SQLModel
 
-from storage import Store, deliveries, jobs, results
+from storage import Store, jobs, recording, results
 from storage.database import Database
-from storage.deliveries import VerifiedDelivery
 from storage.fetched import FetchedRun
 from storage.jobs import Lease, Tried
 from storage.models import Job
 from storage.prepared import pieces
+from storage.recording import VerifiedDelivery
 from storage.results import Stored
 
 T = TypeVar("T")
@@ -109,7 +109,7 @@ def deliver(store: Store, *group: VerifiedDelivery) -> list[str | Exception]:
 
 def record(database: Database, *group: VerifiedDelivery) -> list[str | Exception]:
     """Record a group at noon."""
-    return database.write(lambda c: deliveries.record(c, group, now=NOON))
+    return database.write(lambda c: recording.record(c, group, now=NOON))
 
 
 # --- jobs ---------------------------------------------------------------------------------------

@@ -10,10 +10,10 @@ from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
-from storage import CannotStore, NotFound, Store, deliveries
+from storage import CannotStore, NotFound, Store, recording
 from storage.database import Database
-from storage.deliveries import MAX_BODIES, VerifiedDelivery
 from storage.models import Delivery, Event, Job
+from storage.recording import MAX_BODIES, VerifiedDelivery
 from tests.storage.build import (
     NOON,
     claim,
@@ -243,7 +243,7 @@ GROUPS = st.lists(
 
 def told(groups: list[list[VerifiedDelivery]], connection: Connection) -> Any:
     """What is answered, and what is then in the tables, without the order of keys."""
-    outcomes = [o for group in groups for o in deliveries.record(connection, group, now=NOON)]
+    outcomes = [o for group in groups for o in recording.record(connection, group, now=NOON)]
     bodies = select(col(Event.key), col(Delivery.body), col(Delivery.copies)).join(
         Delivery, col(Delivery.event_id) == col(Event.id)
     )

@@ -65,8 +65,8 @@ def test_secrets_stand_beside_each_other_newest_first(store: Store, endpoint: st
 def test_a_secret_is_nowhere_on_the_disk_but_encrypted(store: Store, endpoint: str) -> None:
     store.set_secret(endpoint, SECRET)
     (row,) = rows(store.database, Secret)
-    assert row.ciphertext in everything_on_disk(store.path)
-    assert SECRET.encode() not in everything_on_disk(store.path)
+    assert row.ciphertext in everything_on_disk(Path(store.name))
+    assert SECRET.encode() not in everything_on_disk(Path(store.name))
     assert store.vault.decrypt(row.ciphertext) == SECRET.encode()
 
 

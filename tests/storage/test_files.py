@@ -13,7 +13,7 @@ import pytest
 
 import storage
 from storage import AlreadyServed, CannotOpen, NoDatabase
-from storage.files import claim, is_served, look
+from storage.database.files import claim, is_served, look
 from storage.migrations import HEAD
 
 

@@ -130,7 +130,7 @@ def test_whoever_lost_the_lease_writes_nothing(store: Store, verb: str) -> None:
     endpoint = store.add_endpoint("valyu", "batch", resource="batch-1")
     store.database.write(lambda c: pauses.pause(c, "valyu", "key", after=0, now=NOON))
     lost = claimed(store.database, endpoint_id=endpoint)
-    store.release_expired(all_of_them=True)
+    store.take_over()
     (held,) = store.database.write(lambda c: jobs.claim(c, "valyu", limit=1, now=storage.now()))
     assert held.job_id == lost.job_id
     before = contents(store.database)

@@ -16,7 +16,7 @@ from sqlmodel import SQLModel
 
 import storage
 from storage import CannotOpen, migrations
-from storage.database import Database
+from storage.database import Database, open_database
 
 
 def schema(path: Path) -> dict[str, set[str]]:
@@ -49,7 +49,7 @@ def test_the_scripts_make_each_constraint_and_condition_of_the_models(
     engine = create_engine(f"sqlite:///{tmp_path}/models.db")
     SQLModel.metadata.create_all(engine)
     engine.dispose()
-    by_models, by_scripts = schema(tmp_path / "models.db"), schema(store.path)
+    by_models, by_scripts = schema(tmp_path / "models.db"), schema(Path(store.name))
     assert by_scripts == by_models
     assert any("CHECK" in part for part in by_models["jobs"])
     assert any("WHERE" in part for part in by_models["uq_jobs_check"])
@@ -64,9 +64,9 @@ def test_the_head_written_down_is_the_newest_script(database: Database) -> None:
 
 
 def test_opening_again_changes_nothing_of_the_schema(store: storage.Store) -> None:
-    before = schema(store.path)
-    storage.open(f"sqlite:///{store.path}").close()
-    assert schema(store.path) == before
+    before = schema(Path(store.name))
+    storage.open(f"sqlite:///{Path(store.name)}").close()
+    assert schema(Path(store.name)) == before
 
 
 def test_a_script_that_fails_leaves_nothing(tmp_path: Path, database_url: str) -> None:
@@ -77,7 +77,7 @@ def test_a_script_that_fails_leaves_nothing(tmp_path: Path, database_url: str) -
     connection.close()
     before = schema(path)
     with pytest.raises(CannotOpen, match="cannot be opened"):
-        Database(database_url)
+        open_database(database_url)
     assert schema(path) == before
 
 
@@ -97,7 +97,7 @@ def test_a_database_of_the_first_version_keeps_its_rows(tmp_path: Path) -> None:
         ):
             connection.exec_driver_sql(statement)
     engine.dispose()
-    database = Database(f"sqlite:///{path}")
+    database = open_database(f"sqlite:///{path}")
     with database.read() as connection:
         kept = connection.exec_driver_sql("SELECT id, task_id FROM endpoints").all()
         assert kept == [("e", None)]

@@ -130,7 +130,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("postgresql://localhost/resultsink", "'postgresql' is not supported"),
+        ("postgresql://localhost/resultsink", "On Postgres the key .* must be given"),
         ("mysql://localhost/resultsink", "'mysql' is not supported"),
         ("resultsink.db", "write sqlite:///FILE"),
         ("", "write sqlite:///FILE"),

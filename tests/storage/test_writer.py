@@ -3,14 +3,17 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from threading import Event, Thread, current_thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
+from sqlalchemy import update
+from sqlmodel import col
 
 from storage import CannotStore
 from storage.database import Database
-from storage.writer import Writer
+from storage.database.writer import Writer
+from storage.models import Meta
 
 PATIENCE = 10
 
@@ -32,10 +35,18 @@ class Told:
         return self
 
 
+@pytest.fixture
+def writer(database: Database) -> Iterator[Writer]:
+    """A writer with a thread of its own, on a database of either kind."""
+    writer = Writer(database.write)
+    yield writer
+    writer.close()
+
+
 class Busy:
     """Keeps the writer's thread in one piece of work until `go`, while others queue up."""
 
-    def __init__(self, database: Database, then: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, writer: Writer, then: Callable[[], None] = lambda: None) -> None:
         self._may_go = Event()
         self._then = then
         started = Event()
@@ -46,24 +57,24 @@ class Busy:
             self._then()
 
         self.told = Told()
-        database.submit(work, self.told)
+        writer.submit(work, self.told)
         assert started.wait(PATIENCE)
 
     def go(self) -> None:
         self._may_go.set()
 
 
-def test_urgent_work_goes_first_and_the_other_is_not_starved(database: Database) -> None:
-    busy, order, last = Busy(database), list[str](), Told()
+def test_urgent_work_goes_first_and_the_other_is_not_starved(writer: Writer) -> None:
+    busy, order, last = Busy(writer), list[str](), Told()
 
     def note(name: str, _: object) -> None:
         order.append(name)
 
     for number in range(3):
-        database.submit(partial(note, f"other {number}"), Told())
+        writer.submit(partial(note, f"other {number}"), Told())
     for number in range(5):
         told = last if number == 4 else Told()
-        database.submit(partial(note, f"urgent {number}"), told, urgent=True)
+        writer.submit(partial(note, f"urgent {number}"), told, urgent=True)
     busy.go()
     last.wait()
     assert order == [
@@ -72,17 +83,17 @@ def test_urgent_work_goes_first_and_the_other_is_not_starved(database: Database)
     ]
 
 
-def test_the_value_of_the_work_comes_back(database: Database) -> None:
-    assert database.write(lambda _: 42) == 42
+def test_the_value_of_the_work_comes_back(writer: Writer) -> None:
+    assert writer.call(lambda _: 42) == 42
     told = Told()
-    database.submit(lambda _: 42, told, urgent=True)
+    writer.submit(lambda _: 42, told, urgent=True)
     assert (told.wait().value, told.error) == (42, None)
 
 
-def test_an_error_reaches_whoever_waits_and_the_next_work_is_done(database: Database) -> None:
+def test_an_error_reaches_whoever_waits_and_the_next_work_is_done(writer: Writer) -> None:
     with pytest.raises(ZeroDivisionError):
-        database.write(lambda _: 1 / 0)
-    assert database.write(lambda _: "next") == "next"
+        writer.call(lambda _: 1 / 0)
+    assert writer.call(lambda _: "next") == "next"
 
 
 def test_what_failed_was_taken_back(database: Database) -> None:
@@ -98,17 +109,17 @@ def test_what_failed_was_taken_back(database: Database) -> None:
 
 
 def test_an_outcome_that_nobody_can_be_told_does_not_stop_the_writer(
-    database: Database, caplog: pytest.LogCaptureFixture
+    writer: Writer, caplog: pytest.LogCaptureFixture
 ) -> None:
     def gone(_value: object, _error: object) -> None:
         raise RuntimeError("the loop is closed")
 
-    database.submit(lambda _: None, gone)
-    assert database.write(lambda _: "next") == "next"
+    writer.submit(lambda _: None, gone)
+    assert writer.call(lambda _: "next") == "next"
     assert "nobody could be told" in caplog.text
 
 
-def test_done_is_called_after_the_commit(database: Database) -> None:
+def test_done_is_called_after_the_commit(writer: Writer, database: Database) -> None:
     seen: list[Any] = []
     said = Event()
 
@@ -117,24 +128,24 @@ def test_done_is_called_after_the_commit(database: Database) -> None:
             seen.extend(connection.exec_driver_sql("SELECT value FROM meta WHERE key = 'k'"))
         said.set()
 
-    database.submit(lambda c: c.exec_driver_sql("INSERT INTO meta VALUES ('k', 'v')"), done)
+    writer.submit(lambda c: c.exec_driver_sql("INSERT INTO meta VALUES ('k', 'v')"), done)
     assert said.wait(PATIENCE)
     assert seen == [("v",)]
 
 
-def test_many_threads_write_through_one(database: Database) -> None:
-    def add(connection: Any) -> str:
-        connection.exec_driver_sql("UPDATE meta SET value = value + 1 WHERE key = 'n'")
-        return current_thread().name
+def test_many_threads_write_through_one(writer: Writer, database: Database) -> None:
+    def add(connection: Any) -> None:
+        value = connection.exec_driver_sql("SELECT value FROM meta WHERE key = 'n'").scalar()
+        connection.execute(
+            update(Meta).where(col(Meta.key) == "n").values(value=str(int(value) + 1))
+        )
 
     database.write(lambda c: c.exec_driver_sql("INSERT INTO meta VALUES ('n', '0')"))
-    names: list[str] = []
-    threads = [Thread(target=lambda: names.append(database.write(add))) for _ in range(20)]
+    threads = [Thread(target=writer.call, args=[add]) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert names == ["writer"] * 20
     with database.read() as connection:
         found = connection.exec_driver_sql("SELECT value FROM meta WHERE key = 'n'").scalar()
     assert found == "20"
@@ -143,21 +154,21 @@ def test_many_threads_write_through_one(database: Database) -> None:
 # --- the end ------------------------------------------------------------------------------------
 
 
-def test_what_is_queued_is_finished_before_the_end(database: Database) -> None:
-    busy, waiting = Busy(database), [Told(), Told()]
-    database.submit(lambda _: "other", waiting[0])
-    database.submit(lambda _: "urgent", waiting[1], urgent=True)
-    closing = Thread(target=database.close)
+def test_what_is_queued_is_finished_before_the_end(writer: Writer) -> None:
+    busy, waiting = Busy(writer), [Told(), Told()]
+    writer.submit(lambda _: "other", waiting[0])
+    writer.submit(lambda _: "urgent", waiting[1], urgent=True)
+    closing = Thread(target=writer.close)
     closing.start()
     busy.go()
     closing.join(PATIENCE)
     assert [told.wait().value for told in waiting] == ["other", "urgent"]
 
 
-def test_nothing_is_taken_after_the_end(database: Database) -> None:
-    database.close()
+def test_nothing_is_taken_after_the_end(writer: Writer) -> None:
+    writer.close()
     with pytest.raises(CannotStore, match="ended"):
-        database.write(lambda _: None)
+        writer.call(lambda _: None)
 
 
 class Stop(BaseException):
@@ -165,17 +176,17 @@ class Stop(BaseException):
 
 
 @pytest.fixture
-def ended(database: Database) -> Iterator[tuple[Database, Told, Told]]:
-    """A database whose writer dies of a piece of work, while another waits."""
+def ended(writer: Writer) -> Iterator[tuple[Writer, Told, Told]]:
+    """A writer that dies of a piece of work, while another waits."""
 
     def die() -> None:
         raise Stop
 
     with quiet_threads():
-        busy, waiting = Busy(database, die), Told()
-        database.submit(lambda _: "never", waiting)
+        busy, waiting = Busy(writer, die), Told()
+        writer.submit(lambda _: "never", waiting)
         busy.go()
-        yield database, busy.told, waiting
+        yield writer, busy.told, waiting
 
 
 @contextmanager
@@ -190,27 +201,25 @@ def quiet_threads() -> Iterator[None]:
         threading.excepthook = before
 
 
-def test_a_dead_writer_fails_at_once_what_still_waits(ended: tuple[Database, Told, Told]) -> None:
+def test_a_dead_writer_fails_at_once_what_still_waits(ended: tuple[Writer, Told, Told]) -> None:
     assert isinstance(ended[2].wait().error, CannotStore)
 
 
-def test_a_dead_writer_takes_nothing_more(ended: tuple[Database, Told, Told]) -> None:
+def test_a_dead_writer_takes_nothing_more(ended: tuple[Writer, Told, Told]) -> None:
     ended[2].wait()
     with pytest.raises(CannotStore):
-        ended[0].write(lambda _: None)
+        ended[0].call(lambda _: None)
 
 
-def test_a_dead_writer_fails_also_the_work_it_died_of(ended: tuple[Database, Told, Told]) -> None:
+def test_a_dead_writer_fails_also_the_work_it_died_of(ended: tuple[Writer, Told, Told]) -> None:
     ended[2].wait()
     assert ended[1].wait(0.5).error is not None
 
 
 def test_one_waiter_that_is_gone_does_not_keep_the_others_waiting() -> None:
-    @contextmanager
-    def broken() -> Iterator[Any]:
+    def broken(_: object) -> None:
         started.wait(PATIENCE)
         raise Stop
-        yield
 
     def gone(_value: object, _error: object) -> None:
         raise RuntimeError("the loop is closed")

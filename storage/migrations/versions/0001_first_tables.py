@@ -10,13 +10,15 @@ branch_labels = None
 depends_on = None
 
 
+KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 JSON_DOCUMENT = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+ORDERED_DOCUMENT = sa.JSON(none_as_null=True)
 
 
 def upgrade() -> None:
     op.create_table(
         "batches",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", KEY, nullable=False),
         sa.Column("source", sa.String(), nullable=False),
         sa.Column("batch_id", sa.String(), nullable=False),
         sa.Column("endpoint_id", sa.String(), nullable=True),
@@ -56,7 +58,7 @@ def upgrade() -> None:
 
     op.create_table(
         "events",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", KEY, nullable=False),
         sa.Column("source", sa.String(), nullable=False),
         sa.Column("endpoint_id", sa.String(), nullable=True),
         sa.Column("key", sa.String(), nullable=False),
@@ -78,7 +80,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "quarantine",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", KEY, nullable=False),
         sa.Column("source", sa.String(), nullable=False),
         sa.Column("endpoint_id", sa.String(), nullable=True),
         sa.Column("reason", sa.String(), nullable=False),
@@ -91,7 +93,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "runs",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", KEY, nullable=False),
         sa.Column("source", sa.String(), nullable=False),
         sa.Column("run_id", sa.String(), nullable=False),
         sa.Column("batch_id", sa.String(), nullable=True),
@@ -99,7 +101,7 @@ def upgrade() -> None:
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("sender_status", sa.String(), nullable=True),
         sa.Column("runner", sa.String(), nullable=True),
-        sa.Column("input", JSON_DOCUMENT, nullable=True),
+        sa.Column("input", ORDERED_DOCUMENT, nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("seen_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
@@ -125,8 +127,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "deliveries",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("event_id", sa.Integer(), nullable=False),
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("event_id", KEY, nullable=False),
         sa.Column("digest", sa.LargeBinary(), nullable=False),
         sa.Column("headers", sa.String(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
@@ -139,13 +141,13 @@ def upgrade() -> None:
     )
     op.create_table(
         "jobs",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", KEY, nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("source", sa.String(), nullable=False),
         sa.Column("subject_kind", sa.String(), nullable=False),
         sa.Column("subject", sa.String(), nullable=True),
         sa.Column("endpoint_id", sa.String(), nullable=True),
-        sa.Column("event_id", sa.Integer(), nullable=True),
+        sa.Column("event_id", KEY, nullable=True),
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("claims", sa.Integer(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
@@ -200,13 +202,13 @@ def upgrade() -> None:
 
     op.create_table(
         "results",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("run_pk", sa.Integer(), nullable=False),
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("run_pk", KEY, nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("is_current", sa.Boolean(), nullable=False),
         sa.Column("digest", sa.LargeBinary(), nullable=False),
         sa.Column("status", sa.String(), nullable=False),
-        sa.Column("output", JSON_DOCUMENT, nullable=True),
+        sa.Column("output", ORDERED_DOCUMENT, nullable=True),
         sa.Column("output_type", sa.String(), nullable=True),
         sa.Column("sources", JSON_DOCUMENT, nullable=True),
         sa.Column("error", sa.String(), nullable=True),
@@ -217,7 +219,7 @@ def upgrade() -> None:
         sa.Column("origin", sa.String(), nullable=False),
         sa.Column("cleaned", sa.Boolean(), nullable=False),
         sa.Column("raw", sa.String(), nullable=False),
-        sa.Column("seq", sa.Integer(), nullable=True),
+        sa.Column("seq", KEY, nullable=True),
         sa.CheckConstraint("origin IN ('api', 'delivery')", name=op.f("ck_results_origin_known")),
         sa.CheckConstraint(
             "status IN ('completed', 'failed', 'cancelled')", name=op.f("ck_results_status_known")
@@ -237,7 +239,7 @@ def upgrade() -> None:
 
     op.create_table(
         "secrets",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", KEY, nullable=False),
         sa.Column("endpoint_id", sa.String(), nullable=False),
         sa.Column("ciphertext", sa.LargeBinary(), nullable=False),
         sa.Column("valid_from", sa.DateTime(timezone=True), nullable=False),
@@ -254,8 +256,8 @@ def upgrade() -> None:
 
     op.create_table(
         "attempts",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("job_id", sa.Integer(), nullable=False),
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("job_id", KEY, nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("milliseconds", sa.Float(), nullable=False),
         sa.Column("outcome", sa.String(), nullable=False),

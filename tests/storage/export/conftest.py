@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, func, insert, select, update
 from sqlmodel import col
 
-from storage.database import Database
+from storage.database import Database, open_database
 from storage.export import ExportReport, Selection, export
 from storage.models import Result, Run
 
@@ -78,6 +78,6 @@ def _put(
 @pytest.fixture
 def shelf(tmp_path: Path) -> Iterator[Shelf]:
     """An empty store."""
-    database = Database(f"sqlite:///{tmp_path / 'shelf.db'}")
+    database = open_database(f"sqlite:///{tmp_path / 'shelf.db'}")
     yield Shelf(database)
     database.close()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.database import Database
+from storage.database import open_database
 from storage.errors import ExportChanged
 from storage.export import Selection, export
 from storage.export.columns import FIXED
@@ -147,7 +147,7 @@ NASTY = TEXT | st.sampled_from(['"', ",", "\r", "\n", '"\r\n,', "=1", " ", "'", 
 def test_what_the_csv_module_reads_back_is_what_was_stored(
     tmp_path_factory: pytest.TempPathFactory, outputs: list[dict[str, str]]
 ) -> None:
-    shelf = Shelf(Database(f"sqlite:///{tmp_path_factory.mktemp('shelf') / 'shelf.db'}"))
+    shelf = Shelf(open_database(f"sqlite:///{tmp_path_factory.mktemp('shelf') / 'shelf.db'}"))
     for number, output in enumerate(outputs):
         shelf.put(f"r{number}", output)
     header, *rows = read(shelf.export("csv", formula_guard=False))

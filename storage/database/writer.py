@@ -4,17 +4,15 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
+from storage.database.base import Done, Work
 from storage.errors import CannotStore
 
 T = TypeVar("T")
-Work = Callable[[Connection], Any]
-Done = Callable[[Any, BaseException | None], None]
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +24,7 @@ class _Piece:
 
 
 class Writer:
-    """Runs pieces of work one after the other, each inside `transaction()`.
+    """Runs pieces of work one after the other, each by `run`, which returns after the COMMIT.
 
     Acks are urgent and go first; after each urgent piece one other may run, so that a flood of
     deliveries slows the storing of results but never stops it. `done(value, error)` is called on
@@ -34,8 +32,8 @@ class Writer:
     waits fails at once: a hung answer is worse than a refusal.
     """
 
-    def __init__(self, transaction: Callable[[], AbstractContextManager[Connection]]) -> None:
-        self._transaction = transaction
+    def __init__(self, run: Callable[[Work], Any]) -> None:
+        self._run_in_transaction = run
         self._urgent: deque[_Piece] = deque()
         self._other: deque[_Piece] = deque()
         self._wake = threading.Condition()
@@ -98,8 +96,7 @@ class Writer:
         value: Any = None
         error: Exception | None = None
         try:
-            with self._transaction() as connection:
-                value = piece.work(connection)
+            value = self._run_in_transaction(piece.work)
         except Exception as unexpected:  # noqa: BLE001  it is handed to whoever waits
             error = unexpected
         except BaseException:  # the thread ends with this piece in its hands

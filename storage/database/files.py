@@ -23,17 +23,28 @@ _MAGIC = b"SQLite format 3\x00"
 _OURS = {"alembic_version", "deliveries"}
 
 
-def sqlite_path(url: str) -> Path:
-    """Return the file that `url` names; raises CannotOpen for anything but a SQLite file."""
+def kind_of(url: str) -> str:
+    """`sqlite` or `postgresql`; raises CannotOpen for any other database."""
     try:
-        parsed = make_url(url)
+        kind = make_url(url).get_backend_name()
     except ArgumentError:
-        raise CannotOpen(f"The database URL {url!r} is not one: write sqlite:///FILE.") from None
-    if parsed.get_backend_name() != "sqlite":
         raise CannotOpen(
-            f"The database kind {parsed.get_backend_name()!r} is not supported: "
-            "write sqlite:///FILE."
+            f"The database URL {url!r} is not one: write sqlite:///FILE, "
+            "or postgresql://USER@HOST/NAME."
+        ) from None
+    if kind == "postgres":
+        return "postgresql"
+    if kind not in ("sqlite", "postgresql"):
+        raise CannotOpen(
+            f"The database kind {kind!r} is not supported: write sqlite:///FILE, "
+            "or postgresql://USER@HOST/NAME."
         )
+    return kind
+
+
+def sqlite_path(url: str) -> Path:
+    """Return the file that `url` names; raises CannotOpen."""
+    parsed = make_url(url)
     if not parsed.database or parsed.database == ":memory:":
         raise CannotOpen("A database in memory would lose what it acknowledged: name a file.")
     path = Path(parsed.database).absolute()

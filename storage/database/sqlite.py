@@ -1,8 +1,8 @@
-"""The database under the store: engines, pragmas, the one writer, the clock.
+"""SQLite: engines, pragmas, the one writer.
 
-The only file, beside `files`, that knows the dialect. On SQLite one thread owns the one write
-connection; it takes acks first and work after, and every piece is one transaction: BEGIN
-IMMEDIATE, COMMIT, synced. Readers have connections of their own that cannot write.
+One thread owns the one write connection; it takes acks first and work after, and every piece is
+one transaction: BEGIN IMMEDIATE, COMMIT, synced. Readers have connections of their own that cannot
+write.
 """
 
 import logging
@@ -10,12 +10,11 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import (
     DataError,
     DBAPIError,
@@ -27,10 +26,12 @@ from sqlalchemy.exc import (
 from sqlalchemy.pool import NullPool, QueuePool
 
 from storage import migrations
-from storage.checkpoints import Checkpointer
+from storage.database.base import Database, Done, Work, now
+from storage.database.checkpoints import Checkpointer
+from storage.database.faults import is_not_now, reason
+from storage.database.files import claim, is_served, look, refusal, sqlite_path
+from storage.database.writer import Writer
 from storage.errors import CannotOpen, CannotStore, DiskFull
-from storage.files import claim, look, refusal, sqlite_path
-from storage.writer import Done, Work, Writer
 
 T = TypeVar("T")
 
@@ -42,19 +43,22 @@ SPARE_BYTES = 32 * 1024 * 1024
 
 log = logging.getLogger(__name__)
 
-insert = sqlite.insert
-"""The dialect's INSERT, with its ON CONFLICT."""
+_ROWS_FAULT = (IntegrityError, DataError, InterfaceError, ProgrammingError)
+"""What is wrong with a row or a statement, not with the database."""
 
 
-class Database:
+class SqliteDatabase(Database):
     """An open SQLite file. `serve=True` claims it for this process until `close()`.
 
     Raises CannotOpen (or one of its kinds) with a sentence that says what to do; nothing is
     changed then.
     """
 
+    is_shared = False
+
     def __init__(self, url: str, *, serve: bool = False) -> None:
         self.path = sqlite_path(url)
+        self.name = str(self.path)
         is_current = look(self.path) == migrations.HEAD
         self._lock = claim(self.path) if serve else None
         try:
@@ -74,7 +78,7 @@ class Database:
             raise refusal(self.path, error.orig) from error
         self._checkpoints_in_commits = checkpoints_in_commits
         self._cut_log = False
-        self._writer = Writer(self._transaction)
+        self._writer = Writer(self._run)
         self._checkpointer = None
         if not checkpoints_in_commits:
             self._checkpointer = Checkpointer(self.path, self._cut_log_soon)
@@ -94,16 +98,14 @@ class Database:
     # --- writing -------------------------------------------------------------------------------
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in one transaction on the writer's thread; return after its COMMIT.
-
-        Raises CannotStore when the database cannot take it now; nothing was written then. What is
-        wrong with the statement itself is raised as it is.
-        """
         return self._writer.call(work)
 
-    def submit(self, work: Work, done: Done, *, urgent: bool = False) -> None:
-        """The same without waiting: `done(value, error)` is called on the writer's thread."""
-        self._writer.submit(work, done, urgent=urgent)
+    def submit(self, work: Work, done: Done) -> None:
+        self._writer.submit(work, done, urgent=True)
+
+    def _run(self, work: Callable[[Connection], T]) -> T:
+        with self._transaction() as connection:
+            return work(connection)
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -117,9 +119,9 @@ class Database:
             if isinstance(error, _ROWS_FAULT):
                 raise
             self._forget_connection()
-            if not _is_not_now(error):
+            if not is_not_now(error):
                 raise
-            raise CannotStore(f"The database cannot store now: {_reason(error)}.") from error
+            raise CannotStore(f"The database cannot store now: {reason(error)}.") from error
         self._cut_log_if_due(self._connection)
 
     def _connect(self, checkpoints_in_commits: bool) -> Connection:
@@ -136,7 +138,10 @@ class Database:
             connection.close()
 
     def _refuse_a_full_disk(self) -> None:
-        space = os.statvfs(self.path.parent)
+        try:
+            space = os.statvfs(self.path.parent)
+        except OSError as error:  # the volume is away
+            raise CannotStore(f"The database cannot store now: {error}.") from error
         if space.f_bavail * space.f_frsize < SPARE_BYTES:
             raise DiskFull(f"Less than {SPARE_BYTES >> 20} MiB are free beside {self.path.name}.")
 
@@ -160,31 +165,41 @@ class Database:
     # --- reading -------------------------------------------------------------------------------
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """A consistent view. Keep it short: a long one keeps the write-ahead log from shrinking.
-
-        Raises CannotStore when the database cannot be read now; what is wrong with a statement
-        itself is raised as it is.
-        """
+    def read(self, *, urgent: bool = False) -> Iterator[Connection]:
+        """A long one keeps the write-ahead log from shrinking."""
+        del urgent  # whoever reads waits for nobody
         try:
             with self._read_engine.begin() as connection:
                 yield connection
         except (DBAPIError, TimeoutError) as error:
-            if not _is_not_now(error):
+            if not is_not_now(error):
                 raise
-            raise CannotStore(f"The database cannot be read now: {_reason(error)}.") from error
+            raise CannotStore(f"The database cannot be read now: {reason(error)}.") from error
 
     @contextmanager
     def watch(self) -> Iterator[Callable[[], int]]:
-        """Yield a cheap number that changes whenever another connection has committed."""
         with self._read_engine.connect() as connection:
             raw = _driver(connection)
             yield lambda: int(raw.execute("PRAGMA data_version").fetchone()[0])
 
+    # --- one process ---------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        return now()
+
+    def is_served(self) -> bool:
+        return is_served(self.path)
+
+    def hint(self) -> None:
+        """There is no other process that works."""
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """There is no other process that takes in."""
+
     # --- ending --------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Finish queued writes, close every connection, let go of the file."""
+        """And let go of the file."""
         if self._checkpointer is not None:
             self._checkpointer.close()
         self._writer.close()
@@ -204,55 +219,6 @@ def _driver(connection: Connection) -> sqlite3.Connection:
     raw = connection.connection.driver_connection
     assert isinstance(raw, sqlite3.Connection)  # noqa: S101  the only driver there is
     return raw
-
-
-_ROWS_FAULT = (IntegrityError, DataError, InterfaceError, ProgrammingError)
-"""What is wrong with a row or a statement, not with the database."""
-
-
-_NOT_NOW = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_INTERRUPT,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_PROTOCOL,
-        sqlite3.SQLITE_READONLY,
-    }
-)
-
-
-def _is_not_now(error: Exception) -> bool:
-    """Whether the database cannot, now: anything else is our statement's fault at any time.
-
-    Whoever waits for the database to recover would wait for ever, and count nothing, where it is
-    the statement.
-    """
-    if isinstance(error, TimeoutError):
-        return True
-    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in _NOT_NOW  # the rest of an extended code is detail
-
-
-def _reason(error: Exception) -> object:
-    """The driver's own words, which name the cause."""
-    return getattr(error, "orig", None) or error
-
-
-def now() -> datetime:
-    """The clock: an aware datetime in UTC."""
-    return datetime.now(UTC)
-
-
-def stamp(moment: datetime) -> str:
-    """Write `moment` (UTC) as the datetime columns hold it, for statements sent as text."""
-    return moment.strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
 def _engine(path: Path, *, writes: bool) -> Engine:

@@ -1,0 +1,71 @@
+"""What a driver's error means: the database cannot now, it asks again, or we are wrong."""
+
+import sqlite3
+from typing import Any
+
+from sqlalchemy.exc import OperationalError, TimeoutError
+
+_SQLITE_NOT_NOW = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
+# https://www.postgresql.org/docs/current/errcodes-appendix.html, by class or whole
+_POSTGRES_NOT_NOW = (
+    "08",  # connection
+    "25006",  # read only: a standby, or a server that was told to be
+    "28",  # refused to let us in
+    "3D000",  # the database is gone
+    "40",  # rolled back, again and again
+    "53",  # out of disk, memory or connections
+    "55P03",  # a lock did not come in time
+    "57",  # cancelled by a timeout, shutting down, starting up
+    "58",  # the system beneath
+    "XX",  # corrupted, or a bug of the server
+)
+_POSTGRES_AGAIN = ("40001", "40P01")
+_POSTGRES_FULL = "53100"
+
+
+def is_not_now(error: BaseException) -> bool:
+    """Whether the database cannot, now: anything else is our statement's fault at any time.
+
+    Whoever waits for the database to recover would wait for ever, and count nothing, where it is
+    the statement.
+    """
+    if isinstance(error, TimeoutError):  # of the pool
+        return True
+    orig: Any = getattr(error, "orig", None)
+    if hasattr(orig, "sqlstate"):
+        if orig.sqlstate is None:  # said by the driver, not by the server
+            return isinstance(error, OperationalError)
+        return str(orig.sqlstate).startswith(_POSTGRES_NOT_NOW)
+    code = getattr(orig, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _SQLITE_NOT_NOW  # the rest is detail
+
+
+def asks_again(error: BaseException) -> bool:
+    """Whether the same transaction may succeed at once: another one stood in its way."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) in _POSTGRES_AGAIN
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the server's disk is full."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) == _POSTGRES_FULL
+
+
+def reason(error: BaseException) -> str:
+    """The driver's own words, which name the cause, in one line."""
+    return " ".join(str(getattr(error, "orig", None) or error).split())

@@ -1,0 +1,292 @@
+"""Postgres through psycopg 3: pools for the intake and for work, timeouts, one clock for all.
+
+Any number of processes on any number of machines. What may be lost is only what was not
+acknowledged; what stands in each other's way is asked again (deadlocks, serialization failures).
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, TimeoutError
+
+from storage import migrations
+from storage.database.base import Database, Done, Work
+from storage.database.faults import asks_again, is_full, is_not_now, reason
+from storage.database.standing import SERVED, Standing
+from storage.database.watchdog import Watchdog
+from storage.database.writer import Writer
+from storage.errors import CannotOpen, CannotStore, DiskFull, NewerSchema, NoDatabase
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 2
+TRIES = 5
+"""How often a transaction is begun that others stand in the way of."""
+
+MIGRATING = (20_261, 2)
+"""The advisory lock of whoever changes the schema."""
+
+
+class Pool:
+    """An engine with its limits: `statement` and `lock` in seconds, `cut` for a whole transaction.
+
+    A pool's connections are kept; one that is not had within `wait` seconds is not had.
+    """
+
+    def __init__(
+        self, url: URL, *, size: int, wait: float, statement: float, lock: float, cut: float
+    ) -> None:
+        self.cut = cut
+        options = {
+            "timezone": "UTC",
+            "statement_timeout": f"{statement * 1000:.0f}",
+            "lock_timeout": f"{lock * 1000:.0f}",
+            "idle_in_transaction_session_timeout": f"{cut * 1000:.0f}",
+        }
+        self.engine = _engine(url, options, pool_size=size, max_overflow=0, pool_timeout=wait)
+        # A snapshot for all statements of a read, and a promise to write nothing.
+        self.reading = self.engine.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+
+
+class PostgresDatabase(Database):
+    """An open Postgres database. `serve=True` also says so to everybody, until `close()`.
+
+    Raises CannotOpen (or one of its kinds) with a sentence that says what to do; nothing is
+    changed then: the schema is made by `upgrade` alone.
+    """
+
+    is_shared = True
+
+    def __init__(self, url: str, *, serve: bool = False) -> None:
+        self._url = postgres_url(url)
+        self.name = _name(self._url)
+        self._offset = 0.0
+        # The intake waits less than an answer may take, and never for what work holds.
+        self._intake = Pool(self._url, size=4, wait=1.0, statement=2.0, lock=1.0, cut=4.0)
+        self._work = Pool(self._url, size=12, wait=5.0, statement=10.0, lock=5.0, cut=15.0)
+        self._watchdog = Watchdog()
+        self._standing: Standing | None = None
+        try:
+            self._look()
+            if serve:
+                self._standing = Standing(self._connect_alone, self._measure)
+        except DBAPIError as error:
+            self._dispose()
+            raise refusal(self.name, error) from error
+        except BaseException:
+            self._dispose()
+            raise
+        self._writer = Writer(lambda work: self._run(self._intake, work))
+
+    def _look(self) -> None:
+        with self._work.engine.connect() as connection:
+            check_schema(migrations.current(connection), self.name)
+            self._measure(connection.connection.driver_connection)
+
+    # --- writing -------------------------------------------------------------------------------
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        return self._run(self._work, work)
+
+    def submit(self, work: Work, done: Done) -> None:
+        self._writer.submit(work, done, urgent=True)
+
+    def _run(self, pool: Pool, work: Callable[[Connection], T]) -> T:
+        for attempt in range(1, TRIES + 1):
+            try:
+                with self._transaction(pool.engine, pool.cut) as connection:
+                    return work(connection)
+            except (DBAPIError, TimeoutError) as error:
+                if asks_again(error) and attempt < TRIES:
+                    time.sleep(random.uniform(0.0, 0.01 * 2**attempt))  # noqa: S311  no secret
+                    continue
+                if is_full(error):
+                    raise DiskFull("The disk of the database server is full.") from error
+                if not is_not_now(error):
+                    raise
+                raise CannotStore(f"The database cannot store now: {reason(error)}.") from error
+        raise AssertionError("not reached")
+
+    @contextmanager
+    def _transaction(self, engine: Engine, cut: float) -> Iterator[Connection]:
+        with engine.connect() as connection:
+            raw = connection.connection.driver_connection
+            with self._watchdog.limit(raw, cut), connection.begin():
+                yield connection
+
+    # --- reading -------------------------------------------------------------------------------
+
+    @contextmanager
+    def read(self, *, urgent: bool = False) -> Iterator[Connection]:
+        pool = self._intake if urgent else self._work
+        try:
+            with self._transaction(pool.reading, pool.cut) as connection:
+                yield connection
+        except (DBAPIError, TimeoutError) as error:
+            if not is_not_now(error):
+                raise
+            raise CannotStore(f"The database cannot be read now: {reason(error)}.") from error
+
+    @contextmanager
+    def watch(self) -> Iterator[Callable[[], int]]:
+        latest = text("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+
+        def number() -> int:
+            with self.read() as connection:
+                return int(connection.execute(latest).scalar_one())
+
+        yield number
+
+    # --- many processes ------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """The server's clock, by our monotonic one: ours may be wrong, and may jump."""
+        return datetime.fromtimestamp(time.monotonic() + self._offset, UTC)
+
+    def _measure(self, raw: Any) -> None:
+        before = time.monotonic()
+        told = raw.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()[0]
+        self._offset = told - (before + time.monotonic()) / 2
+
+    def is_served(self) -> bool:
+        held = text(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+            " AND classid = :space AND objid = :key"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+        with self.read() as connection:
+            named = {"space": SERVED[0], "key": SERVED[1]}
+            return bool(connection.execute(held, named).scalar_one())
+
+    def hint(self) -> None:
+        if self._standing is not None:
+            self._standing.hint()
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        if self._standing is not None:
+            self._standing.listen(heard)
+
+    def _connect_alone(self) -> Any:
+        """A connection of no pool, in autocommit."""
+        connection = self._intake.engine.raw_connection()
+        raw = connection.driver_connection
+        connection.detach()
+        assert raw is not None  # noqa: S101  it has just been connected
+        raw.autocommit = True
+        return raw
+
+    # --- ending --------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        self._writer.close()
+        if self._standing is not None:
+            self._standing.close()
+        self._dispose()
+
+    def _dispose(self) -> None:
+        self._watchdog.close()
+        self._intake.engine.dispose()
+        self._work.engine.dispose()
+
+
+def postgres_url(url: str) -> URL:
+    """What SQLAlchemy needs to connect; raises CannotOpen."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise CannotOpen(
+            "The database URL is not one: write postgresql://USER@HOST/NAME."
+        ) from None
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def _name(url: URL) -> str:
+    """Enough of an address to know it by: no password, and no options."""
+    shown = URL.create("postgresql", url.username, None, url.host, url.port, url.database)
+    return shown.render_as_string()
+
+
+def upgrade(url: str) -> str | None:
+    """Bring the schema to this version's, once, whoever else tries; returns what it was.
+
+    Raises CannotOpen or NewerSchema; nothing is changed then.
+    """
+    parsed = postgres_url(url)
+    engine = _engine(parsed, {"timezone": "UTC", "lock_timeout": "10000"}, pool_size=1)
+    name = _name(parsed)
+    try:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s, %s)", MIGRATING)
+            before = migrations.current(connection)
+            migrations.upgrade(connection)
+            return before
+    except DBAPIError as error:
+        raise refusal(name, error) from error
+    finally:
+        engine.dispose()
+
+
+def check_schema(revision: str | None, name: str) -> None:
+    """Raise what says what to do, unless the schema is this version's."""
+    if revision is None:
+        raise NoDatabase(f"The database {name} has no tables yet: run `resultsink db upgrade`.")
+    if revision < migrations.HEAD:
+        raise CannotOpen(
+            f"The database {name} has schema {revision}, and this version needs "
+            f"{migrations.HEAD}: run `resultsink db upgrade`."
+        )
+    if revision > migrations.HEAD:
+        raise NewerSchema(
+            f"The database {name} has schema {revision}, which this version (schema "
+            f"{migrations.HEAD}) does not know: install the newer resultsink again."
+        )
+
+
+def refusal(name: str, error: DBAPIError) -> CannotOpen:
+    """What to do about a server that does not let us in, or cannot be reached."""
+    return CannotOpen(
+        f"The database {name} cannot be opened: {reason(error)}. "
+        "Look at RESULTSINK_DATABASE_URL, and whether the server runs."
+    )
+
+
+def _engine(url: URL, options: dict[str, str], **pool: Any) -> Engine:
+    given = url.query.get("options", "")
+    ours = " ".join(f"-c {name}={value}" for name, value in options.items())
+    try:
+        engine = create_engine(
+            url,
+            # error texts end up in logs, and parameters hold bodies
+            hide_parameters=True,
+            pool_use_lifo=True,
+            use_native_hstore=False,
+            connect_args={
+                "options": f"{ours} {given}".strip(),
+                "connect_timeout": CONNECT_SECONDS,
+                "application_name": "resultsink",
+            },
+            **pool,
+        )
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
+        raise CannotOpen(
+            "Postgres needs the extra of that name: pip install 'resultsink[postgres]'."
+        ) from error
+
+    @event.listens_for(engine, "connect")
+    def prepare(raw: Any, _record: Any) -> None:
+        # "acknowledged after COMMIT" must hold when the server's machine fails
+        raw.execute(
+            "SELECT set_config('synchronous_commit', 'on', false)"
+            " WHERE current_setting('synchronous_commit') = 'off'"
+        )
+        raw.rollback()
+
+    return engine

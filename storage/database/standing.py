@@ -1,0 +1,118 @@
+"""The one connection that a serving process keeps to Postgres: hints, the clock, and being there.
+
+Hints go over NOTIFY, outside of every transaction that matters: a lost one costs a poll. That
+somebody serves this database is a shared advisory lock, which the server frees at any end of ours.
+"""
+
+import logging
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from storage.errors import CannotOpen
+
+CHANNEL = "resultsink"
+SERVED = (20_261, 1)
+"""The advisory lock that all who serve a database share, and that `db copy` takes alone."""
+
+QUIET_SECONDS = 0.05
+"""At most one hint in this time, however many deliveries come."""
+
+CLOCK_SECONDS = 5.0
+AGAIN_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Standing:
+    """Connects by `connect` for as long as it lives, and again after each failure.
+
+    `measured` is told the offset of the server's clock from our monotonic one, again and again.
+    The first connection is made here: raises CannotOpen where the database is not to be served.
+    """
+
+    def __init__(self, connect: Callable[[], Any], measured: Callable[[Any], None]) -> None:
+        self._connect = connect
+        self._measured = measured
+        self._heard: list[Callable[[], None]] = []
+        self._wake_out, self._wake_in = os.pipe()
+        self._has_hint = threading.Event()
+        self._closing = False
+        self._raw: Any = self._connected()
+        self._thread = threading.Thread(target=self._run, name="standing", daemon=True)
+        self._thread.start()
+
+    def hint(self) -> None:
+        """Have the others told soon."""
+        if not self._has_hint.is_set():
+            self._has_hint.set()
+            os.write(self._wake_in, b".")
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        self._heard.append(heard)
+
+    def close(self) -> None:
+        self._closing = True
+        os.write(self._wake_in, b".")
+        self._thread.join()
+        os.close(self._wake_in)
+        os.close(self._wake_out)
+
+    def _connected(self) -> Any:
+        raw = self._connect()
+        try:
+            served = raw.execute("SELECT pg_try_advisory_lock_shared(%s, %s)", SERVED).fetchone()
+            if not served[0]:
+                raise CannotOpen(
+                    "The database is being copied: start this again when `db copy` has ended."
+                )
+            raw.execute(f"LISTEN {CHANNEL}")
+            self._measured(raw)
+        except BaseException:
+            raw.close()
+            raise
+        return raw
+
+    def _run(self) -> None:
+        while not self._closing:
+            try:
+                if self._raw is None:
+                    self._raw = self._connected()
+                    self._tell()  # what was said meanwhile was not heard
+                self._stand()
+            except Exception as error:  # noqa: BLE001  whatever it is: connect again
+                log.warning("the standing connection was lost: %s", error)
+                self._drop()
+                time.sleep(AGAIN_SECONDS)
+        self._drop()
+
+    def _stand(self) -> None:
+        """Listen, hint, and look at the server's clock, until closing or a failure."""
+        last_look = last_hint = time.monotonic()
+        while not self._closing:
+            wait = max(0.0, last_look + CLOCK_SECONDS - time.monotonic())
+            ready, _, _ = select.select([self._raw.fileno(), self._wake_out], [], [], wait)
+            if self._wake_out in ready:
+                os.read(self._wake_out, 4096)
+            if self._raw.fileno() in ready and any(True for _ in self._raw.notifies(timeout=0)):
+                self._tell()
+            if self._has_hint.is_set():
+                time.sleep(max(0.0, last_hint + QUIET_SECONDS - time.monotonic()))
+                last_hint = time.monotonic()
+                self._has_hint.clear()
+                self._raw.execute(f"NOTIFY {CHANNEL}")
+            if time.monotonic() - last_look >= CLOCK_SECONDS:
+                last_look = time.monotonic()
+                self._measured(self._raw)
+
+    def _tell(self) -> None:
+        for heard in self._heard:
+            heard()
+
+    def _drop(self) -> None:
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            raw.close()

@@ -1,0 +1,57 @@
+"""Connections that hang: what a server no longer answers must not hold a thread for ever."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+LOOK_SECONDS = 0.25
+
+
+class Watchdog:
+    """Cuts the sockets of transactions that last too long, so that whoever waits has an error.
+
+    A server's own timeouts do not help where the network swallows what is sent, and TCP notices
+    only after many minutes.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._watched: dict[int, tuple[float, Any]] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def limit(self, raw: Any, seconds: float) -> Iterator[None]:
+        """Within the block the psycopg connection `raw` is cut off after so many seconds."""
+        key = id(raw)
+        with self._lock:
+            self._watched[key] = time.monotonic() + seconds, raw
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._watched.pop(key, None)
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(LOOK_SECONDS):
+            moment = time.monotonic()
+            with self._lock:
+                late = [(key, raw) for key, (end, raw) in self._watched.items() if end < moment]
+                for key, raw in late:
+                    del self._watched[key]
+                    _cut(raw)
+
+
+def _cut(raw: Any) -> None:
+    """Shut the socket down, on a descriptor of our own: the connection closes its own itself."""
+    with suppress(OSError, ValueError), socket.socket(fileno=os.dup(raw.fileno())) as twin:
+        twin.shutdown(socket.SHUT_RDWR)

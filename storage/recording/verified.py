@@ -1,0 +1,52 @@
+"""A delivery that has proven genuine, and the job that it causes."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(slots=True)  # not frozen: one is made for each delivery, and freezing doubles its cost
+class VerifiedDelivery:
+    """A request proven genuine, with the identity that its signature covers.
+
+    `disposition` is `fetch` (a job is made for `subject`), `ignored` (recorded only) or `unusable`
+    (a dead letter from birth, `reason` says why). `awaits_end` is False where the sender announced
+    something else than an end, so that looking once is enough. `hints` stand in the job's progress
+    from the beginning.
+    """
+
+    source: str
+    endpoint_id: str | None
+    key: str
+    disposition: str
+    subject_kind: str
+    subject: str | None
+    headers: str
+    body: bytes
+    digest: bytes
+    reason: str | None = None
+    awaits_end: bool = True
+    hints: Mapping[str, Any] | None = None
+
+    @property
+    def key_digest(self) -> bytes:
+        """The 16 bytes that stand for (source, event key) in the unique index."""
+        text = f"{self.source}\x00{self.key}".encode()
+        return hashlib.blake2b(text, digest_size=16).digest()
+
+    @property
+    def job_status(self) -> str | None:
+        """How the job that this causes begins; None where it causes none."""
+        return _JOBS[self.disposition]
+
+    @property
+    def progress(self) -> str | None:
+        """What its job knows from the beginning, as JSON."""
+        if self.hints is not None:
+            return json.dumps({**self.hints, "awaits_end": self.awaits_end})
+        return None if self.awaits_end else '{"awaits_end": false}'
+
+
+_JOBS = {"fetch": "pending", "unusable": "dead", "ignored": None}
