@@ -1,7 +1,7 @@
 """Batches and their ledger: what is expected, announced, stored and failed, by ids and counts."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -91,25 +91,7 @@ def add_runs(
     """
     lock(connection, source, batch_id)
     before = _known(connection, source, batch_id)
-    for run in sorted(runs, key=lambda run: run.run_id):
-        statement = insert(Run).values(
-            source=source,
-            run_id=run.run_id,
-            batch_id=batch_id,
-            task_id=clean(run.task_id),
-            status="queued",
-            input=clean(run.input),
-        )
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["source", "run_id"],
-                set_={
-                    "batch_id": func.coalesce(col(Run.batch_id), statement.excluded.batch_id),
-                    "input": func.coalesce(statement.excluded.input, col(Run.input)),
-                    "task_id": func.coalesce(statement.excluded.task_id, col(Run.task_id)),
-                },
-            )
-        )
+    _expect(connection, source, batch_id, runs)
     known = _known(connection, source, batch_id)
     submitted = col(Batch.submitted) + (known - before) + unlisted
     connection.execute(
@@ -120,6 +102,36 @@ def add_runs(
     found = ledger(connection, source, batch_id)
     if found.stored < found.expected:
         connection.execute(_this(source, batch_id).values(state="open", completed_at=None))
+
+
+def _expect(
+    connection: Connection, source: str, batch_id: str, runs: Sequence[SubmittedRun]
+) -> None:
+    if not runs:
+        return
+    statement = insert(Run)
+    given = statement.excluded
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["source", "run_id"],
+            set_={
+                "batch_id": func.coalesce(col(Run.batch_id), given.batch_id),
+                "input": func.coalesce(given.input, col(Run.input)),
+                "task_id": func.coalesce(given.task_id, col(Run.task_id)),
+            },
+        ),
+        [
+            {
+                "source": source,
+                "run_id": run.run_id,
+                "batch_id": batch_id,
+                "task_id": clean(run.task_id),
+                "status": "queued",
+                "input": clean(run.input),
+            }
+            for run in sorted(runs, key=lambda run: run.run_id)
+        ],
+    )
 
 
 def lock(connection: Connection, source: str, batch_id: str | None) -> None:
@@ -244,16 +256,13 @@ class Watched:
     created_at: datetime
 
 
+_WATCHED: tuple[Any, ...] = tuple(col(getattr(Batch, field.name)) for field in fields(Watched))
+
+
 def watched(connection: Connection, source: str, batch_id: str) -> Watched | None:
     """A batch without its counts, or None."""
     row = connection.execute(
-        select(
-            col(Batch.source),
-            col(Batch.batch_id),
-            col(Batch.endpoint_id),
-            col(Batch.state),
-            col(Batch.created_at),
-        ).where(col(Batch.source) == source, col(Batch.batch_id) == batch_id)
+        select(*_WATCHED).where(col(Batch.source) == source, col(Batch.batch_id) == batch_id)
     ).one_or_none()
     return None if row is None else Watched(**row._mapping)
 
@@ -270,18 +279,18 @@ def defaults(connection: Connection, source: str, batch_id: str) -> dict[str, An
 
 def of(
     connection: Connection, source: str, batch_id: str | None, endpoint_id: str | None
-) -> list[Ledger]:
+) -> list[Watched]:
     """The batch with this id, and those that are announced at this endpoint; locked."""
-    query = (
-        select(Batch)
-        .where(
-            (col(Batch.source) == source) & (col(Batch.batch_id) == batch_id)
-            | (col(Batch.endpoint_id) == endpoint_id)
-        )
+    is_this = col(Batch.batch_id) == batch_id
+    if endpoint_id is not None:
+        is_this |= col(Batch.endpoint_id) == endpoint_id
+    rows = connection.execute(
+        select(*_WATCHED)
+        .where(col(Batch.source) == source, is_this)
         .order_by(col(Batch.batch_id))
         .with_for_update()
     )
-    return [_ledger(connection, row) for row in connection.execute(query).all()]
+    return [Watched(**row._mapping) for row in rows]
 
 
 def list_all(connection: Connection, *, source: str | None, limit: int) -> list[Ledger]:

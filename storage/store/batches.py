@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -18,6 +19,9 @@ from storage.errors import NotFound
 from storage.fetched import FetchedBatch, SubmittedRun
 from storage.store.base import Base
 from storage.store.watching import watch
+
+RUNS_AT_ONCE = 200
+"""Runs added in one transaction."""
 
 
 class Batches(Base):
@@ -74,17 +78,30 @@ class Batches(Base):
         """Expect runs that the sender accepted, and `unlisted` more whose ids it did not tell.
 
         The endpoints of their own are bound to them. The batch is watched again if it had ended,
-        unless all that was added has ended too.
+        unless all that was added has ended too. Many take several transactions, and acks get
+        between; what is done twice because a later one failed changes nothing.
         """
+        starts = range(0, max(len(runs), 1), RUNS_AT_ONCE)
+        for start in starts:
+            part = runs[start : start + RUNS_AT_ONCE]
+            rest = unlisted if start == starts[-1] else 0
+            self.database.write(partial(self._add_runs, source, batch_id, part, rest))
 
-        def work(connection: Connection) -> None:
-            batches.add_runs(connection, source, batch_id, runs, unlisted=unlisted)
-            for run in runs:
-                if run.endpoint_id is not None:
-                    _bind(connection, run.endpoint_id, run.run_id)
-            watch(connection, batches.ledger(connection, source, batch_id), self.now())
-
-        self.database.write(work)
+    def _add_runs(
+        self,
+        source: str,
+        batch_id: str,
+        runs: Sequence[SubmittedRun],
+        unlisted: int,
+        connection: Connection,
+    ) -> None:
+        batches.add_runs(connection, source, batch_id, runs, unlisted=unlisted)
+        for run in runs:
+            if run.endpoint_id is not None:
+                _bind(connection, run.endpoint_id, run.run_id)
+        watched = batches.watched(connection, source, batch_id)
+        if watched is not None:
+            watch(connection, watched, self.now())
 
     def note_batch(self, source: str, batch: FetchedBatch) -> Ledger:
         """Keep what a status call said of a batch, outside of any job.

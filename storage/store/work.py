@@ -12,7 +12,7 @@ from storage import (
     jobs,
     pauses,
 )
-from storage.batches import Ledger
+from storage.batches import Watched
 from storage.jobs import Lease, Tried
 from storage.models import SourceState
 from storage.store.base import Base
@@ -59,10 +59,10 @@ class Work(Base):
 
         self.database.write(work)
 
-    def _watch_again(self, connection: Connection, known: Sequence[Ledger]) -> None:
+    def _watch_again(self, connection: Connection, known: Sequence[Watched]) -> None:
         """A batch that grew while its job ended has nobody who looks again."""
-        for ledger in known:
-            watch(connection, ledger, self.now())
+        for batch in known:
+            watch(connection, batch, self.now())
 
     def reschedule(
         self, lease: Lease, tried: Tried, *, after: float, failed: bool, answered: bool
@@ -138,7 +138,7 @@ class Work(Base):
         self.database.write(lambda c: jobs.end_checks(c, endpoint_id=endpoint_id, now=self.now()))
 
 
-def _batches_of(connection: Connection, lease: Lease) -> list[Ledger]:
+def _batches_of(connection: Connection, lease: Lease) -> list[Watched]:
     """The batches that a job about a batch is of, locked before anything is said of the job."""
     if lease.subject_kind != "batch":
         return []

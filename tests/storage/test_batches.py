@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from storage import FetchedBatch, Ledger, NotFound, Store, SubmittedRun, batches
-from storage.models import Batch, Job, Run
-from tests.storage.build import at, claimed, keep, rows, run, tried
+from storage.models import Batch, Event, Job, Run
+from storage.store.batches import RUNS_AT_ONCE
+from tests.storage.build import at, claim, claimed, deliver, delivery, keep, rows, run, tried
 
 
 @pytest.fixture
@@ -336,15 +337,30 @@ def test_a_batch_s_name_may_be_any_text(store: Store) -> None:
 def test_a_batch_is_announced_by_an_event_and_not_by_a_check(store: Store, by_event: bool) -> None:
     job: dict[str, Any] = {"subject_kind": "batch", "subject": "b"}
     if by_event:
-        store.database.write(
-            lambda c: c.exec_driver_sql(
-                "INSERT INTO events (id, source, key, key_digest, disposition, received_at)"
-                " VALUES (1, 'valyu', 'k', x'00', 'fetch', '2026-10-05 12:00:00.000000')"
-            )
-        )
-        job["event_id"] = 1
+        deliver(store, delivery(disposition="ignored"))
+        job["event_id"] = rows(store.database, Event)[0].id
     store.save_batch(claimed(store.database, **job), shown())
     assert (rows(store.database, Batch)[0].announced_at is not None) is by_event
+
+
+def test_a_job_that_ends_watches_no_other_batch_again(store: Store) -> None:
+    """Neither of its source nor of another; all have no endpoint."""
+    store.register_batch("other", "given up", endpoint_id=None)
+    store.register_batch("valyu", "ours", endpoint_id=None)
+    for lease in claim(store.database, now=at(10**9), source="other"):
+        store.bury(lease, tried())
+    for lease in claim(store.database, now=at(10**9)):
+        store.finish(lease, tried())
+    live = [(row.source, row.subject) for row in rows(store.database, Job) if not row.ended_at]
+    assert live == [("valyu", "ours")]
+
+
+def test_many_runs_are_expected_in_several_transactions(store: Store) -> None:
+    store.register_batch("valyu", "b", endpoint_id=None)
+    many = [SubmittedRun(f"r{number}", None, {"n": number}) for number in range(RUNS_AT_ONCE + 1)]
+    store.add_runs("valyu", "b", many, unlisted=2)
+    assert store.ledger("b").expected == RUNS_AT_ONCE + 3
+    assert len(rows(store.database, Run)) == RUNS_AT_ONCE + 1
 
 
 # --- finding ------------------------------------------------------------------------------------
