@@ -10,6 +10,7 @@ import httpx
 from starlette.concurrency import run_in_threadpool
 
 from receiver.errors import FetchError, RateLimited, SourceRefused, Unavailable
+from receiver.pace import OwnPace, Pace
 from receiver.providers import Answer, Request
 from receiver.providers.reading import leniently
 from receiver.sources import Source
@@ -35,37 +36,6 @@ class NotReached(Unavailable):
     """Never got a connection, so that nothing was done at the sender."""
 
 
-class Pace:
-    """One source's limit of requests per second, shared by all of its workers in this process.
-
-    A 429 holds everybody back until the sender's moment has come, not only who met it.
-    """
-
-    def __init__(self, per_second: float, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._interval = 1.0 / per_second
-        self._clock = clock
-        self._next = 0.0
-        self._held = 0.0
-
-    async def turn(self) -> None:
-        """Return when a request may be made."""
-        mine = self._booked()
-        while (wait := mine - self._clock()) > 0:
-            await asyncio.sleep(wait)
-            if mine < self._held:  # somebody met a 429 while we waited
-                mine = self._booked()
-
-    def hold(self, seconds: float) -> None:
-        """Let nobody go before `seconds` have passed, not even who waits for a turn already."""
-        self._held = max(self._held, self._clock() + seconds)
-        self._next = max(self._next, self._held)
-
-    def _booked(self) -> float:
-        mine = max(self._next, self._clock())
-        self._next = mine + self._interval
-        return mine
-
-
 class Calls:
     """Makes the requests of one source. The API key goes to its base URL and nowhere else."""
 
@@ -74,12 +44,13 @@ class Calls:
         source: Source,
         client: httpx.AsyncClient,
         *,
+        pace: Pace | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.source = source
         self._client = client
         self._clock = clock
-        self._pace = Pace(source.settings.requests_per_second)
+        self._pace = pace or OwnPace(source.settings.requests_per_second)
 
     async def call(self, request: Request) -> Any:
         """The parsed answer to one request; raises the FetchError that says what to do."""
@@ -121,7 +92,7 @@ class Calls:
         try:
             self.source.provider.judge(answer, now=self._clock())
         except RateLimited as limited:
-            self._pace.hold(min(limited.retry_after or 1.0, 3600.0))
+            await self._pace.hold(min(limited.retry_after or 1.0, 3600.0))
             raise
         return answer.data
 

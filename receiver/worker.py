@@ -27,6 +27,7 @@ from receiver.errors import (
 )
 from receiver.fetch import Fetch
 from receiver.logs import Throttle, get_logger
+from receiver.pace import pace_of
 from receiver.retry import Again, Bury, Pause, decide
 from receiver.sources import Source
 from storage import RENEW_SECONDS, CannotStore, Lease, LeaseLost, Store, Tried
@@ -49,7 +50,10 @@ class Worker:
 
     def __init__(self, store: Store, sources: Iterable[Source], client: httpx.AsyncClient) -> None:
         self._store = store
-        self._slots = {source.name: _Slots(store, Calls(source, client)) for source in sources}
+        self._slots = {
+            source.name: _Slots(store, Calls(source, client, pace=pace_of(source, store)))
+            for source in sources
+        }
 
     def wake(self) -> None:
         """There may be work: a hint, never needed."""

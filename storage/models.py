@@ -373,6 +373,15 @@ class SourceState(SQLModel, table=True):
     probes: int = 0
 
 
+class Pace(SQLModel, table=True):
+    """When a source may be asked next, in seconds since 1970, over all processes together."""
+
+    __tablename__ = "paces"
+
+    source: str = Field(primary_key=True)
+    next_at: float
+
+
 class Token(SQLModel, table=True):
     """Access to the API for a program. Only a digest is kept: the token is shown once.
 

@@ -1,4 +1,4 @@
-"""The database under the store. Only here, and in `recording`, is the dialect known.
+"""The database under the store. Only here, in `recording` and in `copying` is the dialect known.
 
 On SQLite one process serves a file, and one thread writes. On Postgres any number of processes do.
 """

@@ -49,7 +49,7 @@ class Pool:
             "lock_timeout": f"{lock * 1000:.0f}",
             "idle_in_transaction_session_timeout": f"{cut * 1000:.0f}",
         }
-        self.engine = _engine(url, options, pool_size=size, max_overflow=0, pool_timeout=wait)
+        self.engine = make_engine(url, options, pool_size=size, max_overflow=0, pool_timeout=wait)
         # A snapshot for all statements of a read, and a promise to write nothing.
         self.reading = self.engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
@@ -67,8 +67,9 @@ class PostgresDatabase(Database):
 
     def __init__(self, url: str, *, serve: bool = False) -> None:
         self._url = postgres_url(url)
-        self.name = _name(self._url)
+        self.name = shown_name(self._url)
         self._offset = 0.0
+        self._is_closed = False
         # The intake waits less than an answer may take, and never for what work holds.
         self._intake = Pool(self._url, size=4, wait=1.0, statement=2.0, lock=1.0, cut=4.0)
         self._work = Pool(self._url, size=12, wait=5.0, statement=10.0, lock=5.0, cut=15.0)
@@ -117,6 +118,8 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def _transaction(self, engine: Engine, cut: float) -> Iterator[Connection]:
+        if self._is_closed:
+            raise CannotStore("The database is closed.")
         with engine.connect() as connection:
             raw = connection.connection.driver_connection
             with self._watchdog.limit(raw, cut), connection.begin():
@@ -186,7 +189,10 @@ class PostgresDatabase(Database):
     # --- ending --------------------------------------------------------------------------------
 
     def close(self) -> None:
+        if self._is_closed:
+            return
         self._writer.close()
+        self._is_closed = True
         if self._standing is not None:
             self._standing.close()
         self._dispose()
@@ -208,7 +214,7 @@ def postgres_url(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg")
 
 
-def _name(url: URL) -> str:
+def shown_name(url: URL) -> str:
     """Enough of an address to know it by: no password, and no options."""
     shown = URL.create("postgresql", url.username, None, url.host, url.port, url.database)
     return shown.render_as_string()
@@ -220,8 +226,8 @@ def upgrade(url: str) -> str | None:
     Raises CannotOpen or NewerSchema; nothing is changed then.
     """
     parsed = postgres_url(url)
-    engine = _engine(parsed, {"timezone": "UTC", "lock_timeout": "10000"}, pool_size=1)
-    name = _name(parsed)
+    engine = make_engine(parsed, {"timezone": "UTC", "lock_timeout": "10000"}, pool_size=1)
+    name = shown_name(parsed)
     try:
         with engine.begin() as connection:
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s, %s)", MIGRATING)
@@ -258,7 +264,7 @@ def refusal(name: str, error: DBAPIError) -> CannotOpen:
     )
 
 
-def _engine(url: URL, options: dict[str, str], **pool: Any) -> Engine:
+def make_engine(url: URL, options: dict[str, str], **pool: Any) -> Engine:
     given = url.query.get("options", "")
     ours = " ".join(f"-c {name}={value}" for name, value in options.items())
     try:

@@ -68,8 +68,8 @@ class SqliteDatabase(Database):
             raise
 
     def _open(self, *, is_current: bool, checkpoints_in_commits: bool) -> None:
-        self._write_engine = _engine(self.path, writes=True)
-        self._read_engine = _engine(self.path, writes=False)
+        self._write_engine = make_engine(self.path, writes=True)
+        self._read_engine = make_engine(self.path, writes=False)
         try:
             if not is_current:  # the lock is taken only where there is something to write
                 self._migrate()
@@ -221,7 +221,7 @@ def _driver(connection: Connection) -> sqlite3.Connection:
     return raw
 
 
-def _engine(path: Path, *, writes: bool) -> Engine:
+def make_engine(path: Path, *, writes: bool) -> Engine:
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         poolclass=NullPool if writes else QueuePool,

@@ -10,6 +10,7 @@ from storage import (
     batches,
     deliveries,
     jobs,
+    paces,
     pauses,
 )
 from storage.batches import Watched
@@ -132,6 +133,14 @@ class Work(Base):
         """The sources that are paused, since when and why."""
         with self.database.read() as connection:
             return [dict(row._mapping) for row in connection.execute(select(SourceState))]
+
+    def book_calls(self, source: str, count: int, interval: float) -> float:
+        """Book calls `interval` seconds apart; returns how many seconds to wait for the first."""
+        return self.database.write(lambda c: paces.book(c, source, count, interval, now=self.now()))
+
+    def hold_calls(self, source: str, seconds: float) -> None:
+        """Let nobody book a call of this source before `seconds` have passed."""
+        self.database.write(lambda c: paces.hold(c, source, seconds, now=self.now()))
 
     def end_checks(self, endpoint_id: str) -> None:
         """Nothing more is waited for at this endpoint."""

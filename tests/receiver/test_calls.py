@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from receiver.app import http_client
-from receiver.calls import LARGE_BYTES, MAX_SAID, AnswerTooLarge, Calls, NotReached, Pace
+from receiver.calls import LARGE_BYTES, MAX_SAID, AnswerTooLarge, Calls, NotReached
 from receiver.errors import (
     FetchError,
     Forbidden,
@@ -24,6 +24,7 @@ from receiver.errors import (
     SourceRefused,
     Unavailable,
 )
+from receiver.pace import OwnPace
 from receiver.providers import Request
 from receiver.sandbox import SandboxServer
 from receiver.sources import Source
@@ -342,7 +343,7 @@ async def test_a_429_is_obeyed_for_an_hour_and_no_longer() -> None:
     answers = [limited, httpx.Response(200, json=[])]
     async with answering(lambda _: answers.pop(0)) as wire:
         made = Calls(a_source(), wire)
-        made._pace = Pace(1.0, clock=lambda: seconds[0])
+        made._pace = OwnPace(1.0, clock=lambda: seconds[0])
         with pytest.raises(RateLimited):
             await made.call(LIST)
         seconds[0] = 3599.0

@@ -1,0 +1,35 @@
+"""How fast senders are asked by all processes together: when the next call of a source may be."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection, case
+from sqlmodel import col
+
+from storage.database import insert
+from storage.models import Pace
+
+
+def book(
+    connection: Connection, source: str, count: int, interval: float, *, now: datetime
+) -> float:
+    """Book `count` calls, `interval` seconds apart; returns how long to wait for the first."""
+    moment, span = now.timestamp(), count * interval
+    free_at = case((col(Pace.next_at) > moment, col(Pace.next_at)), else_=moment)
+    booked = connection.execute(
+        insert(Pace)
+        .values(source=source, next_at=moment + span)
+        .on_conflict_do_update(index_elements=["source"], set_={"next_at": free_at + span})
+        .returning(col(Pace.next_at))
+    ).scalar_one()
+    return max(0.0, booked - span - moment)
+
+
+def hold(connection: Connection, source: str, seconds: float, *, now: datetime) -> None:
+    """Let no call be booked before `seconds` have passed."""
+    until = now.timestamp() + seconds
+    later = case((col(Pace.next_at) > until, col(Pace.next_at)), else_=until)
+    connection.execute(
+        insert(Pace)
+        .values(source=source, next_at=until)
+        .on_conflict_do_update(index_elements=["source"], set_={"next_at": later})
+    )
