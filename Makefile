@@ -2,6 +2,8 @@
 .PHONY: help setup demo serve test coverage chaos lint bench lock clean
 
 PYTHON ?= python3
+# how many processes share the tests, a file at a time: much of the time a test waits
+WORKERS ?= 3
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -24,8 +26,8 @@ demo: setup ## run the main job end to end, against a simulated sender
 serve: setup ## run the receiver on :8000
 	$(BIN)/resultsink serve
 
-test: setup ## run all tests
-	$(BIN)/python -m pytest
+test: setup ## run all tests, on SQLite and on Postgres (RESULTSINK_TEST_DATABASES=sqlite: on one)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 coverage: setup ## the same, with branch coverage
 	$(BIN)/python -m coverage erase
@@ -33,7 +35,7 @@ coverage: setup ## the same, with branch coverage
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
-chaos: setup ## kill, stop and fill the disk for longer than `make test` does
+chaos: setup ## kill, stop, cut off, fill up and mislead it for much longer than `make test` does
 	CHAOS_KILLS=100 $(BIN)/python -m pytest tests/chaos
 
 lint: setup ## ruff, mypy strict, import-linter
@@ -42,8 +44,8 @@ lint: setup ## ruff, mypy strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup ## measure; figures are ratios within one run
-	$(BIN)/python -m benchmarks
+bench: setup ## measure, as ratios within one run; BENCH=--quick tries it, BENCH=--full takes hours
+	$(BIN)/python -m benchmarks $(BENCH)
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-header

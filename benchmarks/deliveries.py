@@ -8,6 +8,7 @@ deliveries of one call share the HMAC state up to it and signing costs a few mic
 
 import json
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -20,13 +21,16 @@ ENDED = datetime(2026, 10, 5, 9, 0, tzinfo=UTC)
 
 
 class Sender:
-    """Makes deliveries for one URL path; no two are the same event."""
+    """Makes deliveries for one URL path; no two are the same event.
 
-    def __init__(self, path: str, *, secret: str = SECRET, resource: str = RESOURCE) -> None:
+    `first` numbers the first one: two senders for one store must not make the same ones.
+    """
+
+    def __init__(self, path: str, *, first: int = 0) -> None:
         self.path = path
-        self.made = 0
-        self._secret = secret.encode()
-        self._opening = _opening(resource)
+        self.made = first
+        self._secret = SECRET.encode()
+        self._opening = _opening(RESOURCE)
 
     def requests(self, count: int) -> list[bytes]:
         """Give the next `count` deliveries as the bytes of whole HTTP requests."""
@@ -37,24 +41,52 @@ class Sender:
         first, self.made = self.made, self.made + count
         return [self._request(number, signed.copy(), head) for number in range(first, self.made)]
 
-    def _head(self, stamp: bytes) -> bytes:
-        return (
-            b"POST " + self.path.encode() + b" HTTP/1.1\r\n"
-            b"Host: hooks.example.com\r\n"
-            b"User-Agent: valyu-webhooks/1.0\r\n"
-            b"Accept: */*\r\n"
-            b"Content-Type: application/json\r\n"
-            b"Content-Length: " + str(BODY_BYTES).encode() + b"\r\n"
-            b"X-Webhook-Timestamp: " + stamp + b"\r\n"
-            b"X-Webhook-Signature: sha256="
-        )
-
     def _request(self, number: int, signed: HMAC, head: bytes) -> bytes:
-        ended = (ENDED + timedelta(milliseconds=number)).isoformat(timespec="milliseconds")
-        ending = ended.removesuffix("+00:00").encode() + b'Z"}'
+        ending = _moment(number) + b'Z"}'
         signed.update(ending)
         signature = signed.finalize().hex().encode()
         return head + signature + b"\r\n\r\n" + self._opening + ending
+
+    def _head(self, stamp: bytes) -> bytes:
+        return _head(self.path, stamp, BODY_BYTES)
+
+
+def run_requests(path: str, run_ids: Iterable[str]) -> list[bytes]:
+    """Announce the ends of single runs, each by the bytes of a whole HTTP request."""
+    stamp = str(int(time.time())).encode()
+    requests = []
+    for number, run_id in enumerate(run_ids):
+        told = {
+            "deepresearch_id": run_id,
+            "status": "completed",
+            "query": "Grid storage watch",
+            "mode": "fast",
+            "completed_at": _moment(number).decode() + "Z",
+        }
+        body = _compact(told)
+        signed = HMAC(SECRET.encode(), SHA256())
+        signed.update(stamp + b"." + body)
+        signature = signed.finalize().hex().encode()
+        requests.append(_head(path, stamp, len(body)) + signature + b"\r\n\r\n" + body)
+    return requests
+
+
+def _head(path: str, stamp: bytes, length: int) -> bytes:
+    return (
+        b"POST " + path.encode() + b" HTTP/1.1\r\n"
+        b"Host: hooks.example.com\r\n"
+        b"User-Agent: valyu-webhooks/1.0\r\n"
+        b"Accept: */*\r\n"
+        b"Content-Type: application/json\r\n"
+        b"Content-Length: " + str(length).encode() + b"\r\n"
+        b"X-Webhook-Timestamp: " + stamp + b"\r\n"
+        b"X-Webhook-Signature: sha256="
+    )
+
+
+def _moment(number: int) -> bytes:
+    ended = (ENDED + timedelta(milliseconds=number)).isoformat(timespec="milliseconds")
+    return ended.removesuffix("+00:00").encode()
 
 
 def _opening(resource: str) -> bytes:

@@ -1,6 +1,6 @@
 """Export a million results as CSV, against the `sqlite3` command line over the same rows.
 
-    python -m benchmarks.export [--rows 1000000] [--rounds 3] [--json]
+    python -m benchmarks.export [--rows 1000000] [--rounds 3]
 
 The baseline is `sqlite3 -csv` with one json_extract per column: it is told the columns that the
 export has to find out. Where that program is missing, Python's sqlite3 and csv.writer run the same
@@ -21,14 +21,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from storage.database import Database, stamp
-from storage.export import Selection, export
+import storage
+from benchmarks import machine
+from benchmarks.command import Command
+from benchmarks.rows import Row, at_least, at_most
+from storage import Selection
 
+REACH = 0.2
+MEGABYTES = 200
+FORMATS = ("csv", "jsonl")
 BATCH_RUNS = 1_000
 INPUTS = ("company", "country", "question")
 OUTPUTS = ("summary", "founded", "revenue", "public", "products")
@@ -41,20 +47,20 @@ output_type, sources, completed_at, fetched_at, stored_at, origin, cleaned, raw)
 VALUES (?, ?, 1, 1, ?, 'completed', ?, 'json', '[]', ?, ?, ?, 'api', 0, ?)"""
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Fill a database, run both sides, print the figures."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.export", description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--one-export", nargs=2, metavar=("FILE", "FORMAT"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.one_export:
-        print(json.dumps(_one_export(*arguments.one_export)))
-        return
+    command = Command("export", __doc__, stores=False)
+    command.size("--rows", 1_000_000, 5_000, "results stored")
+    command.size("--rounds", 3, 1, "of all sides")
+    command.parser.add_argument("--one-export", nargs=2, help=argparse.SUPPRESS)
+    options = command.read(arguments)
+    if options.one_export:
+        print(json.dumps(_one_export(*options.one_export)))
+        return 0
+    where = machine.describe()
     with tempfile.TemporaryDirectory(prefix="resultsink-export-") as folder:
-        figures = measure(Path(folder), arguments.rows, arguments.rounds)
-    print(json.dumps(figures, indent=2) if arguments.json else _told(figures))
+        figures = measure(Path(folder), options.rows, options.rounds)
+    return command.tell(options, where, _rows(figures), figures, _told(figures))
 
 
 def measure(folder: Path, rows: int, rounds: int) -> dict[str, Any]:
@@ -62,12 +68,12 @@ def measure(folder: Path, rows: int, rounds: int) -> dict[str, Any]:
     path = folder / "bench.db"
     fill(path, rows)
     _read_once(path)
-    seen: dict[str, list[dict[str, Any]]] = {"baseline": [], "csv": [], "jsonl": []}
+    seen: dict[str, list[dict[str, Any]]] = {"baseline": [], **{each: [] for each in FORMATS}}
     for _ in range(rounds):
         seen["baseline"].append(_baseline(path, folder / "baseline.csv"))
-        for format in ("csv", "jsonl"):
+        for format in FORMATS:
             seen[format].append(_in_fresh_process(path, format))
-            assert seen[format][-1]["rows"] == rows
+    assert all(one["rows"] == rows for side in seen.values() for one in side), seen
     pairs = zip(seen["baseline"], seen["csv"], strict=True)
     ratio = statistics.median(theirs["seconds"] / ours["seconds"] for theirs, ours in pairs)
     return {
@@ -85,7 +91,7 @@ def _middle(measured: list[dict[str, Any]]) -> dict[str, Any]:
 
 def fill(path: Path, rows: int) -> None:
     """Make the tables by the migrations and the rows by plain SQL."""
-    Database(f"sqlite:///{path}").close()
+    storage.open(f"sqlite:///{path}").close()
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA synchronous = OFF")
     with connection:
@@ -107,7 +113,7 @@ def _runs(rows: int) -> Iterator[tuple[Any, ...]]:
 
 
 def _results(rows: int) -> Iterator[tuple[Any, ...]]:
-    moment = stamp(datetime(2026, 10, 5, 9, tzinfo=UTC))
+    moment = "2026-10-05 09:00:00.000000"
     for number in range(1, rows + 1):
         brought = {
             "summary": f"{number}: " + WORDS * 3,
@@ -145,9 +151,11 @@ def _baseline(path: Path, target: Path) -> dict[str, Any]:
         else:
             csv.writer(out).writerows(sqlite3.connect(path).execute(_statement()))
         seconds = time.perf_counter() - start
+    with target.open(newline="") as written:
+        rows = sum(1 for _ in csv.reader(written))
     target.unlink()
     name = "sqlite3 -csv" if program else "Python's sqlite3 and csv.writer (no sqlite3 program)"
-    return {"name": name, "seconds": round(seconds, 2)}
+    return {"name": name, "rows": rows, "seconds": round(seconds, 2)}
 
 
 def _in_fresh_process(path: Path, format: str) -> dict[str, Any]:
@@ -158,13 +166,11 @@ def _in_fresh_process(path: Path, format: str) -> dict[str, Any]:
 
 
 def _one_export(path: str, format: str) -> dict[str, Any]:
-    database = Database(f"sqlite:///{path}")
     target = f"{path}.{format}"
-    with open(target, "wb") as out:
+    with closing(storage.open(f"sqlite:///{path}")) as store, open(target, "wb") as out:
         start = time.perf_counter()
-        report = export(database, Selection(), format, out)
+        report = store.export(Selection(), format, out)
         seconds = time.perf_counter() - start
-    database.close()
     size = os.path.getsize(target)
     os.unlink(target)
     return {
@@ -175,21 +181,44 @@ def _one_export(path: str, format: str) -> dict[str, Any]:
     }
 
 
+def _rows(figures: dict[str, Any]) -> list[Row]:
+    ours, baseline, rows = figures["csv"], figures["baseline"], figures["rows"]
+    return [
+        at_least(
+            f"export of {rows:,} results as CSV",
+            f"{baseline['name']}, {rows / baseline['seconds']:,.0f} rows/s",
+            f"{rows / ours['seconds']:,.0f} rows/s",
+            ratio=figures["csv_ratio"],
+            least=REACH,
+        ),
+        *(
+            at_most(
+                f"most memory, export of {rows:,} results as {format}",
+                "-",
+                figures[format]["resident_megabytes"],
+                "MB",
+                most=MEGABYTES,
+            )
+            for format in FORMATS
+        ),
+    ]
+
+
 def _told(figures: dict[str, Any]) -> str:
     lines = [
         f"{figures['rows']:,} results, database of {figures['database_megabytes']} MB",
         f"{figures['baseline']['name']}: {figures['baseline']['seconds']} s",
     ]
-    for format in ("csv", "jsonl"):
+    for format in FORMATS:
         ours = figures[format]
         lines.append(
             f"export {format}: {ours['seconds']} s, {ours['megabytes']} MB written, "
             f"at most {ours['resident_megabytes']} MB resident"
         )
     ratio, rounds = figures["csv_ratio"], figures["rounds"]
-    lines.append(f"CSV at {ratio} of the baseline's speed, median of {rounds} (reach: 0.2)")
+    lines.append(f"CSV at {ratio} of the baseline's speed, median of {rounds} (reach: {REACH})")
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

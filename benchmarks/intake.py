@@ -1,9 +1,8 @@
 """Acknowledged deliveries per second, as ratios between servers measured in one run.
 
     python -m benchmarks.intake                      all four, 3 alternating rounds of 5 s each
-    python -m benchmarks.intake --only do-nothing,bare,by-hand
-    python -m benchmarks.intake --steady             p99 at half of the maximum just measured
-    python -m benchmarks.intake --steady --rate 3000
+    python -m benchmarks.intake --store postgres
+    python -m benchmarks.intake --only do-nothing,resultsink
 
 A measurement starts a fresh process with a fresh database, warms it up, measures, and compares the
 stored rows with the 200s. The order turns round with each round; a ratio is the median of the
@@ -11,67 +10,55 @@ ratios within the rounds, so that a machine that slows down does not tilt it.
 """
 
 import argparse
-import json
-import signal
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine
-from benchmarks.deliveries import Sender
-from benchmarks.load import Load, closed_loop, quantile, steady
-from benchmarks.servers import SERVERS, Server
+from benchmarks.command import Command, note
+from benchmarks.compared import SERVERS
+from benchmarks.databases import NAMES, NewDatabase, databases
+from benchmarks.measuring import Figures, maximum
+from benchmarks.rows import Row, at_least
 
-WARM_UP = 1.0  # seconds
-WARM_UP_REQUESTS = 20_000
-AHEAD = 1.5  # requests made ahead, times what the warm-up's rate would need
-STEADY_CONNECTIONS = 4  # times the connections: arrivals must not wait for a free one
 BUSY = 0.9  # cores, from which on one thread counts as fully used
 BASES = ("do-nothing", "bare", "by-hand")
-
-
-@dataclass(frozen=True)
-class Figures:
-    """One measurement, or the medians of several. Cores: processor time per second."""
-
-    rate: float
-    p50: float
-    p99: float
-    server_cores: float
-    generator_cores: float
-
+OURS = "resultsink"
+REACH = {"sqlite": (0.45, 0.60), "postgres": (0.40, 0.55)}
+REACH_OF_BARE = 0.75
+REACH_OF_BY_HAND = 4.0
 
 Rounds = list[dict[str, Figures]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the arguments ask for and print it."""
-    options = _options(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds: processes end, files go
+    command = Command("intake", __doc__)
+    command.size("--seconds", 5, 0.5, "of each measurement", type=float)
+    command.size("--rounds", 3, 1, "of all servers")
+    command.size("--connections", 64, 64, "at once")
+    command.parser.add_argument("--only", type=_names, default=list(SERVERS), metavar="NAMES")
+    options = command.read(arguments)
     where = machine.describe()
-    if options.steady:
-        figures = measure_steady(options)
-        text = f"{options.steady_server} at a steady rate: " + ", ".join(
-            f"{name} {value}" for name, value in figures.items()
-        )
-        _print(options, where, {"steady": figures}, text)
-        return 0
-    rounds = measure_rounds(options)
-    report = {
+    with databases(options.store) as new_database:
+        rounds = measure_rounds(options, new_database)
+    details = {
+        "store": options.store,
+        "connections": options.connections,
         "rounds": [_plain(one) for one in rounds],
         "medians": _plain(medians(rounds)),
         "ratios": ratios(rounds),
         "notes": notes(rounds),
     }
-    _print(options, where, report, table(rounds), *notes(rounds))
-    return 0
+    return command.tell(
+        options, where, rows(rounds, options), details, table(rounds), *notes(rounds)
+    )
 
 
-def measure_rounds(options: argparse.Namespace) -> Rounds:
+def measure_rounds(options: argparse.Namespace, new_database: NewDatabase) -> Rounds:
     """Measure every server once a round, in turning order."""
     names = options.only
     rounds: Rounds = []
@@ -79,64 +66,41 @@ def measure_rounds(options: argparse.Namespace) -> Rounds:
         order = names if number % 2 == 0 else names[::-1]
         found = {}
         for name in order:
-            found[name] = measure(name, options.connections, options.seconds)
-            print(f"round {number + 1} {name}: {found[name].rate:,.0f}/s", file=sys.stderr)
+            found[name] = maximum(
+                partial(SERVERS[name], new_database),
+                connections=options.connections,
+                seconds=options.seconds,
+            )
+            note(f"round {number + 1} {name}: {found[name].rate:,.0f}/s")
         rounds.append({name: found[name] for name in names})
     return rounds
 
 
-def measure(name: str, connections: int, seconds: float) -> Figures:
-    """Start a server, warm it up, measure it, and check what it stored."""
-    with SERVERS[name]() as server:
-        sender = Sender(server.path)
-        warm = _warm_up(server, sender, connections)
-        requests = sender.requests(int(warm.rate * seconds * AHEAD) + connections)
-        cpu = server.cpu()
-        load = closed_loop(server.address, requests, connections=connections, seconds=seconds)
-        cpu = server.cpu() - cpu
-        server.check(warm.stored + load.stored)
-    return _figures(load, cpu)
-
-
-def measure_steady(options: argparse.Namespace) -> dict[str, float]:
-    """Measure the maximum, then the latency at half of it, on a server of its own each."""
-    name, seconds = options.steady_server, options.seconds
-    rate = options.rate or measure(name, options.connections, seconds).rate / 2
-    connections = options.connections * STEADY_CONNECTIONS
-    with SERVERS[name]() as server:
-        sender = Sender(server.path)
-        warm = _warm_up(server, sender, options.connections)
-        requests = sender.requests(int(rate * seconds))
-        cpu = server.cpu()
-        load = steady(server.address, requests, connections=connections, rate=rate)
-        cpu = server.cpu() - cpu
-        server.check(warm.stored + load.stored)
-    figures = _figures(load, cpu)
-    return {
-        "asked_per_second": round(rate, 1),
-        "acks_per_second": round(figures.rate, 1),
-        "p50_ms": round(figures.p50, 2),
-        "p99_ms": round(figures.p99, 2),
-        "max_ms": round(load.quantile(1.0), 2),
-        "sent_late_p99_ms": round(quantile(load.late, 0.99) * 1000, 2),
-        "server_cores": round(figures.server_cores, 2),
-        "generator_cores": round(figures.generator_cores, 2),
-    }
-
-
-def _warm_up(server: Server, sender: Sender, connections: int) -> Load:
-    requests = sender.requests(WARM_UP_REQUESTS)
-    return closed_loop(server.address, requests, connections=connections, seconds=WARM_UP)
-
-
-def _figures(load: Load, cpu: float) -> Figures:
-    return Figures(
-        rate=load.rate,
-        p50=load.quantile(0.5),
-        p99=load.quantile(0.99),
-        server_cores=cpu / load.seconds,
-        generator_cores=load.cpu / load.seconds,
+def rows(rounds: Rounds, options: argparse.Namespace) -> list[Row]:
+    """The lines of the one table."""
+    if OURS not in rounds[0]:
+        return []
+    found = ratios(rounds)[OURS]
+    least, aim = REACH[options.store]
+    told = (
+        ("do-nothing", "a do-nothing endpoint", least, aim),
+        ("bare", "the bare yardstick", REACH_OF_BARE, None),
+        ("by-hand", "the endpoint by hand", REACH_OF_BY_HAND, None),
     )
+    what = f"deliveries acknowledged, synced, {options.connections} connections: "
+    ours = f"{medians(rounds)[OURS].rate:,.0f}/s"
+    return [
+        at_least(
+            what + NAMES[options.store],
+            f"{against}, {medians(rounds)[base].rate:,.0f}/s",
+            ours,
+            ratio=found[base],
+            least=wanted,
+            aim=aimed,
+        )
+        for base, against, wanted, aimed in told
+        if base in found
+    ]
 
 
 def medians(rounds: Rounds) -> dict[str, Figures]:
@@ -165,7 +129,7 @@ def ratios(rounds: Rounds) -> dict[str, dict[str, float]]:
 
 
 def table(rounds: Rounds) -> Table:
-    """Lay the figures out as the one table."""
+    """Lay the figures of all servers out."""
     laid = Table(title=f"Deliveries acknowledged, medians of {len(rounds)} rounds")
     laid.add_column("server")
     for heading in ("acks/s", *(f"to {base}" for base in BASES), "p50 ms", "p99 ms"):
@@ -207,38 +171,6 @@ def _plain(found: dict[str, Figures]) -> dict[str, dict[str, float]]:
         name: {key: round(value, 3) for key, value in vars(figures).items()}
         for name, figures in found.items()
     }
-
-
-def _print(
-    options: argparse.Namespace,
-    where: dict[str, str | int | float],
-    report: Mapping[str, object],
-    *shown: Table | str,
-) -> None:
-    if options.json:
-        print(json.dumps({"machine": where, "connections": options.connections, **report}))
-        return
-    console = Console()
-    console.print(machine.line(where), soft_wrap=True, highlight=False)
-    for one in shown:
-        console.print(one, highlight=False)
-
-
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.intake", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--only", type=_names, default=list(SERVERS), help="names, with commas")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--steady", action="store_true", help="latency at a steady rate")
-    parser.add_argument("--rate", type=float, help="deliveries a second, with --steady")
-    parser.add_argument("--steady-server", choices=list(SERVERS), default="resultsink")
-    options = parser.parse_args(arguments)
-    if options.seconds <= 0 or options.rounds < 1 or options.connections < 1:
-        parser.error("--seconds, --rounds and --connections must be positive")
-    return options
 
 
 def _names(text: str) -> list[str]:

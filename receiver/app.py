@@ -24,6 +24,7 @@ from receiver.endpoint_cache import EndpointCache
 from receiver.errors import UsageError
 from receiver.intake import Elsewhere, Intake
 from receiver.logs import get_logger
+from receiver.pruning import Pruning, ages
 from receiver.quarantining import Quarantining
 from receiver.settings import Settings, is_loopback
 from receiver.sources import Source, configured
@@ -56,6 +57,7 @@ def create_app(
             f"On SQLite one process does everything: leave --role {role} away, or set "
             "RESULTSINK_DATABASE_URL to a Postgres database."
         )
+    kept_for = ages(settings.retention, [source.scheme for source in sources.values()])
 
     @asynccontextmanager
     async def lifespan(app: Application) -> AsyncIterator[Mapping[str, Any]]:
@@ -65,7 +67,7 @@ def create_app(
         if kept is None:
             kept = await run_in_threadpool(open_store, settings, serve=True)
         try:
-            async with _running(kept, sources, role, broke=app.end) as intake:
+            async with _running(kept, sources, role, kept_for, broke=app.end) as intake:
                 bodies = Bodies(settings.max_in_flight_bytes)
                 yield {
                     "intake": intake,
@@ -123,6 +125,7 @@ async def _running(
     store: storage.Store,
     sources: Mapping[str, Source],
     role: Role,
+    kept_for: storage.Ages,
     *,
     broke: Callable[[BaseException], None],
 ) -> AsyncIterator[Intake]:
@@ -135,7 +138,7 @@ async def _running(
         if role is not Role.INTAKE:
             worker = Worker(store, sources.values(), client)
             store.listen(_on_loop(worker.wake))
-            parts.append(worker.run)
+            parts += [worker.run, Pruning(store, kept_for).run]
             woken = partial(_wake, worker, store)
         intake = Intake(sources, endpoints, GroupCommit(store), quarantining, woken=woken)
         if role is Role.WORKER:

@@ -9,12 +9,22 @@ from typing import Any
 import httpx
 from starlette.concurrency import run_in_threadpool
 
-from receiver.errors import FetchError, RateLimited, SourceRefused, Unavailable
+from receiver.errors import (
+    FetchError,
+    RateLimited,
+    Refused,
+    SourceRefused,
+    Unavailable,
+    Unreadable,
+)
+from receiver.logs import get_logger
 from receiver.pace import OwnPace, Pace
 from receiver.providers import Answer, Request
 from receiver.providers.reading import leniently
 from receiver.sources import Source
 from receiver.streams import Cutter, Events
+
+log = get_logger("calls")
 
 CALL_SECONDS = httpx.Timeout(60.0, connect=10.0)
 TOTAL_SECONDS = 600.0
@@ -51,13 +61,24 @@ class Calls:
         self._client = client
         self._clock = clock
         self._pace = pace or OwnPace(source.settings.requests_per_second)
+        self._answered: Request | None = None
+
+    @property
+    def probe(self) -> Request | None:
+        """A cheap call that only a refused account is refused: where the sender has none that is
+        known to be one, what it answered last. None before it has.
+        """
+        return self.source.provider.probe() or self._answered
 
     async def call(self, request: Request) -> Any:
         """The parsed answer to one request; raises the FetchError that says what to do."""
         key = await self._turn()
         with self._told(key):
             async with asyncio.timeout(TOTAL_SECONDS), self._asked(request, key) as response:
-                return await self._judged(response)
+                data = await self._judged(response, request)
+        if request.method == "GET":
+            self._answered = request
+        return data
 
     @asynccontextmanager
     async def stream(
@@ -72,10 +93,10 @@ class Calls:
         with self._told(key):
             async with self._asked(request, key) as response:
                 if not response.is_success:
-                    await self._judged(response)
+                    await self._judged(response, request)
                     raise Unavailable(f"the sender answered {response.status_code}")
                 _refuse_another_type(response, cutter)
-                yield _items(response, cutter)
+                yield _items(response, cutter, self.source.name)
 
     async def _turn(self) -> str:
         """The key, once it is our turn."""
@@ -87,14 +108,15 @@ class Calls:
         await self._pace.turn()
         return key.get_secret_value()
 
-    async def _judged(self, response: httpx.Response) -> Any:
-        answer = Answer(response.status_code, response.headers, await _read(response))
+    async def _judged(self, response: httpx.Response, request: Request) -> Any:
+        data = await _read(response)
+        answer = Answer(response.status_code, response.headers, data, request.waits)
         try:
             self.source.provider.judge(answer, now=self._clock())
         except RateLimited as limited:
             await self._pace.hold(min(limited.retry_after or 1.0, 3600.0))
             raise
-        return answer.data
+        return data
 
     def _asked(self, request: Request, key: str) -> AbstractAsyncContextManager[httpx.Response]:
         return self._client.stream(
@@ -112,8 +134,8 @@ class Calls:
         """Turn what goes wrong on the way into FetchErrors, none of which shows the key."""
         try:
             yield
-        except httpx.InvalidURL as error:
-            raise SourceRefused(f"base_url is wrong: {error}") from error
+        except httpx.InvalidURL as error:  # base_url is none: that is looked at when we start
+            raise Refused(f"what is asked for makes no URL: {error}") from error
         except httpx.LocalProtocolError:  # its text quotes the header, and nothing was sent
             raise SourceRefused("the api_key holds what no HTTP header can hold") from None
         except TimeoutError as error:
@@ -153,12 +175,19 @@ def _refuse_another_type(response: httpx.Response, cutter: Cutter) -> None:
         raise Unavailable("the answer is a page of HTML")
 
 
-async def _items(response: httpx.Response, cutter: Cutter) -> AsyncIterator[tuple[Any, int]]:
+async def _items(
+    response: httpx.Response, cutter: Cutter, source: str
+) -> AsyncIterator[tuple[Any, int]]:
+    """The items that can be read: one that cannot must not keep those behind it away."""
     async for piece in _pieces(response, cutter):
-        if len(piece) > LARGE_BYTES:
-            found = await run_in_threadpool(cutter.parse, piece, politely=True)
-        else:
-            found = cutter.parse(piece)
+        try:
+            if len(piece) > LARGE_BYTES:
+                found = await run_in_threadpool(cutter.parse, piece, politely=True)
+            else:
+                found = cutter.parse(piece)
+        except Unreadable as error:
+            log.warning("an item is left out", source=source, bytes=len(piece), why=str(error))
+            continue
         for item in found:
             yield item, len(piece)
 

@@ -6,10 +6,12 @@ ReceiverError
 ├── SignatureError      a delivery is not proven genuine
 └── FetchError          one try at the sender's API brought nothing usable
     ├── NotReady        the sender says "not yet": asked again, no failure counted
-    │   └── Unbound     we do not know yet what to ask the sender for
+    │   └── Unasked     something of ours comes first: the sender was not asked
+    │       └── Unbound we do not know yet what to ask the sender for
     ├── RateLimited     429: asked again when the sender says, no failure counted
     ├── Missing         404: may be too early; retried for a while, then permanent
-    ├── Unavailable     5xx, timeouts, resets, HTML where JSON should be: backed off for days
+    ├── Unavailable     5xx, timeouts, resets, no answer at all: backed off for days
+    │   └── Unreadable  a success that is none: HTML or half a document where JSON should be
     ├── Refused         the sender refuses this one resource for good
     └── SourceRefused   the sender refuses the account (key, credit, permission): pauses the source
         └── Forbidden   403: perhaps the account, perhaps this one resource
@@ -58,8 +60,12 @@ class NotReady(FetchError):
     """Was told by the sender that the resource is not finished yet."""
 
 
-class Unbound(NotReady):
-    """Was not told yet which batch or run an endpoint is for; the sender was not asked."""
+class Unasked(NotReady):
+    """Did not ask the sender, since something else comes first: it proves nothing about him."""
+
+
+class Unbound(Unasked):
+    """Was not told yet which batch or run an endpoint is for."""
 
 
 class RateLimited(FetchError):
@@ -72,6 +78,10 @@ class Missing(FetchError):
 
 class Unavailable(FetchError):
     """Found the sender's API down, slow, or answering with something that is no answer."""
+
+
+class Unreadable(Unavailable):
+    """Was answered, and by no error, but with what cannot be read."""
 
 
 class Refused(FetchError):

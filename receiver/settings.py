@@ -5,6 +5,7 @@ ends in _FILE names a file that holds the value, for mounted secrets.
 """
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -14,7 +15,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -29,6 +38,7 @@ from receiver.errors import UsageError
 
 PREFIX = "RESULTSINK_"
 MEBIBYTE = 1024 * 1024
+MAX_DAYS = 36_500
 
 
 class SourceSettings(BaseModel):
@@ -89,6 +99,42 @@ class SourceSettings(BaseModel):
         return url
 
 
+def days(given: Any) -> float | None:
+    """A number of days, or None for ever; raises ValueError, which says what to write."""
+    if given is None or given == "never":
+        return None
+    try:
+        number = math.nan if isinstance(given, bool) else float(given)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number <= MAX_DAYS:
+        raise ValueError(f"is no number of days above 0, up to {MAX_DAYS}, and not the word never")
+    return number
+
+
+Days = Annotated[float | None, BeforeValidator(days)]
+
+
+class RetentionSettings(BaseModel):
+    """How long what is kept, in days; None: for ever."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    deliveries: Days = Field(
+        default=30, description="bodies and headers of deliveries whose work is done"
+    )
+    attempts: Days = Field(default=30, description="attempts of ended jobs")
+    events: Days = Field(
+        default=90, description="events, counted from their last delivery, and ended jobs"
+    )
+    results: Days = Field(
+        default=None, description="the content of results whose batch is not open"
+    )
+    versions: Days = Field(
+        default=None, description="versions of results, counted from when they were superseded"
+    )
+
+
 class Settings(BaseSettings):
     """Everything that can be set."""
 
@@ -117,6 +163,10 @@ class Settings(BaseSettings):
     )
     log_format: Literal["auto", "json", "text"] = Field(
         default="auto", description="auto: text on a terminal, JSON lines otherwise"
+    )
+    retention: RetentionSettings = Field(
+        default_factory=RetentionSettings,
+        description="how long what is kept, in days: see docs/retention.md",
     )
     sources: dict[str, SourceSettings] = Field(
         default={}, description="the sender accounts, by name"
@@ -242,7 +292,7 @@ def _refuse_unknown(fields: set[str]) -> None:
     """A misspelt variable must not be a setting that silently stays as it was."""
     for name in _variables():
         setting = name.removeprefix(PREFIX).lower()
-        if setting == "config" or setting.startswith("sources__"):
+        if setting == "config" or setting.startswith(("sources__", "retention__")):
             continue
         if setting.removesuffix("_file") not in fields:
             close = get_close_matches(setting.partition("__")[0], [*fields, "config"], n=1)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property, lru_cache
 
+import httpx
+
 from receiver.account_keys import AccountKeys
 from receiver.errors import UsageError
 from receiver.keys import Key
@@ -119,6 +121,10 @@ def _source(name: str, settings: SourceSettings) -> Source:
             f"The setting sources.{name}.provider is wrong: {kind!r} is not one of {known}."
         )
     provider = _provider(name, PROVIDERS[kind], settings)
+    try:
+        httpx.URL(settings.base_url or provider.base_url)
+    except httpx.InvalidURL as error:
+        raise UsageError(f"The setting sources.{name}.base_url is wrong: {error}.") from None
     try:
         scheme = override(provider.scheme, settings.signing, settings.tolerance)
     except ValueError as error:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from receiver.errors import Unavailable
+from receiver.errors import Unavailable, Unreadable
 from receiver.providers.reading import leniently
 
 MAX_ITEM_BYTES = 128 * 1024 * 1024
@@ -31,7 +31,8 @@ class Cutter(Protocol):
         """The pieces that the end of the answer completes; raises Unavailable where one is cut."""
 
     def parse(self, piece: bytes, *, politely: bool = False) -> list[Any]:
-        """The item in a piece, if there is one; raises Unavailable for what is none.
+        """The item in a piece, if there is one; raises Unreadable where it cannot be read, and
+        Unavailable where nothing behind it could be either.
 
         To be called for each piece and in their order. `politely` is what it is to `leniently`.
         """
@@ -229,7 +230,7 @@ def _json(data: bytes, *, politely: bool) -> Any:
     try:
         return leniently(data, politely=politely)
     except ValueError as error:
-        raise Unavailable(f"an item of the answer is no JSON: {error}") from error
+        raise Unreadable(f"an item of the answer is no JSON: {error}") from error
 
 
 def _bound(size: int) -> None:

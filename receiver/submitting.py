@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from starlette.concurrency import run_in_threadpool
 
 from receiver.calls import Calls
-from receiver.errors import FetchError, NotDone, Unavailable
+from receiver.errors import FetchError, NotDone
 from receiver.patience import failed, keep_trying, may_have_acted, patiently
 from receiver.providers import Callback, NewTask, Plan, Subject
 from receiver.sources import webhook_url
@@ -94,7 +94,7 @@ class Submitting:
     async def _not_created(
         self, endpoint_ids: list[str], error: FetchError, made: str
     ) -> Exception:
-        if may_have_acted(error) and isinstance(error, Unavailable):
+        if may_have_acted(error):
             return NotDone(
                 f"The answer to the create call was lost ({error}). If the sender made the batch, "
                 "its callbacks come in and their results are stored: see `event list`. Create it "

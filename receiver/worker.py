@@ -22,8 +22,8 @@ from receiver.errors import (
     Missing,
     NotReady,
     RateLimited,
+    Unasked,
     Unavailable,
-    Unbound,
 )
 from receiver.fetch import Fetch
 from receiver.logs import Throttle, get_logger
@@ -231,7 +231,7 @@ class _Slots:
                 tried(outcome, said),
                 after=decision.after,
                 failed=decision.counts,
-                answered=isinstance(error, NotReady | Missing) and not isinstance(error, Unbound),
+                answered=isinstance(error, NotReady | Missing) and not isinstance(error, Unasked),
             )
             return outcome
         if isinstance(decision, Pause):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from storage.batches import Ledger, Watched
+from storage.copying import Copied, CopyReport, Progressed, copy
 from storage.database import kind_of, now, open_database
 from storage.database.files import look, sqlite_path
 from storage.encryption import Vault, new_key, read_or_make_key
@@ -12,6 +13,7 @@ from storage.errors import (
     AlreadyServed,
     CannotOpen,
     CannotStore,
+    CopyFailed,
     DiskFull,
     ExportChanged,
     LeaseLost,
@@ -30,19 +32,26 @@ from storage.quarantine import UnverifiedDelivery
 from storage.recording import VerifiedDelivery
 from storage.results import Known as KnownRun
 from storage.results import Stored
+from storage.retention import AGE_OF, KINDS, Ages, Step
 from storage.store import Store
 from storage.tokens import NewToken, TokenView
 
 __all__ = [
+    "AGE_OF",
     "FORMATS",
+    "KINDS",
     "LEASE_SECONDS",
     "MAX_SECRETS",
     "RENEW_SECONDS",
     "SCHEMA",
     "TERMINAL",
+    "Ages",
     "AlreadyServed",
     "CannotOpen",
     "CannotStore",
+    "Copied",
+    "CopyFailed",
+    "CopyReport",
     "DiskFull",
     "EndpointView",
     "ExportChanged",
@@ -57,9 +66,11 @@ __all__ = [
     "NewerSchema",
     "NoDatabase",
     "NotFound",
+    "Progressed",
     "SecretRefused",
     "Selection",
     "SigningSecret",
+    "Step",
     "StorageError",
     "Store",
     "Stored",
@@ -70,6 +81,7 @@ __all__ = [
     "VerifiedDelivery",
     "Watched",
     "WrongKey",
+    "copy",
     "new_key",
     "now",
     "open",

@@ -20,7 +20,8 @@ class Ledger:
 
     expected: runs that the sender counts or that we know, whichever is more.
     announced: runs that the sender has said are at their end.
-    stored: runs whose result is here; failed: those of them that failed or were cancelled.
+    stored: runs whose result is here; failed: those of them that failed or were cancelled; pruned:
+    those of them of which only that is kept, their content having reached its age.
     """
 
     source: str
@@ -37,6 +38,7 @@ class Ledger:
     failed: int
     created_at: datetime
     completed_at: datetime | None
+    pruned: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -325,11 +327,12 @@ def _this(source: str, batch_id: str) -> Any:
 
 
 def _ledger(connection: Connection, row: Row[Any]) -> Ledger:
-    known, stored, failed = connection.execute(
+    known, stored, failed, pruned = connection.execute(
         select(
             func.count(col(Run.id)),
             func.count(col(Result.id)),
             func.count().filter(col(Result.status).in_(TERMINAL - {"completed"})),
+            func.count(col(Result.pruned_at)),
         )
         .select_from(Run)
         .outerjoin(Result, (col(Result.run_pk) == col(Run.id)) & col(Result.is_current))
@@ -351,4 +354,5 @@ def _ledger(connection: Connection, row: Row[Any]) -> Ledger:
         failed=failed,
         created_at=row.created_at,
         completed_at=row.completed_at,
+        pruned=pruned,
     )

@@ -63,7 +63,7 @@ def carried_bodies(connection: Connection, event_id: int) -> list[bytes]:
     """The differing bodies that an event's deliveries carried and that are kept, newest first."""
     bodies = connection.scalars(
         select(col(Delivery.body))
-        .where(col(Delivery.event_id) == event_id)
+        .where(col(Delivery.event_id) == event_id, col(Delivery.pruned_at).is_(None))
         .order_by(col(Delivery.id).desc())
     )
     return list(bodies)

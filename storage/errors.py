@@ -4,12 +4,13 @@ StorageError
 ├── CannotOpen          the database or its key cannot be used; one sentence, nothing was changed
 │   ├── WrongKey        the encryption key is not the one this database was written with
 │   ├── NewerSchema     the database was written by a newer version of this program
-│   ├── AlreadyServed   another process serves this SQLite file
+│   ├── AlreadyServed   another process serves this database
 │   └── NoDatabase      there is none yet, and none was to be made
 ├── CannotStore         nothing was written now; trying again later may succeed
 │   └── DiskFull        too little space is left to promise that a commit survives
+├── CopyFailed          a copy could not be made, or verified; the target is as it was
 ├── LeaseLost           the job is no longer ours, so nothing was written
-├── ExportChanged       a run gained a column after the header was written: export again
+├── ExportChanged       a run gained a column, or a result was pruned, meanwhile: export again
 ├── SecretRefused       a signing secret was replaced, or there are too many: it was not added
 └── NotFound            there is no such endpoint, batch, event or job
 """
@@ -32,7 +33,7 @@ class NewerSchema(CannotOpen):
 
 
 class AlreadyServed(CannotOpen):
-    """Found another process serving the same SQLite file."""
+    """Found another process serving the same database."""
 
 
 class NoDatabase(CannotOpen):
@@ -47,12 +48,16 @@ class DiskFull(CannotStore):
     """Refused to write into the last megabytes of the disk."""
 
 
+class CopyFailed(StorageError):
+    """Could not copy a database, or read back what it wrote; nothing was kept of it."""
+
+
 class LeaseLost(StorageError):
     """Found the job in other hands or already ended; the write did nothing."""
 
 
 class ExportChanged(StorageError):
-    """Found a run's input changed after the columns were settled; exporting again will do."""
+    """Found the rows changed while they were written; exporting again will do."""
 
 
 class SecretRefused(StorageError):

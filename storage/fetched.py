@@ -3,7 +3,10 @@
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import isfinite
 from typing import Any
+
+from storage.documents import mapped
 
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
 """The statuses of a run after which nothing more comes."""
@@ -17,6 +20,8 @@ class FetchedRun:
     such a run is known, but not stored as a result. Neither is one with `is_whole` False: a call
     that told of its end, but not of what stands beside it, such as the error of a failed run.
     `is_input_whole` says that `input` is all that was submitted, not an echo of a part of it.
+    `is_typed` is False where all values of the output came as text, as in CSV; `output_type` says
+    so too, since such a result is never better than one of the same end that has another.
     `waits_for` is what the sender asks a person while the run awaits an answer, None while it does
     not.
     """
@@ -39,6 +44,7 @@ class FetchedRun:
     has_output: bool = True
     is_whole: bool = True
     is_input_whole: bool = False
+    is_typed: bool = True
     waits_for: dict[str, Any] | None = None
 
     @property
@@ -86,11 +92,15 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def clean(value: Any) -> Any:
-    """Replace what databases refuse in text (NUL, lone surrogates) by U+FFFD, at any depth."""
-    if isinstance(value, str):
-        return _UNSTORABLE.sub("�", value)
-    if isinstance(value, list):
-        return [clean(item) for item in value]
-    if isinstance(value, dict):
-        return {clean(key): clean(item) for key, item in value.items()}
-    return value
+    """Replace what databases refuse, at any depth; returns the value itself where they do not.
+
+    In text NUL and lone surrogates become U+FFFD; NaN and the infinities, which are no JSON, None.
+    Raises RecursionError for what is nested too deeply.
+    """
+    return mapped(value, _storable, keys=_storable)
+
+
+def _storable(leaf: Any) -> Any:
+    if isinstance(leaf, str):
+        return _UNSTORABLE.sub("�", leaf)
+    return None if isinstance(leaf, float) and not isfinite(leaf) else leaf

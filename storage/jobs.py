@@ -23,7 +23,7 @@ ends as a dead letter although nobody lives to count the failure.
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -32,10 +32,12 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
+    bindparam,
     case,
     func,
     literal,
     select,
+    tuple_,
     union_all,
     update,
 )
@@ -208,9 +210,14 @@ def _due(source: str, now: datetime) -> Select[int | None, datetime]:
     )
 
 
-def acquit(connection: Connection, lease: Lease) -> None:
-    """Hold nothing against a job that has brought something new; raises LeaseLost."""
-    _move(connection, lease, claims=0, failures=0, waits=0, trying_since=None)
+def acquit_all(connection: Connection, leases: Sequence[Lease]) -> None:
+    """Hold nothing against jobs that have brought something new; they were fenced just now."""
+    if leases:
+        connection.execute(
+            update(Job)
+            .where(col(Job.id).in_([lease.job_id for lease in leases]))
+            .values(claims=0, failures=0, waits=0, trying_since=None)
+        )
 
 
 def renew(connection: Connection, leases: Iterable[Lease], *, now: datetime) -> None:
@@ -231,19 +238,52 @@ def renew(connection: Connection, leases: Iterable[Lease], *, now: datetime) -> 
 
 
 def save_progress(connection: Connection, lease: Lease, progress: dict[str, Any]) -> None:
-    """Keep how far the job is; also the fence of every page: raises LeaseLost."""
+    """Keep how far the job is; also the fence of what is written with it: raises LeaseLost."""
     _move(connection, lease, progress=progress)
 
 
-def hold(connection: Connection, lease: Lease) -> None:
-    """Keep things as they are if the job is still ours: a fence alone; raises LeaseLost."""
-    _move(connection, lease, status="running")
+def lost(lease: Lease) -> LeaseLost:
+    """What is said where a lease is held no longer."""
+    return LeaseLost(f"Job {lease.job_id} is in other hands.")
+
+
+def fence(connection: Connection, leases: Sequence[Lease]) -> set[int]:
+    """Which of these jobs are still ours; they stay so until our COMMIT.
+
+    What is written about them, or about what they brought, counts.
+    """
+    held = [(lease.job_id, lease.token) for lease in leases]
+    ours = connection.execute(
+        select(col(Job.id))
+        .where(tuple_(col(Job.id), col(Job.lease_token)).in_(held), col(Job.status) == "running")
+        .order_by(col(Job.id))
+        .with_for_update()
+    )
+    return {row.id for row in ours}
+
+
+def save_progress_of(
+    connection: Connection, reached: Sequence[tuple[Lease, dict[str, Any]]]
+) -> None:
+    """Keep how far these jobs are, which were fenced just now."""
+    _set(connection, [(lease, {"progress": progress}) for lease, progress in reached])
 
 
 def finish(connection: Connection, lease: Lease, tried: Tried) -> None:
     """running -> done."""
-    _move(connection, lease, **_ended("done", tried), reason=None)
-    _record(connection, lease.job_id, tried)
+    if not finish_all(connection, [(lease, tried)]):
+        raise lost(lease)
+
+
+def finish_all(connection: Connection, tries: Sequence[tuple[Lease, Tried]]) -> set[int]:
+    """running -> done for many jobs; returns which of them were still ours."""
+    ours = fence(connection, [lease for lease, _ in tries])
+    kept = [(lease, tried) for lease, tried in tries if lease.job_id in ours]
+    _set(connection, [(lease, {**_ended("done", tried), "reason": None}) for lease, tried in kept])
+    if kept:
+        rows = [_attempt(lease.job_id, tried) for lease, tried in kept]
+        connection.execute(insert(Attempt), rows)
+    return ours
 
 
 def reschedule(
@@ -306,7 +346,8 @@ def release(connection: Connection, *, now: datetime, all_of_them: bool = False)
     """running -> pending (or dead) where the lease ran out; returns how many.
 
     `all_of_them` is for the start of the only worker there can be: whatever runs, runs nowhere.
-    A job that was claimed more than thrice without an outcome waits before it is tried again.
+    It is due as it was, not behind all that waits. A job that was claimed more than thrice without
+    an outcome waits before it is tried again.
     """
     expired = update(Job).where(col(Job.status) == "running")
     if not all_of_them:
@@ -324,7 +365,7 @@ def release(connection: Connection, *, now: datetime, all_of_them: bool = False)
     )
     buried = connection.execute(poison).all()
     due = case(
-        (col(Job.claims) <= 3, now),
+        (col(Job.claims) <= 3, col(Job.next_attempt_at)),
         (col(Job.claims) <= 6, now + timedelta(seconds=5)),
         else_=now + timedelta(seconds=30),
     )
@@ -450,7 +491,18 @@ def _held(lease: Lease) -> Any:
 
 def _move(connection: Connection, lease: Lease, **values: Any) -> None:
     if connection.execute(_held(lease).values(**values)).rowcount != 1:
-        raise LeaseLost(f"Job {lease.job_id} is in other hands.")
+        raise lost(lease)
+
+
+def _set(connection: Connection, moves: Sequence[tuple[Lease, dict[str, Any]]]) -> None:
+    """Set the same columns of many jobs, which were fenced, by one statement."""
+    if moves:
+        connection.execute(
+            update(Job)
+            .where(col(Job.id) == bindparam("of_job"))
+            .values({name: bindparam(name) for name in moves[0][1]}),
+            [{"of_job": lease.job_id, **values} for lease, values in moves],
+        )
 
 
 def _pending(tried: Tried, after: float) -> dict[str, Any]:
@@ -475,12 +527,14 @@ def _ended(status: str, tried: Tried) -> dict[str, Any]:
 
 
 def _record(connection: Connection, job_id: int, tried: Tried) -> None:
-    connection.execute(
-        insert(Attempt).values(
-            job_id=job_id,
-            started_at=tried.started_at,
-            milliseconds=tried.milliseconds,
-            outcome=tried.outcome,
-            detail=tried.detail,
-        )
-    )
+    connection.execute(insert(Attempt).values(**_attempt(job_id, tried)))
+
+
+def _attempt(job_id: int, tried: Tried) -> dict[str, Any]:
+    return {
+        "job_id": job_id,
+        "started_at": tried.started_at,
+        "milliseconds": tried.milliseconds,
+        "outcome": tried.outcome,
+        "detail": tried.detail,
+    }

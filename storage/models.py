@@ -137,6 +137,8 @@ class Delivery(SQLModel, table=True):
     received_at: datetime
     copies: int = 0
     last_copy_at: datetime | None = None
+    # Since when body and headers are empty: let go of for their age.
+    pruned_at: datetime | None = None
 
 
 class Quarantined(SQLModel, table=True):
@@ -230,6 +232,13 @@ class Result(SQLModel, table=True):
             sqlite_where=text("is_current"),
             postgresql_where=text("is_current"),
         ),
+        # "what was superseded, oldest first", for retention; next to nothing is
+        Index(
+            "ix_results_superseded",
+            "id",
+            sqlite_where=text("NOT is_current"),
+            postgresql_where=text("NOT is_current"),
+        ),
     )
 
     id: int | None = Field(default=None, sa_column=Column(KEY, primary_key=True))
@@ -252,6 +261,12 @@ class Result(SQLModel, table=True):
     raw: str
     # For incremental readers; assigned after the commit by a sequencer, so that none is skipped.
     seq: int | None = Field(default=None, sa_column=Column(KEY))
+    # Since when output, sources, error and raw are empty: let go of for their age.
+    pruned_at: datetime | None = None
+
+
+EMPTIED = "null"
+"""The JSON text that stands for a raw answer which was let go of."""
 
 
 _LONE_CHECK = "kind = 'check' AND endpoint_id IS NULL AND status IN ('pending', 'running')"

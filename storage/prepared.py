@@ -1,12 +1,13 @@
 """Fetched runs made ready for the tables, outside of the transaction that stores them."""
 
 import hashlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from storage.documents import encoded, mapped
 from storage.fetched import FetchedRun, clean
+from storage.signed import without_queries
 
 PIECE_ROWS = 500
 PIECE_CHARACTERS = 4 * 1024 * 1024
@@ -15,15 +16,15 @@ PIECE_CHARACTERS = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A fetched run made ready for the tables: cleaned, digested, written as text.
+    """A fetched run made ready for the tables: cleaned, digested, written as JSON text.
 
     Made outside of the transaction, so that the writer's thread does not wait for it.
     """
 
     run: FetchedRun
     input: Any
-    output: Any
-    sources: Any
+    output: str | None
+    sources: str | None
     error: str | None
     digest: bytes
     raw: str
@@ -56,44 +57,56 @@ def pieces(runs: Sequence[FetchedRun]) -> Iterator[tuple[list[Prepared], bool]]:
 def prepare(run: FetchedRun) -> Prepared:
     """Clean and digest a run. `raw` keeps, escaped, what the cleaning took out.
 
-    A run nested too deeply to be looked through is kept as well, in `raw` alone: it must not keep
-    the others of its page from being stored.
+    A run nested too deeply to be looked through is kept as well, in `raw` alone; and of one that
+    not even `raw` can hold, what stands at its top. It must not keep the others of its page from
+    being stored.
     """
     try:
         return _prepared(run, [run.input, run.output, run.sources, run.error])
     except RecursionError:
-        error = "nested too deeply for the columns: see raw"
-        return replace(_prepared(run, [None, None, None, error]), cleaned=True)
+        shallow = [None, None, None, "nested too deeply for the columns: see raw"]
+    try:
+        return replace(_prepared(run, shallow), cleaned=True)
+    except RecursionError:
+        top = {name: value for name, value in run.raw.items() if not isinstance(value, dict | list)}
+        return replace(_prepared(replace(run, raw=top), shallow), cleaned=True)
 
 
 def _prepared(run: FetchedRun, before: list[Any]) -> Prepared:
     names = {name: getattr(run, name) for name in _NAMES}
     after, known_as = [clean(value) for value in before], clean(names)
-    content = json.dumps(
-        [run.status, *(_without_queries(value) for value in after[1:])],
-        sort_keys=True,
-        separators=(",", ":"),
-    )
+    given, output, sources, error = after
+    told = [mapped(value, _compared) for value in (output, sources, error)]
+    digest = hashlib.sha256(encoded([run.status, *told], sort_keys=True).encode()).digest()
+    columns = [None if value is None else encoded(value) for value in (output, sources)]
+    # A column that was cleaned is not what was received.
+    written = {
+        id(value): text
+        for value, text in zip((run.output, run.sources), columns, strict=True)
+        if text is not None and (value is output or value is sources)
+    }
     return Prepared(
         run=replace(run, **known_as),
-        input=after[0],
-        output=after[1],
-        sources=after[2],
-        error=after[3],
-        digest=hashlib.sha256(content.encode()).digest(),
-        raw=json.dumps(run.raw, separators=(",", ":")),
-        cleaned=before != after or names != known_as,
+        input=given,
+        output=columns[0],
+        sources=columns[1],
+        error=error,
+        digest=digest,
+        raw=_raw(run, written),
+        cleaned=any(one is not other for one, other in zip(before, after, strict=True))
+        or names is not known_as,
     )
 
 
-def _without_queries(value: Any) -> Any:
-    """Take the query strings out of URLs: signed ones differ at every call."""
-    if isinstance(value, str):
-        if value.startswith(("https://", "http://")) and " " not in value and "?" in value:
-            return value.split("?", 1)[0]
-        return value
-    if isinstance(value, list):
-        return [_without_queries(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _without_queries(item) for key, item in value.items()}
-    return value
+def _raw(run: FetchedRun, written: Mapping[int, str]) -> str:
+    """The answer as JSON, of which large parts are written already: those whose ids are known."""
+    parts = (
+        f"{encoded(key)}: {written.get(id(value)) or encoded(value)}"
+        for key, value in run.raw.items()
+    )
+    return "{" + ", ".join(parts) + "}"
+
+
+def _compared(leaf: Any) -> Any:
+    """What of a leaf makes the content: the queries of signed URLs differ at every call."""
+    return without_queries(leaf) if isinstance(leaf, str) else leaf

@@ -1,17 +1,29 @@
 """Runs and the versions of their results. Old news changes nothing; newer news is appended."""
 
-import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Connection,
+    Dialect,
+    Row,
+    bindparam,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import col
 
 from storage.database import insert as insert_or_update
+from storage.documents import decoded, encoded
 from storage.fetched import TERMINAL, FetchedRun, clean
-from storage.models import Result, Run
+from storage.models import EMPTIED, JSON_DOCUMENT, ORDERED_DOCUMENT, Result, Run
 from storage.prepared import Prepared
 
 
@@ -37,6 +49,19 @@ class Merge:
     merged: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What one call told of runs, each of them once; `fetched_at` is when that call began.
+
+    `merges` are what `look` and `merges` have worked out before, as far as they are good.
+    """
+
+    runs: Sequence[Prepared]
+    fetched_at: datetime
+    origin: str = "api"
+    merges: Mapping[str, Merge] = field(default_factory=dict)
+
+
 def store(
     connection: Connection,
     source: str,
@@ -53,30 +78,70 @@ def store(
     of the sender, or where that does not tell the later fetch, is the current one; the same
     content again only fills in what its version lacked, by `merges` where they are given and good.
     """
-    known = _upsert_runs(connection, source, page, fetched_at)
-    ended = [prepared for prepared in page if prepared.run.is_result]
-    current = _current_results(connection, [known[prepared.run.run_id] for prepared in ended])
+    told = Page(page, fetched_at, origin, merges or {})
+    (stored,) = store_pages(connection, source, [told], now=now)
+    return stored
+
+
+def store_pages(
+    connection: Connection, source: str, pages: Sequence[Page], *, now: datetime
+) -> list[Stored]:
+    """The same for many pages, by as few statements as for one; returns what each changed."""
+    return [
+        stored
+        for part in _without_repeats(pages)
+        for stored in _store_pages(connection, source, part, now)
+    ]
+
+
+def _without_repeats(pages: Sequence[Page]) -> Iterator[list[Page]]:
+    """The pages in their order, in parts in which no run comes twice."""
+    part: list[Page] = []
+    seen: set[str] = set()
+    for page in pages:
+        ids = {prepared.run.run_id for prepared in page.runs}
+        if part and not seen.isdisjoint(ids):
+            yield part
+            part, seen = [], set()
+        part.append(page)
+        seen |= ids
+    yield part
+
+
+def _store_pages(
+    connection: Connection, source: str, pages: Sequence[Page], now: datetime
+) -> list[Stored]:
+    known = _upsert_runs(connection, source, pages)
+    run_pks = [known[run.run.run_id] for page in pages for run in page.runs if run.run.is_result]
+    current = _current_results(connection, run_pks)
     new: list[dict[str, Any]] = []
     versions: list[dict[str, Any]] = []
-    confirmed: list[int] = []
-    for prepared in ended:
-        run_pk = known[prepared.run.run_id]
-        before = current.get(run_pk)
-        is_newer = before is not None and _is_newer(prepared.run, fetched_at, before)
-        values = _values(prepared, run_pk, fetched_at=fetched_at, origin=origin, now=now)
-        if before is None:
-            new.append({**values, "version": 1})
-        elif before.digest == prepared.digest:
-            merge = _good_merge(connection, before, prepared, (merges or {}), is_newer=is_newer)
-            _enrich(connection, before, values, merge, is_newer=is_newer)
-            confirmed += [before.id] if is_newer else []
-        elif is_newer:
-            versions.append({**values, "version": before.version + 1})
-    _confirm(connection, confirmed, fetched_at=fetched_at, origin=origin)
+    outcomes: list[Stored] = []
+    for page in pages:
+        before_page = len(new), len(versions)
+        confirmed: list[int] = []
+        for prepared in page.runs:
+            if not prepared.run.is_result:
+                continue
+            run_pk = known[prepared.run.run_id]
+            before = current.get(run_pk)
+            is_newer = before is not None and _is_newer(prepared.run, page.fetched_at, before)
+            values = _values(prepared, run_pk, page, now)
+            if before is None:
+                new.append({**values, "version": 1})
+            elif before.digest == prepared.digest:
+                merge = _good_merge(connection, before, prepared, page.merges, is_newer=is_newer)
+                _enrich(connection, before, values, merge, is_newer=is_newer)
+                confirmed += [before.id] if is_newer else []
+            elif is_newer:
+                versions.append({**values, "version": before.version + 1})
+        _confirm(connection, confirmed, page)
+        added = len(new) - before_page[0], len(versions) - before_page[1]
+        outcomes.append(Stored(*added, len(page.runs) - sum(added)))
     _supersede(connection, [row["run_pk"] for row in versions])
     if new or versions:
-        connection.execute(insert(Result), new + versions)
-    return Stored(len(new), len(versions), len(page) - len(new) - len(versions))
+        connection.execute(_INSERT, new + versions)
+    return outcomes
 
 
 def look(connection: Connection, source: str, page: Sequence[Prepared]) -> dict[str, Row[Any]]:
@@ -86,7 +151,9 @@ def look(connection: Connection, source: str, page: Sequence[Prepared]) -> dict[
         select(
             col(Run.run_id),
             col(Result.id),
+            col(Result.status),
             col(Result.digest),
+            col(Result.output_type),
             col(Result.completed_at),
             col(Result.fetched_at),
             col(Result.raw),
@@ -120,22 +187,23 @@ def merges(
 def unseen(
     connection: Connection, source: str, batch_id: str, *, since: datetime | None, limit: int
 ) -> list[str]:
-    """Runs of a batch that a listing left without a result.
+    """Runs of a batch that a listing left without the result of their end.
 
-    They are known to have ended, but not what they brought; or a complete listing, begun at
-    `since`, did not name them.
+    They are known to have ended, but not what they brought: nothing is here, or the result of
+    another end. Or a complete listing, begun at `since`, did not name them, and nothing is here.
     """
-    left: ColumnElement[bool] = col(Run.status).in_(TERMINAL)
+    has_ended = col(Run.status).in_(TERMINAL)
+    is_left: ColumnElement[bool] = has_ended
     if since is not None:
-        left |= col(Run.seen_at).is_(None) | (col(Run.seen_at) < since)
+        is_left |= col(Run.seen_at).is_(None) | (col(Run.seen_at) < since)
     rows = connection.execute(
         select(col(Run.run_id))
         .outerjoin(Result, (col(Result.run_pk) == col(Run.id)) & col(Result.is_current))
         .where(
             col(Run.source) == source,
             col(Run.batch_id) == batch_id,
-            col(Result.id).is_(None),
-            left,
+            (col(Result.id).is_(None) & is_left)
+            | (has_ended & (col(Result.status) != col(Run.status))),
         )
         .order_by(col(Run.id))
         .limit(limit)
@@ -154,6 +222,7 @@ class Known:
     waits_for: dict[str, Any] | None
     result: str | None
     fetched_at: datetime | None
+    pruned_at: datetime | None = None
 
 
 def find(connection: Connection, source: str, run_id: str) -> Known | None:
@@ -167,6 +236,7 @@ def find(connection: Connection, source: str, run_id: str) -> Known | None:
             col(Run.waits_for),
             col(Result.status).label("result"),
             col(Result.fetched_at),
+            col(Result.pruned_at),
         )
         .outerjoin(Result, (col(Result.run_pk) == col(Run.id)) & col(Result.is_current))
         .where(col(Run.source) == source, col(Run.run_id) == run_id)
@@ -208,13 +278,12 @@ def expect(
 # --- inside -------------------------------------------------------------------------------------
 
 
-def _upsert_runs(
-    connection: Connection, source: str, page: Sequence[Prepared], seen_at: datetime
-) -> dict[str, int]:
-    """Know the runs of a page; returns their keys. Terminal beats non-terminal."""
-    if not page:
+def _upsert_runs(connection: Connection, source: str, pages: Sequence[Page]) -> dict[str, int]:
+    """Know the runs of these pages; returns their keys. Terminal beats non-terminal."""
+    told = {run.run.run_id: run for page in pages for run in page.runs}
+    if not told:
         return {}
-    told = {prepared.run.run_id: prepared for prepared in page}
+    seen = {run.run.run_id: page.fetched_at for page in pages for run in page.runs}
     before = _locked(connection, source, told)
     fresh = [told[run_id] for run_id in sorted(told) if run_id not in before]
     if fresh:
@@ -224,7 +293,7 @@ def _upsert_runs(
                 "run_id": prepared.run.run_id,
                 "created_at": prepared.run.created_at,
                 "input": prepared.input,
-                **_known(prepared.run, None, seen_at),
+                **_known(prepared.run, None, seen[prepared.run.run_id]),
             }
             for prepared in fresh
         ]
@@ -236,9 +305,9 @@ def _upsert_runs(
             "pk": before[prepared.run.run_id].id,
             "created_at": before[prepared.run.run_id].created_at or prepared.run.created_at,
             "input": _richer(before[prepared.run.run_id].input, prepared),
-            **_known(prepared.run, before[prepared.run.run_id], seen_at),
+            **_known(prepared.run, before[prepared.run.run_id], seen[prepared.run.run_id]),
         }
-        for prepared in page
+        for prepared in told.values()
         if prepared.run.run_id in before
     ]
     if changed:
@@ -314,6 +383,7 @@ def _current_results(connection: Connection, run_pks: list[int]) -> dict[int, Ro
             col(Result.id),
             col(Result.run_pk),
             col(Result.version),
+            col(Result.status),
             col(Result.digest),
             col(Result.cost),
             col(Result.output_type),
@@ -325,15 +395,16 @@ def _current_results(connection: Connection, run_pks: list[int]) -> dict[int, Ro
 
 
 def _is_newer(run: FetchedRun, fetched_at: datetime, before: Row[Any]) -> bool:
+    is_same_kind = run.is_typed or run.output_type == before.output_type
+    if run.status == before.status and not is_same_kind:  # what is here knows the types too
+        return False
     stamps = run.completed_at, before.completed_at
     if None not in stamps and stamps[0] != stamps[1]:
         return bool(stamps[0] > stamps[1])
     return bool(fetched_at > before.fetched_at)
 
 
-def _values(
-    prepared: Prepared, run_pk: int, *, fetched_at: datetime, origin: str, now: datetime
-) -> dict[str, Any]:
+def _values(prepared: Prepared, run_pk: int, page: Page, now: datetime) -> dict[str, Any]:
     run = prepared.run
     return {
         "run_pk": run_pk,
@@ -346,9 +417,9 @@ def _values(
         "error": prepared.error,
         "cost": run.cost,
         "completed_at": run.completed_at,
-        "fetched_at": fetched_at,
+        "fetched_at": page.fetched_at,
         "stored_at": now,
-        "origin": origin,
+        "origin": page.origin,
         "cleaned": prepared.cleaned,
         "raw": prepared.raw,
     }
@@ -357,15 +428,14 @@ def _values(
 def _merge(prepared: Prepared, before: Row[Any], *, is_newer: bool) -> Merge:
     """The newer call has the last word on what both told."""
     seen, told = (before.id, before.fetched_at, is_newer), prepared.run.raw
-    if prepared.raw == before.raw:
+    if before.raw in (prepared.raw, EMPTIED):  # what was let go of does not come back
         return Merge(seen, before.raw, None)
     try:
-        kept = json.loads(before.raw)
-        merged = {**kept, **told} if is_newer else {**told, **kept}
-        text = None if merged == kept else json.dumps(merged, separators=(",", ":"))
+        kept = decoded(before.raw)
+        text = encoded({**kept, **told} if is_newer else {**kept, **_lacking(kept, told)})
     except RecursionError:  # nested too deeply to be put together: what is kept stays
-        text = None
-    return Merge(seen, before.raw, text)
+        return Merge(seen, before.raw, None)
+    return Merge(seen, before.raw, None if text == before.raw else text)
 
 
 def _good_merge(
@@ -411,16 +481,18 @@ def _enrich(
         connection.execute(update(Result).where(col(Result.id) == before.id).values(**update_of))
 
 
-def _confirm(
-    connection: Connection, result_ids: list[int], *, fetched_at: datetime, origin: str
-) -> None:
+def _confirm(connection: Connection, result_ids: list[int], page: Page) -> None:
     """The start of a newer call outdates whatever other content was fetched before it."""
     if result_ids:
         connection.execute(
             update(Result)
             .where(col(Result.id).in_(result_ids))
-            .values(origin=origin, fetched_at=fetched_at)
+            .values(origin=page.origin, fetched_at=page.fetched_at)
         )
+
+
+def _lacking(kept: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in told.items() if name not in kept}
 
 
 def _supersede(connection: Connection, run_pks: list[int]) -> None:
@@ -430,3 +502,26 @@ def _supersede(connection: Connection, run_pks: list[int]) -> None:
             .where(col(Result.run_pk).in_(run_pks), col(Result.is_current))
             .values(is_current=False)
         )
+
+
+class _Written(TypeDecorator[Any]):
+    """A JSON column's parameter that is text already: the writer's thread need not encode it."""
+
+    impl = JSON
+    cache_ok = True
+
+    def __init__(self, of: TypeEngine[Any]) -> None:
+        super().__init__()
+        self.of = of
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return self.of.dialect_impl(dialect)
+
+    def bind_processor(self, dialect: Dialect) -> None:
+        return None
+
+
+_INSERT = insert(Result).values(
+    output=bindparam("output", type_=_Written(ORDERED_DOCUMENT)),
+    sources=bindparam("sources", type_=_Written(JSON_DOCUMENT)),
+)

@@ -28,6 +28,7 @@ _FACTS: tuple[Any, ...] = (
     col(Result.output_type),
     col(Result.completed_at),
     col(Result.fetched_at),
+    col(Result.pruned_at),
 )
 
 

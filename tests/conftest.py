@@ -1,16 +1,99 @@
-"""Fixtures that many tests share: a real store on a real file, and its settings."""
+"""Fixtures that many tests share: a real store on a real database, of each kind in turn."""
 
+import gc
 import logging
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 
 import storage
 from receiver import logs
+from tests import databases, postgres
+from tests.databases import Copies, Files, Kind, Maker
+
+SERVER = pytest.StashKey[postgres.Server]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The server of Postgres is started by the first test that needs it, or for all workers.
+
+    To read what the machine trusts takes each client a tenth of a second; nobody here needs it.
+    """
+    os.environ["SSL_CERT_FILE"] = str(Path(__file__).with_name("nobody.pem"))
+    if hasattr(config, "workerinput"):
+        return
+    server = config.stash[SERVER] = postgres.Server(os.environ.get(postgres.GIVEN))
+    config.add_cleanup(server.close)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of pytest-xdist where the server is, or why there is none."""
+    server = node.config.stash[SERVER]
+    told: dict[str, str] = {"run": server.run}
+    if "postgres" in databases.chosen():
+        try:
+            told["url"] = server.url
+        except postgres.NoPostgres as error:
+            told["missing"] = str(error)
+    node.workerinput["postgres"] = told
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what uses a database on each that is chosen; what is about SQLite, on SQLite alone."""
+    if "database_kind" not in metafunc.fixturenames:
+        return
+    kinds: list[Any] = list(databases.chosen())
+    for only in databases.KINDS:
+        if metafunc.definition.get_closest_marker(only):
+            left_out = pytest.mark.skip(reason=f"is about {only}")
+            kinds = [only] if only in kinds else [pytest.param(only, marks=left_out)]
+    metafunc.parametrize("database_kind", kinds, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def database_kind(request: pytest.FixtureRequest) -> Kind:
+    """Which database the tests run on: one kind after the other."""
+    given: Kind = request.param
+    return given
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """SQLite files with all tables."""
+    return Files(tmp_path_factory.mktemp("made-once"))
+
+
+@pytest.fixture(scope="session")
+def copies(pytestconfig: pytest.Config) -> Iterator[Copies]:
+    """Databases with all tables on the one server of Postgres that all tests share."""
+    told = getattr(pytestconfig, "workerinput", {}).get("postgres")
+    try:
+        if told is None:
+            server = pytestconfig.stash[SERVER]
+            told = {"run": server.run, "url": server.url}
+    except postgres.NoPostgres as error:
+        told = {"missing": str(error)}
+    if "missing" in told:
+        pytest.skip(told["missing"])
+    with (
+        closing(postgres.Databases(told["url"], told["run"])) as there,
+        closing(Copies(there)) as copies,
+    ):
+        yield copies
+
+
+@pytest.fixture(scope="session")
+def maker(database_kind: Kind, request: pytest.FixtureRequest) -> Maker:
+    """What makes databases, for whoever needs several, or one for several tests."""
+    found: Maker = request.getfixturevalue({"sqlite": "files", "postgres": "copies"}[database_kind])
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +103,13 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith("RESULTSINK_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _small_collections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start of the application collects all garbage, and there is much of it beside tests."""
+    collect = gc.collect
+    monkeypatch.setattr(gc, "collect", lambda generation=0: collect(generation))
 
 
 @pytest.fixture(autouse=True)
@@ -40,14 +130,14 @@ def _logging_as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture
-def database_url(tmp_path: Path) -> str:
-    """A database that does not exist yet."""
-    return f"sqlite:///{tmp_path}/resultsink.db"
+def database_url(maker: Maker, tmp_path: Path) -> Iterator[str]:
+    """A database with all tables and no row; a file lies in `tmp_path`, beside its key."""
+    with maker.made(tmp_path) as url:
+        yield url
 
 
 @pytest.fixture
 def store(database_url: str) -> Iterator[storage.Store]:
-    """An open store on a new file, as the serving process has it."""
-    opened = storage.open(database_url, serve=True)
-    yield opened
-    opened.close()
+    """An open store, as the serving process has it."""
+    with databases.opened(database_url, serve=True) as opened:
+        yield opened

@@ -1,9 +1,8 @@
-"""The bare yardstick: verify, and one multi-row statement per group into SQLite. Nothing else.
+"""The bare yardstick: verify, and one statement per group into the database. Nothing else.
 
 No limits, no logs, no quarantine, no metrics, one endpoint, one secret: what is left is what the
-intake must cost at least. The event loop verifies and gathers a group; one thread writes it
-(WAL, synchronous=FULL) and hands the group back; another connection checkpoints, so that no commit
-waits for it. A trigger makes the job of each new event, in the same statement.
+intake must cost at least. The event loop verifies and gathers a group; one thread writes it,
+synced, and hands the group back. `bare_sqlite` and `bare_postgres` have the statements.
 """
 
 import asyncio
@@ -13,31 +12,25 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from queue import SimpleQueue
 from typing import Any
 
+import psycopg
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 from starlette.types import Message, Receive, Scope, Send
 
+from benchmarks.servers import bare_postgres, bare_sqlite
+
 TOLERANCE = 48 * 3600
 LARGEST_GROUP = 256
-CHECKPOINT_EVERY = 0.1  # seconds
-WAL_LIMIT = 16384  # pages (64 MB) after which writers wait once, so that the log starts again
 
-SCHEMA = """
-PRAGMA journal_mode = WAL;
-CREATE TABLE events (id INTEGER PRIMARY KEY, key INTEGER NOT NULL UNIQUE, at REAL, body BLOB);
-CREATE TABLE jobs (event INTEGER PRIMARY KEY, status INTEGER NOT NULL, due REAL NOT NULL);
-CREATE TRIGGER work AFTER INSERT ON events
-BEGIN INSERT INTO jobs VALUES (new.id, 0, new.at); END;
-"""
-
-Row = tuple[int, float, bytes]
+Row = tuple[int, float, bytes]  # key, moment, body
 Group = list[tuple[Row, "asyncio.Future[None]"]]
+Insert = Callable[[Sequence[Row]], None]
 
 START: Message = {
     "type": "http.response.start",
@@ -48,27 +41,16 @@ ACCEPTED: Message = {"type": "http.response.body", "body": b'{"status":"accepted
 REFUSED: Message = {**START, "status": 401}
 
 
-def connect(path: str) -> sqlite3.Connection:
-    """Open a connection as the writer and the checkpoints need it."""
-    connection = sqlite3.connect(path, isolation_level=None, cached_statements=LARGEST_GROUP + 8)
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA temp_store = MEMORY")
-    connection.execute("PRAGMA busy_timeout = 5000")
-    connection.execute("PRAGMA wal_autocheckpoint = 0")
-    return connection
-
-
 class Writer:
     """Writes groups in a thread of its own; the lists belong to the event loop."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, insert: Insert) -> None:
+        self._insert = insert
         self._loop = asyncio.get_running_loop()
         self._groups: SimpleQueue[Group] = SimpleQueue()
         self._waiting: Group = []
         self._writing = False
         threading.Thread(target=self._write, daemon=True).start()
-        threading.Thread(target=self._checkpoint, daemon=True).start()
 
     async def store(self, row: Row) -> None:
         """Return when the row is on disk."""
@@ -97,39 +79,21 @@ class Writer:
                 stored.set_exception(error)
 
     def _write(self) -> None:
-        connection = connect(self._path)
         while True:
             group = self._groups.get()
             error: BaseException | None = None
             try:
-                connection.execute(_insert(len(group)), _values(group))
-            except sqlite3.Error as failure:
+                self._insert([row for row, _ in group])
+            except (sqlite3.Error, psycopg.Error) as failure:
                 error = failure
             self._loop.call_soon_threadsafe(self._settle, group, error)
-
-    def _checkpoint(self) -> None:
-        connection = connect(self._path)
-        while True:
-            time.sleep(CHECKPOINT_EVERY)
-            _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            if pages > WAL_LIMIT:
-                connection.execute("PRAGMA wal_checkpoint(RESTART)")
-
-
-def _insert(rows: int) -> str:
-    values = ",".join(["(?,?,?)"] * rows)
-    return f"INSERT INTO events (key, at, body) VALUES {values} ON CONFLICT DO NOTHING"  # noqa: S608  (only question marks)
-
-
-def _values(group: Group) -> Sequence[float | bytes]:
-    return [value for row, _ in group for value in row]
 
 
 class Intake:
     """The ASGI application."""
 
-    def __init__(self, path: str, secret: bytes) -> None:
-        self._path = path
+    def __init__(self, url: str, secret: bytes) -> None:
+        self._url = url
         self._mac = HMAC(secret, SHA256())
         self._writer: Writer | None = None
 
@@ -167,10 +131,8 @@ class Intake:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
-        with sqlite3.connect(self._path) as connection:
-            connection.executescript(SCHEMA)
-        connection.close()
-        self._writer = Writer(self._path)
+        database = bare_sqlite if self._url.startswith("sqlite") else bare_postgres
+        self._writer = Writer(database.create(self._url))
         gc.collect()
         gc.freeze()
         gc.set_threshold(10_000, 50, 50)

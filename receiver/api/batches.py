@@ -38,11 +38,16 @@ async def results(asked: Asked) -> Response:
     ledger = await _ledger(asked, query.get("source"))  # before the results: it never says too much
     selection = Selection(source=ledger.source, batch_id=ledger.batch_id, status=status)
     pages = await asked.desk.ask(asked.desk.store.json_lines, selection)
-    return ResultLines(asked.desk, pages, is_complete=ledger.state == "complete")
+    return ResultLines(
+        asked.desk, pages, is_complete=ledger.state == "complete" and not ledger.pruned
+    )
 
 
 async def run(asked: Asked) -> Response:
-    """The current result of one run; 202 with what is known while there is none yet."""
+    """The current result of one run; 202 with what is known while there is none yet.
+
+    410 where its content was pruned: that comes no more.
+    """
     source = asked.source(asked.query("source").get("source"))
     if source is None:
         raise Problem(400, "Say whose run it is: add ?source=NAME.")
@@ -56,6 +61,8 @@ async def run(asked: Asked) -> Response:
     known = await asked.desk.ask(asked.desk.store.find_run, source, run_id)
     if known is None:
         raise Problem(404, "There is no such run: look at its id and its source, or register it.")
+    if known.pruned_at is not None:
+        raise Problem(410, "The content of this result was pruned for its age: ask the sender.")
     shown = {
         "source": source,
         "run_id": run_id,

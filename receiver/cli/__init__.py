@@ -16,6 +16,7 @@ from receiver.cli import (
     endpoint,
     event,
     export,
+    prune,
     rejected,
     sandbox,
     serve,
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 app.command("export")(export.export)
+app.command("prune")(prune.prune)
 app.command("sandbox")(sandbox.sandbox)
 app.add_typer(batch.app, name="batch")
 app.add_typer(task.app, name="task")

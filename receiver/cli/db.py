@@ -1,9 +1,14 @@
 """resultsink db: the schema of the database, and growing from SQLite to Postgres."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
 import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 import storage
-from receiver.cli.common import AsJson, print_json
+from receiver.cli.common import AsJson, errors, print_json, print_rows
 from receiver.settings import Settings, load
 
 app = typer.Typer(help="The database: its schema, and moving to another.", no_args_is_help=True)
@@ -37,6 +42,86 @@ def check(as_json: AsJson = False) -> None:
     else:
         served = "is served" if found["served"] else "is served by nobody now"
         typer.echo(f"{found['database']} has schema {found['schema']}, takes writes, and {served}.")
+
+
+@app.command()
+def copy(
+    source: Annotated[str, typer.Argument(metavar="SOURCE_URL", help="What is copied.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET_URL", help="An empty database.")],
+    as_json: AsJson = False,
+) -> None:
+    """Copy everything into an empty database of either kind, verified, while nobody serves."""
+    with _progress() as progressed:
+        report = storage.copy(source, target, keys_of(load()), progressed=progressed)
+    settings = _to_be_set(report)
+    if as_json:
+        print_json(_as_json(report, settings))
+        return
+    tables = [
+        {"table": table.table, "rows": table.rows, "verified": "yes", "cleaned": table.cleaned}
+        for table in report.tables
+    ]
+    print_rows(tables, ["table", "rows", "verified", "cleaned"], nothing="")
+    typer.echo(f"\n{report.source} is copied to {report.target}. Before you serve that, set")
+    for name, value in settings.items():
+        typer.echo(f"  {name} to {value}")
+    if report.running:
+        typer.echo(
+            f"{report.running} jobs were running: the first worker takes them over when their "
+            "leases have run out."
+        )
+
+
+def _to_be_set(report: storage.CopyReport) -> dict[str, str]:
+    """The settings with which the target is served, by their variables; never a key itself."""
+    found = {"RESULTSINK_DATABASE_URL": "the URL that you gave as the target's"}
+    if report.key_file is None:
+        found["RESULTSINK_ENCRYPTION_KEYS"] = (
+            "what it is now, of which the first key is enough: it encrypts all secrets there"
+        )
+    elif not report.is_key_beside:
+        found["RESULTSINK_ENCRYPTION_KEYS_FILE"] = (
+            f"{report.key_file}, or a copy of it: the key stays the one of the source"
+        )
+    return found
+
+
+def _as_json(report: storage.CopyReport, settings: dict[str, str]) -> dict[str, Any]:
+    return {
+        "source": report.source,
+        "target": report.target,
+        "tables": [
+            {
+                "table": table.table,
+                "rows": table.rows,
+                "verified": True,
+                "cleaned": table.cleaned,
+            }
+            for table in report.tables
+        ],
+        "running": report.running,
+        "key_file": report.key_file and str(report.key_file),
+        "set": list(settings),
+    }
+
+
+@contextmanager
+def _progress() -> Iterator[storage.Progressed]:
+    """A bar on standard error, drawn only where that is a terminal."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        console=errors,
+        transient=True,
+        disable=not errors.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("looking", total=None)
+        yield lambda what, done, total: bar.update(
+            task, description=what, completed=done, total=total
+        )
 
 
 def keys_of(settings: Settings) -> list[str]:

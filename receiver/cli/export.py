@@ -53,8 +53,11 @@ def export(
         )
         with _target(output) as out:
             report = store.export(selection, format_.value, out, formula_guard=formula_guard)
+        pruned = store.count_pruned(selection)
     where = f" to {output}" if output else ""
     errors.print(f"{report.rows} results written{where}.")
+    if pruned:
+        errors.print(f"{pruned} more are left out: their content was pruned for its age.")
     for ledger in ledgers:
         if ledger.state != "complete":
             errors.print(

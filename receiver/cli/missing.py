@@ -12,6 +12,8 @@ from storage import Ledger, Store
 def print_missing(ledger: Ledger, found: dict[str, Any]) -> None:
     """Tell a person on standard output; nothing where nothing is missing."""
     runs = found["missing"]
+    if ledger.pruned:
+        typer.echo(f"\n{ledger.pruned} results reached their age: their content was pruned.")
     for sentence in reasons(ledger, found):
         typer.echo(f"\n{sentence}")
     if runs:

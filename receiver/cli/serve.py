@@ -10,6 +10,7 @@ from receiver import logs, server
 from receiver.app import Role, create_app, open_store
 from receiver.errors import ReceiverError
 from receiver.logs import get_logger
+from receiver.pruning import ages
 from receiver.settings import load
 from receiver.sources import configured
 
@@ -28,14 +29,15 @@ def serve(
     as_json = None if settings.log_format == "auto" else settings.log_format == "json"
     logs.configure(json=as_json, level=settings.log_level, stream=sys.stderr)
     logs.hide(settings.secrets())
-    configured(settings)  # what is wrong is said before a database is made
+    sources = configured(settings)  # what is wrong is said before a database is made
+    ages(settings.retention, [source.scheme for source in sources.values()])
     listening = server.listen(host, port)
     with closing(listening), closing(open_store(settings, serve=True)) as store:
         app = create_app(settings, store=store, role=role)
         address = "http://{}:{}".format(*listening.getsockname()[:2])
-        sources = sorted(settings.sources)
+        names = sorted(settings.sources)
         named = {"address": address, "role": role.value, "database": store.name}
-        log.info("serving", **named, sources=sources)
+        log.info("serving", **named, sources=names)
         if not settings.sources:
             log.warning("no source is configured: every webhook is answered 404")
         server.run(app, listening, max_connections=settings.max_connections)

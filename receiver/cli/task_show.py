@@ -44,7 +44,7 @@ def artifacts_of(provider: Provider | None, raw: dict[str, Any] | None) -> Seque
 def described(store: Store, facts: dict[str, Any], artifacts: Sequence[Artifact]) -> dict[str, Any]:
     """Everything that is known, for programs; the URLs of artifacts whole, as they are signed."""
     known = ("source", "run_id", "batch_id", "status", "sender_status", "runner", "input")
-    times = ("waits_for", "created_at", "seen_at", "origin", "output_type")
+    times = ("waits_for", "created_at", "seen_at", "origin", "output_type", "pruned_at")
     selection = Selection(source=facts["source"], run_id=facts["run_id"])
     line = b"".join(store.json_lines(selection)) or b"null"
     return {
@@ -85,6 +85,9 @@ def outcome(facts: dict[str, Any], raw: dict[str, Any] | None) -> str:
     """What the current result is, in a sentence or two."""
     if facts["result_status"] is None:
         return "No result is stored yet."
+    if facts["pruned_at"] is not None:
+        pruned_at = in_one_line(facts["pruned_at"])
+        return f"{facts['result_status']}, version {facts['version']}: content pruned {pruned_at}"
     raw = raw or {}
     parts = [in_one_line(raw["title"])] if raw.get("title") else []
     if facts["output_type"] == "contents":

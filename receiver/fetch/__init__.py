@@ -11,6 +11,10 @@ from receiver.fetch.carried import Carried
 from receiver.fetch.runs import Runs
 from storage import Lease
 
+REFUSALS = 8
+"""So many refusals in a row are a job's own where nothing else can tell whose they are; with the
+pauses between them, they take two hours."""
+
 
 class Fetch(Runs, Batches, Carried):
     """Brings in what one source's leases name."""
@@ -27,20 +31,27 @@ class Fetch(Runs, Batches, Carried):
                 return await self.fetch_batch(lease, endpoint)
             return await self.fetch_run(lease, endpoint)
         except Forbidden as error:
-            if await self._is_account_welcome():
+            if await self._is_account_welcome() or await self._is_refused_often(lease):
                 raise Refused(f"this alone is refused: {error}") from error
             raise
+
+    async def _is_refused_often(self, lease: Lease) -> bool:
+        """Count a refusal that no call can explain, in the job's progress."""
+        if self.calls.probe is not None:
+            return False
+        lease.progress["refusals"] = lease.progress.get("refusals", 0) + 1
+        await self.listing.keep(lease, [], self.store.now())
+        return bool(lease.progress["refusals"] >= REFUSALS)
 
     async def _is_account_welcome(self) -> bool:
         """A 403 may speak of the account or of one resource: another call tells which.
 
         Raises Unavailable and the like where that call tells nothing.
         """
-        probe = self.provider.probe()
-        if probe is None:
+        if self.calls.probe is None:
             return False
         try:
-            await self.calls.call(probe)
+            await self.calls.call(self.calls.probe)
         except SourceRefused:
             return False
         except (Missing, Refused):

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from receiver.errors import FetchError, Forbidden, Missing, NotReady, Refused, Unbound
+from receiver.errors import (
+    FetchError,
+    Forbidden,
+    Missing,
+    NotReady,
+    Refused,
+    Unavailable,
+    Unbound,
+)
 from receiver.fetch.common import Asking, with_output
 from receiver.fetch.listing import CursorsRefused
 from receiver.providers import Subject
@@ -14,6 +22,9 @@ from storage import EndpointView, FetchedBatch, FetchedRun, Lease, Ledger, NotFo
 
 RUNS_AT_ONCE = 8
 """Runs that a listing left open are asked for in groups of this size."""
+
+LISTED_IN_VAIN = 2
+"""After so many tries that failed and brought nothing, a batch is brought in without a listing."""
 
 ALMOST_SECONDS = 5.0
 """A batch of which nothing is missing but the sender's word is asked about again so soon."""
@@ -43,10 +54,13 @@ class Batches(Asking):
             missing = (batch.ended or 0) - ledger.stored
             refused = await self._bring_in(lease, subject, batch, missing)
             self.listing.forget(lease)
+        elif batch.is_terminal:  # a run may have ended anew, and otherwise
+            await self._ask_for_the_rest(lease, subject, None, fallback=batch.runs)
         if lists or batch.is_terminal:
             ledger = await self.in_thread(self.store.settle_batch, lease, batch)
         said = f"{ledger.stored} of {ledger.expected} results stored"
-        if ledger.state == "complete" or not lease.progress.get("awaits_end", True):
+        is_here = ledger.state == "complete" and not await self._left(subject, lease)
+        if is_here or not lease.progress.get("awaits_end", True):
             return said
         if refused is not None:
             raise refused
@@ -55,17 +69,18 @@ class Batches(Asking):
 
     async def _bring_in(
         self, lease: Lease, subject: Subject, batch: FetchedBatch, missing: int
-    ) -> CursorsRefused | None:
+    ) -> Unavailable | None:
         """List the batch, then ask for what that left open.
 
         Of one that has ended, all that we know of can be asked for, even where no listing comes to
-        its end; then this is returned.
+        its end, however often it is tried; then why is returned.
         """
         refused = None
         try:
             since = await self.listing.run(lease, subject, batch, missing=missing)
-        except CursorsRefused as error:
-            if not batch.is_terminal:
+        except Unavailable as error:
+            is_stuck = isinstance(error, CursorsRefused) or lease.failures >= LISTED_IN_VAIN
+            if not batch.is_terminal or not is_stuck:
                 raise
             refused, since = error, self.store.now()
         left = since if batch.is_terminal else None
@@ -114,11 +129,7 @@ class Batches(Asking):
         failed: list[FetchError] = []
         asked: set[str] = set()
         while True:
-            left = await self.in_thread(
-                lambda: self.store.unseen_runs(
-                    lease.source, batch.id, since=since, limit=RUNS_AT_ONCE + len(asked)
-                )
-            )
+            left = await self._left(batch, lease, since, limit=RUNS_AT_ONCE + len(asked))
             group = [run_id for run_id in left if run_id not in asked][:RUNS_AT_ONCE]
             if not group:
                 break
@@ -144,6 +155,14 @@ class Batches(Asking):
                     raise error
         if failed:
             raise min(failed, key=_hopelessness)
+
+    async def _left(
+        self, batch: Subject, lease: Lease, since: datetime | None = None, *, limit: int = 1
+    ) -> list[str]:
+        """Runs whose result is not here, or not that of their end; see `unseen_runs`."""
+        return await self.in_thread(
+            lambda: self.store.unseen_runs(lease.source, batch.id, since=since, limit=limit)
+        )
 
     async def _find_by_our_url(self, lease: Lease) -> str:
         """The create call's answer was lost: look for our URL among the sender's batches."""

@@ -13,7 +13,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from receiver.calls import AnswerTooLarge, Calls
-from receiver.errors import FetchError, Missing, Refused, Unavailable
+from receiver.errors import FetchError, Missing, Refused, Unavailable, Unreadable
 from receiver.logs import get_logger
 from receiver.providers import Page, Subject
 from receiver.streams import Cutter, Documents, Events, Rows
@@ -93,14 +93,15 @@ class Listing:
                 lease, runs, fetched_at=fetched_at, progress=lease.progress
             )
         )
-        log.info(
-            "results stored",
-            source=lease.source,
-            job=lease.job_id,
-            new=stored.new,
-            versions=stored.versions,
-            unchanged=stored.unchanged,
-        )
+        if runs:
+            log.info(
+                "results stored",
+                source=lease.source,
+                job=lease.job_id,
+                new=stored.new,
+                versions=stored.versions,
+                unchanged=stored.unchanged,
+            )
         return stored.new
 
     # --- pages ---------------------------------------------------------------------------------
@@ -131,7 +132,7 @@ class Listing:
             request = self._provider.list_runs(subject, cursor=listing["cursor"], size=size)
             try:
                 return self._provider.read_page(await self._calls.call(request), batch)
-            except AnswerTooLarge:
+            except (AnswerTooLarge, Unreadable):  # of a smaller one the good part can be read
                 smaller = (size or listing.get("refused", self._provider.page_size)) // 2
                 if smaller == 0:
                     raise
@@ -188,16 +189,16 @@ class Listing:
                 async for item, size in _in_time(items):
                     told = self._provider.read_streamed(item, batch, defaults=defaults)
                     part.take(told.run, told.cursor, size)
-                    if part.is_full or brought.results + part.results >= brought.promised > 0:
-                        brought.results += await self._keep_part(lease, part)
+                    if part.is_full or brought.may_be_all_with(part):
+                        brought.count(await self._keep_part(lease, part))
                     if brought.is_all:
                         return
                     if part.items > MAX_STREAMED:
                         raise Unavailable(f"the stream has more than {MAX_STREAMED} items")
         except Unavailable:
-            brought.results += await self._keep_part(lease, part)  # what came before is good
+            brought.count(await self._keep_part(lease, part))  # what came before is good
             raise
-        brought.results += await self._keep_part(lease, part)
+        brought.count(await self._keep_part(lease, part))
 
     async def _keep_part(self, lease: Lease, part: "_Part") -> int:
         listing = lease.progress["listing"]
@@ -211,14 +212,26 @@ class Listing:
 
 @dataclass
 class _Brought:
-    """How many new results a stream has brought, of those that were promised."""
+    """How many new results a stream has brought, of those that were promised.
+
+    Which of a part are new is known only once it is stored. A part that brought nothing says that
+    the stream names much that is here already: counting what it names tells nothing then.
+    """
 
     promised: int
     results: int = 0
+    in_vain: bool = False
 
     @property
     def is_all(self) -> bool:
         return 0 < self.promised <= self.results
+
+    def may_be_all_with(self, part: "_Part") -> bool:
+        return not self.in_vain and self.results + part.results >= self.promised > 0
+
+    def count(self, new: int) -> None:
+        self.results += new
+        self.in_vain = new == 0
 
 
 class _Part:

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from receiver.errors import Missing, NotReady, Refused, Unbound
+from receiver.errors import Missing, NotReady, Refused, Unasked, Unbound
 from receiver.fetch.common import Asking, with_output
 from receiver.logs import get_logger
 from receiver.providers import Subject
@@ -53,13 +53,14 @@ class Runs(Asking):
     def _has_come(self, lease: Lease, known: KnownRun) -> bool:
         """Whether the result that an event announces is stored, perhaps by its batch's listing.
 
-        It is where it has the status that was announced, or was fetched after the event came. An
-        event that came again with another body is news all the same.
+        It is where it has the status that was announced, or was fetched after the event came. What
+        else is known of the run says nothing of its result. An event that came again with another
+        body is news all the same.
         """
         if not self.provider.gathers or known.result is None or known.fetched_at is None:
             return False
-        is_announced = lease.progress.get("status") == known.sender_status
-        return is_announced or known.fetched_at >= lease.created_at
+        announced = self.provider.statuses.get(lease.progress.get("status") or "")
+        return announced == known.result or known.fetched_at >= lease.created_at
 
     def _subject(
         self, lease: Lease, endpoint: EndpointView | None, run_id: str, known: KnownRun | None
@@ -79,7 +80,7 @@ class Runs(Asking):
         if lease.progress.get("again") or (lease.waits and _is_left_open(known)):
             return
         await self.in_thread(self._hurry, lease.source, batch_id, subject.task_id)
-        raise NotReady(f"batch {batch_id} is listed first")
+        raise Unasked(f"batch {batch_id} is listed first")
 
     def _hurry(self, source: str, batch_id: str, task_id: str | None) -> None:
         """Have news of a batch gathered, then listed; nothing is written where that is due anyway.

@@ -16,12 +16,17 @@ from storage import FetchedBatch, FetchedRun
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request to the sender's API, below its base URL."""
+    """A request to the sender's API, below its base URL.
+
+    `waits` is for a call that the sender holds back until there is what it is for: a timeout of
+    his (408) then says "not yet".
+    """
 
     method: str
     path: str
     params: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +45,15 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the API answered: `data` is the parsed JSON, None where it was none."""
+    """What the API answered: `data` is the parsed JSON, None where it was none.
+
+    `waited` is what `waits` was of its request.
+    """
 
     status: int
     headers: Mapping[str, str]
     data: Any
+    waited: bool = False
 
 
 @dataclass(slots=True)  # not frozen: one is made for each delivery, and freezing doubles its cost
@@ -187,6 +196,8 @@ class Provider(ABC):
     """Whether the addresses of batches and runs name a stored task too."""
     run_kind: ClassVar[str] = "run"
     """What its single runs are, among `kinds`."""
+    statuses: ClassVar[Mapping[str, str]]
+    """What its words for the status of a run mean, in ours."""
     page_size: ClassVar[int] = 100
     tasks_per_call: ClassVar[int]
     columns: ClassVar[frozenset[str]]

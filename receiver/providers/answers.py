@@ -12,6 +12,7 @@ from receiver.errors import (
     Refused,
     SourceRefused,
     Unavailable,
+    Unreadable,
 )
 from receiver.providers import Answer
 from receiver.providers.reading import number
@@ -31,22 +32,21 @@ MEANINGS: dict[int, type[FetchError]] = {
 """What a status means; every other 4xx with JSON in it is a refusal, all else no answer."""
 
 
-def judge(
-    answer: Answer, *, now: float, meanings: dict[int, type[FetchError]] | None = None
-) -> None:
-    """Return for a success that is JSON; raise what else the answer means.
+def judge(answer: Answer, *, now: float) -> None:
+    """Return for a success that is JSON; raise what else the answer means."""
+    if answer.status >= 300 or not isinstance(answer.data, dict | list):
+        raise _meaning(answer)(said(answer), retry_after=_asked(answer, now))
 
-    `meanings` are a sender's own, before the common ones.
-    """
-    if answer.status < 300 and isinstance(answer.data, dict | list):
-        return
-    found = (meanings or {}).get(answer.status) or MEANINGS.get(answer.status)
+
+def _meaning(answer: Answer) -> type[FetchError]:
+    if answer.status < 300:
+        return Unreadable
+    if answer.status == 408 and answer.waited:
+        return NotReady
     if answer.status == 403 and answer.data is None:  # a firewall's page: it says so to everybody
-        found = Unavailable
-    if found is None:
-        is_refusal = 400 <= answer.status < 500 and answer.data is not None
-        found = Refused if is_refusal else Unavailable
-    raise found(said(answer), retry_after=_asked(answer, now))
+        return Unavailable
+    is_refusal = 400 <= answer.status < 500 and answer.data is not None
+    return MEANINGS.get(answer.status, Refused if is_refusal else Unavailable)
 
 
 def said(answer: Answer) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from receiver.errors import NotReady, Unavailable
+from receiver.errors import Unavailable
 from receiver.providers import (
     Announcement,
     Answer,
@@ -57,6 +57,7 @@ class Parallel(Provider):
     announced_at = "account"
     gathers = True
     resumes = True
+    statuses = parallel_reading.STATUSES
     grows = True
     tasks_per_call = 1_000
     columns = OWN_COLUMNS
@@ -87,8 +88,8 @@ class Parallel(Provider):
     # --- every call ----------------------------------------------------------------------------
 
     def judge(self, answer: Answer, *, now: float) -> None:
-        """See Provider. 408 says that a run still goes on."""
-        answers.judge(answer, now=now, meanings={408: NotReady})
+        """See Provider."""
+        answers.judge(answer, now=now)
 
     def probe(self) -> Request:
         """See Provider. A run that nobody has: who may ask is told that there is none."""
@@ -229,7 +230,7 @@ class Parallel(Provider):
     ) -> Streamed:
         """See Provider. Events of other types, and those to come, move the cursor alone."""
         if not isinstance(item, dict):
-            raise Unavailable("an event of the stream is no JSON object")
+            return Streamed(None)
         if item.get("type") == "error":
             said = answers.said(Answer(200, {}, item))
             raise Unavailable(f"the stream of {batch.batch_id} ended with an error: {said}")
@@ -247,7 +248,8 @@ class Parallel(Provider):
         itself = Request("GET", path)
         if run.status not in (None, "completed"):
             return [itself]
-        return [Request("GET", f"{path}/result", {"timeout": str(self.result_seconds)}), itself]
+        timeout = {"timeout": str(self.result_seconds)}
+        return [Request("GET", f"{path}/result", timeout, waits=True), itself]
 
     def read_run(self, data: Any, run: Subject) -> FetchedRun:
         """See Provider. The result call wraps the run, the other does not."""

@@ -54,6 +54,7 @@ class ParallelV0(Provider):
     announced_at = "run"
     gathers = True
     below_tasks = True
+    statuses = parallel_v0_reading.STATUSES
     tasks_per_call = 1_000_000
     columns = frozenset({"runner"})
 
@@ -185,10 +186,7 @@ class ParallelV0(Provider):
         run = parallel_v0_reading.run(data) if isinstance(data, dict) else None
         if run is None or run.batch_id not in (None, batch.batch_id):
             return Streamed(None)
-        if self.export == "csv":  # CSV knows no types, and without their names no arguments
-            known = "arguments" in defaults
-            run = replace(run, is_input_whole=False, has_output=run.has_output and known)
-        return Streamed(run)
+        return Streamed(_as_csv_tells(run, defaults) if self.export == "csv" else run)
 
     def run(self, run: Subject) -> Sequence[Request]:
         """See Provider."""
@@ -201,6 +199,18 @@ class ParallelV0(Provider):
         if found is None or found.run_id != run.id:
             raise Unavailable(f"the answer is not about {run.id}")
         return found
+
+
+def _as_csv_tells(run: FetchedRun, defaults: Mapping[str, Any]) -> FetchedRun:
+    """CSV knows no types, no errors, and without the names of the arguments no outputs."""
+    return replace(
+        run,
+        output_type="csv",
+        has_output=run.has_output and "arguments" in defaults,
+        is_whole=run.status == "completed",
+        is_input_whole=False,
+        is_typed=False,
+    )
 
 
 _TEXT = {"type": "object", "properties": {"output": {"type": "string"}}, "required": ["output"]}

@@ -10,6 +10,9 @@ from typing import Any
 
 _WORD = re.compile(r"[\x21-\x7e]{1,200}")
 
+DEEPEST = 200
+"""Levels that are kept where an answer has more than the parser takes; no report needs as many."""
+
 
 def strictly(body: bytes, identity: frozenset[str]) -> dict[str, Any] | None:
     """Parse a verified body, or return None for what must not be trusted to name anything.
@@ -56,13 +59,50 @@ def _watched(text: str, identity: frozenset[str]) -> Any:
 def leniently(body: bytes, *, politely: bool = False) -> Any:
     """Parse an API's answer; NaN and infinities become None. Raises ValueError for no JSON.
 
-    `politely` lets other threads run after each object, which a plain parse does only at its end.
+    What Python's parser does not take, numbers of thousands of digits and what is nested very
+    deeply, becomes text: one of it must not keep away all that stands around it. `politely` lets
+    other threads run after each object, which a plain parse does only at its end.
     """
-    decoder = _POLITE if politely else LENIENT
+    text = body.decode("utf-8-sig")
     try:
-        return decoder.decode(body.decode("utf-8-sig"))
-    except RecursionError as error:
+        return (_POLITE if politely else LENIENT).decode(text)
+    except json.JSONDecodeError:
+        raise
+    except (ValueError, RecursionError):
+        return _patiently(text)
+
+
+def _patiently(text: str) -> Any:
+    try:
+        return _PATIENT.decode(_flattened(text))
+    except RecursionError as error:  # without its end it is no JSON, however deep
         raise ValueError("nested too deeply") from error
+
+
+def _flattened(text: str) -> str:
+    """JSON in which what stands deeper than DEEPEST levels is text, as it was written."""
+    parts: list[str] = []
+    depth = start = 0
+    for found in _BRACKET.finditer(text):
+        sign = found[0]
+        if sign in "[{":
+            depth += 1
+            if depth == DEEPEST + 1:
+                parts.append(text[start : found.start()])
+                start = found.start()
+        elif sign in "]}":
+            depth -= 1
+            if depth == DEEPEST:
+                parts.append(json.dumps(text[start : found.end()]))
+                start = found.end()
+    return "".join([*parts, text[start:]])
+
+
+def _digits(number: str) -> int | str:
+    try:
+        return int(number)
+    except ValueError:  # sys.set_int_max_str_digits
+        return number
 
 
 def _no_constant(name: str) -> Any:
@@ -70,9 +110,20 @@ def _no_constant(name: str) -> Any:
 
 
 _STRICT = json.JSONDecoder(parse_constant=_no_constant)
-LENIENT = json.JSONDecoder(parse_constant=lambda _: None)
+LENIENT = json.JSONDecoder(parse_constant=lambda _: None, strict=False)
 # The scanner in C holds the interpreter's lock until it calls something that is written in Python.
-_POLITE = json.JSONDecoder(parse_constant=lambda _: None, object_hook=lambda found: found)
+_POLITE = json.JSONDecoder(
+    parse_constant=lambda _: None, object_hook=lambda found: found, strict=False
+)
+_PATIENT = json.JSONDecoder(
+    parse_constant=lambda _: None,
+    object_hook=lambda found: found,
+    parse_int=_digits,
+    strict=False,
+)
+# A bracket, or a text, whose brackets do not count; one without its end goes on to the last byte,
+# so that nothing is looked at twice.
+_BRACKET = re.compile(r'[\[\]{}]|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 
 
 def word(value: Any) -> str | None:

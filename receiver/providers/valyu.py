@@ -51,6 +51,7 @@ class Valyu(ValyuTasks):
     base_url = "https://api.valyu.ai/v1"
     kinds = frozenset({"batch", "task", "contents"})
     announced_at = "batch"
+    statuses = valyu_reading.STATUSES
     tasks_per_call = 100
     columns = (TASK_FIELDS - {"metadata"}) | {"id", "task_id"}
     required = "query"

@@ -1,7 +1,8 @@
 """Results out of the store: CSV, a JSON array, or JSON Lines, streamed in flat memory.
 
 One row or object per run that has a result, in the order in which we learned of the runs, each in
-the version that was current when the export began. What signs a URL (a signature, or a `token`,
+the version that was current when the export began; results whose content was pruned are left out
+(`count_pruned`). What signs a URL (a signature, or a `token`,
 `policy` or `sig` that looks like a secret) is replaced by `hidden`. `rows` reads, `csv` and `json`
 write.
 """
@@ -14,12 +15,13 @@ from storage.database import Database
 from storage.export import json
 from storage.export.csv import write_csv
 from storage.export.json import KEYS, write_json, write_json_lines
-from storage.export.rows import Selection, Snapshot
+from storage.export.rows import Selection, Snapshot, count_pruned
 
 __all__ = [
     "FORMATS",
     "ExportReport",
     "Selection",
+    "count_pruned",
     "export",
     "json_lines",
 ]
@@ -52,7 +54,8 @@ def export(
     raises ends the export, and so do errors of `out`, unchanged: `out` then holds a part only.
 
     Raises ValueError for an unknown format, CannotStore when the database cannot be read, and
-    ExportChanged when a run's input gained a column after the CSV header was settled.
+    ExportChanged when a run's input gained a column after the CSV header was settled, or a result
+    was pruned meanwhile.
     """
     if format not in FORMATS:
         raise ValueError(f"The format {format!r} is unknown: use one of {', '.join(FORMATS)}.")

@@ -11,8 +11,8 @@ from json.encoder import encode_basestring as quoted
 from typing import IO
 
 from storage.export.rows import Progress, Record, Snapshot
-from storage.export.signed import without_signatures
 from storage.models import Result, Run
+from storage.signed import without_signatures
 
 KEYS = (
     "source", "batch_id", "run_id", "task_id", "status", "runner", "input", "output", "sources",

@@ -7,6 +7,7 @@ appended and never rewritten, so what was current then can be told at any later 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Select, Text, and_, cast, exists, func, literal, or_, select
@@ -14,8 +15,9 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from storage.database import Database
-from storage.export.signed import without_signatures
+from storage.errors import ExportChanged
 from storage.models import Result, Run
+from storage.signed import without_signatures
 
 PAGE_ROWS = 2_000
 PAGE_CHARACTERS = 4 * 1024 * 1024
@@ -72,20 +74,29 @@ class Snapshot:
     database: Database
     selection: Selection
     bound: int
+    taken_at: datetime
 
     @classmethod
     def take(cls, database: Database, selection: Selection) -> "Snapshot":
         """Fix the moment."""
+        taken_at = database.now()
         with database.read() as connection:
             bound = connection.execute(select(func.max(col(Result.id)))).scalar_one()
-        return cls(database, selection, bound or 0)
+        return cls(database, selection, bound or 0, taken_at)
 
     def pages(self, facts: Sequence[Any], documents: Sequence[Any]) -> Iterator[Page]:
-        """Yield pages of rows (Run.id, facts..., documents as JSON text...) in order of Run.id."""
+        """Yield pages of rows (Run.id, facts..., documents as JSON text...) in order of Run.id.
+
+        Results that were pruned are left out: as if whole, they would pass for empty ones. Raises
+        ExportChanged where one was pruned since the moment of this snapshot.
+        """
+        texts = (cast(document, Text) for document in documents)
+        pruned_at = col(Result.pruned_at)
         statement = (
-            select(col(Run.id), *facts, *(cast(document, Text) for document in documents))
+            select(col(Run.id), *facts, *texts, pruned_at)
             .join(Result, col(Result.run_pk) == col(Run.id))
             .where(self._was_current(), *self.selection.of_runs(), *self.selection.of_results())
+            .where(or_(pruned_at.is_(None), pruned_at >= self.taken_at))
             .order_by(col(Run.id))
         )
         after: int | None = 0
@@ -105,7 +116,9 @@ class Snapshot:
             among = statement.where(col(Run.id).between(ids[0], ids[-1]))
             # Closed before the read ends: an open cursor would hold on to the log.
             with connection.execute(among) as rows:
-                for row in rows:
+                for *row, pruned_at in rows:
+                    if pruned_at is not None:
+                        raise ExportChanged("Results were pruned meanwhile: export again.")
                     page.append((*row[:first], *map(without_signatures, row[first:])))
                     characters += sum(map(len, filter(None, row[first:])))
                     if characters > PAGE_CHARACTERS:
@@ -143,3 +156,20 @@ class Snapshot:
             col(Result.id) + 0 <= self.bound,
             or_(col(Result.is_current), and_(replaced_since, ~not_the_last)),
         )
+
+
+def count_pruned(database: Database, selection: Selection) -> int:
+    """How many of the selected results an export leaves out, for their content was pruned."""
+    query = (
+        select(func.count())
+        .select_from(Result)
+        .join(Run, col(Run.id) == col(Result.run_pk))
+        .where(
+            col(Result.is_current),
+            col(Result.pruned_at).is_not(None),
+            *selection.of_runs(),
+            *selection.of_results(),
+        )
+    )
+    with database.read() as connection:
+        return connection.execute(query).scalar_one()

@@ -10,10 +10,11 @@ from storage.store.bringing import Bringing
 from storage.store.endpoints import Endpoints
 from storage.store.intake import Intake
 from storage.store.reading import Reading
+from storage.store.retention import Retention
 from storage.store.runs import Runs
 from storage.store.tokens import Tokens
 from storage.store.work import Work
 
 
-class Store(Intake, Endpoints, Batches, Runs, Work, Bringing, Reading, Tokens):
+class Store(Intake, Endpoints, Batches, Runs, Work, Bringing, Reading, Retention, Tokens):
     """The durable truth. Made by `storage.open`; safe to use from many threads."""

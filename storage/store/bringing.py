@@ -1,6 +1,7 @@
 """Bringing in: what a fetch stores, fenced by its lease."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,15 +13,31 @@ from storage import (
     results,
 )
 from storage.batches import Ledger
+from storage.database import Database
+from storage.encryption import Vault
 from storage.fetched import FetchedBatch, FetchedRun
 from storage.jobs import Lease
-from storage.prepared import Prepared, pieces
-from storage.results import Stored
+from storage.prepared import pieces
+from storage.results import Page, Stored
 from storage.store.base import Base
+from storage.store.grouping import Group
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a page that a job brought; `progress` with the last part alone."""
+
+    lease: Lease
+    page: Page
+    progress: dict[str, Any] | None
 
 
 class Bringing(Base):
     """Bringing in: what a fetch stores, fenced by its lease."""
+
+    def __init__(self, database: Database, vault: Vault) -> None:
+        super().__init__(database, vault)
+        self._pages: Group[Piece, Stored] = Group(self._store_pieces)
 
     def save_batch(self, lease: Lease, batch: FetchedBatch) -> Ledger:
         """Keep what a status call said, fenced by the lease; raises LeaseLost."""
@@ -53,56 +70,53 @@ class Bringing(Base):
         the progress, so that it is never ahead of what is stored.
         """
         total = Stored()
-        for piece, is_last in pieces(runs):
+        for runs_of_piece, is_last in pieces(runs):
             reached = progress if is_last else None
-            stored = self._store_piece(
-                lease, piece, fetched_at=fetched_at, progress=reached, origin=origin
-            )
+            page = Page(runs_of_piece, fetched_at, origin)
+            stored = self._pages.call(Piece(lease, page, reached), weight=_weight(page))
             total = Stored(
                 total.new + stored.new,
                 total.versions + stored.versions,
                 total.unchanged + stored.unchanged,
             )
+            if stored.new or stored.versions:
+                lease.failures, lease.waits, lease.trying_since = 0, 0, None
         return total
 
-    def _store_piece(
-        self,
-        lease: Lease,
-        piece: Sequence[Prepared],
-        *,
-        fetched_at: datetime,
-        progress: dict[str, Any] | None,
-        origin: str,
-    ) -> Stored:
-        with self.database.read() as connection:
-            found = results.look(connection, lease.source, piece)
-        merges = results.merges(piece, found, fetched_at=fetched_at)
+    def _store_pieces(self, group: Sequence[Piece]) -> list[Stored | Exception]:
+        """Store the pieces of those leases that are still held; LeaseLost for the others."""
+        merged = {id(piece): page for piece, page in self._merged(group)}
 
-        named = {prepared.run.batch_id for prepared in piece if prepared.run.batch_id is not None}
-
-        def work(connection: Connection) -> Stored:
-            batches.hold(connection, lease.source, named)
-            if progress is None:
-                jobs.hold(connection, lease)
-            else:
-                jobs.save_progress(connection, lease, progress)
-            stored = results.store(
+        def work(connection: Connection) -> list[Stored | Exception]:
+            for source, names in _batches_named(group).items():
+                batches.hold(connection, source, names)
+            ours = jobs.fence(connection, [piece.lease for piece in group])
+            kept = [piece for piece in group if piece.lease.job_id in ours]
+            jobs.save_progress_of(
                 connection,
-                lease.source,
-                piece,
-                fetched_at=fetched_at,
-                origin=origin,
-                merges=merges,
-                now=self.now(),
+                [(piece.lease, piece.progress) for piece in kept if piece.progress is not None],
             )
-            if stored.new or stored.versions:
-                jobs.acquit(connection, lease)
-            return stored
+            stored: dict[int, Stored] = {}
+            for source in sorted({piece.lease.source for piece in kept}):
+                mine = [piece for piece in kept if piece.lease.source == source]
+                pages = [merged[id(piece)] for piece in mine]
+                told = results.store_pages(connection, source, pages, now=self.now())
+                stored |= {id(piece): one for piece, one in zip(mine, told, strict=True)}
+            news = [p.lease for p in kept if stored[id(p)].new or stored[id(p)].versions]
+            jobs.acquit_all(connection, news)
+            return [stored.get(id(piece)) or jobs.lost(piece.lease) for piece in group]
 
-        stored = self.database.write(work)
-        if stored.new or stored.versions:
-            lease.failures, lease.waits, lease.trying_since = 0, 0, None
-        return stored
+        return self.database.write(work)
+
+    def _merged(self, group: Sequence[Piece]) -> Iterator[tuple[Piece, Page]]:
+        """What can be worked out before the transaction: raw answers are large."""
+        with self.database.read() as connection:
+            found = [
+                results.look(connection, piece.lease.source, piece.page.runs) for piece in group
+            ]
+        for piece, there in zip(group, found, strict=True):
+            merges = results.merges(piece.page.runs, there, fetched_at=piece.page.fetched_at)
+            yield piece, replace(piece.page, merges=merges)
 
     def unseen_runs(
         self, source: str, batch_id: str, *, since: datetime | None, limit: int
@@ -125,3 +139,18 @@ class Bringing(Base):
             return found
 
         return self.database.write(work)
+
+
+def _batches_named(group: Sequence[Piece]) -> dict[str, set[str]]:
+    """The batches that the runs of these pieces name, by source."""
+    names: dict[str, set[str]] = {}
+    for piece in group:
+        of_source = names.setdefault(piece.lease.source, set())
+        of_source |= {run.run.batch_id for run in piece.page.runs if run.run.batch_id is not None}
+    return names
+
+
+def _weight(page: Page) -> int:
+    """By rows or by size, whichever is more: a full piece fills a group."""
+    characters = sum(len(prepared.raw) for prepared in page.runs)
+    return max(len(page.runs), characters >> 13)

@@ -16,6 +16,10 @@ class Reading(Base):
         """The selected results as they are now, as pieces of JSON Lines; may take its time."""
         return export.json_lines(self.database, selection)
 
+    def count_pruned(self, selection: export.Selection) -> int:
+        """How many of the selected results an export leaves out, for their content was pruned."""
+        return export.count_pruned(self.database, selection)
+
     def export(
         self,
         selection: export.Selection,

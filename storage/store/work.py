@@ -14,14 +14,21 @@ from storage import (
     pauses,
 )
 from storage.batches import Watched
+from storage.database import Database
+from storage.encryption import Vault
 from storage.jobs import Lease, Tried
 from storage.models import SourceState
 from storage.store.base import Base
+from storage.store.grouping import Group
 from storage.store.watching import watch
 
 
 class Work(Base):
     """Working off: jobs from the claim to their end, and the pauses of sources."""
+
+    def __init__(self, database: Database, vault: Vault) -> None:
+        super().__init__(database, vault)
+        self._ends: Group[tuple[Lease, Tried], None] = Group(self._finish_all)
 
     def claim_jobs(self, source: str, *, limit: int, slots: int | None = None) -> list[Lease]:
         """Take up to `limit` due jobs; one only where the source is paused.
@@ -51,14 +58,19 @@ class Work(Base):
 
     def finish(self, lease: Lease, tried: Tried) -> None:
         """End a job well; its source is no longer paused. Raises LeaseLost."""
+        self._ends.call((lease, tried))
 
-        def work(connection: Connection) -> None:
-            known = _batches_of(connection, lease)
-            jobs.finish(connection, lease, tried)
-            pauses.resume(connection, lease.source)
-            self._watch_again(connection, known)
+    def _finish_all(self, group: Sequence[tuple[Lease, Tried]]) -> list[Exception | None]:
+        def work(connection: Connection) -> list[Exception | None]:
+            known = {lease.job_id: _batches_of(connection, lease) for lease, _ in group}
+            ours = jobs.finish_all(connection, group)
+            for source in sorted({lease.source for lease, _ in group if lease.job_id in ours}):
+                pauses.resume(connection, source)
+            for job_id in ours:
+                self._watch_again(connection, known[job_id])
+            return [None if lease.job_id in ours else jobs.lost(lease) for lease, _ in group]
 
-        self.database.write(work)
+        return self.database.write(work)
 
     def _watch_again(self, connection: Connection, known: Sequence[Watched]) -> None:
         """A batch that grew while its job ended has nobody who looks again."""

@@ -1,15 +1,14 @@
 """Every test runs over every provider: a sandbox that plays them, and a receiver with them all."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import storage
 from receiver.sandbox import SandboxServer, Switches, serve_in_thread
 from tests.conformance.cases import CASES, Case
 from tests.conformance.sink import Sink, running
+from tests.databases import Maker
 from tests.receiver.cli import conftest as commands
 
 run = commands.run
@@ -35,36 +34,28 @@ def sandbox(running_sandbox: SandboxServer) -> SandboxServer:
     return running_sandbox
 
 
-@pytest.fixture(scope="package")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an empty database and its key: making the tables anew takes a while."""
-    folder = tmp_path_factory.mktemp("template")
-    storage.open(f"sqlite:///{folder}/resultsink.db").close()
-    return folder
-
-
 @pytest.fixture
-def sink(template: Path, tmp_path: Path, sandbox: SandboxServer) -> Iterator[Sink]:
+def sink(database_url: str, tmp_path: Path, sandbox: SandboxServer) -> Iterator[Sink]:
     """A receiver without anything in it."""
-    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
-    with running(tmp_path, sandbox) as sink:
+    with running(tmp_path, sandbox, database_url=database_url) as sink:
         yield sink
 
 
 @pytest.fixture(scope="package")
-def folder_of_long_lived(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder_of_long_lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a receiver lives that many tests share."""
-    folder = tmp_path_factory.mktemp("long-lived")
-    shutil.copytree(template, folder, dirs_exist_ok=True)
-    return folder
+    return tmp_path_factory.mktemp("long-lived")
 
 
 @pytest.fixture(scope="package")
 def running_long_lived(
-    folder_of_long_lived: Path, running_sandbox: SandboxServer
+    maker: Maker, folder_of_long_lived: Path, running_sandbox: SandboxServer
 ) -> Iterator[Sink]:
     """One receiver for all tests that look at nothing but their own batch."""
-    with running(folder_of_long_lived, running_sandbox) as sink:
+    with (
+        maker.made(folder_of_long_lived) as url,
+        running(folder_of_long_lived, running_sandbox, database_url=url) as sink,
+    ):
         yield sink
 
 

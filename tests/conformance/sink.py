@@ -3,7 +3,6 @@
 import asyncio
 import io
 import json
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +13,6 @@ from typing import Any, TypeVar
 import httpx
 import uvicorn
 
-import storage
 from receiver.app import create_app, http_client
 from receiver.batches import Batches, NewBatch
 from receiver.calls import Calls
@@ -25,7 +23,10 @@ from receiver.settings import GivenSettings, Settings
 from receiver.sources import PROVIDERS, configured
 from receiver.tasks import Tasks
 from storage import Ledger, Selection, Store
+from tests import databases
+from tests.behind import tables
 from tests.conformance.cases import CASES, Case
+from tests.databases import url_of
 from tests.processes import until
 from tests.receiver.working import make_due, sql
 
@@ -161,13 +162,11 @@ class Sink:
 
     def snapshot(self, *but: str) -> dict[str, list[Any]]:
         """All that is stored, but for these tables."""
-        with closing(sqlite3.connect(self.store.path)) as connection:
-            listed = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            tables = [name for (name,) in listed if name not in but]
-            return {
-                name: connection.execute(f"SELECT * FROM {name}").fetchall()  # noqa: S608
-                for name in tables
-            }
+        names = [name for name in tables(url_of(self.store)) if name not in but]
+        return {
+            name: sorted(self.sql(f"SELECT * FROM {name}"), key=str)  # noqa: S608
+            for name in names
+        }
 
 
 def write_settings(
@@ -187,18 +186,28 @@ def _assigned(name: str, value: Any) -> str:
 
 
 @contextmanager
-def running(folder: Path, sandbox: SandboxServer, **changes: dict[str, Any]) -> Iterator[Sink]:
-    """A receiver with a source for each case; `changes` to their settings, by the case's name."""
+def running(
+    folder: Path,
+    sandbox: SandboxServer,
+    *,
+    database_url: str | None = None,
+    **changes: dict[str, Any],
+) -> Iterator[Sink]:
+    """A receiver with a source for each case; `changes` to their settings, by the case's name.
+
+    Without another URL, the database is a file in the folder.
+    """
+    database_url = database_url or f"sqlite:///{folder}/resultsink.db"
     listening = listen("127.0.0.1", 0)
     url = "http://{}:{}".format(*listening.getsockname()[:2])
     sources = {
         name: {**case.source(sandbox, folder), **changes.get(name.replace("-", "_"), {})}
         for name, case in CASES.items()
     }
-    given = {"database_url": f"sqlite:///{folder}/resultsink.db", "public_url": url}
+    given = {**databases.settings(database_url), "public_url": url}
     write_settings(folder, given, sources)
     settings = GivenSettings.model_validate({**given, "sources": sources})
-    with closing(listening), closing(storage.open(settings.database_url, serve=True)) as store:
+    with closing(listening), databases.opened(database_url, serve=True) as store:
         app = create_app(settings, store=store)
         server = uvicorn.Server(
             uvicorn.Config(

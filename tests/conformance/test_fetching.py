@@ -1,6 +1,5 @@
 """Bringing in: every field, every way in which a listing goes wrong, and without any webhook."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +95,12 @@ def test_however_a_listing_goes_wrong_every_run_is_brought_in_once(
 
 
 def test_an_export_as_csv_brings_every_run_in_too(
-    template: Path, tmp_path: Path, sandbox: SandboxServer
+    database_url: str, tmp_path: Path, sandbox: SandboxServer
 ) -> None:
     """CSV knows no types: what it brings is text."""
-    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
     csv = {"api": {"export": "csv"}}
     sandbox.change(failing_tasks=1, webhook=False)
-    with running(tmp_path, sandbox, parallel_v0=csv) as sink:
+    with running(tmp_path, sandbox, database_url=database_url, parallel_v0=csv) as sink:
         batch_id = sink.create(V0, 4)
         sink.look(V0, batch_id)
         assert sink.complete(batch_id).failed == 1

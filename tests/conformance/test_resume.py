@@ -1,19 +1,17 @@
 """A receiver that is killed in the middle of a listing goes on, and does nothing twice."""
 
-import shutil
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import storage
 from receiver.sandbox import SandboxServer, Switches, serve_in_thread
 from receiver.settings import GivenSettings
+from tests import databases
 from tests.conformance.cases import CASES, Case
 from tests.conformance.sink import Sink, awaited, write_settings
+from tests.databases import Maker
 from tests.processes import Receiver, free_port, until
 
 RUNS = 9
@@ -45,21 +43,17 @@ def hang(sandbox: SandboxServer) -> None:
 
 
 @pytest.fixture(scope="module")
-def story(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+def story(maker: Maker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     """One batch of each provider; kill -9 while all of them are being listed, and another start."""
     folder = tmp_path_factory.mktemp("killed")
-    shutil.copytree(template, folder, dirs_exist_ok=True)
     switches = Switches(duration=(0, 0), hold=True, max_page_size=3, parallel_drop_after=3)
     port = free_port()
-    with serve_in_thread(switches) as sandbox:
-        given = {
-            "database_url": f"sqlite:///{folder}/resultsink.db",
-            "public_url": f"http://127.0.0.1:{port}",
-        }
+    with maker.made(folder) as url, serve_in_thread(switches) as sandbox:
+        given = {**databases.settings(url), "public_url": f"http://127.0.0.1:{port}"}
         sources = {name: case.source(sandbox, folder) for name, case in CASES.items()}
         write_settings(folder, given, sources)
         settings = GivenSettings.model_validate({**given, "sources": sources})
-        with closing(storage.open(given["database_url"])) as store:
+        with databases.opened(url) as store:
             sink = Sink(settings, store, given["public_url"])
             receiver = Receiver(folder / "log", {"config": f"{folder}/resultsink.toml"}, port=port)
             receiver.start()

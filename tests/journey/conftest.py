@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from receiver.sandbox import SandboxServer, Switches, serve_in_thread
+from tests import databases
+from tests.databases import Maker
 from tests.processes import Receiver, environment, serving
 from tests.receiver.cli import conftest as commands
 
@@ -40,17 +42,18 @@ def sender(running_sender: SandboxServer) -> SandboxServer:
 
 @pytest.fixture(scope="module")
 def serving_receiver(
-    running_sender: SandboxServer, tmp_path_factory: pytest.TempPathFactory
+    running_sender: SandboxServer, maker: Maker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Receiver]:
     """`resultsink serve`, configured for the sandbox."""
     folder: Path = tmp_path_factory.mktemp("receiver")
-    settings = {
-        "database_url": f"sqlite:///{folder}/resultsink.db",
-        "sources__valyu__api_key": KEY,
-        "sources__valyu__base_url": running_sender.api_url,
-    }
-    with serving(folder / "receiver.log", settings) as receiver:
-        yield receiver
+    with maker.made(folder) as url:
+        settings = {
+            **databases.settings(url),
+            "sources__valyu__api_key": KEY,
+            "sources__valyu__base_url": running_sender.api_url,
+        }
+        with serving(folder / "receiver.log", settings) as receiver:
+            yield receiver
 
 
 @pytest.fixture

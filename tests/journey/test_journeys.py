@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import sqlite3
 import subprocess
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +13,7 @@ from valyu import Valyu
 from receiver.app import open_store
 from receiver.sandbox import SandboxServer
 from receiver.settings import load
+from tests.behind import execute
 from tests.journey.conftest import KEY
 from tests.processes import COMMAND, Receiver, environment, until
 from tests.receiver.cli.conftest import Run
@@ -48,12 +48,11 @@ def never_to_be_seen() -> list[str]:
 
 def make_checks_due() -> None:
     """Ten minutes pass for every endpoint."""
-    path = load().database_url.removeprefix("sqlite:///")
-    with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as other:
-        other.execute(
-            "UPDATE jobs SET next_attempt_at = '2026-01-01 00:00:00.000000'"
-            " WHERE kind = 'check' AND status = 'pending'"
-        )
+    execute(
+        load().database_url,
+        "UPDATE jobs SET next_attempt_at = '2026-01-01 00:00:00.000000'"
+        " WHERE kind = 'check' AND status = 'pending'",
+    )
 
 
 def test_from_a_tasks_file_to_exported_results_against_a_sender_in_a_bad_mood(

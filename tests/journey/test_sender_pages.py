@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from parallel import Parallel
 from parallel.types import RunInputParam, WebhookParam
 
 from receiver.api import routing
-from receiver.app import open_store
 from receiver.sandbox import SandboxServer, Switches, serve_in_thread
-from receiver.settings import GivenSettings
 from storage import Selection, Store
+from tests import databases
+from tests.databases import Maker
 from tests.processes import Receiver, environment, serving, until
 
 PAGES = Path(__file__).parents[2] / "docs" / "senders"
@@ -60,8 +60,9 @@ def exported(page: str, folder: Path, moved: Mapping[str, str]) -> dict[str, str
 class Pages:
     """Both pages followed: a folder with the programs, a receiver that serves, and a token."""
 
-    def __init__(self, folder: Path, sandbox: SandboxServer, port: int) -> None:
+    def __init__(self, folder: Path, url: str, sandbox: SandboxServer, port: int) -> None:
         self.folder = folder
+        self.url = url
         self.texts = {path.stem: path.read_text("utf-8") for path in sorted(PAGES.glob("*.md"))}
         self.moved = {"127.0.0.1:9009": sandbox.url[7:], "127.0.0.1:8000": f"127.0.0.1:{port}"}
         self.variables: dict[str, str] = {"SINK_URL": f"http://127.0.0.1:{port}"}
@@ -84,7 +85,7 @@ class Pages:
             for name, value in self.variables.items()
             if name.startswith("RESULTSINK_")
         }
-        return {**ours, "database_url": f"sqlite:///{self.folder}/resultsink.db"}
+        return {**ours, **databases.settings(self.url)}
 
     def run(self, name: str) -> subprocess.CompletedProcess[str]:
         """One of the programs, to its end."""
@@ -109,13 +110,15 @@ def sandbox() -> Iterator[SandboxServer]:
 
 @pytest.fixture(scope="module")
 def followed(
-    sandbox: SandboxServer, tmp_path_factory: pytest.TempPathFactory
+    sandbox: SandboxServer, maker: Maker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Pages, Receiver]]:
     """The shell lines of both pages, done."""
     folder = tmp_path_factory.mktemp("pages")
     port = Receiver(folder / "log", {}).port
-    pages = Pages(folder, sandbox, port)
-    with serving(folder / "receiver.log", pages.settings, port=port) as served:
+    with ExitStack() as stack:
+        pages = Pages(folder, stack.enter_context(maker.made(folder)), sandbox, port)
+        running = serving(folder / "receiver.log", pages.settings, port=port)
+        served = stack.enter_context(running)
         for text in pages.texts.values():
             (line,) = [line for line in shell_lines(text) if CREATED in line]
             name, arguments = re.fullmatch(r"export (\w+)=\$\(resultsink (.*)\)", line).groups()  # type: ignore[union-attr]
@@ -128,8 +131,7 @@ def followed(
 @pytest.fixture(scope="module")
 def store(followed: tuple[Pages, Receiver]) -> Iterator[Store]:
     """The receiver's store, beside it."""
-    url = followed[0].settings["database_url"]
-    with closing(open_store(GivenSettings(database_url=url))) as opened:
+    with databases.opened(followed[0].url) as opened:
         yield opened
 
 

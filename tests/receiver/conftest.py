@@ -4,12 +4,10 @@ import asyncio
 import hashlib
 import hmac
 import json
-import shutil
-import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-import storage
 from receiver.commits import GroupCommit
 from receiver.endpoint_cache import EndpointCache
 from receiver.intake import Intake, Reply
@@ -25,6 +22,8 @@ from receiver.quarantining import Quarantining
 from receiver.settings import Settings, SourceSettings
 from receiver.sources import configured
 from storage import Store
+from tests import behind
+from tests.databases import Files, url_of
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -46,18 +45,9 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an empty database and its key: making the tables anew takes a while."""
-    folder = tmp_path_factory.mktemp("template")
-    storage.open(f"sqlite:///{folder}/resultsink.db").close()
-    return folder
-
-
-@pytest.fixture
-def database_url(template: Path, tmp_path: Path) -> str:
-    """A database without a row in it."""
-    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
-    return f"sqlite:///{tmp_path}/resultsink.db"
+def template(files: Files) -> Path:
+    """A folder with an empty database file and its key, to be copied."""
+    return files.template
 
 
 def batch_body(batch: str = BATCH, status: str = "completed", **more: Any) -> bytes:
@@ -105,58 +95,32 @@ def fetches(store: Store) -> list[tuple[str, str]]:
 
 @contextmanager
 def locked(store: Store) -> Iterator[None]:
-    """Another process holds the write lock."""
-    other = sqlite3.connect(store.path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    try:
+    """Another process holds the lock that whoever writes needs."""
+    with closing(behind.Lock(url_of(store))):
         yield
-    finally:
-        other.execute("ROLLBACK")
-        other.close()
 
 
 @contextmanager
 def stuck(store: Store) -> Iterator[None]:
-    """The disk does not answer: the writer hangs in its transaction."""
+    """The disk does not answer: the writer hangs in its transaction, and nobody else may write."""
     hangs, go_on = threading.Event(), threading.Event()
 
     def hang(_connection: object) -> None:
         hangs.set()
         go_on.wait(DEADLINE)
 
-    store.database.submit(hang, lambda *_: None, urgent=True)
+    store.database.submit(hang, lambda *_: None)
     assert hangs.wait(DEADLINE)
-    try:
+    with ExitStack() as stack:
+        stack.callback(go_on.set)
+        if store.is_shared:  # where others than the writer write too
+            stack.enter_context(locked(store))
         yield
-    finally:
-        go_on.set()
 
 
-@contextmanager
-def broken(store: Store, table: str) -> Iterator[None]:
-    """A table cannot be read or written: it and its indexes begin where others do."""
-    other = sqlite3.connect(store.path, isolation_level=None)
-    query = "SELECT name, type, rootpage FROM sqlite_schema WHERE rootpage AND (tbl_name = ?) = ?"
-    mine = other.execute(query, (table, True)).fetchall()
-    strange = {"table": "index", "index": "table"}
-    pages = {
-        kind: [row[2] for row in other.execute(query, (table, False)) if row[1] == kind]
-        for kind in strange
-    }
-
-    def begin_at(begins: dict[str, int]) -> None:
-        other.execute("PRAGMA writable_schema = ON")
-        for name, page in begins.items():
-            other.execute("UPDATE sqlite_schema SET rootpage = ? WHERE name = ?", (page, name))
-        (version,) = other.execute("PRAGMA schema_version").fetchone()
-        other.execute(f"PRAGMA schema_version = {version + 1}")
-
-    begin_at({name: pages[strange[kind]].pop() for name, kind, _ in mine})
-    try:
-        yield
-    finally:
-        begin_at({name: page for name, _, page in mine})
-        other.close()
+def broken(store: Store, table: str) -> AbstractContextManager[None]:
+    """A table can be neither read nor written."""
+    return behind.broken(url_of(store), table)
 
 
 async def until(condition: Callable[[], Any]) -> None:

@@ -1,6 +1,5 @@
 """What tests of creating batches share: tasks, and what is said where they are not all added."""
 
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -16,6 +15,8 @@ from receiver.errors import NotDone
 from receiver.providers import NewTask, Plan
 from receiver.sources import Source
 from storage import Store
+from tests import behind
+from tests.databases import url_of
 from tests.receiver import working
 
 PUBLIC = "http://127.0.0.1:9"
@@ -55,11 +56,8 @@ async def refusal(store: Store, source: Source, count: int = 1, **more: Any) -> 
 @contextmanager
 def locked(store: Store, *, seconds: float | None = None) -> Iterator[None]:
     """Another process's transaction, to the end of the block or for so long."""
-    with closing(
-        sqlite3.connect(store.path, isolation_level=None, check_same_thread=False)
-    ) as other:
-        other.execute("BEGIN IMMEDIATE")
-        timer = None if seconds is None else threading.Timer(seconds, other.execute, ["ROLLBACK"])
+    with closing(behind.Lock(url_of(store))) as lock:
+        timer = None if seconds is None else threading.Timer(seconds, lock.release)
         if timer is not None:
             timer.start()
         try:

@@ -23,6 +23,7 @@ from receiver.errors import (
     Refused,
     SourceRefused,
     Unavailable,
+    Unreadable,
 )
 from receiver.pace import OwnPace
 from receiver.providers import Request
@@ -76,13 +77,15 @@ async def test_a_status_means_what_to_do_and_keeps_the_sender_s_words(
     assert str(error) == f"the sender answered {status}: because of this"
 
 
-@pytest.mark.parametrize("status", [200, 400, 502])
+@pytest.mark.parametrize(
+    ("status", "kind"), [(200, Unreadable), (400, Unavailable), (502, Unavailable)]
+)
 @pytest.mark.parametrize("body", [HTML, "", '{"half": ', "\udcff", "[" * 100_000])
 async def test_what_is_no_json_object_is_no_answer_whatever_its_status(
-    status: int, body: str
+    status: int, kind: type[FetchError], body: str
 ) -> None:
     error = await refused(status, content=body.encode("utf-8", "surrogateescape"))
-    assert type(error) is Unavailable
+    assert type(error) is kind
 
 
 @pytest.mark.parametrize(
@@ -125,9 +128,10 @@ async def test_a_sender_that_nobody_reaches_has_done_nothing() -> None:
         await call(a_source("http://127.0.0.1:1/v1"))
 
 
-async def test_a_base_url_that_cannot_be_is_the_operator_s_to_mend() -> None:
-    with pytest.raises(SourceRefused, match="base_url is wrong"):
-        await call(a_source("https://sender.test/v\x01"))
+async def test_what_makes_no_url_is_the_fault_of_what_is_asked_for() -> None:
+    async with http_client() as wire:
+        with pytest.raises(Refused, match="makes no URL"):
+            await Calls(a_source(), wire).call(Request("GET", "/" + "x" * 70_000))
 
 
 async def test_a_source_without_a_key_says_which_variable_to_set() -> None:

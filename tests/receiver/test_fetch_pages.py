@@ -12,13 +12,16 @@ from receiver.errors import (
     NotReady,
     Refused,
     Unavailable,
+    Unreadable,
 )
+from receiver.fetch.batches import LISTED_IN_VAIN
 from receiver.sandbox import SandboxServer
-from storage import Store
+from storage import Store, SubmittedRun
 from tests.receiver import working
 from tests.receiver.working import (
     LISTS,
     a_batch,
+    a_run,
     a_source,
     announce,
     answering,
@@ -27,6 +30,7 @@ from tests.receiver.working import (
     fetch,
     job,
     make_old,
+    run_named,
     sql,
     stored,
 )
@@ -90,6 +94,75 @@ async def test_a_sender_that_takes_no_size_and_whose_own_is_too_large_is_not_ask
     with pytest.raises(Unavailable, match="more than 1000 bytes"):
         await fetch(store, a_source(), client=answering(handler))
     assert [size for size in asked if size] == ["100", "50", "25", "12", "6", "3", "1"]
+
+
+async def test_a_page_that_cannot_be_read_is_asked_for_in_halves(store: Store) -> None:
+    runs = [json.dumps(run_named(f"t{number}")) for number in range(4)]
+    runs[3] = '{"half": '
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if not request.url.path.endswith("/tasks"):
+            return batch_of_one(request, {"total": 4, "completed": 4})
+        first = int(request.url.params.get("last_key") or 0)
+        shown, after = runs[first:][: int(request.url.params["limit"])], first + 1
+        more = json.dumps({"last_key": str(after), "has_more": after < len(runs)})
+        return httpx.Response(200, text=f'{{"tasks": [{",".join(shown)}], "pagination": {more}}}')
+
+    announce(store, "batch_1")
+    with pytest.raises(Unreadable, match="no JSON"):
+        await fetch(store, a_source(), client=answering(handler))
+    assert {row["run_id"] for row in stored(store)} == {"t0", "t1", "t2"}
+
+
+@pytest.mark.parametrize("odd", ["9" * 5_000, "[" * 1_200 + "]" * 1_200])
+async def test_what_python_does_not_parse_keeps_no_run_of_its_page_away(
+    store: Store, odd: str
+) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        answer = batch_of_one(request, {"total": 1, "completed": 1}, output="odd")
+        return httpx.Response(200, text=answer.text.replace('"odd"', odd))
+
+    announce(store, "batch_1")
+    assert await fetch(store, a_source(), client=answering(handler)) == "1 of 1 results stored"
+    (row,) = stored(store)
+    assert (row["error"], row["output"][:2]) == (None, f'"{odd[0]}' if odd[0] == "9" else odd[:2])
+
+
+async def test_a_batch_that_has_ended_is_brought_in_without_a_listing_that_always_fails(
+    store: Store,
+) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/tasks"):
+            return httpx.Response(500)
+        counts = {"total": 1, "completed": 1}
+        return a_run(request) if "/t1/" in request.url.path else batch_of_one(request, counts)
+
+    store.register_batch("valyu", "batch_1", endpoint_id=None)
+    store.add_runs("valyu", "batch_1", [SubmittedRun("t1", None, {"query": "q"})])
+    sql(store, "DELETE FROM jobs")
+    announce(store, "batch_1")
+    lease = claim(store)
+    for lease.failures in range(LISTED_IN_VAIN):
+        with pytest.raises(Unavailable, match="500"):
+            await fetch(store, a_source(), lease=lease, client=answering(handler))
+        assert stored(store) == []
+    lease.failures = LISTED_IN_VAIN
+    said = await fetch(store, a_source(), lease=lease, client=answering(handler))
+    assert said == "1 of 1 results stored"
+
+
+async def test_a_page_key_that_makes_no_url_is_a_refused_one(store: Store) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        if not request.url.path.endswith("/tasks"):
+            return batch_of_one(request, {"total": 2, "completed": 2})
+        pagination = {"last_key": "k" * 70_000, "has_more": True}
+        page = {"batch_id": "batch_1", "tasks": [run_named("t1")], "pagination": pagination}
+        return httpx.Response(200, json=page)
+
+    announce(store, "batch_1")
+    with pytest.raises(Unavailable, match="refused again and again"):
+        await fetch(store, a_source(), client=answering(handler))
+    assert [row["run_id"] for row in stored(store)] == ["t1"]
 
 
 async def test_a_giant_result_is_stored_whole(store: Store, sender: SandboxServer) -> None:

@@ -12,7 +12,7 @@ from receiver.fetch import Fetch
 from receiver.fetch.runs import LISTED_FIRST
 from receiver.keys import prepare
 from receiver.proving import prove
-from storage import Store, SubmittedRun
+from storage import FetchedRun, Store, SubmittedRun
 from tests.receiver.conftest import until
 from tests.receiver.parallel_senders import (
     BATCH,
@@ -160,6 +160,23 @@ async def test_an_old_result_is_not_taken_for_what_an_event_announces(store: Sto
     await work(store, sender)
     sender.runs["r1"] = "completed"
     announce(store, "r1", kind="run", body=b"2", hints={"batch": None, "status": "completed"})
+    await work(store, sender, turns=LISTED_FIRST + 2)
+    assert [result["status"] for result in stored(store)] == ["completed"]
+
+
+async def test_an_end_that_a_status_map_told_first_is_not_taken_for_a_result_that_is_here(
+    store: Store,
+) -> None:
+    sender = BatchSender({"r1": "failed"})
+    a_v0_batch(store)
+    await work(store, sender)
+    store.note_run(
+        "valyu",
+        FetchedRun("r1", "completed", "complete", {}, batch_id=BATCH, is_whole=False),
+        fetched_at=store.now(),
+    )
+    sender.runs["r1"] = "complete"
+    announce(store, "r1", kind="run", hints={"status": "complete"})
     await work(store, sender, turns=LISTED_FIRST + 2)
     assert [result["status"] for result in stored(store)] == ["completed"]
 

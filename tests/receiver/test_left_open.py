@@ -1,13 +1,15 @@
 """What a batch's listing leaves open: outputs that come late, runs named once, counts missing."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
-from storage import Store, SubmittedRun
+from receiver.sources import Source
+from storage import FetchedRun, Lease, Store, Stored, SubmittedRun
 from tests.receiver.parallel_senders import (
     BATCH,
     GROUP,
@@ -22,6 +24,7 @@ from tests.receiver.working import (
     announce,
     answering,
     job,
+    jobs,
     ledger,
     make_due,
     make_old,
@@ -132,7 +135,110 @@ async def test_counts_that_are_missing_do_not_make_a_group_complete_too_early(
     assert (ledger(store, GROUP).state, ledger(store, GROUP).expected) == ("open", 2)
 
 
+async def test_a_run_that_ended_anew_is_asked_for_until_the_result_of_that_end_is_here(
+    store: Store,
+) -> None:
+    sender = GroupSender({"a": "failed"})
+    a_group(store, sender)
+    await work(store, sender)
+    sender.runs["a"] = "completed"
+    anew = FetchedRun("a", "completed", "completed", {}, batch_id=GROUP, has_output=False)
+    store.note_run("valyu", anew, fetched_at=store.now())
+    store.check_batch("valyu", GROUP)
+    no_output = httpx.Response(200, json={"run": sender.run("a")})
+    sender.first = lambda r: no_output if r.url.path.endswith("/result") else None
+    await work(store, sender)
+    assert ([row["status"] for row in stored(store)], job(store)["status"]) == (
+        ["failed"],
+        "pending",
+    )
+    sender.first = lambda _: None
+    await work(store, sender)
+    assert [row["output"] for row in stored(store)] == ['"of a"']
+    assert {each["status"] for each in jobs(store)} == {"done"}
+
+
 # --- v0 -----------------------------------------------------------------------------------------
+
+
+async def test_runs_of_a_batch_that_ended_anew_are_asked_for_alone(store: Store) -> None:
+    sender = BatchSender({"r1": "failed", "r2": "complete"})
+    a_v0_batch(store, sender)
+    await work(store, sender)
+    assert ledger(store, BATCH).state == "complete"
+    sender.runs["r1"] = "complete"
+    sender.calls.clear()
+    store.check_batch("valyu", BATCH)
+    await work(store, sender)
+    assert sender.calls == [f"/batches/{BATCH}", "/runs/r1"]
+    assert {row["run_id"]: row["status"] for row in stored(store)} == dict.fromkeys(
+        sender.runs, "completed"
+    )
+
+
+async def test_an_export_of_what_is_here_is_not_stored_run_by_run(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender = BatchSender({**{f"r{number}": "complete" for number in range(60)}, "last": "running"})
+    a_v0_batch(store, sender)
+    await work(store, sender)
+    parts: list[int] = []
+    store_results = store.store_results
+
+    def counted(lease: Lease, runs: Sequence[FetchedRun], **how: Any) -> Stored:
+        parts.append(len(runs))
+        return store_results(lease, runs, **how)
+
+    monkeypatch.setattr(store, "store_results", counted)
+    sender.runs["last"] = "complete"
+    await work(store, sender)
+    assert (parts, ledger(store, BATCH).state) == ([61, 1, 60], "complete")
+
+
+class Rows(BatchSender):
+    """A batch of v0 that is exported as CSV, with the runs that failed."""
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        response = super().__call__(request)
+        if not request.url.path.endswith("/export"):
+            return response
+        ended = {name: status for name, status in self.runs.items() if status != "running"}
+        rows = [f"{TASK},{BATCH},{name},{status},neon,{name},5" for name, status in ended.items()]
+        text = "\r\n".join(["task_id,batch_run_id,run_id,status,runner,q,n", *rows, ""])
+        return httpx.Response(200, text=text, headers={"content-type": "text/csv"})
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        told = super().run(run_id)
+        return told if told["output"] is None else {**told, "output": {"n": 5}}
+
+
+def by_rows(store: Store, sender: BatchSender) -> Source:
+    """A batch whose arguments are known, and its source, which exports it as CSV."""
+    a_v0_batch(store, sender)
+    store.register_batch("valyu", BATCH, endpoint_id=None, defaults={"arguments": ["q"]})
+    return parallel_v0(api={"export": "csv"})
+
+
+async def test_a_row_of_csv_does_not_stand_in_for_a_result_whose_types_are_known(
+    store: Store,
+) -> None:
+    sender = Rows({"r1": "complete", "r2": "running"})
+    source = by_rows(store, sender)
+    announce(store, "r1", kind="run", hints={"status": "complete", "again": True})
+    await work_off(store, source, client=answering(sender))
+    sender.runs["r2"] = "complete"
+    make_due(store)
+    await work_off(store, source, client=answering(sender))
+    outputs = {row["run_id"]: (row["version"], row["output"]) for row in stored(store)}
+    assert outputs == {"r1": (1, '{"n": 5}'), "r2": (1, '{"n": "5"}')}
+
+
+async def test_a_row_of_csv_tells_of_a_failed_run_but_not_why_it_failed(store: Store) -> None:
+    sender = Rows({"r1": "failed"})
+    source = by_rows(store, sender)
+    make_due(store)
+    await work_off(store, source, client=answering(sender))
+    assert [(row["status"], row["error"]) for row in stored(store)] == [("failed", "went wrong")]
 
 
 class WithoutOutputs(BatchSender):

@@ -10,7 +10,7 @@ import pytest
 
 from receiver.errors import FetchError, NotReady, Unavailable
 from receiver.fetch.listing import MAX_RESTARTS
-from storage import Lease, Store
+from storage import Lease, Store, SubmittedRun
 from tests.receiver.parallel_senders import GROUP, GroupSender, events, parallel
 from tests.receiver.working import (
     announce,
@@ -165,6 +165,18 @@ async def test_cursors_that_are_always_refused_are_given_up_for_this_try(store: 
     with pytest.raises(Unavailable, match="refused again and again"):
         await brought(store, sender)
     assert len(sender.listed) == 2 * (MAX_RESTARTS + 1)
+
+
+@pytest.mark.parametrize("odd", ["data: {half\n\n", "data: 5\n\n"])
+async def test_an_event_that_cannot_be_read_is_left_out_and_its_run_asked_for_alone(
+    store: Store, odd: str
+) -> None:
+    first, _, last = (f"data: {json.dumps(item)}\n\n" for item in GroupSender(runs(3)).events())
+    text, kind = first + odd + last, {"content-type": "text/event-stream"}
+    sender = Streams(3, httpx.Response(200, text=text, headers=kind))
+    store.add_runs("valyu", GROUP, [SubmittedRun("r002", None, {"q": "r002"})])
+    assert await brought(store, sender) == "3 of 3 results stored"
+    assert (sender.listed, sender.calls[-1]) == ([""], "/runs/r002/result")
 
 
 async def test_an_error_in_the_stream_is_no_end_of_it(store: Store) -> None:

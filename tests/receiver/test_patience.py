@@ -19,8 +19,10 @@ from receiver.errors import (
     UsageError,
 )
 from receiver.patience import PATIENCE, failed, keep_trying, may_have_acted, patiently
-from receiver.providers import Request
+from receiver.providers import NewRun, Request
+from receiver.providers.parallel import Parallel
 from storage import CannotStore, NotFound
+from tests.receiver.parallel_senders import parallel
 from tests.receiver.working import a_source, answering
 
 CREATE = Request("POST", "/things", json={})
@@ -79,6 +81,14 @@ def test_only_an_answer_that_is_missing_leaves_it_open_what_was_done(
     error: Exception, acted: bool
 ) -> None:
     assert may_have_acted(error) is acted
+
+
+async def test_a_timeout_of_the_sender_leaves_it_open_too() -> None:
+    run = Parallel().create_run(NewRun({}, {}), webhook_url=None)
+    async with answering(lambda _: httpx.Response(408, json={"error": "timeout"})) as wire:
+        with pytest.raises(Unavailable) as raised:
+            await patiently(Calls(parallel(), wire), run)
+    assert may_have_acted(raised.value)
 
 
 def failing(times: int, error: Exception) -> Callable[[], int]:

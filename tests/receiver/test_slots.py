@@ -7,10 +7,20 @@ import httpx
 import pytest
 
 from receiver import worker
+from receiver.fetch import REFUSALS
 from receiver.sandbox import SandboxServer
 from storage import Lease, Store
 from tests.receiver import working
 from tests.receiver.conftest import stuck, until
+from tests.receiver.parallel_senders import (
+    BATCH,
+    GROUP,
+    TASK,
+    BatchSender,
+    announce_run,
+    parallel,
+    parallel_v0,
+)
 from tests.receiver.working import (
     NOT_FOUND,
     a_batch,
@@ -63,6 +73,62 @@ async def test_a_403_for_one_resource_alone_buries_it_and_the_others_go_on(
     assert dead["reason"] == "this alone is refused: the sender answered 403: Not yours."
     assert (dead["subject"], store.paused_sources()) == (other, [])
     assert ledger(store, mine).state == "complete"
+
+
+def v0_runs(store: Store, *run_ids: str) -> None:
+    """Runs that are announced alone, below the task that v0's addresses need."""
+    for run_id in run_ids:
+        endpoint_id = store.add_endpoint("valyu", "run", resource=run_id, task_id=TASK)
+        announce(store, run_id, kind="run", endpoint_id=endpoint_id)
+
+
+async def test_a_403_is_a_run_s_own_once_the_sender_has_answered_for_another(store: Store) -> None:
+    v0_runs(store, "mine", "other")
+    sender = BatchSender({"other": "complete"})
+    refused = httpx.Response(403, json={"detail": "Not yours."})
+    client = answering(lambda r: refused if r.url.path.endswith("mine") else sender(r))
+    for _ in range(3):
+        make_due(store)
+        await work_off(store, parallel_v0(concurrency=1), client=client)
+    (dead,) = store.list_dead()
+    assert (dead["subject"], store.paused_sources()) == ("mine", [])
+    assert dead["reason"] == "this alone is refused: the sender answered 403: Not yours."
+    assert [result["run_id"] for result in stored(store)] == ["other"]
+
+
+async def test_a_403_that_nothing_can_explain_is_a_run_s_own_after_a_few(store: Store) -> None:
+    v0_runs(store, "mine")
+    client = answering(lambda _: httpx.Response(403, json={"detail": "Not yours."}))
+    for refusals in range(REFUSALS):
+        assert attempts(store) == ["paused"] * refusals
+        sql(store, "UPDATE jobs SET next_attempt_at = '2999-01-01' WHERE kind = 'check'")
+        sql(store, "UPDATE source_state SET probe_at = '2000-01-01'")
+        await work_off(store, parallel_v0(), client=client)
+    (dead,) = store.list_dead()
+    assert dead["subject"] == "mine"
+
+
+async def test_a_run_that_a_v0_batch_is_refused_pauses_nobody(store: Store) -> None:
+    sender = BatchSender({"r1": "complete", "r2": "failed"})
+    store.register_batch("valyu", BATCH, endpoint_id=None, task_id=TASK)
+    refused = httpx.Response(403, json={"detail": "Not yours."})
+    client = answering(lambda r: refused if r.url.path.endswith("/r2") else sender(r))
+    make_due(store)
+    await work_off(store, parallel_v0(), client=client)
+    assert (store.paused_sources(), attempts(store)) == ([], ["not yet"])
+    assert [result["run_id"] for result in stored(store)] == ["r1"]
+
+
+async def test_a_job_that_asked_nobody_resumes_no_source(store: Store) -> None:
+    refused = answering(lambda _: httpx.Response(401, json={"error": "Invalid API key"}))
+    store.check_batch("valyu", GROUP)
+    await work_off(store, parallel(), client=refused)
+    sql(store, "UPDATE jobs SET next_attempt_at = '2999-01-01'")
+    announce_run(store, "r1")
+    sql(store, "UPDATE source_state SET probe_at = '2000-01-01'")
+    await work_off(store, parallel(), client=answering(lambda _: httpx.Response(500)))
+    assert attempts(store) == ["paused", "not yet"]
+    assert len(store.paused_sources()) == 1
 
 
 async def test_jobs_refused_together_pause_their_source_for_a_minute(store: Store) -> None:

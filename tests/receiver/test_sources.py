@@ -51,6 +51,7 @@ def test_every_reading_of_every_account_secret_is_a_key() -> None:
             {"provider": "other"},
             "sources.valyu.provider is wrong: 'other' is not one of parallel, parallel-v0, valyu.",
         ),
+        ({"base_url": "https://sender.test/v\x01"}, "sources.valyu.base_url is wrong: Invalid"),
         ({"api": {"x": 1}}, "sources.valyu.api is wrong: 'x' is not one of the options of valyu"),
         (
             {"provider": "parallel", "api": {"result_seconds": 0}},

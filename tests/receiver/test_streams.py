@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.errors import Unavailable
+from receiver.errors import Unavailable, Unreadable
 from receiver.streams import Cutter, Documents, Events, Rows
 
 Cuts = Sequence[int]
@@ -100,12 +100,12 @@ def test_comments_and_events_without_data_are_none() -> None:
 
 
 @pytest.mark.parametrize("data", [b"data: {", b"data: no", b"data:", b"data: \xff"])
-def test_an_event_that_is_no_json_ends_the_stream_behind_the_good_ones(data: bytes) -> None:
+def test_an_event_that_is_no_json_cannot_be_read_and_those_around_it_can(data: bytes) -> None:
     cutter = Events()
-    items = parsed(cutter, cutter.feed(b"data: 1\n\n" + data + b"\n\ndata: 3\n\n"))
-    assert next(items) == 1
-    with pytest.raises(Unavailable, match="no JSON"):
-        next(items)
+    first, odd, last = cutter.feed(b"data: 1\n\n" + data + b"\n\ndata: 3\n\n")
+    assert (cutter.parse(first), cutter.parse(last)) == ([1], [3])
+    with pytest.raises(Unreadable, match="no JSON"):
+        cutter.parse(odd)
 
 
 # --- JSON documents -----------------------------------------------------------------------------
@@ -156,9 +156,8 @@ def test_an_array_that_is_cut_off_is_never_taken_for_whole(items: list[Any], at:
         (b'["\xc3', "inside of its array"),
         (b'["\\"]', "inside of its array"),
         (b"[" * 100_000, "inside of its array"),
-        (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
     ],
-    ids=range(16),
+    ids=range(15),
 )
 def test_what_is_no_array_and_no_object_is_refused(body: bytes, said: str) -> None:
     assert said in refusal(Documents(), body)

@@ -1,10 +1,9 @@
 """What tests of calls, fetches, workers and batches share: a sender, a source of it, its jobs."""
 
 import asyncio
-import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import httpx
 import pytest
 
-import storage
 from receiver.app import http_client
 from receiver.calls import Calls
 from receiver.fetch import Fetch
@@ -27,6 +25,9 @@ from storage import (
     Store,
     VerifiedDelivery,
 )
+from tests.behind import execute
+from tests.databases import opened as opened
+from tests.databases import url_of
 from tests.receiver.conftest import until
 
 LISTS = "GET /deepresearch/batches/{batch_id}/tasks"
@@ -53,16 +54,6 @@ def a_source(url: str = "https://sender.test/v1", **settings: Any) -> Source:
     """The source `valyu`, whose sender is at `url`, practically without a limit of its pace."""
     given = {"api_key": "val_test", "base_url": url, "requests_per_second": 10_000.0, **settings}
     return configured(Settings(sources={"valyu": SourceSettings.model_validate(given)}))["valyu"]
-
-
-@contextmanager
-def opened(database_url: str) -> Iterator[Store]:
-    """The store beside another process that serves it."""
-    store = storage.open(database_url)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 def answering(handler: Callable[[httpx.Request], Any]) -> httpx.AsyncClient:
@@ -135,9 +126,7 @@ def known(store: Store, batch_id: str) -> None:
 
 def sql(store: Store, statement: str, *values: Any) -> list[dict[str, Any]]:
     """What another connection reads, or changes behind the store's back."""
-    with closing(sqlite3.connect(store.path, isolation_level=None, timeout=10)) as connection:
-        connection.row_factory = sqlite3.Row
-        return [dict(row) for row in connection.execute(statement, values)]
+    return execute(url_of(store), statement, *values)
 
 
 def make_due(store: Store) -> None:

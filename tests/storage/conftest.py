@@ -1,38 +1,36 @@
-"""Real files, opened quickly: the schema is made once, and each test gets a copy of the file."""
+"""Real databases, opened quickly: the tables are made once, and each test gets a copy."""
 
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import storage
-from storage.database import Database
-
-
-@pytest.fixture(scope="session")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a new database and its key, closed again."""
-    folder = tmp_path_factory.mktemp("made-once")
-    storage.open(f"sqlite:///{folder}/resultsink.db").close()
-    return folder
+from storage.database import Database, open_database
+from tests import databases
+from tests.databases import Maker
 
 
 @pytest.fixture
-def made_url(made_once: Path, tmp_path: Path) -> str:
-    """A database of this test's own that somebody has opened before."""
-    for file in made_once.iterdir():
-        shutil.copy(file, tmp_path)
+def database_url(tmp_path: Path) -> str:
+    """A file that does not exist yet."""
     return f"sqlite:///{tmp_path}/resultsink.db"
+
+
+@pytest.fixture
+def made_url(maker: Maker, tmp_path: Path) -> Iterator[str]:
+    """A database of this test's own that somebody has opened before."""
+    with maker.made(tmp_path) as url:
+        yield url
 
 
 @pytest.fixture
 def store(made_url: str) -> Iterator[storage.Store]:
     """An open store, as the serving process has it."""
-    opened = storage.open(made_url, serve=True)
-    yield opened
-    opened.close()
+    with databases.opened(made_url, serve=True) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -42,21 +40,25 @@ def database(store: storage.Store) -> Database:
 
 
 @pytest.fixture(scope="module")
-def scratch(made_once: Path) -> Iterator[Database]:
+def scratch(maker: Maker) -> Iterator[Database]:
     """One database for all examples of a property; each undoes what it wrote."""
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(made_once / "resultsink.db", folder)
-        database = Database(f"sqlite:///{folder}/resultsink.db")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        maker.made(Path(folder)) as url,
+        closing(open_database(url)) as database,
+    ):
         yield database
-        database.close()
 
 
 @pytest.fixture(scope="module")
-def new_database(made_once: Path) -> Callable[[Path], Database]:
-    """Give a way to open a fresh copy in any folder, for tests that need several."""
+def new_database(maker: Maker) -> Iterator[Callable[[Path], Database]]:
+    """Give a way to open a fresh copy, in any folder, for tests that need several."""
+    made: list[str] = []
 
-    def copy(folder: Path) -> Database:
-        shutil.copy(made_once / "resultsink.db", folder)
-        return Database(f"sqlite:///{folder}/resultsink.db")
+    def new(folder: Path) -> Database:
+        made.append(maker.make(folder))
+        return open_database(made[-1])
 
-    return copy
+    yield new
+    for url in made:
+        maker.drop(url)

@@ -73,7 +73,7 @@ def test_a_watcher_notices_what_others_commit_and_nothing_else(store: Store) -> 
 
 def test_a_write_begins_with_the_lock(database: Database) -> None:
     def locked(_: Connection) -> str:
-        other = sqlite3.connect(database.path, timeout=0)
+        other = sqlite3.connect(database.name, timeout=0)
         try:
             other.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
@@ -228,7 +228,7 @@ def test_the_log_is_cut_back_while_writing_goes_on(
     for name, value in (("LIMIT_BYTES", 1 << 20), ("START_BYTES", 0), ("PERIOD_SECONDS", 0.01)):
         monkeypatch.setattr(checkpoints, name, value)
     database = open_database(made_url, serve=True)
-    log = Path(f"{database.path}-wal")
+    log = Path(f"{database.name}-wal")
     big, sizes = "x" * 300_000, list[int]()
     deadline = time.monotonic() + 20
     while not (sizes and sizes[-1] < max(sizes)) and time.monotonic() < deadline:

@@ -37,7 +37,6 @@ VERBS: dict[str, Callable[..., Any]] = {
     "reschedule": lambda c, lease: jobs.reschedule(c, lease, tried(), after=9, failed=True),
     "bury": lambda c, lease: jobs.bury(c, lease, tried()),
     "put_back": lambda c, lease: jobs.put_back(c, lease, tried()),
-    "acquit": lambda c, lease: jobs.acquit(c, lease),
     "give_back": lambda c, lease: jobs.give_back(c, [lease], now=NOON),
     "release": lambda c, lease: jobs.release(c, now=NOON),
     "replay": lambda c, lease: jobs.replay(c, lease.job_id, now=NOON),

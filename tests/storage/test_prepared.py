@@ -5,16 +5,18 @@ from typing import Any
 import pytest
 
 from storage import FetchedRun
+from storage.documents import encoded
 from storage.prepared import pieces, prepare
 from tests.storage.build import NOON, run
 
 SIGNED = "https://files.example/report.pdf?signature="
+CHART = "# Report\n\n![chart](https://files.example/1.png?token="
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        {"output": {"pdf": SIGNED + "2", "list": [SIGNED + "3"]}},
+        {"output": {"pdf": SIGNED + "2", "list": [SIGNED + "3"], "report": CHART + "2)"}},
         {"cost": 0.7},
         {"raw": {"messages": ["anything"]}},
         {"completed_at": NOON},
@@ -23,7 +25,7 @@ SIGNED = "https://files.example/report.pdf?signature="
     ],
 )
 def test_what_differs_from_call_to_call_is_no_other_content(other: dict[str, Any]) -> None:
-    before = run(output={"pdf": SIGNED + "1", "list": [SIGNED + "1"]})
+    before = run(output={"pdf": SIGNED + "1", "list": [SIGNED + "1"], "report": CHART + "1)"})
     values: dict[str, Any] = {"output": before.output, **other}
     assert prepare(run(**values)).digest == prepare(before).digest
 
@@ -46,6 +48,22 @@ def test_what_a_call_says_of_the_content_makes_the_digest(other: dict[str, Any])
     }
     before = prepare(run(**values)).digest
     assert prepare(run(**{**values, **other})).digest != before
+
+
+def test_what_was_received_is_kept_as_it_was_beside_what_was_cleaned() -> None:
+    output = {"b": ["x\x00", float("inf")], "a": "é"}
+    prepared = prepare(run(output=output, sources=[1], raw={"output": output, "sources": [1]}))
+    assert prepared.output == encoded({"b": ["x\ufffd", None], "a": "é"})
+    assert (prepared.sources, prepared.cleaned) == ("[1]", True)
+    assert prepared.raw == encoded({"output": output, "sources": [1]})
+
+
+def test_of_a_run_that_nothing_can_hold_the_top_is_kept() -> None:
+    deep: Any = []
+    for _ in range(5_000):
+        deep = [deep]
+    prepared = prepare(run(output=deep, raw={"id": "run-1", "output": deep}))
+    assert (prepared.output, prepared.raw, prepared.cleaned) == (None, '{"id": "run-1"}', True)
 
 
 def test_the_order_of_keys_is_no_other_content() -> None:

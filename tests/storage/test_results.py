@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, Row, event, select
+from sqlalchemy import Connection, Engine, Row, event, select
 from sqlalchemy.exc import IntegrityError, StatementError
 from sqlmodel import col
 
@@ -99,6 +99,29 @@ def test_a_page_brings_new_results_versions_and_nothing_new(database: Database) 
     assert put(database, *page, fetched_at=at(1)) == Stored(new=1, versions=1, unchanged=2)
 
 
+def test_a_document_is_stored_as_it_was_told(database: Database) -> None:
+    told: dict[str, Any] = {"b": 1, "a": [1.5, None, True, "é😀"]}
+    put(database, run(output=told, sources=[told]), run("none"))
+    one, other = rows(database, Result)
+    assert (one.output, list(one.output), one.sources) == (told, ["b", "a"], [told])
+    assert (other.output, other.sources) == (None, None)
+
+
+def test_a_call_that_knows_no_types_replaces_only_what_its_own_kind_told(
+    database: Database,
+) -> None:
+    csv: dict[str, Any] = {"is_typed": False, "output_type": "csv"}
+    put(database, run(output={"n": "5"}, **csv))
+    put(database, run(output={"n": "6"}, **csv), fetched_at=at(1))
+    assert current(database).output == {"n": "6"}
+    put(database, run(output={"n": 6}, output_type="json"), fetched_at=at(2))
+    put(database, run(output={"n": "7"}, **csv), fetched_at=at(3))
+    assert current(database).output == {"n": 6}
+    put(database, run(status="failed", error="e"), fetched_at=at(4))
+    put(database, run(output={"n": "7"}, **csv), fetched_at=at(5))
+    assert current(database).output == {"n": "7"}
+
+
 def test_a_run_that_stands_twice_on_a_page_is_stored_once(database: Database) -> None:
     assert put(database, run(output="x"), run(output="x")) == Stored(new=1)
 
@@ -186,15 +209,15 @@ def test_what_a_delivery_carried_does_not_replace_what_the_api_said_since(
     assert (current(database).output, current(database).origin) == ("x", "api")
 
 
-def statements_of_the_writer(database: Database, work: Callable[[], Any]) -> list[str]:
+def statements_of(work: Callable[[], Any]) -> list[str]:
     said: list[str] = []
 
     def note(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
         said.append(statement)
 
-    event.listen(database._write_engine, "before_cursor_execute", note)
+    event.listen(Engine, "before_cursor_execute", note)
     work()
-    event.remove(database._write_engine, "before_cursor_execute", note)
+    event.remove(Engine, "before_cursor_execute", note)
     return said
 
 
@@ -209,7 +232,7 @@ def test_the_writer_does_not_look_at_the_raws_of_what_is_told_again(
 ) -> None:
     page = [run(f"run-{number}", output=number) for number in range(3)]
     listed(store, *page)
-    said = statements_of_the_writer(database, lambda: listed(store, *page, fetched_at=at(1)))
+    said = statements_of(lambda: listed(store, *page, fetched_at=at(1)))
     assert [statement for statement in said if "raw" in statement] == []
     assert sum(statement.startswith("UPDATE results") for statement in said) == 1
     assert {row.fetched_at for row in rows(database, Result)} == {at(1)}
@@ -320,6 +343,15 @@ def test_a_run_without_its_result_is_unseen_until_a_listing_shows_it(store: Stor
     assert store.unseen_runs("valyu", "b", since=at(1), limit=1) == ["running"]
 
 
+def test_a_run_that_ended_otherwise_than_its_result_is_unseen(store: Store) -> None:
+    put(store.database, run("again", "failed", batch_id="b"), run("same", batch_id="b"))
+    assert store.unseen_runs("valyu", "b", since=None, limit=9) == []
+    put(store.database, run("again", has_output=False), fetched_at=at(1))
+    assert store.unseen_runs("valyu", "b", since=None, limit=9) == ["again"]
+    put(store.database, run("again"), fetched_at=at(2))
+    assert store.unseen_runs("valyu", "b", since=None, limit=9) == []
+
+
 def test_a_run_is_known_with_its_result_once_that_is_stored(store: Store) -> None:
     put(store.database, run("a", "running", input={"q": 1}), run("b"))
     a, b = store.find_run("valyu", "a"), store.find_run("valyu", "b")
@@ -372,6 +404,17 @@ def test_a_run_nested_too_deeply_is_kept_in_raw_and_does_not_stop_its_page(
     assert (one.output, one.cleaned, json.loads(one.raw)) == (None, True, {"output": deep})
     assert one.error == "nested too deeply for the columns: see raw"
     assert (other.output, other.error, other.cleaned) == ("y", None, False)
+
+
+@pytest.mark.parametrize("name", ["output", "sources", "input"])
+def test_numbers_that_are_none_become_nothing_and_are_flagged(
+    database: Database, name: str
+) -> None:
+    told: dict[str, Any] = {name: {"a": [float("nan"), 1.5], "b": float("-inf")}}
+    put(database, run(**told))
+    table = Run if name == "input" else Result
+    assert getattr(rows(database, table)[0], name) == {"a": [None, 1.5], "b": None}
+    assert current(database).cleaned
 
 
 def test_clean_content_is_not_flagged(database: Database) -> None:

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from storage import Store
+from tests.databases import url_of, variables
 from tests.receiver.api.conftest import MakeProgram, Program, problem
 from tests.receiver.cli import conftest as command_line
 from tests.receiver.conftest import add_endpoint
@@ -46,7 +47,8 @@ async def test_a_ledger_is_that_of_the_command_line(
     mine: Program, store: Store, run: command_line.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(store, "r1", "r2")
-    monkeypatch.setenv("RESULTSINK_DATABASE_URL", f"sqlite:///{store.path}")
+    for name, value in variables(url_of(store)).items():
+        monkeypatch.setenv(name, value)
     told = (await mine.ask("GET", "/batches/b")).json()
     assert told == json.loads(run("batch", "show", "b", "--json").out)
     assert (told["state"], told["expected"], told["stored"]) == ("open", 4, 2)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sqlite3
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,8 @@ from receiver.api import Api, Desk, streams
 from receiver.bodies import Bodies
 from storage import CannotStore, Store
 from storage.export import rows
+from tests.behind import execute
+from tests.databases import settings, url_of
 from tests.processes import Receiver, serving
 from tests.receiver.api.test_batches import fill
 from tests.receiver.conftest import until
@@ -144,9 +145,7 @@ async def test_what_breaks_half_way_has_no_end(reader: Reader, store: Store) -> 
     reader.goes_on.clear()
     reading = asyncio.create_task(reader.read())
     await until(lambda: reader.starts)
-    with sqlite3.connect(store.path, isolation_level=None) as other:
-        other.execute("ALTER TABLE results RENAME TO away")
-    other.close()
+    execute(url_of(store), "ALTER TABLE results RENAME TO away")
     reader.goes_on.set()
     with pytest.raises((CannotStore, DBAPIError)):
         await reading
@@ -162,7 +161,7 @@ def serves(store: Store, database_url: str, tmp_path: Path) -> Iterator[tuple[Re
     fill(store, *(f"r{number}" for number in range(60)), sources=["x" * 500_000])
     token = store.create_token("a reader", ["read"]).text
     store.close()
-    with serving(tmp_path / "log", {"database_url": database_url}) as receiver:
+    with serving(tmp_path / "log", settings(database_url)) as receiver:
         yield receiver, token
 
 
@@ -174,9 +173,7 @@ def test_a_client_sees_that_half_the_results_are_not_all(
     with httpx.stream("GET", receiver.url + PATH, headers=headers, trust_env=False) as reply:
         pieces = reply.iter_bytes()
         assert b"r0" in next(pieces)
-        with sqlite3.connect(store.path, isolation_level=None) as other:
-            other.execute("ALTER TABLE results RENAME TO away")
-        other.close()
+        execute(url_of(store), "ALTER TABLE results RENAME TO away")
         with pytest.raises(httpx.RemoteProtocolError, match="peer closed"):
             list(pieces)
     assert token not in receiver.log.read_text()

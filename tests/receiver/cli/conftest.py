@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from receiver.cli import main
+from storage import Store
+from tests.databases import Kind, settings
 
 Run = Callable[..., "Ended"]
 
@@ -64,8 +66,19 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @pytest.fixture
-def configured(configure: Callable[..., None]) -> Callable[..., None]:
-    """Settings under which everything but the sender is there."""
+def store(store: Store, database_url: str, configure: Callable[..., None]) -> Store:
+    """An open store, and settings under which commands have it too."""
+    configure(**settings(database_url))
+    return store
+
+
+@pytest.fixture
+def configured(
+    database_kind: Kind, request: pytest.FixtureRequest, configure: Callable[..., None]
+) -> Callable[..., None]:
+    """Settings under which everything but the sender is there; a file is made when it is needed."""
+    if database_kind == "postgres":
+        configure(**settings(request.getfixturevalue("database_url")))
     configure(
         public_url="http://127.0.0.1:9",
         sources__valyu__api_key="val_test",

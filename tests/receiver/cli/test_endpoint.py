@@ -159,7 +159,7 @@ def test_a_list_shows_states_and_no_secrets(run: Run, store: Store) -> None:
         assert endpoint_id in ended.out
         assert "open" in ended.out
         assert SECRET not in ended.out + ended.err
-    assert b"5f1c0e9ab7d34826" not in store.path.read_bytes()
+    assert b"5f1c0e9ab7d34826" not in Path(store.name).read_bytes()
 
 
 # Accounts.

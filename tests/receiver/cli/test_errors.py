@@ -3,7 +3,7 @@
 import socket
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,11 @@ import pytest
 import storage
 from receiver.cli.common import MAX_ID
 from receiver.sandbox import SandboxServer
+from receiver.settings import load
+from tests.behind import Lock
+from tests.databases import opened
 from tests.receiver import working
 from tests.receiver.cli.conftest import Run
-from tests.receiver.working import opened
 
 running_sender, sender = working.running_sender, working.sender
 
@@ -22,9 +24,14 @@ DATABASE = "sqlite:///resultsink.db"
 ENDPOINT = "AAAAAAAAAAAAAAAAAAAAAA"
 
 
+def there() -> AbstractContextManager[storage.Store]:
+    """The store that commands have; a file is made."""
+    return opened(load().database_url)
+
+
 def make_database() -> None:
     """A database without a row in it."""
-    with opened(DATABASE):
+    with there():
         pass
 
 
@@ -105,7 +112,7 @@ def test_a_wrong_key_is_said_in_the_sender_s_words_and_is_not_shown(
         1,
         "The batch was not created: the sender answered 401: Invalid API key.",
     )
-    with opened(DATABASE) as store:
+    with there() as store:
         assert [endpoint["state"] for endpoint in store.list_endpoints()] == ["closed"]
         assert {job["status"] for job in working.jobs(store)} == {"done"}
 
@@ -180,6 +187,7 @@ def test_a_toml_file_that_is_none_is_named(run: Run) -> None:
 # --- the database ---------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite
 @pytest.mark.usefixtures("configured")
 @pytest.mark.parametrize(
     "command",
@@ -257,12 +265,10 @@ def test_a_database_that_another_process_serves_is_not_served_twice(run: Run) ->
 
 
 def test_a_database_that_is_locked_for_long_is_said_to_be(run: Run, configured: Configure) -> None:
-    with opened(DATABASE):
-        pass
-    with closing(sqlite3.connect("resultsink.db", isolation_level=None)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
+    make_database()
+    with closing(Lock(load().database_url)):
         ended = run("endpoint", "add", "valyu")
-    assert (ended.code, "locked" in ended.sentence) == (1, True)
+    assert (ended.code, "lock" in ended.sentence) == (1, True)
 
 
 # --- the machine ----------------------------------------------------------------------------------
@@ -290,7 +296,7 @@ def test_a_sandbox_is_not_opened_to_the_world(run: Run) -> None:
 @pytest.mark.parametrize("target", ["none/results.csv", "folder"])
 def test_an_export_that_cannot_be_written_leaves_what_was_there(run: Run, target: str) -> None:
     Path("folder").mkdir()
-    with opened(DATABASE) as store:
+    with there() as store:
         working.known(store, "batch_1")
     ended = run("export", "--batch", "batch_1", "--output", target)
     assert ended.code == 2

@@ -72,6 +72,7 @@ def test_a_revoked_token_opens_nothing(run: Run, store: Store) -> None:
     assert run("token", "revoke", str(10**30)).code == 2
 
 
+@pytest.mark.sqlite
 def test_looking_makes_no_database(run: Run, configure: Callable[..., None]) -> None:
     configure(database_url="sqlite:///elsewhere.db")
     for arguments in (["list"], ["revoke", "1"]):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.providers.reading import (
+    DEEPEST,
     items,
     leniently,
     moment,
@@ -91,11 +92,29 @@ def test_an_answer_with_what_json_has_not_is_still_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"<html>", b"", b"\xff", b"[" * 100_000, b"9" * 5000], ids=lambda body: body[:6]
+    "body",
+    [b"<html>", b"", b"\xff", b"[" * 100_000, b"[" * 5_000 + b'"\\"'],
+    ids=["a page", "nothing", "no text", "no end", "no end of a text"],
 )
 def test_an_answer_that_is_no_json_is_a_value_error(body: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  json's own errors are among them
         leniently(body)
+
+
+def test_what_python_s_parser_does_not_take_is_read_as_text() -> None:
+    assert leniently(b'{"n": -%b, "m": 7}' % (b"9" * 5_000)) == {"n": "-" + "9" * 5_000, "m": 7}
+    levels = 5_000
+    deep = b'{"a]": [' * levels + b"1" + b"]}" * levels
+    found = leniently(b'{"deep": %b, "beside": [1]}' % deep)
+    assert found["beside"] == [1]
+    for level in range(DEEPEST - 1):
+        found = found["deep"] if level == 0 else found[0] if level % 2 == 0 else found["a]"]
+    inner = json.dumps(found).replace("\\", "")
+    assert (deep.decode().count("{"), inner.count("{")) == (levels, levels - DEEPEST // 2 + 1)
+
+
+def test_a_line_end_in_a_text_is_read_as_one() -> None:
+    assert leniently(b'{"report": "one\ntwo\x01"}') == {"report": "one\ntwo\x01"}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 
 from storage.export import FORMATS, Selection, rows
 from tests.storage.export.conftest import Shelf
@@ -112,7 +112,8 @@ def test_no_page_sorts_or_scans(
             plans.extend(row[3] for row in cursor.fetchall())
 
     shelf.put("a", batch_id="one")
-    event.listen(shelf.database._read_engine, "before_cursor_execute", explain)
+    event.listen(Engine, "before_cursor_execute", explain)
     assert run_ids(shelf, Selection(source, batch_id, status, run_id)) == ["a"]
+    event.remove(Engine, "before_cursor_execute", explain)
     assert plans
     assert not [step for step in plans if "TEMP B-TREE" in step or step.startswith("SCAN")]

@@ -1,0 +1,232 @@
+"""A whole database into another, of either kind: all or nothing, while nobody serves, and verified.
+
+Rows go one by one from the source into one transaction of the target, digested on their way; what
+the target then holds is read back and digested before that transaction is committed.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Table, select
+from sqlmodel import SQLModel, col
+
+from storage import migrations
+from storage.copying.keys import ENCRYPTED, Keys
+from storage.copying.sides import Row, Side
+from storage.copying.sqlite import SqliteSide
+from storage.copying.values import Cleaner, Digest
+from storage.database.files import kind_of
+from storage.errors import AlreadyServed, CannotOpen, CopyFailed, NewerSchema, NoDatabase
+from storage.models import Job, Meta
+
+OWN = ("canary", "probe")
+"""What each database says for itself."""
+
+STEP = 100
+
+Progressed = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A table that both sides hold alike; `cleaned` values of it were changed on the way."""
+
+    table: str
+    rows: int
+    cleaned: int
+
+
+@dataclass(frozen=True, slots=True)
+class CopyReport:
+    """What a copy came to. `key_file` has the target's key, None where keys were given.
+
+    `is_key_beside` says that this file lies where the target is opened with it by itself; `running`
+    jobs are taken over by the target's first worker, as their leases run out.
+    """
+
+    source: str
+    target: str
+    tables: tuple[Copied, ...]
+    running: int
+    key_file: Path | None
+    is_key_beside: bool
+
+
+def copy(
+    source_url: str,
+    target_url: str,
+    keys: Sequence[str] = (),
+    *,
+    progressed: Progressed = lambda what, done, total: None,
+) -> CopyReport:
+    """Copy everything from one database into another, which is empty or has no tables yet.
+
+    `progressed(what, done, total)` is called again and again, with the rows that were written and
+    those that were read back. Raises CannotOpen or one of its kinds where it refuses, CopyFailed
+    where it could not be done; the target holds what it held before then, and the source always.
+    """
+    with closing(_side(source_url)) as source, closing(_side(target_url)) as target:
+        _refuse_the_same(source, target)
+        _refuse_as_source(source)
+        is_new = _refuse_as_target(target)
+        given = Keys(source, target, keys)
+        tables = SQLModel.metadata.sorted_tables
+        with source.transaction(tables, fills=False):
+            given.check_source(_own(source).get("canary"))
+            with target.transaction(tables, fills=True):
+                own = _refuse_a_full(target, tables)
+                given.settle(target, own.get("canary"), is_new=is_new)
+                run = _Run(source, target, given, progressed)
+                return run.all(tables)
+
+
+def _side(url: str) -> Side:
+    if kind_of(url) == "sqlite":
+        return SqliteSide(url)
+    try:
+        from storage.copying.postgres import PostgresSide  # an extra: loaded where it is needed
+    except ImportError as error:
+        raise CannotOpen(
+            "Postgres needs the extra of that name: pip install 'resultsink[postgres]'."
+        ) from error
+    return PostgresSide(url)
+
+
+# --- refusing -----------------------------------------------------------------------------------
+
+
+def _refuse_the_same(source: Side, target: Side) -> None:
+    if source.identity == target.identity:
+        raise CannotOpen(
+            f"Source and target are the same database, {source.name}: name an empty one as target."
+        )
+
+
+def _refuse_as_source(source: Side) -> None:
+    revision = source.revision()
+    if revision is None:
+        raise NoDatabase(f"There is no database {source.name} to copy: look at the source's URL.")
+    _refuse_another_schema(source, revision)
+    _claim(source, "stop `resultsink serve`, and start it again on the target when this has ended")
+
+
+def _refuse_as_target(target: Side) -> bool:
+    """Returns whether it has no tables yet."""
+    revision = target.revision()
+    if revision is not None:
+        _refuse_another_schema(target, revision)
+    _claim(target, "stop `resultsink serve` there, or name another database as target")
+    return revision is None
+
+
+def _refuse_another_schema(side: Side, revision: str) -> None:
+    if revision > migrations.HEAD:
+        raise NewerSchema(
+            f"The database {side.name} has schema {revision}, which this version (schema "
+            f"{migrations.HEAD}) does not know: install the newer resultsink again."
+        )
+    if revision < migrations.HEAD:
+        raise CannotOpen(
+            f"The database {side.name} has schema {revision}, and this version needs "
+            f"{migrations.HEAD}: run `resultsink db upgrade` with it as RESULTSINK_DATABASE_URL."
+        )
+
+
+def _claim(side: Side, what_to_do: str) -> None:
+    if not side.claim():
+        raise AlreadyServed(f"The database {side.name} is served now: {what_to_do}.")
+
+
+def _refuse_a_full(target: Side, tables: Iterable[Table]) -> dict[str, str]:
+    """Raise CannotOpen where there is a row of anything; returns what the target has of its own."""
+    own = _own(target)
+    for table in tables:
+        if target.count(table) > (len(own) if table.name == "meta" else 0):
+            raise CannotOpen(
+                f"The target {target.name} is not empty, it has rows in {table.name}: "
+                "name an empty database."
+            )
+    return own
+
+
+def _own(side: Side) -> dict[str, str]:
+    query = select(col(Meta.key), col(Meta.value)).where(col(Meta.key).in_(OWN))
+    return {row.key: row.value for row in side.connection.execute(query)}
+
+
+# --- copying ------------------------------------------------------------------------------------
+
+
+class _Run:
+    """One copy, within both transactions."""
+
+    def __init__(self, source: Side, target: Side, keys: Keys, progressed: Progressed) -> None:
+        self._source = source
+        self._target = target
+        self._keys = keys
+        self._progressed = progressed
+        self._done = self._total = 0
+
+    def all(self, tables: Sequence[Table]) -> CopyReport:
+        counts = {table.name: self._source.count(table) for table in tables}
+        counts["meta"] -= len(_own(self._source))
+        self._total = 2 * sum(counts.values())
+        meta = SQLModel.metadata.tables["meta"]
+        self._target.connection.execute(meta.delete())
+        copied = tuple(self._one(table, counts[table.name]) for table in tables)
+        self._target.connection.execute(
+            meta.insert().values(key="canary", value=self._keys.canary())
+        )
+        self._target.settle(tables)
+        jobs = SQLModel.metadata.tables["jobs"]
+        running = select(jobs.c.id).where(col(Job.status) == "running").subquery()
+        return CopyReport(
+            self._source.name,
+            self._target.name,
+            copied,
+            self._target.count(running),
+            self._keys.file,
+            isinstance(self._target, SqliteSide) and self._keys.file is not None,
+        )
+
+    def _one(self, table: Table, expected: int) -> Copied:
+        cleaner = Cleaner(table)
+        read = Digest(table, {ENCRYPTED: self._keys.open})
+        rows = self._counted(f"copying {table.name}", self._shared(self._source, table))
+        self._target.insert(table, self._encrypted(table, read.seen(cleaner.cleaned(rows))))
+        written = Digest(table, {ENCRYPTED: self._keys.open_copied})
+        for row in self._counted(f"verifying {table.name}", self._target.rows(table)):
+            written.add(row)
+        if read.count != expected:
+            raise CopyFailed(
+                f"The source has {expected} rows in {table.name}, of which {read.count} were read: "
+                "nothing was kept in the target."
+            )
+        if (written.count, written.value) != (read.count, read.value):
+            raise CopyFailed(
+                f"The rows in {table.name} read back are not what was copied ({read.count} went "
+                f"in, {written.count} came back): nothing was kept in the target."
+            )
+        return Copied(table.name, read.count, cleaner.count)
+
+    def _shared(self, side: Side, table: Table) -> Iterator[Row]:
+        """What is not the database's own."""
+        if table.name != "meta":
+            return side.rows(table)
+        return (row for row in side.rows(table) if row[0] not in OWN)
+
+    def _encrypted(self, table: Table, rows: Iterator[Row]) -> Iterator[Row]:
+        if ENCRYPTED not in table.columns:
+            return rows
+        at = list(table.columns.keys()).index(ENCRYPTED)
+        return ((*row[:at], self._keys.again(row[at]), *row[at + 1 :]) for row in rows)
+
+    def _counted(self, what: str, rows: Iterator[Row]) -> Iterator[Row]:
+        self._progressed(what, self._done, self._total)
+        for row in rows:
+            yield row
+            self._done += 1
+            if self._done % STEP == 0:
+                self._progressed(what, self._done, self._total)

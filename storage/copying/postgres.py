@@ -1,0 +1,155 @@
+"""A Postgres database as a side of a copy: the lock of those who serve it taken alone, and COPY."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.types.json import set_json_dumps, set_json_loads
+from sqlalchemy import String, Table, false, inspect, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+
+from storage import migrations
+from storage.copying.sides import Row, Side, kind
+from storage.database.faults import reason
+from storage.database.postgres import MIGRATING, make_engine, postgres_url, shown_name
+from storage.database.standing import SERVED
+from storage.errors import CannotOpen, CopyFailed
+
+OPTIONS = {
+    "timezone": "UTC",
+    "lock_timeout": "10000",
+    # It takes as long as it takes, and one side waits while the other works.
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+}
+
+
+class PostgresSide(Side):
+    """The database that `url` names, connected."""
+
+    def __init__(self, url: str) -> None:
+        parsed = postgres_url(url)
+        self.name = shown_name(parsed)
+        self._engine = make_engine(parsed, OPTIONS, pool_size=1, max_overflow=0)
+        try:
+            self.connection = self._engine.connect()
+            self._identity = self._one(
+                "SELECT oid, pg_postmaster_start_time() FROM pg_database"
+                " WHERE datname = current_database()"
+            )
+            self.connection.rollback()
+        except DBAPIError as error:
+            self._engine.dispose()
+            raise CannotOpen(
+                f"The database {self.name} cannot be opened: {reason(error)}. "
+                "Look at its URL, and whether the server runs."
+            ) from error
+
+    @property
+    def identity(self) -> object:
+        return self._identity
+
+    def revision(self) -> str | None:
+        with self.connection.begin():
+            found = migrations.current(self.connection)
+            if found is None and inspect(self.connection).get_table_names():
+                raise CannotOpen(
+                    f"The database {self.name} holds tables of another program: name another."
+                )
+        return found
+
+    def claim(self) -> bool:
+        """The lock belongs to the session: it outlasts the transaction."""
+        with self.connection.begin():
+            return bool(self._one("SELECT pg_try_advisory_lock(%s, %s)", SERVED)[0])
+
+    @contextmanager
+    def transaction(self, tables: Sequence[Table], *, fills: bool) -> Iterator[None]:
+        """The tables are locked: commands write beside those who serve."""
+        try:
+            with self.connection.begin():
+                if fills:
+                    self._one("SELECT pg_advisory_xact_lock(%s, %s)", MIGRATING)
+                    migrations.upgrade(self.connection)
+                names = sql.SQL(", ").join(sql.Identifier(table.name) for table in tables)
+                mode = sql.SQL("EXCLUSIVE" if fills else "SHARE")
+                self._raw().execute(sql.SQL("LOCK TABLE {} IN {} MODE").format(names, mode))
+                yield
+        except (DBAPIError, psycopg.Error) as error:
+            raise self._failed(error) from error
+
+    def rows(self, table: Table) -> Iterator[Row]:
+        # Text in the order of its bytes, as SQLite has it, whatever language the server speaks.
+        order = [
+            column.collate("C") if isinstance(kind(column), String) else column
+            for column in table.primary_key
+        ]
+        query = str(select(table).order_by(*order).compile(dialect=DIALECT))
+        with self._copying(table, f"COPY ({query}) TO STDOUT (FORMAT binary)".encode()) as copy:
+            yield from copy.rows()
+
+    def insert(self, table: Table, rows: Iterable[Row]) -> None:
+        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
+            sql.Identifier(table.name),
+            sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns),
+        )
+        with self._copying(table, statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+    def _failed(self, error: Exception) -> CopyFailed:
+        said = reason(error)
+        return CopyFailed(f"The copy ended at {self.name}, and nothing of it was kept: {said}.")
+
+    @contextmanager
+    def _copying(self, table: Table, statement: sql.Composed | bytes) -> Iterator[psycopg.Copy]:
+        try:
+            with self._raw().cursor() as cursor:
+                set_json_loads(_as_text, cursor)
+                set_json_dumps(str.encode, cursor)
+                cursor.execute(str(select(table).where(false()).compile(dialect=DIALECT)).encode())
+                types = [column.type_code for column in cursor.description or ()]
+                with cursor.copy(statement) as copy:
+                    copy.set_types(types)
+                    yield copy
+        except psycopg.Error as error:
+            raise self._failed(error) from error
+
+    def settle(self, tables: Sequence[Table]) -> None:
+        """Set the counters of the ids, which COPY passes by; and let the planner know."""
+        for table in tables:
+            name = sql.Identifier(table.name)
+            if (column := table.autoincrement_column) is not None:
+                self._raw().execute(
+                    sql.SQL(
+                        "SELECT setval(pg_get_serial_sequence({}, {}), max({})) FROM {}"
+                    ).format(
+                        sql.Literal(name.as_string()),
+                        sql.Literal(column.name),
+                        sql.Identifier(column.name),
+                        name,
+                    )
+                )
+            self._raw().execute(sql.SQL("ANALYZE {}").format(name))
+
+    def close(self) -> None:
+        self.connection.close()
+        self._engine.dispose()
+
+    def _one(self, statement: str, given: Sequence[Any] = ()) -> Any:
+        return self.connection.exec_driver_sql(statement, tuple(given)).one()
+
+    def _raw(self) -> psycopg.Connection[Any]:
+        raw = self.connection.connection.driver_connection
+        assert isinstance(raw, psycopg.Connection)  # noqa: S101  the only driver there is
+        return raw
+
+
+DIALECT = make_url("postgresql+psycopg://").get_dialect()()
+
+
+def _as_text(raw: str | bytes) -> str:
+    return raw if isinstance(raw, str) else raw.decode()

@@ -1,0 +1,172 @@
+"""Values on their way: cleaned of what a database may refuse, and digested in canonical form."""
+
+import json
+import marshal
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Any
+
+from sqlalchemy import JSON, Column, DateTime, Float, LargeBinary, String, Table
+from sqlalchemy.dialects.postgresql import JSONB
+
+from storage.copying.sides import Row, kind
+from storage.fetched import clean
+
+Clean = Callable[[Any], Any]
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_NUMBER = re.compile(r"\s*[-\d]")
+# Escapes of the same, and numbers that are none. What only looks so is kept as it is.
+_SUSPICIOUS = ("\\u0000", "\\ud", "\\uD", "NaN", "Infinity")
+
+
+class Cleaner:
+    """Cleans the rows of `table`; `count` says how many values it has changed.
+
+    NUL and lone surrogates in text become U+FFFD, as they do when results are stored now; NaN and
+    infinities become null. What was stored before that was so may still hold them.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self.count = 0
+        named = ((at, _cleaning(column)) for at, column in enumerate(table.columns))
+        self._cleaning = [(at, cleaned) for at, cleaned in named if cleaned is not None]
+
+    def cleaned(self, rows: Iterable[Row]) -> Iterator[Row]:
+        for row in rows:
+            changed = None
+            for at, cleaned in self._cleaning:
+                if (before := row[at]) is not None and (after := cleaned(before)) is not before:
+                    changed = list(row) if changed is None else changed
+                    changed[at] = after
+                    self.count += 1
+            yield row if changed is None else changed
+
+
+def _cleaning(column: Column[Any]) -> Clean | None:
+    """What cleans a column: it returns the very same value where there is nothing to clean."""
+    its = kind(column)
+    if isinstance(its, JSON):
+        return _clean_json
+    if isinstance(its, String):
+        return _clean_text
+    return _clean_number if isinstance(its, Float) else None
+
+
+def _clean_text(text: str) -> str:
+    if text.isascii() and "\0" not in text:  # most are, and this is quick
+        return text
+    return _UNSTORABLE.sub("�", text) if _UNSTORABLE.search(text) else text
+
+
+def _clean_number(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def _clean_json(text: str) -> str:
+    """A text that is clean stays as it is written."""
+    text = _clean_text(text)
+    if not any(sign in text for sign in _SUSPICIOUS):
+        return text
+    before = json.loads(text)
+    after = _finite(clean(before))
+    return text if after == before else json.dumps(after)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return _clean_number(value)
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return value
+
+
+class Digest:
+    """A digest over rows of `table`, the same for the same values on every kind of database.
+
+    `read` replaces how a column is read, by name. A document whose keys keep their order is taken
+    by its text, any other by its values: JSONB keeps neither order nor spelling.
+    """
+
+    def __init__(self, table: Table, read: dict[str, Callable[[Any], Any]]) -> None:
+        self.count = 0
+        self._hash = blake2b(digest_size=32)
+        named = (
+            (at, read.get(column.name) or _reading(column))
+            for at, column in enumerate(table.columns)
+        )
+        self._readings = [(at, reading) for at, reading in named if reading is not None]
+
+    def seen(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Pass on the rows that are digested."""
+        for row in rows:
+            self.add(row)
+            yield row
+
+    def add(self, row: Row) -> None:
+        values = list(row)
+        for at, reading in self._readings:
+            if values[at] is not None:
+                values[at] = reading(values[at])
+        self.count += 1
+        # Version 2 writes lengths and values, and nothing of who else refers to them.
+        self._hash.update(marshal.dumps(values, 2))
+
+    @property
+    def value(self) -> bytes:
+        return self._hash.digest()
+
+
+def _reading(column: Column[Any]) -> Callable[[Any], Any] | None:
+    its = kind(column)
+    if isinstance(its, DateTime):
+        return datetime.isoformat
+    if isinstance(its, Float):
+        return _plain_zero
+    if isinstance(its, LargeBinary):
+        return _as_bytes
+    if isinstance(its, JSON):
+        return _by_values if isinstance(its, JSONB) else _by_text
+    return None
+
+
+def _plain_zero(number: float) -> float:
+    """SQLite keeps no negative zero."""
+    return number + 0.0
+
+
+def _as_bytes(value: bytes | str) -> bytes:
+    """SQLite keeps text in a column of bytes, too, where somebody wrote it there by hand."""
+    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else bytes(value)
+
+
+def _by_text(text: str) -> str:
+    return _by_values(text) if _NUMBER.match(text) else text
+
+
+def _by_values(text: str) -> str:
+    value = json.loads(text)
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
+        value = int(value)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        value = float(value)  # as SQLite keeps a document that is a mere number
+    if isinstance(value, int | float):
+        return json.dumps(value)
+    return json.dumps(_exact(value), sort_keys=True)
+
+
+def _exact(value: Any) -> Any:
+    """JSONB writes whole numbers without an exponent, which reads as an integer."""
+    if isinstance(value, float) and value.is_integer():
+        return int(Decimal(repr(value)))
+    if isinstance(value, list):
+        return [_exact(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _exact(item) for key, item in value.items()}
+    return value

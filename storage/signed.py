@@ -1,0 +1,59 @@
+"""Signed URLs: whoever holds one may fetch what it points to, so none leaves in an export.
+
+They are signed anew for every call, so they are no part of what a result says either.
+"""
+
+import re
+
+# Parameters that carry the right itself: https://docs.aws.amazon.com/AmazonS3 (X-Amz-...),
+# Google's X-Goog-..., CloudFront's Signature. Others have names that ordinary URLs use as well
+# (CloudFront's Policy, Azure's sig, Valyu's token): there the value must look like a secret.
+_SURE = (
+    "access_token|signature|"
+    "x-amz-signature|x-amz-credential|x-amz-security-token|x-goog-signature|x-goog-credential"
+)
+_UNSURE = "token|policy|sig"
+_VALUE = r"[^&\"\\\s<>()\[\]]"
+_SIGNED = re.compile(
+    rf"([?&;](?:(?:{_SURE})=|(?:{_UNSURE})=(?=[A-Za-z0-9_\-+/=.%~]{{16}}))){_VALUE}+",
+    re.IGNORECASE,
+)
+# A query ends before what can be no part of one.
+_URL = re.compile(r"https?://\S+")
+_QUERY = re.compile(r"\?[^?\"\\\s<>()\[\]]*")
+_SIGNING = re.compile(rf"[?&;](?:{_SURE}|{_UNSURE})=", re.IGNORECASE)
+_HINTS = ("oken=", "OKEN=", "ig=", "IG=", "ignature=", "olicy=", "redential=")
+
+
+def without_signatures(text: str | None) -> str | None:
+    """Put `hidden` in the place of what signs a URL, anywhere in a text.
+
+    `token`, `policy` and `sig` are hidden only where the value looks like a secret (16 characters
+    or more, of those that secrets are written with), so that `?policy=climate` stays. JSON stays
+    valid JSON, and the URL says what it points to; the store keeps it whole.
+    """
+    if text is None or not _may_hold_signatures(text):
+        return text
+    return _SIGNED.sub(r"\1hidden", text)
+
+
+def without_queries(text: str) -> str:
+    """Take away the queries of signed URLs, anywhere in a text, and of a URL that is all of it.
+
+    Taken for signed is what has a parameter of such a name, whatever its value: this is for
+    comparing what two calls told, never to be shown.
+    """
+    if "?" not in text:
+        return text
+    if _URL.fullmatch(text):
+        return text.split("?", 1)[0]
+    return _QUERY.sub(_unless_signed, text) if _may_hold_signatures(text) else text
+
+
+def _may_hold_signatures(text: str) -> bool:
+    """A quick look, for most texts hold none."""
+    return any(hint in text for hint in _HINTS)
+
+
+def _unless_signed(query: re.Match[str]) -> str:
+    return "" if _SIGNING.search(query[0]) else query[0]

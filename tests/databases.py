@@ -1,0 +1,137 @@
+"""The databases that tests run on, SQLite and Postgres: how one is opened, and made quickly."""
+
+import base64
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Literal
+
+from sqlalchemy.engine import make_url
+
+import storage
+from storage import Store
+from tests.postgres import Databases
+
+Kind = Literal["sqlite", "postgres"]
+KINDS: tuple[Kind, ...] = ("sqlite", "postgres")
+
+KEY = base64.urlsafe_b64encode(b"a key of tests and nothing else!").decode()
+"""What encrypts the secrets in each database on Postgres; beside a file lies its own."""
+
+
+def chosen() -> list[Kind]:
+    """What RESULTSINK_TEST_DATABASES names, in the order of KINDS; all where it is not set."""
+    named = os.environ.get("RESULTSINK_TEST_DATABASES", " ".join(KINDS)).replace(",", " ").split()
+    assert named, "RESULTSINK_TEST_DATABASES names none"
+    assert set(named) <= set(KINDS), f"RESULTSINK_TEST_DATABASES names others than {KINDS}"
+    return [kind for kind in KINDS if kind in named]
+
+
+# --- opening ------------------------------------------------------------------------------------
+
+
+def is_postgres(url: str) -> bool:
+    """Whether a URL, or a store's name, is one of Postgres."""
+    return url.startswith("postgresql")
+
+
+def keys(url: str) -> list[str]:
+    """The keys that must be given to open it."""
+    return [KEY] if is_postgres(url) else []
+
+
+def settings(url: str) -> dict[str, str]:
+    """The settings that a receiver needs to open it."""
+    return {"database_url": url, **({"encryption_keys": KEY} if is_postgres(url) else {})}
+
+
+def variables(url: str) -> dict[str, str]:
+    """The same, as variables of the environment."""
+    return {f"RESULTSINK_{name.upper()}": value for name, value in settings(url).items()}
+
+
+@contextmanager
+def opened(url: str, *, serve: bool = False) -> Iterator[Store]:
+    """The store, as the serving process has it or as one beside it."""
+    with closing(storage.open(url, keys(url), serve=serve)) as store:
+        yield store
+
+
+def url_of(store: Store) -> str:
+    """Where a store is."""
+    if not is_postgres(store.name):
+        return f"sqlite:///{store.name}"
+    return Databases.named(make_url(store.name).database or "")
+
+
+# --- making -------------------------------------------------------------------------------------
+
+
+class Maker(ABC):
+    """Makes databases with all tables and no row, of which the first took its time."""
+
+    @abstractmethod
+    def make(self, folder: Path) -> str:
+        """The URL of a new one; a file lies in `folder`, with its key."""
+
+    @abstractmethod
+    def bare(self, folder: Path) -> str:
+        """The URL of one without tables; as a file in `folder` it is not there yet."""
+
+    @abstractmethod
+    def drop(self, url: str) -> None:
+        """Be done with it."""
+
+    @contextmanager
+    def made(self, folder: Path) -> Iterator[str]:
+        """One to the end of the block."""
+        url = self.make(folder)
+        try:
+            yield url
+        finally:
+            self.drop(url)
+
+
+class Files(Maker):
+    """Copies the file and the key of the database that was made in `template`."""
+
+    def __init__(self, template: Path) -> None:
+        self.template = template
+        storage.open(f"sqlite:///{template}/resultsink.db").close()
+
+    def make(self, folder: Path) -> str:
+        shutil.copytree(self.template, folder, dirs_exist_ok=True)
+        return f"sqlite:///{folder}/resultsink.db"
+
+    def bare(self, folder: Path) -> str:
+        return f"sqlite:///{folder}/resultsink.db"
+
+    def drop(self, url: str) -> None:
+        """Files go with their folder."""
+
+
+class Copies(Maker):
+    """Has a server copy the database that was made in the beginning."""
+
+    def __init__(self, databases: Databases) -> None:
+        self._databases = databases
+        self._template = databases.create()
+        storage.upgrade(self._template, [KEY])
+
+    def make(self, folder: Path) -> str:
+        del folder
+        return self._databases.create(self._template)
+
+    def bare(self, folder: Path) -> str:
+        del folder
+        return self._databases.create()
+
+    def drop(self, url: str) -> None:
+        self._databases.drop(url)
+
+    def close(self) -> None:
+        """Drop the one that was copied."""
+        self._databases.drop(self._template)

@@ -1,0 +1,242 @@
+"""resultsink db: exit codes, and sentences that say what to do."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import storage
+from tests import databases
+from tests.databases import KEY, Copies, Kind, Maker
+from tests.receiver.cli.conftest import Run
+
+Configure = Callable[..., None]
+
+
+@pytest.fixture
+def bare_url(maker: Maker, tmp_path: Path, configure: Configure) -> Iterator[str]:
+    """A database without tables, which the settings name."""
+    url = maker.bare(tmp_path)
+    configure(**databases.settings(url))
+    yield url
+    maker.drop(url)
+
+
+@pytest.fixture
+def made_url(database_url: str, configure: Configure) -> str:
+    """A database with all tables, which the settings name."""
+    configure(**databases.settings(database_url))
+    return database_url
+
+
+def revision(url: str, said: str) -> None:
+    """Make the database say that it has another schema."""
+    with databases.opened(url) as store:
+        store.database.write(
+            lambda c: c.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{said}'")  # noqa: S608
+        )
+
+
+# --- upgrade ------------------------------------------------------------------------------------
+
+
+def test_upgrade_makes_the_tables_once(run: Run, bare_url: str) -> None:
+    schema = storage.SCHEMA
+    assert run("db", "upgrade").out == f"The schema is {schema} now; it was none.\n"
+    assert run("db", "upgrade").out == f"The schema is {schema} already.\n"
+    assert json.loads(run("db", "upgrade", "--json").out) == {"before": schema, "now": schema}
+    assert run("db", "check").code == 0
+
+
+@pytest.mark.postgres
+def test_upgrade_of_a_server_needs_a_key(run: Run, bare_url: str, configure: Configure) -> None:
+    configure(encryption_keys=None)
+    ended = run("db", "upgrade")
+    assert ended.code == 1
+    assert "set RESULTSINK_ENCRYPTION_KEYS to 32 random bytes" in ended.sentence
+    configure(encryption_keys="short")
+    assert "An encryption key is not valid" in run("db", "upgrade").sentence
+
+
+def test_upgrade_refuses_a_newer_schema(run: Run, made_url: str) -> None:
+    revision(made_url, "9999")
+    ended = run("db", "upgrade")
+    assert ended.code == 1
+    assert "install the newer resultsink again" in ended.sentence
+
+
+@pytest.mark.sqlite
+def test_upgrade_leaves_another_program_s_file_alone(
+    run: Run, tmp_path: Path, configure: Configure
+) -> None:
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE invoices (id INTEGER)")
+    before = path.read_bytes()
+    configure(database_url=f"sqlite:///{path}")
+    ended = run("db", "upgrade")
+    assert (ended.code, path.read_bytes()) == (1, before)
+    assert "belongs to another program" in ended.sentence
+
+
+# --- check --------------------------------------------------------------------------------------
+
+
+def test_check_says_what_is_there(run: Run, made_url: str) -> None:
+    ended = run("db", "check")
+    assert ended.code == 0
+    assert f"has schema {storage.SCHEMA}, takes writes, and is served by nobody now." in ended.out
+    with databases.opened(made_url, serve=True) as store:
+        found = {"database": store.name, "schema": storage.SCHEMA, "served": True}
+        assert json.loads(run("db", "check", "--json").out) == found
+
+
+def test_check_of_nothing_is_wrong_use_and_makes_nothing(run: Run, bare_url: str) -> None:
+    ended = run("db", "check")
+    assert ended.code == 2
+    assert "There is no database" in ended.sentence or "has no tables yet" in ended.sentence
+    assert not Path("resultsink.db").exists()
+
+
+@pytest.mark.postgres
+def test_check_refuses_an_older_schema(run: Run, made_url: str) -> None:
+    revision(made_url, "0001")
+    ended = run("db", "check")
+    assert ended.code == 1
+    assert "run `resultsink db upgrade`" in ended.sentence
+
+
+def test_check_refuses_another_key(run: Run, made_url: str, configure: Configure) -> None:
+    configure(encryption_keys=storage.new_key())
+    ended = run("db", "check")
+    assert ended.code == 1
+    assert "give the key it was made with" in ended.sentence
+
+
+@pytest.mark.parametrize("command", ["check", "upgrade"])
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("mysql://localhost/x", "is not supported: write sqlite:///FILE"),
+        ("resultsink.db", "is not one: write sqlite:///FILE"),
+        ("sqlite:////no/such/folder/x.db", "does not exist: make it first"),
+        ("postgresql://user:hunter2@127.0.0.1:1/x", "cannot be opened"),
+    ],
+)
+def test_a_database_that_cannot_be_is_named_in_one_sentence(
+    run: Run, configure: Configure, command: str, url: str, says: str
+) -> None:
+    configure(database_url=url, encryption_keys=KEY)
+    ended = run("db", command)
+    assert ended.code == 1
+    assert says in ended.sentence
+    assert "hunter2" not in ended.err
+
+
+# --- copy ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def target(request: pytest.FixtureRequest, tmp_path: Path, made_url: str) -> Iterator[str]:
+    """An empty database of the other kind than the source's."""
+    kinds: dict[bool, Kind] = {True: "sqlite", False: "postgres"}
+    if kinds[databases.is_postgres(made_url)] == "sqlite" or "postgres" not in databases.chosen():
+        yield f"sqlite:///{tmp_path}/target.db"
+        return
+    copies: Copies = request.getfixturevalue("copies")
+    url = copies.bare(tmp_path)
+    yield url
+    copies.drop(url)
+
+
+def test_copy_says_what_it_copied_and_what_is_to_be_set(
+    run: Run, made_url: str, target: str, configure: Configure
+) -> None:
+    configure(encryption_keys=KEY)
+    with closing(storage.open(made_url, databases.keys(made_url))) as store:
+        store.create_token("ci", ["read"])
+    ended = run("db", "copy", made_url, target)
+    assert (ended.code, ended.err) == (0, "")
+    assert ["tokens", "1", "yes", "0"] in [line.split() for line in ended.out.splitlines()]
+    assert "RESULTSINK_DATABASE_URL to" in ended.out
+    assert "RESULTSINK_ENCRYPTION_KEYS to" in ended.out
+    assert KEY not in ended.out
+    with closing(storage.open(target, [KEY])) as store:
+        assert [token["name"] for token in store.list_tokens()] == ["ci"]
+
+
+def test_copy_says_the_same_to_programs(
+    run: Run, made_url: str, target: str, configure: Configure
+) -> None:
+    configure(encryption_keys=KEY)
+    told = json.loads(run("db", "copy", made_url, target, "--json").out)
+    assert told["set"] == ["RESULTSINK_DATABASE_URL", "RESULTSINK_ENCRYPTION_KEYS"]
+    assert (told["running"], told["key_file"]) == (0, None)
+    assert {"table": "events", "rows": 0, "verified": True, "cleaned": 0} in told["tables"]
+
+
+@pytest.mark.sqlite
+def test_copy_says_where_the_key_lies_that_goes_on(run: Run, made_url: str, target: str) -> None:
+    ended = run("db", "copy", made_url, target)
+    key = Path(made_url.removeprefix("sqlite:///")).with_suffix(".key")
+    assert ended.code == 0
+    assert key.read_text().strip() not in ended.out
+    if databases.is_postgres(target):
+        assert f"RESULTSINK_ENCRYPTION_KEYS_FILE to {key}" in ended.out
+        with closing(storage.open(target, [key.read_text()])) as store:
+            assert store.list_tokens() == []
+
+
+@pytest.mark.sqlite
+def test_copy_from_file_to_file_has_only_the_url_to_set(
+    run: Run, made_url: str, tmp_path: Path
+) -> None:
+    told = json.loads(run("db", "copy", made_url, f"sqlite:///{tmp_path}/b.db", "--json").out)
+    assert told["set"] == ["RESULTSINK_DATABASE_URL"]
+
+
+def test_copy_of_what_is_served_is_refused(
+    run: Run, made_url: str, target: str, configure: Configure
+) -> None:
+    configure(encryption_keys=KEY)
+    with databases.opened(made_url, serve=True):
+        ended = run("db", "copy", made_url, target)
+    assert ended.code == 1
+    assert "stop `resultsink serve`" in ended.sentence
+
+
+def test_copy_into_what_is_not_empty_is_refused(run: Run, made_url: str, target: str) -> None:
+    with databases.opened(made_url) as store:
+        store.create_token("ci", ["read"])
+    source = f"sqlite:///{Path.cwd()}/another.db"
+    storage.open(source).close()
+    ended = run("db", "copy", source, made_url)
+    assert ended.code == 1
+    assert "is not empty" in ended.sentence or "made with another key" in ended.sentence
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ([], 2, "Missing argument 'SOURCE_URL'"),
+        (["sqlite:///a.db"], 2, "Missing argument 'TARGET_URL'"),
+        (["sqlite:///a.db", "sqlite:///b.db"], 2, "There is no database"),
+        (["sqlite:///a.db", "sqlite:///a.db"], 1, "are the same database"),
+        (["a.db", "sqlite:///b.db"], 1, "is not one: write sqlite:///FILE"),
+        (["sqlite:///a.db", "mysql://x/y"], 1, "is not supported"),
+        (["sqlite://", "sqlite:///b.db"], 1, "name a file"),
+        (["sqlite:///a.db", "sqlite:////no/such/b.db"], 1, "does not exist: make it first"),
+        (["postgresql://u:hunter2@127.0.0.1:1/x", "sqlite:///b.db"], 1, "cannot be opened"),
+    ],
+)
+def test_copy_of_what_cannot_be_is_refused_in_one_sentence(
+    run: Run, arguments: list[str], code: int, says: str
+) -> None:
+    ended = run("db", "copy", *arguments)
+    assert (ended.code, ended.out) == (code, "")
+    assert says in ended.err
+    assert "hunter2" not in ended.err
+    assert list(Path.cwd().iterdir()) == []

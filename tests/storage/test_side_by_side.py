@@ -1,0 +1,440 @@
+"""Several processes on one database: what one does, the others know, and nothing happens twice."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+import pytest
+from sqlalchemy import func, select, update
+from sqlmodel import SQLModel, col
+
+import storage
+from storage import (
+    CannotOpen,
+    FetchedBatch,
+    LeaseLost,
+    NewerSchema,
+    NoDatabase,
+    Store,
+    SubmittedRun,
+    batches,
+    migrations,
+)
+from storage.jobs import LEASE_SECONDS
+from storage.models import Attempt, Delivery, Event, Job, Result
+from tests import databases
+from tests.databases import KEY, Maker
+from tests.storage.build import deliver, delivery, enqueue, job, rows, run, tried
+
+pytestmark = pytest.mark.postgres
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def pair(made_url: str) -> Iterator[tuple[Store, Store]]:
+    """Two stores on one database, as two machines have them."""
+    with ExitStack() as stack:
+        one, other = (stack.enter_context(databases.opened(made_url, serve=True)) for _ in range(2))
+        yield one, other
+
+
+def together(*works: Callable[[], T]) -> list[T]:
+    """Do these at the same time; returns what they return, or raises what one raised."""
+    barrier = threading.Barrier(len(works))
+
+    def start(work: Callable[[], T]) -> T:
+        barrier.wait(10)
+        return work()
+
+    with ThreadPoolExecutor(len(works)) as pool:
+        return list(pool.map(start, works))
+
+
+def count(store: Store, model: type[SQLModel]) -> int:
+    with store.database.read() as connection:
+        return connection.execute(select(func.count()).select_from(model)).scalar_one()
+
+
+# --- deliveries ---------------------------------------------------------------------------------
+
+
+def test_an_event_delivered_at_two_machines_at_once_is_one(pair: tuple[Store, Store]) -> None:
+    for number in range(20):
+        one = delivery(f"k{number}")
+        said = together(*(partial(deliver, store, one) for store in pair))
+        assert sorted(str(one) for (one,) in said) == ["accepted", "duplicate"]
+    assert count(pair[0], Event) == count(pair[0], Delivery) == count(pair[0], Job) == 20
+    assert all(row.copies == 1 for row in rows(pair[0].database, Delivery))
+
+
+def test_groups_that_share_events_in_another_order_are_both_stored(
+    pair: tuple[Store, Store],
+) -> None:
+    for round_ in range(10):
+        group = [delivery(f"{round_} {number}", b"%d" % number) for number in range(50)]
+        one, other = together(
+            partial(deliver, pair[0], *group),
+            partial(deliver, pair[1], *reversed(group)),
+        )
+        pairs = zip(one, reversed(other), strict=True)
+        assert all(sorted(map(str, both)) == ["accepted", "duplicate"] for both in pairs)
+
+
+def test_another_body_that_comes_to_two_machines_at_once_is_kept_once(
+    pair: tuple[Store, Store],
+) -> None:
+    for number in range(20):
+        deliver(pair[0], delivery(f"k{number}"))
+        other = delivery(f"k{number}", b"other")
+        together(*(partial(deliver, store, other) for store in pair))
+    kept = rows(pair[0].database, Delivery)
+    assert len(kept) == 40
+    assert sum(row.copies for row in kept) == 20
+    assert count(pair[0], Job) == 40
+
+
+# --- jobs ---------------------------------------------------------------------------------------
+
+
+def test_no_job_is_claimed_twice_and_the_slots_of_a_source_hold_together(
+    pair: tuple[Store, Store],
+) -> None:
+    for _ in range(40):
+        enqueue(pair[0].database)
+    claimed: list[int] = []
+    for _ in range(10):
+        both = together(*(lambda s=s: s.claim_jobs("valyu", limit=4, slots=4) for s in pair))
+        leases = [lease for part in both for lease in part]
+        assert len(leases) == 4
+        claimed += [lease.job_id for lease in leases]
+        for lease in leases:
+            pair[0].finish(lease, tried())
+    assert len(set(claimed)) == 40
+
+
+def test_a_dead_machine_s_jobs_start_elsewhere_when_their_lease_has_run_out(
+    pair: tuple[Store, Store],
+) -> None:
+    job_id = enqueue(pair[0].database)
+    (lease,) = pair[0].claim_jobs("valyu", limit=1)
+    assert pair[1].take_over() == 0  # the other one may be alive
+    assert pair[1].claim_jobs("valyu", limit=1) == []
+    run_out(pair[0], job_id)
+    assert pair[1].release_expired() == 1
+    (again,) = pair[1].claim_jobs("valyu", limit=1)
+    with pytest.raises(LeaseLost):
+        pair[0].finish(lease, tried())
+    with pytest.raises(LeaseLost):
+        pair[0].store_results(lease, [run()], fetched_at=pair[0].now(), progress={})
+    assert count(pair[0], Result) == count(pair[0], Attempt) == 0
+    pair[1].finish(again, tried())
+    assert job(pair[0].database, job_id).status == "done"
+
+
+def run_out(store: Store, job_id: int) -> None:
+    past = store.now() - timedelta(seconds=1)
+    store.database.write(
+        lambda c: c.execute(update(Job).where(col(Job.id) == job_id).values(lease_until=past))
+    )
+
+
+def test_a_renewed_lease_is_nobody_else_s(pair: tuple[Store, Store]) -> None:
+    job_id = enqueue(pair[0].database)
+    (lease,) = pair[0].claim_jobs("valyu", limit=1)
+    run_out(pair[0], job_id)
+    pair[0].renew([lease])
+    assert pair[1].release_expired() == 0
+    left = job(pair[0].database, job_id).lease_until - pair[1].now()
+    assert timedelta(seconds=LEASE_SECONDS - 5) < left <= timedelta(seconds=LEASE_SECONDS)
+
+
+def test_of_many_ends_at_once_only_those_still_held_count(pair: tuple[Store, Store]) -> None:
+    """They go into one transaction; the lost ones must not keep the others from it."""
+    for _ in range(16):
+        enqueue(pair[0].database)
+    leases = pair[0].claim_jobs("valyu", limit=16)
+    lost = {lease.job_id for lease in leases[::2]}
+    for job_id in lost:
+        run_out(pair[0], job_id)
+    pair[1].release_expired()
+
+    def end(lease: Any) -> int | None:
+        try:
+            pair[0].finish(lease, tried())
+        except LeaseLost:
+            return None
+        return int(lease.job_id)
+
+    ended = together(*(lambda lease=lease: end(lease) for lease in leases))
+    assert {job_id for job_id in ended if job_id} == {lease.job_id for lease in leases} - lost
+    assert count(pair[0], Attempt) == 8
+
+
+def test_a_source_that_one_has_paused_is_paused_for_all_and_probed_by_one(
+    pair: tuple[Store, Store],
+) -> None:
+    for _ in range(4):
+        enqueue(pair[0].database)
+    (lease,) = pair[0].claim_jobs("valyu", limit=1)
+    pair[0].pause_source(lease, tried("paused", "bad key", start=pair[0].now()), after=60)
+    assert pair[1].claim_jobs("valyu", limit=4) == []
+    pair[1].probe_sources_now()
+    probes = together(*(lambda s=s: s.claim_jobs("valyu", limit=4) for s in pair))
+    assert sum(map(len, probes)) == 1
+
+
+# --- results and batches ------------------------------------------------------------------------
+
+
+def test_two_that_bring_the_same_runs_store_each_once(pair: tuple[Store, Store]) -> None:
+    pages = [[run(f"r{number}", output=number) for number in range(40)] for _ in pair]
+    pages[1].reverse()
+    for store in pair:
+        enqueue(store.database)
+    leases = [store.claim_jobs("valyu", limit=1)[0] for store in pair]
+    together(
+        *(
+            lambda s=s, lease=lease, page=page: s.store_results(
+                lease, page, fetched_at=s.now(), progress={}
+            )
+            for s, lease, page in zip(pair, leases, pages, strict=True)
+        )
+    )
+    stored = rows(pair[0].database, Result)
+    assert sorted(row.output for row in stored) == list(range(40))
+    assert {row.version for row in stored} == {1}
+
+
+def test_a_batch_to_which_another_adds_is_never_complete_too_early(
+    pair: tuple[Store, Store],
+) -> None:
+    """One settles what it has counted, while the other adds a run."""
+    for number in range(15):
+        name, shown = f"b{number}", FetchedBatch(f"b{number}", "completed", True, total=1, ended=1)
+        pair[0].register_batch("valyu", name, endpoint_id=None)
+        pair[0].add_runs("valyu", name, [SubmittedRun(f"{name} 1", None, None)])
+        pair[0].check_batch("valyu", name)
+        (lease,) = pair[0].claim_jobs("valyu", limit=1)
+        page = [run(f"{name} 1", batch_id=name)]
+        pair[0].store_results(lease, page, fetched_at=pair[0].now(), progress={})
+
+        def settle_and_end(lease: Any = lease, shown: FetchedBatch = shown) -> None:
+            pair[0].settle_batch(lease, shown)
+            pair[0].finish(lease, tried(start=pair[0].now()))
+
+        def add(name: str = name) -> None:
+            pair[1].add_runs("valyu", name, [SubmittedRun(f"{name} 2", None, None)])
+
+        together(settle_and_end, add)
+        ledger = pair[0].ledger(name)
+        assert (ledger.state, ledger.expected, ledger.stored) == ("open", 2, 1)
+        live = [
+            row for row in rows(pair[0].database, Job) if row.subject == name and not row.ended_at
+        ]
+        assert len(live) == 1, "nobody looks at the open batch any more"
+
+
+def test_runs_that_come_while_others_are_added_are_counted_once(pair: tuple[Store, Store]) -> None:
+    for number in range(10):
+        name = f"b{number}"
+        pair[0].register_batch("valyu", name, endpoint_id=None)
+        enqueue(pair[0].database)
+        (lease,) = pair[0].claim_jobs("valyu", limit=1)
+        ids = [f"{name} {run_}" for run_ in range(30)]
+        page = [run(run_id, batch_id=name) for run_id in ids]
+        added = [SubmittedRun(run_id, None, None) for run_id in ids]
+        moment = pair[0].now()
+        together(
+            partial(pair[0].store_results, lease, page, fetched_at=moment, progress={}),
+            partial(pair[1].add_runs, "valyu", name, added),
+        )
+        assert pair[0].ledger(name).expected == 30
+
+
+def _a_page(store: Store, lease: Any) -> None:
+    page = [run("r1", batch_id="b")]
+    store.store_results(lease, page, fetched_at=store.now(), progress={})
+
+
+VERBS: dict[str, Callable[[Store, Any], Any]] = {
+    "add runs": lambda s, _: s.add_runs("valyu", "b", [SubmittedRun("r1", None, None)]),
+    "save": lambda s, lease: s.save_batch(lease, FetchedBatch("b", "running", False)),
+    "settle": lambda s, lease: s.settle_batch(lease, FetchedBatch("b", "completed", True, total=0)),
+    "end its job": lambda s, lease: s.finish(lease, tried(start=s.now())),
+    "bring a page": _a_page,
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_whatever_counts_a_batch_waits_for_who_counts_it_already(
+    store: Store, made_url: str, verb: str
+) -> None:
+    """Otherwise two counts would pass each other by, and neither see what the other adds."""
+    store.register_batch("valyu", "b", endpoint_id=None)
+    store.check_batch("valyu", "b")
+    (lease,) = store.claim_jobs("valyu", limit=1)
+    with ThreadPoolExecutor(1) as pool:
+        with psycopg.connect(made_url) as other:
+            other.execute("SELECT 1 FROM batches FOR UPDATE")
+            waiting = pool.submit(VERBS[verb], store, lease)
+            with pytest.raises(TimeoutError):
+                waiting.result(0.5)
+        waiting.result(10)
+
+
+def test_a_run_that_another_adds_while_a_batch_is_settled_is_counted(
+    store: Store, made_url: str
+) -> None:
+    store.register_batch("valyu", "b", endpoint_id=None)
+    store.check_batch("valyu", "b")
+    (lease,) = store.claim_jobs("valyu", limit=1)
+    _a_page(store, lease)
+    all_there = FetchedBatch("b", "completed", True, total=1, ended=1)
+    with ThreadPoolExecutor(1) as pool:
+        with psycopg.connect(made_url) as other:
+            other.execute("SELECT 1 FROM batches FOR UPDATE")
+            other.execute(
+                "INSERT INTO runs (source, run_id, batch_id, status)"
+                " VALUES ('valyu', 'r2', 'b', 'queued')"
+            )
+            settling = pool.submit(store.settle_batch, lease, all_there)
+            with pytest.raises(TimeoutError):
+                settling.result(0.5)
+        assert settling.result(10).state == "open"
+
+
+def test_pages_of_a_batch_do_not_wait_for_each_other(store: Store, made_url: str) -> None:
+    store.register_batch("valyu", "b", endpoint_id=None)
+    enqueue(store.database)
+    (lease,) = store.claim_jobs("valyu", limit=1)
+    with psycopg.connect(made_url) as other:
+        other.execute("SELECT 1 FROM batches FOR KEY SHARE")
+        _a_page(store, lease)
+    assert store.ledger("b").stored == 1
+
+
+def test_of_two_that_wait_for_each_other_one_begins_anew(pair: tuple[Store, Store]) -> None:
+    for name in ("a", "b"):
+        pair[0].register_batch("valyu", name, endpoint_id=None)
+    have_one = threading.Barrier(2)
+    tries: list[str] = []
+
+    def lock(first: str, second: str) -> Callable[[Any], None]:
+        def work(connection: Any) -> None:
+            batches.lock(connection, "valyu", first)
+            tries.append(first)
+            if len(tries) <= 2:
+                have_one.wait(10)
+            batches.lock(connection, "valyu", second)
+
+        return work
+
+    together(
+        lambda: pair[0].database.write(lock("a", "b")),
+        lambda: pair[1].database.write(lock("b", "a")),
+    )
+    assert len(tries) == 3
+
+
+# --- endpoints ----------------------------------------------------------------------------------
+
+
+def test_every_change_of_an_endpoint_is_a_change_of_the_revision(
+    pair: tuple[Store, Store],
+) -> None:
+    before = pair[0].endpoints_revision()
+    for _ in range(10):
+        together(*(lambda s=s: s.add_endpoint("valyu", "account") for s in pair))
+    assert pair[0].endpoints_revision() == before + 20
+
+
+def test_a_hint_of_one_is_heard_by_the_others(pair: tuple[Store, Store]) -> None:
+    heard = threading.Event()
+    pair[1].listen(heard.set)
+    pair[0].hint()
+    assert heard.wait(10)
+
+
+# --- the clock ----------------------------------------------------------------------------------
+
+
+def test_all_have_the_clock_of_the_server(
+    pair: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever our own says: it may be wrong, and may jump."""
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    with pair[0].database.read() as connection:
+        theirs = connection.execute(select(func.clock_timestamp())).scalar_one()
+    for store in pair:
+        assert abs(store.now() - theirs) < timedelta(seconds=1)
+
+
+# --- the schema ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bare(maker: Maker, tmp_path: Path) -> Iterator[str]:
+    """A database without tables."""
+    url = maker.bare(tmp_path)
+    yield url
+    maker.drop(url)
+
+
+def test_the_schema_is_made_once_whoever_else_tries(bare: str) -> None:
+    before = together(*(lambda: storage.upgrade(bare, [KEY]) for _ in range(4)))
+    assert sorted(str(one) for one in before) == sorted(["None", *[migrations.HEAD] * 3])
+
+
+def test_a_database_without_tables_is_not_opened(bare: str) -> None:
+    with pytest.raises(NoDatabase, match="run `resultsink db upgrade`"):
+        storage.open(bare, [KEY])
+
+
+@pytest.mark.parametrize(
+    ("revision", "error", "says"),
+    [
+        ("0001", CannotOpen, "run `resultsink db upgrade`"),
+        ("9999", NewerSchema, "install the newer resultsink"),
+    ],
+)
+def test_a_schema_of_another_version_is_not_opened(
+    made_url: str, revision: str, error: type[CannotOpen], says: str
+) -> None:
+    with psycopg.connect(made_url, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = %s", [revision])
+    with pytest.raises(error, match=says):
+        storage.open(made_url, [KEY])
+
+
+def test_a_database_of_another_program_is_left_alone(bare: str) -> None:
+    with psycopg.connect(bare, autocommit=True) as connection:
+        connection.execute("CREATE TABLE theirs (id int)")
+    with pytest.raises(CannotOpen, match="another program"):
+        storage.upgrade(bare, [KEY])
+
+
+def test_the_wrong_key_is_refused(made_url: str) -> None:
+    with pytest.raises(storage.WrongKey):
+        storage.open(made_url, [storage.new_key()])
+
+
+@pytest.mark.parametrize("url", ["postgresql://nobody@127.0.0.1:1/x", "postgresql://u@/x?host=/no"])
+def test_a_server_that_is_not_there_is_said_without_the_password(url: str) -> None:
+    with pytest.raises(CannotOpen, match="cannot be opened") as refusal:
+        storage.open(url.replace("@", ":hunter2@"), [KEY])
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_it_is_served_for_as_long_as_somebody_serves_it(made_url: str) -> None:
+    with databases.opened(made_url) as beside:
+        assert not beside.is_served()
+        with databases.opened(made_url, serve=True):
+            assert beside.is_served()
+        assert not beside.is_served()
