@@ -113,6 +113,12 @@ class Application(Starlette):
         else:
             await super().__call__(scope, receive, send)
 
+    def at_once(self, scope: Scope, body: bytes, answer: routes.Answer) -> bool:
+        """Take a request that has come whole, if it can be taken without a task; see server."""
+        if not scope["path"].startswith(routes.WEBHOOKS):
+            return False
+        return routes.webhook_at_once(scope, body, answer)
+
 
 def open_store(settings: Settings, *, serve: bool = False, create: bool = True) -> storage.Store:
     """Open the database of these settings, or make it; raises storage's CannotOpen."""

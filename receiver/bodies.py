@@ -60,6 +60,14 @@ class Bodies:
         finally:
             self._readings.discard(reading)
 
+    def hold(self, body: bytes, *, limit: int) -> bool:
+        """Count a body that has come whole until `release`; False if it would be refused."""
+        size = len(body)
+        if size > limit or self._in_flight + size > self._max_in_flight:
+            return False
+        self._in_flight += size
+        return True
+
     def release(self, body: bytes) -> None:
         """The body has been dealt with."""
         self._in_flight -= len(body)

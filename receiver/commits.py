@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from time import monotonic
+from functools import partial
+from typing import TypeVar
 
 from storage import CannotStore, Store, VerifiedDelivery
 
@@ -17,11 +18,15 @@ GROUP_BYTES = 8 * 1024 * 1024
 MAX_WAITING = 10_000
 """Deliveries that may wait at once; beyond it they are refused at once."""
 
+T = TypeVar("T")
+Told = Callable[[str | CannotStore], None]
+"""Takes what became of a delivery: `accepted` or `duplicate` after its COMMIT, or why not."""
+
 
 @dataclass(slots=True)
 class _Waiting:
     delivery: VerifiedDelivery
-    answer: asyncio.Future[str]
+    told: Told | None  # None once it was called
     since: float
 
 
@@ -48,16 +53,26 @@ class GroupCommit:
         Raises CannotStore when it is not (yet): the sender must try again. A commit that comes
         after the deadline is harmless: the retry will be its duplicate.
         """
+        answer: asyncio.Future[str | CannotStore] = self._loop.create_future()
+        self.hand_in(delivery, partial(settle, answer))
+        outcome = await answer
+        if isinstance(outcome, CannotStore):
+            raise outcome
+        return outcome
+
+    def hand_in(self, delivery: VerifiedDelivery, told: Told) -> None:
+        """The same without a task that waits: `told` is called once, later, on the event loop.
+
+        Raises CannotStore where too many wait; `told` is then not called.
+        """
         if len(self._waiting) >= MAX_WAITING:
             raise CannotStore("Too many deliveries wait for the disk.")
-        answer: asyncio.Future[str] = self._loop.create_future()
-        self._waiting.append(_Waiting(delivery, answer, monotonic()))
+        self._waiting.append(_Waiting(delivery, told, self._loop.time()))
         if not self._is_flying and not self._is_due:
             self._is_due = True
             self._loop.call_soon(self._fly)
         if self._watch is None:
             self._watch = self._loop.call_later(LOOK_SECONDS, self._refuse_the_late)
-        return await answer
 
     def _fly(self) -> None:
         """Hand over what has gathered, within the bounds of a group."""
@@ -66,7 +81,7 @@ class GroupCommit:
         size = 0
         while self._waiting and len(group) < GROUP_ROWS and size < GROUP_BYTES:
             waiting = self._waiting.popleft()
-            if not waiting.answer.done():
+            if waiting.told is not None:
                 group.append(waiting)
                 size += len(waiting.delivery.body)
         if not group:
@@ -87,29 +102,45 @@ class GroupCommit:
         outcomes: list[str | Exception] | None,
         error: BaseException | None,
     ) -> None:
+        """The next group first: it is written while the answers of this one are."""
         self._flying, self._is_flying = [], False
-        told: Sequence[str | BaseException | None] = outcomes or [error] * len(group)
-        for waiting, outcome in zip(group, told, strict=True):
-            if waiting.answer.done():
-                continue
-            if isinstance(outcome, str):
-                waiting.answer.set_result(outcome)
-            else:
-                refused = CannotStore(f"The delivery could not be stored: {outcome}.")
-                refused.__cause__ = outcome
-                waiting.answer.set_exception(refused)
         if self._waiting:
             self._fly()
+        told: Sequence[str | BaseException | None] = outcomes or [error] * len(group)
+        for waiting, outcome in zip(group, told, strict=True):
+            self._tell(waiting, outcome if isinstance(outcome, str) else _refused(outcome))
+
+    def _tell(self, waiting: _Waiting, outcome: str | CannotStore) -> None:
+        """Whatever becomes of one answer, the others of its group are given."""
+        told, waiting.told = waiting.told, None
+        if told is None:
+            return
+        try:
+            told(outcome)
+        except Exception as error:  # noqa: BLE001  it is handed to whoever hears of the loop's
+            context = {"message": "a delivery could not be answered", "exception": error}
+            self._loop.call_exception_handler(context)
 
     def _refuse_the_late(self) -> None:
         self._watch = None
-        late = monotonic() - self._deadline
+        late = self._loop.time() - self._deadline
         for waiting in (*self._flying, *self._waiting):
             if waiting.since > late:
                 break
-            if not waiting.answer.done():
-                waiting.answer.set_exception(CannotStore("The disk did not answer in time."))
-        while self._waiting and self._waiting[0].answer.done():
+            self._tell(waiting, CannotStore("The disk did not answer in time."))
+        while self._waiting and self._waiting[0].told is None:
             self._waiting.popleft()  # its body no longer counts as in flight: let go of it too
         if self._waiting or self._is_flying:
             self._watch = self._loop.call_later(LOOK_SECONDS, self._refuse_the_late)
+
+
+def _refused(cause: BaseException | None) -> CannotStore:
+    refused = CannotStore(f"The delivery could not be stored: {cause}.")
+    refused.__cause__ = cause
+    return refused
+
+
+def settle(future: asyncio.Future[T], result: T) -> None:
+    """Give a result to whoever awaits it, unless that one has left."""
+    if not future.done():
+        future.set_result(result)

@@ -40,12 +40,12 @@ def meaning(
     if announced is None:  # where no resource is bound yet, the job waits until one is
         return {"key": own, **fetch}
     told = _told(announced, is_signed)
-    under_endpoint = f"{view.id}:{announced.key}" if announced.key and not message_id else own
+    key = None if message_id else announced.key
+    if announced.kind == view.kind and announced.resource == view.resource:
+        return {"key": key or own, **fetch, **told}
+    under_endpoint = f"{view.id}:{key}" if key else own
     if announced.kind == view.kind and view.resource is None:
         return {"key": under_endpoint, **fetch, "subject": announced.resource, **told}
-    if announced.kind == view.kind and announced.resource == view.resource:
-        key = own if message_id else announced.key or own
-        return {"key": key, **fetch, **told}
     in_batch = view.resource is None or announced.batch_id in (None, view.resource)
     if view.kind == "batch" and announced.kind in RUNS and in_batch:
         run = {"subject_kind": announced.kind, "subject": announced.resource}

@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from receiver.commits import GroupCommit
 from receiver.endpoint_cache import CachedEndpoint, EndpointCache, keys_for
 from receiver.errors import SignatureError
-from receiver.logs import Throttle, get_logger
+from receiver.logs import Throttle, get_logger, often
 from receiver.noticing import Noticing
 from receiver.proving import Headers, kept_headers, prove
 from receiver.quarantining import Quarantining
@@ -28,6 +28,7 @@ INLINE_BYTES = 256 * 1024
 """Larger bodies are verified and read in a thread, so that the others need not wait for them."""
 
 log = get_logger("intake")
+delivered = often(log, "intake", "delivery", "source", "event_key", "outcome", "ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,11 @@ class Door:
     def endpoint_id(self) -> str | None:
         """The endpoint's id, None for the account's own URL."""
         return self.endpoint.view.id if self.endpoint else None
+
+    @property
+    def is_looked_up(self) -> bool:
+        """Whether the endpoint is still to be found, by what the body says."""
+        return self.endpoint is None and self.source.settings.lookup_by_body
 
     @property
     def is_pending(self) -> bool:
@@ -90,6 +96,18 @@ class Intake:
 
     async def find(self, source_name: str, endpoint_id: str | None) -> Door | Reply:
         """The door for a URL, or what to answer instead; before any byte of the body is read."""
+        found = self.find_at_once(source_name, endpoint_id)
+        if found is not None:
+            return found
+        assert endpoint_id is not None  # noqa: S101  only an endpoint may be unknown as yet
+        try:
+            endpoint = await self._endpoints.find(endpoint_id)
+        except CannotStore as error:
+            return self._unavailable(error, source_name)
+        return NOT_FOUND if endpoint is None else self._door(source_name, endpoint)
+
+    def find_at_once(self, source_name: str, endpoint_id: str | None) -> Door | Reply | None:
+        """The same from memory; None where the store must be asked."""
         source = self._sources.get(source_name)
         if source is None:
             return NOT_FOUND
@@ -97,16 +115,13 @@ class Intake:
             knows_secrets = source.account_keys or source.settings.lookup_by_body
             return Door(source, None) if knows_secrets else NOT_FOUND
         endpoint = self._endpoints.cached(endpoint_id)
-        if endpoint is None:
-            try:
-                endpoint = await self._endpoints.find(endpoint_id)
-            except CannotStore as error:
-                return self._unavailable(error, source_name)
-        if endpoint is None or endpoint.view.source != source_name:
+        return None if endpoint is None else self._door(source_name, endpoint)
+
+    def _door(self, source_name: str, endpoint: CachedEndpoint) -> Door | Reply:
+        view = endpoint.view
+        if view.source != source_name or view.state == "closed":
             return NOT_FOUND
-        if endpoint.view.state == "closed":
-            return NOT_FOUND
-        return Door(source, endpoint)
+        return Door(self._sources[source_name], endpoint)
 
     async def take(self, door: Door, headers: Headers, body: bytes) -> Reply:
         """Verify and store one delivery; the reply is true once this returns."""
@@ -115,7 +130,7 @@ class Intake:
         try:
             if door.is_pending:
                 return self._pending(door, headers, body, now)
-            if door.endpoint is None and door.source.settings.lookup_by_body:
+            if door.is_looked_up:
                 door = await self._look_up(door, body)
             if len(body) > INLINE_BYTES:
                 proven = await run_in_threadpool(self._verified, door, headers, body, now)
@@ -128,16 +143,48 @@ class Intake:
             return self._refuse(door, headers, body, refusal, now)
         except CannotStore as error:
             return self._unavailable(error, door.source.name)
+        self._tell(delivery, outcome, began)
+        return ACCEPTED if outcome == "accepted" else DUPLICATE
+
+    def take_at_once(
+        self, door: Door, headers: Headers, body: bytes, answer: Callable[[Reply], None]
+    ) -> None:
+        """The same without a task that waits: `answer` is called once, now or after the commit.
+
+        For doors that need no look-up and bodies up to INLINE_BYTES.
+        """
+        began = time.perf_counter()
+        now = self._clock()
+
+        def told(outcome: str | CannotStore) -> None:
+            if isinstance(outcome, CannotStore):
+                answer(self._unavailable(outcome, door.source.name))
+                return
+            answer(ACCEPTED if outcome == "accepted" else DUPLICATE)
+            self._tell(delivery, outcome, began)
+
+        try:
+            if door.is_pending:
+                answer(self._pending(door, headers, body, now))
+                return
+            match, delivery = self._verified(door, headers, body, now)
+            self._remember(door, match)
+            self._commits.hand_in(delivery, told)
+        except SignatureError as refusal:
+            answer(self._refuse(door, headers, body, refusal, now))
+        except CannotStore as error:
+            answer(self._unavailable(error, door.source.name))
+
+    def _tell(self, delivery: VerifiedDelivery, outcome: str, began: float) -> None:
+        """Tell the worker, and the log, of what was stored."""
         if outcome == "accepted":
             self._woken()
-        log.info(
-            "delivery",
-            source=door.source.name,
-            event_key=delivery.key,
-            outcome=outcome if delivery.reason is None else "unusable",
-            ms=round((time.perf_counter() - began) * 1000, 2),
+        delivered(
+            delivery.source,
+            delivery.key,
+            outcome if delivery.reason is None else "unusable",
+            round((time.perf_counter() - began) * 1000, 2),
         )
-        return ACCEPTED if outcome == "accepted" else DUPLICATE
 
     # --- verifying -----------------------------------------------------------------------------
 
@@ -221,6 +268,7 @@ class Elsewhere(Intake):
     def __init__(self) -> None:
         """Nothing is needed to refuse."""
 
-    async def find(self, source_name: str, endpoint_id: str | None) -> Door | Reply:
+    def find_at_once(self, source_name: str, endpoint_id: str | None) -> Door | Reply | None:
+        """See Intake."""
         del source_name, endpoint_id
         return NOT_STORED

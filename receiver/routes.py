@@ -8,6 +8,7 @@ import asyncio
 import json
 import math
 import time
+from collections.abc import Callable
 
 from anyio import to_thread
 from starlette.requests import Request
@@ -15,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from receiver.bodies import Bodies, BodyRefused, ClientGone
-from receiver.intake import Door, Intake, Reply
+from receiver.intake import INLINE_BYTES, Door, Intake, Reply
 from storage import CannotStore, Store
 
 STATUSES = {
@@ -36,10 +37,13 @@ OVERLOADED_RETRY_AFTER = 5
 READY_SECONDS = 1.0
 READY_WITHIN_SECONDS = 1.5
 
+WEBHOOKS = "/webhooks/"
+
 _IDENTITY = (b"", b"identity")
 
-
-WEBHOOKS = "/webhooks/"
+HttpHeaders = list[tuple[bytes, bytes]]
+Answer = Callable[[int, HttpHeaders, bytes], None]
+"""Sends a whole response: status, headers and body."""
 
 
 async def webhook(scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,8 +53,7 @@ async def webhook(scope: Scope, receive: Receive, send: Send) -> None:
         return
     intake: Intake = scope["state"]["intake"]
     bodies: Bodies = scope["state"]["bodies"]
-    source, _, endpoint = scope["path"][len(WEBHOOKS) :].partition("/")
-    door = await intake.find(source, endpoint or None)
+    door = await intake.find(*_names(scope))
     if isinstance(door, Reply):
         await _answer(send, door, close=True)
         return
@@ -68,9 +71,38 @@ async def webhook(scope: Scope, receive: Receive, send: Send) -> None:
     await _answer(send, reply)
 
 
-async def _read(
-    bodies: Bodies, door: Door, headers: list[tuple[bytes, bytes]], receive: Receive
-) -> bytes:
+def webhook_at_once(scope: Scope, body: bytes, answer: Answer) -> bool:
+    """The same for a request that has come whole, without the task that `webhook` runs in.
+
+    True where the request is taken: `answer` is then called once. All that is out of the ordinary
+    is left to `webhook`: whatever must wait for more than the commit, or is refused unread.
+    """
+    state, headers = scope["state"], scope["headers"]
+    intake: Intake = state["intake"]
+    bodies: Bodies = state["bodies"]
+    if scope["method"] != "POST" or b"content-encoding" in dict(headers):
+        return False
+    door = intake.find_at_once(*_names(scope))
+    if not isinstance(door, Door) or door.is_looked_up or len(body) > INLINE_BYTES:
+        return False
+    if not bodies.hold(body, limit=door.source.settings.max_body_bytes):
+        return False
+
+    def reply(reply: Reply) -> None:
+        bodies.release(body)
+        answer(STATUSES[reply.outcome], *_response(reply))
+
+    intake.take_at_once(door, headers, body, reply)
+    return True
+
+
+def _names(scope: Scope) -> tuple[str, str | None]:
+    """The source's name and the endpoint's id in a URL."""
+    source, _, endpoint = scope["path"][len(WEBHOOKS) :].partition("/")
+    return source, endpoint or None
+
+
+async def _read(bodies: Bodies, door: Door, headers: HttpHeaders, receive: Receive) -> bytes:
     declared = None
     for name, value in headers:
         if name == b"content-length" and value.isdigit():
@@ -88,11 +120,7 @@ def _refused(refusal: BodyRefused) -> Reply:
 
 async def _answer(send: Send, reply: Reply, *, close: bool = False) -> None:
     """Send the reply; `close` where part of the request may still be unread."""
-    headers, body = _PREPARED[reply.outcome]
-    if reply.retry_after is not None:
-        headers = [*headers, (b"retry-after", b"%d" % reply.retry_after)]
-    if reply.outcome == "method":
-        headers = [*headers, (b"allow", b"POST")]
+    headers, body = _response(reply)
     if close:
         headers = [*headers, (b"connection", b"close")]
     status = STATUSES[reply.outcome]
@@ -100,7 +128,16 @@ async def _answer(send: Send, reply: Reply, *, close: bool = False) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _prepared(outcome: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
+def _response(reply: Reply) -> tuple[HttpHeaders, bytes]:
+    headers, body = _PREPARED[reply.outcome]
+    if reply.retry_after is not None:
+        headers = [*headers, (b"retry-after", b"%d" % reply.retry_after)]
+    if reply.outcome == "method":
+        headers = [*headers, (b"allow", b"POST")]
+    return headers, body
+
+
+def _prepared(outcome: str) -> tuple[HttpHeaders, bytes]:
     good = STATUSES[outcome] == 200
     body = json.dumps({"status" if good else "error": outcome}).encode()
     length = str(len(body)).encode()

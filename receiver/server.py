@@ -8,11 +8,16 @@ import logging
 import signal
 import socket
 import time
+from functools import partial
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from receiver.errors import UsageError
 from receiver.logs import Throttle
@@ -29,12 +34,20 @@ class GuardedProtocol(HttpToolsProtocol):
 
     The clock runs whenever nothing is asked of us: what is sent after an answer must become a
     request in time, too. A body has a clock of its own, where somebody reads it; what nobody has
-    read when the answer is complete ends the connection.
+    read when the answer is complete ends the connection. One look at all connections serves these
+    clocks: a timer for each would cost more than the rest of this class.
+
+    A request that has come whole is offered to the application's `at_once`, where it has one, and
+    is answered in one write. That spares a task, its wake-ups and a system call, which together
+    cost more than verifying a delivery; whatever comes in pieces goes the ASGI way.
     """
 
     head_since: float | None = None
+    idle_since: float | None = None
     head_bytes = 0  # whatever is no body: heads, trailers, the frames of chunks
     max_connections: int | None = None
+    is_feeding = False
+    begun: tuple[RequestResponseCycle, Any] | None = None  # what began in the bytes being fed
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -45,10 +58,17 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.head_since is None and self.cycle.response_complete:
             self.head_since = self.loop.time()
+        self.idle_since = None
         self.head_bytes += len(data)
+        self.is_feeding = True
         super().data_received(data)
+        self.is_feeding = False
         if self.head_bytes > HEAD_BYTES:
             self.transport.abort()
+        if self.begun is not None:
+            (cycle, app), self.begun = self.begun, None
+            if not self._take_at_once(cycle, app):
+                super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -69,10 +89,71 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
+        self.server_state.total_requests += 1
         # of requests sent in a row, `cycle` is the last: only what is answered counts
         if self.cycle.response_complete and self.cycle.more_body:
             self.transport.close()
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self.idle_since = self.loop.time()
+
+    # --- at once -------------------------------------------------------------------------------
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Wait, while bytes are fed, for the end of the body that may be among them."""
+        if self.is_feeding:
+            self.begun = cycle, app
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _take_at_once(self, cycle: RequestResponseCycle, app: Any) -> bool:
+        at_once = getattr(app, "at_once", None)
+        is_whole = not cycle.more_body and not cycle.waiting_for_100_continue
+        if at_once is None or not is_whole or self.flow.write_paused:
+            return False
+        answer = partial(self._answer, cycle)
+        try:
+            is_taken = bool(at_once(cycle.scope, bytes(cycle.body), answer))
+        except Exception:
+            self.logger.exception("Exception in ASGI application")
+            cycle.keep_alive = False
+            answer(500, [(b"content-length", b"0")], b"")
+            return True
+        if is_taken:
+            cycle.body = bytearray()  # the connection may be kept, and idle, for long
+        return is_taken
+
+    def _answer(
+        self,
+        cycle: RequestResponseCycle,
+        status: int,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+    ) -> None:
+        """Send a whole response in one write; nothing where the client has left."""
+        if cycle.disconnected or cycle.response_complete or self.transport.is_closing():
+            return
+        cycle.response_started = cycle.response_complete = True
+        if not cycle.keep_alive:
+            headers = [*headers, (b"connection", b"close")]
+        self.transport.write(_response(status, self.server_state.default_headers, headers, body))
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+
+def _response(
+    status: int,
+    ours: list[tuple[bytes, bytes]],
+    headers: list[tuple[bytes, bytes]],
+    body: bytes,
+) -> bytes:
+    lines = [b"%b: %b\r\n" % header for header in (*ours, *headers)]
+    return b"".join((STATUS_LINE[status], *lines, b"\r\n", body))
 
 
 async def _overloaded(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -84,14 +165,18 @@ async def _overloaded(_scope: Scope, _receive: Receive, send: Send) -> None:
 class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:
-            self._end_slow_heads()
+            self._end_the_idle()
         return await super().on_tick(counter)
 
-    def _end_slow_heads(self) -> None:
+    def _end_the_idle(self) -> None:
+        """End what has been silent, or busy with the head of a request, for too long."""
         for connection in list(self.server_state.connections):
-            since = getattr(connection, "head_since", None)
-            if since is not None and connection.loop.time() - since > HEAD_SECONDS:
-                connection.transport.abort()
+            if isinstance(connection, GuardedProtocol):
+                now = connection.loop.time()
+                if now - (connection.head_since or now) > HEAD_SECONDS:
+                    connection.transport.abort()
+                elif now - (connection.idle_since or now) > KEEP_ALIVE_SECONDS:
+                    connection.transport.close()
 
 
 class _OnceInAWhile(logging.Filter):
@@ -129,7 +214,12 @@ def run(app: ASGIApp, listening: socket.socket, *, max_connections: int) -> None
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     logging.getLogger("uvicorn.error").addFilter(_OnceInAWhile())
-    config = uvicorn.Config(
+    _Server(config(app, max_connections=max_connections)).run(sockets=[listening])
+
+
+def config(app: ASGIApp, *, max_connections: int) -> uvicorn.Config:
+    """What uvicorn is told. It must put nothing around the application: `at_once` would be lost."""
+    return uvicorn.Config(
         app,
         http=GuardedProtocol,
         ws="none",
@@ -139,7 +229,5 @@ def run(app: ASGIApp, listening: socket.socket, *, max_connections: int) -> None
         proxy_headers=False,  # nobody asks where a request came from: its signature counts
         server_header=False,
         limit_concurrency=max_connections,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
-    _Server(config).run(sockets=[listening])

@@ -42,7 +42,7 @@ _BLANKS: Final = b" \t"
 _TOKEN: Final = re.compile(rb"[!-~]{%d,%d}" % (MIN_KEY, MAX_SECRET))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each delivery, and freezing doubles its cost
 class Match:
     """A delivery is genuine: which key proves it, when it was signed, and its signed id.
 

@@ -131,7 +131,7 @@ def _expect(
                 "status": "queued",
                 "input": clean(run.input),
             }
-            for run in sorted(runs, key=lambda run: run.run_id)
+            for run in runs
         ],
     )
 

@@ -180,7 +180,9 @@ def _chosen(source: str, limit: int, now: datetime) -> Select[int | None]:
     return (
         select(all_of_them.c.id)
         .group_by(all_of_them.c.id)
-        .order_by(func.min(all_of_them.c.turn), func.min(all_of_them.c.next_attempt_at))
+        .order_by(
+            func.min(all_of_them.c.turn), func.min(all_of_them.c.next_attempt_at), all_of_them.c.id
+        )
         .limit(limit)
     )
 
@@ -199,14 +201,14 @@ def _due(source: str, now: datetime) -> Select[int | None, datetime]:
     next_suspect = (
         select(col(Job.id))
         .where(*is_due, is_suspect, ~under_watch.exists())
-        .order_by(col(Job.next_attempt_at))
+        .order_by(col(Job.next_attempt_at), col(Job.id))
         .limit(1)
         .scalar_subquery()
     )
     return (
         select(col(Job.id), col(Job.next_attempt_at))
         .where(*is_due, ~is_suspect | (col(Job.id) == next_suspect))
-        .order_by(col(Job.next_attempt_at))
+        .order_by(col(Job.next_attempt_at), col(Job.id))
     )
 
 

@@ -279,11 +279,12 @@ class Job(SQLModel, table=True):
     __table_args__ = (
         one_of("kind", "fetch", "check"),
         one_of("status", "pending", "running", "done", "dead", "abandoned"),
-        # claim: the due jobs of a source, oldest first
+        # claim: the due jobs of a source, oldest first; many may be due at the same moment
         Index(
             "ix_jobs_pending",
             "source",
             "next_attempt_at",
+            "id",
             sqlite_where=text("status = 'pending'"),
             postgresql_where=text("status = 'pending'"),
         ),
@@ -306,6 +307,7 @@ class Job(SQLModel, table=True):
             "ix_jobs_checks_due",
             "source",
             "next_attempt_at",
+            "id",
             sqlite_where=text("kind = 'check' AND status = 'pending'"),
             postgresql_where=text("kind = 'check' AND status = 'pending'"),
         ),

@@ -285,7 +285,7 @@ def _upsert_runs(connection: Connection, source: str, pages: Sequence[Page]) -> 
         return {}
     seen = {run.run.run_id: page.fetched_at for page in pages for run in page.runs}
     before = _locked(connection, source, told)
-    fresh = [told[run_id] for run_id in sorted(told) if run_id not in before]
+    fresh = [prepared for run_id, prepared in told.items() if run_id not in before]
     if fresh:
         rows = [
             {

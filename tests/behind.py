@@ -4,6 +4,7 @@ import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -67,6 +68,33 @@ def tables(url: str) -> list[str]:
         else "SELECT name FROM sqlite_master WHERE type = 'table'"
     )
     return [row["name"] for row in execute(url, listed)]
+
+
+def everything(url: str) -> bytes:
+    """Whatever is at rest, as nearly as it can be had: the files, or all columns as they are."""
+    if not is_postgres(url):
+        path = Path(url.removeprefix("sqlite:///"))
+        return b"".join(file.read_bytes() for file in path.parent.glob(f"{path.name}*"))
+    found: list[Buffer] = []
+    with _connected(url) as connection, connection.cursor() as cursor:
+        for table in tables(url):
+            with cursor.copy(f"COPY {table} TO STDOUT (FORMAT binary)".encode()) as copy:
+                found += copy
+    return b"".join(found)
+
+
+def count_updates(url: str, table: str, *, when: str) -> None:
+    """From now on the table `updates_of_...` gets a row for each row of `table` that is changed."""
+    written = f"updates_of_{table}"
+    execute(url, f"CREATE TABLE {written} (id bigint)")
+    note = f"INSERT INTO {written} VALUES (new.id);"  # noqa: S608  names of our own
+    trigger = f"CREATE TRIGGER note_updates AFTER UPDATE ON {table}"
+    if is_postgres(url):
+        body = f"BEGIN {note} RETURN NULL; END"
+        execute(url, f"CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS '{body}'")
+        execute(url, f"{trigger} FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION note()")
+    else:
+        execute(url, f"{trigger} WHEN {when} BEGIN {note} END")
 
 
 class Lock:

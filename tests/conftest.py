@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import structlog
 
@@ -24,7 +25,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """The server of Postgres is started by the first test that needs it, or for all workers.
 
     To read what the machine trusts takes each client a tenth of a second; nobody here needs it.
+    How long an example takes says more of the machine than of what it tries.
     """
+    hypothesis.settings.register_profile("no deadline", deadline=None)
+    hypothesis.settings.load_profile("no deadline")
     os.environ["SSL_CERT_FILE"] = str(Path(__file__).with_name("nobody.pem"))
     if hasattr(config, "workerinput"):
         return

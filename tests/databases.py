@@ -53,6 +53,13 @@ def variables(url: str) -> dict[str, str]:
     return {f"RESULTSINK_{name.upper()}": value for name, value in settings(url).items()}
 
 
+def key(store: Store) -> str:
+    """The key that encrypts its secrets, which lies beside a file."""
+    if is_postgres(store.name):
+        return KEY
+    return Path(store.name).with_suffix(".key").read_text()
+
+
 @contextmanager
 def opened(url: str, *, serve: bool = False) -> Iterator[Store]:
     """The store, as the serving process has it or as one beside it."""

@@ -26,6 +26,7 @@ _SQLITE_NOT_NOW = frozenset(
 _POSTGRES_NOT_NOW = (
     "08",  # connection
     "25006",  # read only: a standby, or a server that was told to be
+    "25P03",  # we were frozen in the middle of a transaction
     "28",  # refused to let us in
     "3D000",  # the database is gone
     "40",  # rolled back, again and again

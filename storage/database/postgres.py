@@ -26,6 +26,7 @@ from storage.errors import CannotOpen, CannotStore, DiskFull, NewerSchema, NoDat
 T = TypeVar("T")
 
 CONNECT_SECONDS = 2
+IDLE_SECONDS = 5
 TRIES = 5
 """How often a transaction is begun that others stand in the way of."""
 
@@ -47,7 +48,8 @@ class Pool:
             "timezone": "UTC",
             "statement_timeout": f"{statement * 1000:.0f}",
             "lock_timeout": f"{lock * 1000:.0f}",
-            "idle_in_transaction_session_timeout": f"{cut * 1000:.0f}",
+            # whoever is frozen in a transaction must not hold up the others for longer
+            "idle_in_transaction_session_timeout": f"{IDLE_SECONDS * 1000}",
         }
         self.engine = make_engine(url, options, pool_size=size, max_overflow=0, pool_timeout=wait)
         # A snapshot for all statements of a read, and a promise to write nothing.

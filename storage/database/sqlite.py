@@ -38,6 +38,12 @@ T = TypeVar("T")
 BUSY_MILLISECONDS = 1_500
 """How long a statement waits for another process's transaction: less than an answer may take."""
 
+PATIENT_MILLISECONDS = 15_000
+"""The same for a command, beside a process that serves under load: no sender waits for it."""
+
+PATIENT_MILLISECONDS = 15_000
+"""The same for a command, beside a process that serves under load: nobody waits for its answer."""
+
 SPARE_BYTES = 32 * 1024 * 1024
 """Free space below which nothing is written: a commit must never find the disk full half way."""
 
@@ -68,8 +74,9 @@ class SqliteDatabase(Database):
             raise
 
     def _open(self, *, is_current: bool, checkpoints_in_commits: bool) -> None:
-        self._write_engine = make_engine(self.path, writes=True)
-        self._read_engine = make_engine(self.path, writes=False)
+        self._busy = PATIENT_MILLISECONDS if checkpoints_in_commits else BUSY_MILLISECONDS
+        self._write_engine = make_engine(self.path, writes=True, busy=self._busy)
+        self._read_engine = make_engine(self.path, writes=False, busy=self._busy)
         try:
             if not is_current:  # the lock is taken only where there is something to write
                 self._migrate()
@@ -160,7 +167,7 @@ class SqliteDatabase(Database):
         except sqlite3.Error:
             log.warning("the write-ahead log could not be cut back", exc_info=True)
         finally:  # the commit before this stands, whatever became of the log
-            raw.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
+            raw.execute(f"PRAGMA busy_timeout = {self._busy}")
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -221,7 +228,8 @@ def _driver(connection: Connection) -> sqlite3.Connection:
     return raw
 
 
-def make_engine(path: Path, *, writes: bool) -> Engine:
+def make_engine(path: Path, *, writes: bool, busy: int = PATIENT_MILLISECONDS) -> Engine:
+    """Connect to the file; `busy` is in milliseconds."""
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         poolclass=NullPool if writes else QueuePool,
@@ -233,6 +241,7 @@ def make_engine(path: Path, *, writes: bool) -> Engine:
     @event.listens_for(engine, "connect")
     def prepare(raw: Any, _record: Any) -> None:
         raw.isolation_level = None  # transactions are begun below, not by the driver
+        raw.execute(f"PRAGMA busy_timeout = {busy}")
         for pragma in _PRAGMAS if writes else (*_PRAGMAS, "query_only = ON"):
             raw.execute(f"PRAGMA {pragma}")
 
@@ -244,7 +253,6 @@ def make_engine(path: Path, *, writes: bool) -> Engine:
 
 
 _PRAGMAS = (
-    f"busy_timeout = {BUSY_MILLISECONDS}",
     "journal_mode = WAL",
     # "acknowledged after COMMIT" must hold when the power fails, not only when the process dies
     "synchronous = FULL",

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import psycopg
+
 LOOK_SECONDS = 0.25
 
 
@@ -53,5 +55,8 @@ class Watchdog:
 
 def _cut(raw: Any) -> None:
     """Shut the socket down, on a descriptor of our own: the connection closes its own itself."""
-    with suppress(OSError, ValueError), socket.socket(fileno=os.dup(raw.fileno())) as twin:
+    with (
+        suppress(OSError, ValueError, psycopg.Error),  # it is gone already
+        socket.socket(fileno=os.dup(raw.fileno())) as twin,
+    ):
         twin.shutdown(socket.SHUT_RDWR)

@@ -1,6 +1,8 @@
 """Working off: jobs from the claim to their end, and the pauses of sources."""
 
+import logging
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -8,6 +10,7 @@ from sqlmodel import col
 
 from storage import (
     batches,
+    clocks,
     deliveries,
     jobs,
     paces,
@@ -21,6 +24,8 @@ from storage.models import SourceState
 from storage.store.base import Base
 from storage.store.grouping import Group
 from storage.store.watching import watch
+
+log = logging.getLogger(__name__)
 
 
 class Work(Base):
@@ -122,15 +127,27 @@ class Work(Base):
 
     def release_expired(self) -> int:
         """Return the jobs whose worker is gone; returns how many."""
-        return self.database.write(lambda c: jobs.release(c, now=self.now()))
+        return self._release(all_of_them=False)
 
     def take_over(self) -> int:
         """Return what earlier processes left when they ended; returns how many jobs.
 
         Where we are the only one who works, that is whatever is running.
         """
-        alone = not self.database.is_shared
-        return self.database.write(lambda c: jobs.release(c, now=self.now(), all_of_them=alone))
+        return self._release(all_of_them=not self.database.is_shared)
+
+    def _release(self, *, all_of_them: bool) -> int:
+        """With an eye on the clock, by which leases run out."""
+
+        def work(connection: Connection) -> tuple[timedelta | None, int]:
+            moment = self.now()
+            back = clocks.follow(connection, now=moment)
+            return back, jobs.release(connection, now=moment, all_of_them=all_of_them)
+
+        back, released = self.database.write(work)
+        if back is not None:
+            log.warning("the clock went back by %s: whatever waits is due at once", back)
+        return released
 
     def list_dead(self, *, limit: int = 100) -> list[dict[str, Any]]:
         """The dead letters, newest first."""

@@ -13,7 +13,6 @@ from receiver.batches import NewBatch
 from receiver.cli.common import batches_of
 from receiver.providers import NewTask, Plan
 from receiver.sandbox import SandboxServer
-from tests.chaos.books import Books
 from tests.chaos.processes import KEY, Receiver
 from tests.chaos.sending import Endpoint
 
@@ -63,18 +62,6 @@ def outputs_at_sender(sandbox: SandboxServer, batch_id: str) -> dict[str, Any]:
         found |= {task["deepresearch_id"]: task["output"] for task in page["tasks"]}
         told = page["pagination"]
         cursor = told["last_key"] if told["has_more"] else None
-    return found
-
-
-def outputs_here(books: Books, batch_id: str) -> dict[str, Any]:
-    """The output of each run of a batch, as the store has it: one version each, or a list."""
-    rows = books.rows(
-        "SELECT runs.run_id, json_extract(results.output, '$') FROM runs"
-        " JOIN results ON results.run_pk = runs.id WHERE runs.batch_id = ?",
-        batch_id,
-    )
-    found = dict(rows)
-    assert len(found) == len(rows), "a run has two results"
     return found
 
 

@@ -2,14 +2,14 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable
 from contextlib import closing
 from http.client import HTTPConnection
 from itertools import count
-from pathlib import Path
 
 from tests.chaos import batches
 from tests.chaos.books import Books, half_done, repeated
+from tests.chaos.conftest import Say
+from tests.chaos.places import Place
 from tests.chaos.processes import HOST, Receiver, sandbox
 from tests.chaos.sending import ANSWER_LIMIT, Delivery, post
 from tests.processes import until
@@ -18,15 +18,13 @@ TIMES = 1000
 CONNECTIONS = 32
 TASKS = 20
 
-Say = Callable[[str], None]
-
 
 def test_a_thousand_copies_at_once_leave_one_event_and_one_set_of_results(
-    tmp_path: Path, say: Say
+    place: Place, say: Say
 ) -> None:
     """32 connections send the end of one batch; all are answered 200, one of them `accepted`."""
     with sandbox(duration=0, webhook=False, max_page_size=7) as sender:
-        receiver = Receiver(tmp_path, sender.api_url)
+        receiver = Receiver(place, sender.api_url)
         try:
             receiver.start()
             batch_id = batches.create(receiver, "the one", tasks=TASKS)
@@ -35,12 +33,12 @@ def test_a_thousand_copies_at_once_leave_one_event_and_one_set_of_results(
             answers = _at_once(receiver.port, Delivery(endpoint, body))
             say(f"answers {dict(answers)}")
             assert answers == {(200, "accepted"): 1, (200, "duplicate"): TIMES - 1}
-            books = Books(receiver.database)
+            books = receiver.books
             until(lambda: not books.open_batches() and not books.unfinished(), seconds=120)
             _check_the_books(books, batch_id)
             told = batches.outputs_at_sender(sender, batch_id)
             assert len(told) == TASKS
-            assert batches.outputs_here(books, batch_id) == told
+            assert books.outputs(batch_id) == told
         finally:
             receiver.end()
 

@@ -7,152 +7,114 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from receiver.sandbox import SandboxServer
-from tests.chaos import batches
-from tests.chaos.books import Books, half_done, is_sound, lost, repeated
+from tests.chaos.conftest import Note, Say
+from tests.chaos.figures import Figures
+from tests.chaos.places import Place
+from tests.chaos.pour import Pour
 from tests.chaos.processes import Receiver, dice, sandbox
-from tests.chaos.sending import Delivery, Maker, Pour
-from tests.processes import until
+from tests.chaos.world import World
 
-KILLS = int(os.environ.get("CHAOS_KILLS", "10"))
+KILLS = int(os.environ.get("CHAOS_KILLS", "6"))
 SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
 AT_ITS_START = 0.2  # the share of kills that come before it takes requests
-BATCHES = 8
+BATCHES = max(2, min(8, KILLS))
 TASKS = 23  # five pages
-RECOVERY_LIMIT = 120.0  # a job that was killed six times waits half a minute
-
-Say = Callable[[str], None]
+ROLES = ("intake", "intake", "worker", "worker")
 
 
-class Life:
-    """Starts the receiver and kills it, over and over."""
+class Lives:
+    """Kills one process of several and starts it again, over and over; the others go on."""
 
-    def __init__(self, receiver: Receiver, draw: random.Random) -> None:
+    def __init__(self, world: World) -> None:
         self.kills = 0
         self.most_claims = 0
         self.held_leases = 0
-        self._receiver = receiver
-        self._books = Books(receiver.database)
-        self._draw = draw
+        self._world = world
 
-    def live_and_die(self) -> None:
-        """One life: killed while it starts, or at some moment under load."""
-        process = self._receiver.launch()
-        if self._draw.random() < AT_ITS_START:
-            time.sleep(self._draw.uniform(0.05, 1.2))
+    def begin(self) -> None:
+        for receiver in self._world.receivers:
+            receiver.launch()
+
+    def one_dies(self) -> None:
+        """Killed while it starts, or at some moment under load; and started again."""
+        draw, victim = self._world.draw, self._world.draw.choice(self._world.receivers)
+        if draw.random() < AT_ITS_START:
+            self._kill(victim)
+            victim.launch()
+            time.sleep(draw.uniform(0.05, 1.2))
         else:
-            self._receiver.await_ready()
-            time.sleep(self._draw.uniform(0.02, 0.6))
-        assert process.poll() is None, self._receiver.log.read_text()[-2000:]
-        self._receiver.kill()
-        self.kills += 1
-        self._look_at_the_leases()
+            victim.await_ready()
+            time.sleep(draw.uniform(0.02, 0.6))
+        self._kill(victim)
+        victim.launch()
 
-    def _look_at_the_leases(self) -> None:
+    def _kill(self, victim: Receiver) -> None:
+        assert victim.process is not None
+        assert victim.process.poll() is None, victim.said()
+        victim.kill()
+        self.kills += 1
         query = "SELECT max(claims), count(lease_token) FROM jobs"
-        claims, held = self._books.rows(query)[0]
-        self.most_claims = max(self.most_claims, claims)
+        claims, held = self._world.books.rows(query)[0]
+        self.most_claims = max(self.most_claims, claims or 0)
         self.held_leases += held
 
 
 class Creator(threading.Thread):
-    """Creates batches while the receiver dies and lives, and has the end of each announced."""
+    """Creates batches while processes die and live, and has the end of each announced."""
 
-    def __init__(
-        self, receiver: Receiver, sender: SandboxServer, maker: Maker, draw: random.Random
-    ) -> None:
+    def __init__(self, world: World) -> None:
         super().__init__(daemon=True)
-        self.created: list[str] = []
         self.error: BaseException | None = None
-        self._receiver = receiver
-        self._sender = sender
-        self._maker = maker
-        self._draw = draw
+        self._world = world
 
     def run(self) -> None:
         try:
             for number in range(BATCHES):
-                time.sleep(self._draw.uniform(0.0, KILLS / BATCHES))
-                self._create(f"batch {number}")
+                time.sleep(self._world.draw.uniform(0.0, KILLS / BATCHES))
+                batch_id = self._world.batch(f"batch {number}", tasks=TASKS)
+                self._world.announce(self._world.end_of(batch_id))
         except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
             self.error = error
 
-    def _create(self, name: str) -> None:
-        batch_id = batches.create(self._receiver, name, tasks=TASKS)
-        self.created.append(batch_id)
-        endpoint = batches.endpoint_of(self._receiver, batch_id)
-        until(lambda: batches.has_ended(self._sender, batch_id))
-        body = batches.batch_at_sender(self._sender, batch_id)
-        self._maker.announced.append(Delivery(endpoint, body))
-
 
 def test_nothing_acknowledged_is_lost_and_nothing_repeated_by_kills(
-    tmp_path: Path, say: Say
+    place: Place, tmp_path: Path, say: Say, note: Note
 ) -> None:
     """At least KILLS kills, deliveries and batches pouring in; then one start, and no help."""
-    draw = dice(SEED)
     say(f"seed {SEED}")
-    with sandbox(max_page_size=5, duration=[0.0, 1.0], webhook=False) as sender:
-        receiver = Receiver(tmp_path, sender.api_url)
-        going_on = [batches.create(receiver, f"open {number}", tasks=0) for number in range(3)]
-        maker = Maker([batches.endpoint_of(receiver, each) for each in going_on], draw)
-        life, creator = Life(receiver, draw), Creator(receiver, sender, maker, draw)
-        try:
-            with Pour(receiver.port, maker.make, draw=draw) as pour:
-                creator.start()
-                while life.kills < KILLS or creator.is_alive():
-                    life.live_and_die()
-                receiver.start()
-                until(lambda: not maker.announced)
-                pour.finish()
+    roles = ROLES if place.is_shared else ("all",)
+    with (
+        sandbox(max_page_size=5, duration=[0.0, 1.0], webhook=False) as sender,
+        World(place, sender, dice(SEED), roles=roles, logs=tmp_path) as world,
+    ):
+        world.open_batches(3)
+        lives, creator = Lives(world), Creator(world)
+        lives.begin()
+        with world.pour() as pour:
+            creator.start()
+            while lives.kills < KILLS or creator.is_alive():
+                lives.one_dies()
             assert creator.error is None, creator.error
-            _check(receiver, sender, pour, life, creator.created, say)
-        finally:
-            receiver.end()
+            recovered = world.settle(pour)
+        shown = world.figures(
+            "kill -9 at random", pour.answers, faults=lives.kills, recovered=recovered
+        )
+        note(shown)
+        world.check(shown, pour.answers)
+        _check_that_it_was_a_test(lives, pour, shown, say)
 
 
-def _check(
-    receiver: Receiver,
-    sender: SandboxServer,
-    pour: Pour,
-    life: Life,
-    created: list[str],
-    say: Say,
-) -> None:
-    books, answers = Books(receiver.database), pour.answers
-    assert lost(books, answers.acknowledged) == 0
-    waiting, began = books.unfinished(), time.monotonic()
-    until(
-        lambda: not books.unfinished() and not books.open_batches(),
-        seconds=RECOVERY_LIMIT,
-    )
-    missing, twice = lost(books, answers.acknowledged), repeated(books)
-    found_again = sum(outcome == "duplicate" for outcome in answers.acknowledged.values())
-    say(
-        f"kills {life.kills}, acknowledged {len(answers.acknowledged)}, lost {missing}, "
-        f"repeated {twice}; answers cut off {answers.cut}, of them stored {found_again}; leases "
-        f"held at a kill {life.held_leases}, most claims of a job {life.most_claims}; "
-        f"{waiting} jobs left, done in {time.monotonic() - began:.1f} s"
-    )
-    assert missing == 0
-    assert twice == 0
-    assert half_done(books) == 0
-    assert is_sound(books)
-    _check_that_it_was_a_test(life, pour)
-    assert max(answers.accepted.values()) == 1
-    assert set(answers.other) <= {503}
-    for batch_id in created:
-        told = batches.outputs_at_sender(sender, batch_id)
-        assert len(told) == TASKS
-        assert batches.outputs_here(books, batch_id) == told
-
-
-def _check_that_it_was_a_test(life: Life, pour: Pour) -> None:
+def _check_that_it_was_a_test(lives: Lives, pour: Pour, shown: Figures, say: Say) -> None:
     """Enough kills, enough of them amid work, enough answers."""
-    assert life.kills >= KILLS
-    assert life.held_leases >= KILLS
-    assert len(pour.answers.acknowledged) >= 5 * KILLS
-    assert pour.answers.cut >= KILLS
+    answers = pour.answers
+    again = sum(outcome == "duplicate" for outcome in answers.acknowledged.values())
+    say(
+        f"answers cut off {answers.cut}, of them stored {again}; leases held at a kill "
+        f"{lives.held_leases}, most claims of a job {lives.most_claims}"
+    )
+    assert shown.faults >= KILLS
+    assert lives.held_leases >= KILLS
+    assert shown.acknowledged >= 5 * KILLS
+    assert answers.cut >= KILLS

@@ -13,8 +13,10 @@ import pytest
 
 from tests.chaos import batches
 from tests.chaos.disk import Disk
+from tests.chaos.places import in_a_file
+from tests.chaos.pour import Pour
 from tests.chaos.processes import Receiver, dice, sandbox
-from tests.chaos.sending import Maker, Pour
+from tests.chaos.sending import Maker
 from tests.chaos.traces import Record, build_shim, read_shim, read_strace, strace_command
 from tests.processes import until
 
@@ -60,14 +62,14 @@ def _trace(folder: Path, start: Start) -> tuple[Disk, int]:
     folder.mkdir()
     draw = dice(7)
     with sandbox() as sender:
-        receiver = Receiver(folder, sender.api_url, logs=folder.parent)
+        receiver = Receiver(in_a_file(folder), sender.api_url, logs=folder.parent)
         batch_id = batches.create(receiver, "open", tasks=0)
         maker = Maker([batches.endpoint_of(receiver, batch_id)], draw)
         disk = Disk(folder)
         try:
             start(receiver)
             receiver.await_ready()
-            with Pour(receiver.port, maker.make, again=0.0, draw=draw) as pour:
+            with Pour([receiver.port], maker.make, again=0.0, draw=draw) as pour:
                 acknowledged = pour.answers.acknowledged
                 until(lambda: len(acknowledged) >= ENOUGH, seconds=120)
                 pour.finish()

@@ -31,12 +31,12 @@ class Record:
 # --- the shim -----------------------------------------------------------------------------------
 
 
-def build_shim(folder: Path) -> Path | None:
-    """Compile shim.c; None where there is no C compiler."""
+def build_shim(folder: Path, name: str = "shim.c") -> Path | None:
+    """Compile shim.c, or another; None where there is no C compiler."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         return None
-    source, library = Path(__file__).with_name("shim.c"), folder / "shim.so"
+    source, library = Path(__file__).with_name(name), folder / f"{name}.so"
     command = [
         compiler,
         "-shared",

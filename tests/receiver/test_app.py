@@ -2,10 +2,8 @@
 
 import asyncio
 import gc
-import sqlite3
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -22,8 +20,12 @@ from receiver.app import _beside, create_app, http_client, open_store
 from receiver.errors import UsageError
 from receiver.settings import Settings
 from storage import CannotOpen, Store
+from tests import databases
+from tests.behind import execute
 from tests.processes import Receiver
 from tests.receiver.conftest import (
+    DEADLINE,
+    SOON,
     add_endpoint,
     batch_body,
     broken,
@@ -111,28 +113,36 @@ async def test_a_change_by_another_process_is_felt_within_two_seconds(
 ) -> None:
     endpoint_id = add_endpoint(store)
     assert (await post(client, f"/webhooks/valyu/{endpoint_id}")).status_code == 200
-    other = storage.open(database_url)
-    other.close_endpoint(endpoint_id)
-    other.close()
+    with databases.opened(database_url) as other:
+        other.close_endpoint(endpoint_id)
     began = time.monotonic()
     while (await post(client, f"/webhooks/valyu/{endpoint_id}")).status_code != 404:
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < SOON
         await asyncio.sleep(0.05)
 
 
 async def test_it_opens_and_closes_the_store_unless_one_is_given(
     database_url: str, start: Start
 ) -> None:
+    app = create_app(Settings.model_validate(databases.settings(database_url)))
+    with databases.opened(database_url) as beside:
+        async with app.router.lifespan_context(app):
+            assert beside.is_served()
+        assert not beside.is_served()
+    with databases.opened(database_url, serve=True) as again:
+        app = create_app(Settings(), store=again)
+        async with app.router.lifespan_context(app):
+            pass
+        again.probe()
+
+
+@pytest.mark.sqlite
+async def test_a_second_process_does_not_serve_the_same_file(database_url: str) -> None:
     app = create_app(Settings(database_url=database_url))
     async with app.router.lifespan_context(app):
         with pytest.raises(storage.AlreadyServed):
             storage.open(database_url, serve=True)
-    again = storage.open(database_url, serve=True)  # the claim is free
-    app = create_app(Settings(), store=again)
-    async with app.router.lifespan_context(app):
-        pass
-    again.probe()
-    again.close()
+    storage.open(database_url, serve=True).close()  # the claim is free
 
 
 async def test_a_database_that_cannot_be_opened_stops_the_start(start: Start) -> None:
@@ -172,12 +182,15 @@ async def test_a_part_that_breaks_is_told_with_its_error() -> None:
 def test_a_part_that_breaks_ends_the_process_as_a_failure_to_be_restarted(
     database_url: str, tmp_path: Path
 ) -> None:
-    receiver = Receiver(tmp_path / "log", {"database_url": database_url})
+    receiver = Receiver(tmp_path / "log", databases.settings(database_url))
     receiver.start()
     assert receiver.process is not None
-    with closing(sqlite3.connect(tmp_path / "resultsink.db", isolation_level=None)) as other:
-        other.execute("INSERT OR REPLACE INTO meta VALUES ('endpoints_revision', 'no number')")
-    assert receiver.process.wait(10) == 1
+    execute(
+        database_url,
+        "INSERT INTO meta (key, value) VALUES ('endpoints_revision', 'no number')"
+        " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+    )
+    assert receiver.process.wait(DEADLINE) == 1
     sentence = (
         "A part of the service broke (ValueError): see the log for where, then start it again."
     )

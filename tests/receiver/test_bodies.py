@@ -89,6 +89,16 @@ async def test_bodies_count_together_until_they_are_released() -> None:
     assert await nothing_counts(bodies)
 
 
+async def test_a_body_that_has_come_whole_counts_like_the_others() -> None:
+    bodies = Bodies(KIB)
+    body = b"x" * 600
+    assert not bodies.hold(body, limit=599)
+    assert bodies.hold(body, limit=KIB)
+    assert not bodies.hold(body, limit=KIB)
+    bodies.release(body)
+    assert await nothing_counts(bodies)
+
+
 @given(st.lists(st.lists(st.integers(0, 700), min_size=1, max_size=4), max_size=20))
 async def test_whatever_came_nothing_counts_once_all_is_released(bodies_: list[list[int]]) -> None:
     bodies, kept = Bodies(2 * KIB), []

@@ -1,13 +1,13 @@
 """Endpoints come from memory, changes are felt soon, strangers' guesses cost little."""
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -20,10 +20,12 @@ from receiver.endpoint_cache import CachedEndpoint, EndpointCache, Keys
 from receiver.signatures import Key
 from receiver.sources import configured
 from storage import CannotStore, SigningSecret, Store
+from tests import databases
 from tests.receiver.conftest import (
     BATCH,
     OTHER_SECRET,
     SECRET,
+    SOON,
     add_endpoint,
     broken,
     settings,
@@ -97,7 +99,7 @@ async def test_many_who_ask_for_the_same_at_once_cost_few_reads(
 async def test_an_unknown_id_costs_one_bounded_read(cache: EndpointCache, reads: list[str]) -> None:
     assert await cache.find(UNKNOWN) is None
     assert len(reads) == 1
-    assert "endpoints.id = ?" in reads[0]
+    assert re.search(r"WHERE endpoints\.id = \S+\s*(LIMIT|$)", reads[0])
 
 
 @given(st.text().filter(lambda text: len(text) != 22) | st.sampled_from(["/" * 22, UNKNOWN + "\n"]))
@@ -137,12 +139,11 @@ async def test_a_change_by_another_process_is_felt_within_two_seconds(
 ) -> None:
     endpoint_id = add_endpoint(store, None)
     await in_memory(cache, endpoint_id)
-    other = storage.open(database_url)
-    shows = change(other, endpoint_id)
-    other.close()
+    with databases.opened(database_url) as other:
+        shows = change(other, endpoint_id)
     began = time.monotonic()
     while not shows(await found(cache, endpoint_id)):
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < SOON
         await asyncio.sleep(0.05)
 
 
@@ -219,7 +220,7 @@ async def test_a_secret_under_a_key_that_came_later_is_our_fault_not_the_senders
     store: Store, database_url: str
 ) -> None:
     endpoint_id = add_endpoint(store)
-    old = Path(store.name).with_suffix(".key").read_text()
+    old = databases.key(store)
     with closing(storage.open(database_url, [storage.new_key(), old])) as other:
         other.set_secret(endpoint_id, OTHER_SECRET)
     cache = EndpointCache(store, configured(settings()))
@@ -232,7 +233,7 @@ async def test_a_secret_under_a_key_that_came_later_is_our_fault_not_the_senders
 async def test_the_wait_for_a_turn_to_read_counts_into_the_deadline(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoint_cache, "READ_SECONDS", 0.4)
+    monkeypatch.setattr(endpoint_cache, "READ_SECONDS", 1.0)
     cache = EndpointCache(store, configured(settings()))
     go_on = threading.Event()
 
@@ -247,7 +248,7 @@ async def test_the_wait_for_a_turn_to_read_counts_into_the_deadline(
         told = await asyncio.gather(
             *(cache.find(UNKNOWN) for _ in range(crowd)), return_exceptions=True
         )
-        assert time.monotonic() - began < 0.7
+        assert time.monotonic() - began < 2
         assert {type(each) for each in told} == {CannotStore}
     finally:
         go_on.set()

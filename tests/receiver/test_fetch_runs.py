@@ -242,7 +242,7 @@ async def test_who_has_lost_the_lease_writes_nothing(store: Store, sender: Sandb
     announce(store, batch_id)
     announce(store, tasks[0], kind="task")
     for lease in store.claim_jobs("valyu", limit=2):
-        store.take_over()
+        working.taken_over(store)
         with pytest.raises(LeaseLost):
             await fetch(store, a_source(sender.api_url), lease=lease)
     assert (stored(store), store.list_batches()) == ([], [])
@@ -285,7 +285,7 @@ async def test_a_check_of_a_task_asks_for_what_came_with_its_secret(
     with pytest.raises(NotReady, match="not known yet which run"):
         await fetch(store, a_source(sender.api_url))
     store.set_secret(endpoint_id, "s" * 43, resource=a_task(sender))
-    store.take_over()
+    working.taken_over(store)
     assert await fetch(store, a_source(sender.api_url)) == "run completed"
 
 

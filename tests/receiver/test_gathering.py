@@ -13,6 +13,8 @@ from receiver.fetch.runs import LISTED_FIRST
 from receiver.keys import prepare
 from receiver.proving import prove
 from storage import FetchedRun, Store, SubmittedRun
+from tests import behind
+from tests.databases import url_of
 from tests.receiver.conftest import until
 from tests.receiver.parallel_senders import (
     BATCH,
@@ -85,12 +87,7 @@ async def test_a_hundred_events_that_come_together_make_one_listing(store: Store
 
 
 async def test_a_thousand_events_of_a_group_cost_one_write_to_its_check(store: Store) -> None:
-    sql(store, "CREATE TABLE written (status)")
-    sql(
-        store,
-        "CREATE TRIGGER hurried AFTER UPDATE ON jobs WHEN new.kind = 'check'"
-        " BEGIN INSERT INTO written VALUES (new.status); END",
-    )
+    behind.count_updates(url_of(store), "jobs", when="new.kind = 'check'")
     for number in range(1_000):
         announce_run(store, f"r{number}")
     leases = store.claim_jobs("valyu", limit=1_000)
@@ -100,7 +97,7 @@ async def test_a_thousand_events_of_a_group_cost_one_write_to_its_check(store: S
             with pytest.raises(NotReady, match="listed first"):
                 await fetching.fetch(lease)
     assert (len(leases), len(jobs(store, kind="check"))) == (1_000, 1)
-    assert len(sql(store, "SELECT * FROM written")) == 1
+    assert len(sql(store, "SELECT * FROM updates_of_jobs")) == 1
 
 
 async def test_news_makes_a_check_that_is_due_much_later_due_sooner(store: Store) -> None:

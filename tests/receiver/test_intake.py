@@ -487,7 +487,7 @@ async def test_a_file_of_secrets_is_felt_without_a_restart(store: Store, tmp_pat
         file.write_text(f"{OTHER_SECRET}\n{SECRET}\n")
         began = time.monotonic()
         while await taking.deliver(None, batch_body(), secret=OTHER_SECRET) == UNAUTHORIZED:
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < SOON
             await asyncio.sleep(0.05)
         assert await taking.deliver(None, batch_body()) == DUPLICATE
 
@@ -595,10 +595,10 @@ async def test_when_we_cannot_store_the_sender_is_told_so_within_two_seconds(
 ) -> None:
     endpoint_id = add_endpoint(store)
     await taking.intake.find("valyu", endpoint_id)
-    began = time.monotonic()
     with fault(store):
+        began = time.monotonic()
         assert await taking.deliver(endpoint_id, BODY) == NOT_STORED
-    assert time.monotonic() - began < SOON
+        assert time.monotonic() - began < SOON
     assert (NOT_STORED.retry_after or 0) > 0
     assert await taking.deliver(endpoint_id, BODY) in (ACCEPTED, DUPLICATE)  # it recovers
     assert fetches(store) == THE_BATCH

@@ -99,6 +99,32 @@ def test_fields_cannot_take_the_place_of_ours() -> None:
     assert (line["level"], line["logger"], line["level_"]) == ("info", "test", "fatal")
 
 
+@pytest.mark.parametrize("json_", [True, False])
+@pytest.mark.parametrize("level", ["info", "warning"])
+def test_a_prepared_line_is_the_line_that_its_logger_writes(json_: bool, level: str) -> None:
+    fields: dict[str, Any] = {
+        "source": "valyu",
+        "key": f"a {WHSEC} \x1b\n",
+        "n": 12,
+        "ms": 0.5,
+        "nothing": None,
+        "token": "hunter2",
+    }
+    prepared = logs.often(logs.get_logger("test"), "test", "said", *fields)
+    texts = []
+    for is_prepared in (True, False):
+        stream = io.StringIO()
+        logs.configure(json=json_, level=level, stream=stream)
+        if is_prepared:
+            prepared(*fields.values())
+        else:
+            logs.get_logger("test").info("said", **fields)
+        texts.append(re.sub(r"\d{4}-\S+Z", "", stream.getvalue()))
+    assert texts[0] == texts[1]
+    assert (texts[0] == "") is (level == "warning")
+    assert "hunter2" not in texts[0]
+
+
 # Secrets.
 
 

@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -17,16 +16,27 @@ import pytest
 import storage
 from receiver.errors import UsageError
 from receiver.server import listen
-from tests.receiver.conftest import BATCH, add_endpoint, batch_body, events, fetches, signed
+from tests import databases
+from tests.databases import Maker
+from tests.receiver.conftest import (
+    BATCH,
+    add_endpoint,
+    batch_body,
+    events,
+    fetches,
+    locked,
+    signed,
+)
 
 MAX_CONNECTIONS = 12
 BODY = batch_body()
 
-# The receiver as it is served, with less patience for heads that do not end.
+# The receiver as it is served, with less patience for what does not go on.
 PROGRAM = """
 from receiver import server
 from receiver.cli import main
 server.HEAD_SECONDS = 0.3
+server.KEEP_ALIVE_SECONDS = 2.5
 main()
 """
 
@@ -74,15 +84,21 @@ def request(endpoint_id: str, body: bytes = BODY, *more: str) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def serving(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+def serving(maker: Maker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     folder = tmp_path_factory.mktemp("named-like-a-secret")
-    url = f"sqlite:///{folder}/resultsink.db"
+    with maker.made(folder) as url, served(url, folder) as serving:
+        yield serving
+
+
+@contextlib.contextmanager
+def served(url: str, folder: Path) -> Iterator[Serving]:
+    """A receiver to whom the folder's name is a secret."""
     with listen("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
     environment = {
         **{name: value for name, value in os.environ.items() if "RESULTSINK" not in name},
         "PYTHONPATH": str(Path(__file__).parents[2]),
-        "RESULTSINK_DATABASE_URL": url,
+        **databases.variables(url),
         "RESULTSINK_MAX_CONNECTIONS": str(MAX_CONNECTIONS),
         "RESULTSINK_SOURCES__VALYU__MAX_BODY_BYTES": "4096",
         "RESULTSINK_SOURCES__VALYU__SIGNING_SECRETS": folder.name,
@@ -91,9 +107,8 @@ def serving(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stderr=log)  # noqa: S603
     wait_for(port)
-    store = storage.open(url)
-    yield Serving(port, store, folder / "log")
-    store.close()
+    with databases.opened(url) as store:
+        yield Serving(port, store, folder / "log")
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
 
@@ -221,6 +236,19 @@ def test_what_becomes_no_further_request_is_closed(serving: Serving) -> None:
         assert b"HTTP" not in rest(connection)
 
 
+def test_a_connection_that_is_not_used_again_is_closed(serving: Serving) -> None:
+    with serving.connect() as connection:
+        connection.sendall(request(serving.endpoint()))
+        answer = b""
+        while not answer.endswith(b"}"):  # its head and its body may come one by one
+            assert (part := connection.recv(65536))
+            answer += part
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        began = time.monotonic()
+        assert rest(connection) == b""
+        assert 1 < time.monotonic() - began < 6
+
+
 def test_a_request_is_answered_though_the_next_one_began(serving: Serving) -> None:
     request_twice = request(serving.endpoint()) * 2 + head("/", "Connection: close", method="GET")
     assert serving.say(request_twice[:-2], b"\r\n").count(b"HTTP/1.1 200 OK") == 2
@@ -236,14 +264,11 @@ def test_what_is_no_http_ends_and_the_server_goes_on(serving: Serving) -> None:
 
 def test_a_sender_that_leaves_before_the_answer_has_delivered(serving: Serving) -> None:
     endpoint_id = serving.endpoint()
-    lock = sqlite3.connect(Path(serving.store.name), isolation_level=None)
-    lock.execute("BEGIN IMMEDIATE")
-    with serving.connect() as connection:
-        connection.sendall(request(endpoint_id, b"left early"))
-        time.sleep(0.2)
-    time.sleep(0.1)
-    lock.execute("ROLLBACK")
-    lock.close()
+    with locked(serving.store):
+        with serving.connect() as connection:
+            connection.sendall(request(endpoint_id, b"left early"))
+            time.sleep(0.2)
+        time.sleep(0.1)
     deadline = time.monotonic() + 5
     while b"left early" not in bodies(serving):
         assert time.monotonic() < deadline
@@ -275,6 +300,7 @@ def test_a_flood_of_bad_requests_is_a_few_lines_in_the_log(serving: Serving) -> 
     assert serving.log.read_text().count("Invalid HTTP request") <= 1
 
 
+@pytest.mark.sqlite
 def test_a_configured_secret_stays_out_of_the_log_wherever_it_stands(serving: Serving) -> None:
     serving.say(b"no request")
     time.sleep(0.1)

@@ -7,7 +7,9 @@ import httpx
 import pytest
 
 from receiver import worker
-from receiver.fetch import REFUSALS
+from receiver.calls import Calls
+from receiver.errors import Forbidden, Refused
+from receiver.fetch import REFUSALS, Fetch
 from receiver.sandbox import SandboxServer
 from storage import Lease, Store
 from tests.receiver import working
@@ -86,10 +88,28 @@ async def test_a_403_is_a_run_s_own_once_the_sender_has_answered_for_another(sto
     v0_runs(store, "mine", "other")
     sender = BatchSender({"other": "complete"})
     refused = httpx.Response(403, json={"detail": "Not yours."})
-    client = answering(lambda r: refused if r.url.path.endswith("mine") else sender(r))
-    for _ in range(3):
-        make_due(store)
-        await work_off(store, parallel_v0(concurrency=1), client=client)
+    async with answering(lambda r: refused if r.url.path.endswith("mine") else sender(r)) as wire:
+        fetching = Fetch(store, Calls(parallel_v0(), wire))
+        leases = {lease.subject: lease for lease in store.claim_jobs("valyu", limit=2)}
+        with pytest.raises(Forbidden):
+            await fetching.fetch(leases["mine"])
+        assert await fetching.fetch(leases["other"]) == "run completed"
+        with pytest.raises(Refused, match="this alone is refused: the sender answered 403: Not"):
+            await fetching.fetch(leases["mine"])
+
+
+async def test_a_v0_source_goes_on_without_a_run_that_it_is_refused(store: Store) -> None:
+    v0_runs(store, "mine", "other")
+    sender = BatchSender({"other": "complete"})
+    refused = httpx.Response(403, json={"detail": "Not yours."})
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        return refused if request.url.path.endswith("mine") else sender(request)
+
+    async with working.working(store, parallel_v0(concurrency=1), client=answering(handler)):
+        await until(store.paused_sources)
+        sql(store, "UPDATE source_state SET probe_at = '2000-01-01'")
+        await until(store.list_dead)
     (dead,) = store.list_dead()
     assert (dead["subject"], store.paused_sources()) == ("mine", [])
     assert dead["reason"] == "this alone is refused: the sender answered 403: Not yours."
@@ -98,12 +118,12 @@ async def test_a_403_is_a_run_s_own_once_the_sender_has_answered_for_another(sto
 
 async def test_a_403_that_nothing_can_explain_is_a_run_s_own_after_a_few(store: Store) -> None:
     v0_runs(store, "mine")
-    client = answering(lambda _: httpx.Response(403, json={"detail": "Not yours."}))
+    refused = httpx.Response(403, json={"detail": "Not yours."})
     for refusals in range(REFUSALS):
         assert attempts(store) == ["paused"] * refusals
         sql(store, "UPDATE jobs SET next_attempt_at = '2999-01-01' WHERE kind = 'check'")
         sql(store, "UPDATE source_state SET probe_at = '2000-01-01'")
-        await work_off(store, parallel_v0(), client=client)
+        await work_off(store, parallel_v0(), client=answering(lambda _: refused))
     (dead,) = store.list_dead()
     assert dead["subject"] == "mine"
 
@@ -123,9 +143,9 @@ async def test_a_job_that_asked_nobody_resumes_no_source(store: Store) -> None:
     refused = answering(lambda _: httpx.Response(401, json={"error": "Invalid API key"}))
     store.check_batch("valyu", GROUP)
     await work_off(store, parallel(), client=refused)
-    sql(store, "UPDATE jobs SET next_attempt_at = '2999-01-01'")
     announce_run(store, "r1")
-    sql(store, "UPDATE source_state SET probe_at = '2000-01-01'")
+    make_due(store)
+    sql(store, "UPDATE jobs SET next_attempt_at = '2999-01-01' WHERE kind = 'check'")
     await work_off(store, parallel(), client=answering(lambda _: httpx.Response(500)))
     assert attempts(store) == ["paused", "not yet"]
     assert len(store.paused_sources()) == 1
@@ -275,6 +295,8 @@ async def test_a_polite_stop_gives_back_also_what_is_just_being_claimed(store: S
 async def test_a_start_goes_on_with_what_an_earlier_process_left_behind(store: Store) -> None:
     announce(store, "t1", kind="task")
     claim(store)
+    if store.is_shared:  # then it may be alive until its lease runs out
+        working.died(store)
     await work_off(store, a_source(), client=answering(a_run))
     assert (job(store)["status"], len(stored(store))) == ("done", 1)
 
@@ -286,7 +308,7 @@ async def test_who_lost_his_lease_records_nothing_and_the_other_does_the_work(
     announce(store, "t1", kind="task")
     async with working.working(store, a_source(), client=answering(door)):
         await until(lambda: door.waiting == 1)
-        store.take_over()
+        working.taken_over(store)
         await until(lambda: door.waiting == 2)  # claimed anew
         door.open()
         await until(lambda: job(store)["status"] == "done")
@@ -306,7 +328,7 @@ async def test_a_job_claimed_anew_is_still_ours_when_the_loser_of_its_lease_ends
     announce(store, "t1", kind="task")
     async with working.working(store, a_source(), client=answering(handler)):
         await until(lambda: doors[0].waiting == 1)
-        store.take_over()
+        working.taken_over(store)
         await until(lambda: doors[1].waiting == 1)
         doors[0].open()
         await until(lambda: doors[0].waiting == 0)

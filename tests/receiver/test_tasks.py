@@ -1,5 +1,6 @@
 """Single runs: endpoint first, a sentence wherever it stops, and what a run asks is heard."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from receiver.tasks import Tasks
 from receiver.waiting import wait_for_run
 from storage import Store
 from tests.receiver import working
-from tests.receiver.conftest import Taking, locked, signed, until
+from tests.receiver.conftest import DEADLINE, Taking, locked, signed, until
 from tests.receiver.working import (
     a_source,
     announce,
@@ -128,11 +129,8 @@ async def test_a_task_that_may_ask_is_looked_at_every_minute(
         make_due(store)
         await work_off(store, a_source(sender.api_url))
         assert (job(store)["status"], job(store)["waits"]) == ("pending", waits + 1)
-    (found,) = working.sql(
-        store, "SELECT (julianday(next_attempt_at) - julianday('now')) * 86400 AS s FROM jobs"
-    )
     low, high = (50, 61) if every else (2_300, 2_401)
-    assert low < found["s"] < high
+    assert low < working.in_seconds(job(store)) < high
 
 
 async def test_a_refused_task_leaves_nothing_behind(store: Store, sender: SandboxServer) -> None:
@@ -361,16 +359,23 @@ async def test_who_waits_is_told_of_the_question_at_once_and_goes_on_waiting(
     run_id = await create(store, source, hitl=["plan_review"])
     seen: list[str | None] = []
     async with tasks_of(store, source) as tasks:
-        facts = await wait_for_run(
+        waits = wait_for_run(
             store,
             run_id,
             source="valyu",
             tasks=tasks,
-            deadline=0.3,
+            deadline=DEADLINE,
             progressed=lambda facts: seen.append(facts["sender_status"]),
             failed=lambda error: pytest.fail(str(error)),
         )
-    assert (seen[0], seen[-1], facts["result_status"]) == (None, "awaiting_input", None)
+        waiting = asyncio.create_task(waits)
+        await until(lambda: "awaiting_input" in seen)
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    assert (seen[0], seen[-1]) == (None, "awaiting_input")
+    assert store.show_run(run_id)[0]["result_status"] is None
 
 
 # --- what the sender has forgotten --------------------------------------------------------------

@@ -150,6 +150,20 @@ def _ago(minutes: float) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
+def taken_over(store: Store) -> None:
+    """Whoever held leases has died, and another one takes over once they have run out.
+
+    On SQLite there is one process, so that a start need not wait for that.
+    """
+    died(store)
+    store.take_over()
+
+
+def died(store: Store) -> None:
+    """Whoever held leases has died, so long ago that they have run out."""
+    sql(store, "UPDATE jobs SET lease_until = ? WHERE status = 'running'", _ago(1))
+
+
 def jobs(store: Store, **wanted: str) -> list[dict[str, Any]]:
     """The jobs, oldest first; those whose columns have the wanted values."""
     rows = sql(store, "SELECT * FROM jobs ORDER BY id")

@@ -238,7 +238,7 @@ def test_numbers_that_jsonb_spells_another_way_are_the_same(make: Make) -> None:
     assert {name: float(value) for name, value in kept.items()} == counts
 
 
-@pytest.mark.parametrize("text", ["42", "1.5", "1.0", "1e30", str(10**30), "-0.0", "true", '"7"'])
+@pytest.mark.parametrize("text", ["42", "1.5", "1.0", "1e30", str(2**70), "-0.0", "true", '"7"'])
 def test_an_output_that_is_a_mere_number_arrives(make: Make, text: str) -> None:
     """SQLite takes it out of its text: it has no type for JSON."""
     first, there, back = make("sqlite"), make("postgres"), make("sqlite", bare=True)

@@ -36,10 +36,12 @@ SAFE = {
 }
 
 
+@pytest.mark.sqlite
 def test_the_connection_that_writes_survives_a_power_cut(database: Database) -> None:
     assert database.write(pragmas) == SAFE
 
 
+@pytest.mark.sqlite
 def test_a_command_s_connection_survives_a_power_cut_too(made_url: str) -> None:
     store = storage.open(made_url)
     assert store.database.write(pragmas) == SAFE
@@ -71,6 +73,7 @@ def test_a_watcher_notices_what_others_commit_and_nothing_else(store: Store) -> 
         assert version() != before
 
 
+@pytest.mark.sqlite
 def test_a_write_begins_with_the_lock(database: Database) -> None:
     def locked(_: Connection) -> str:
         other = sqlite3.connect(database.name, timeout=0)
@@ -125,6 +128,7 @@ def full_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         yield patch.undo
 
 
+@pytest.mark.sqlite
 def test_a_full_disk_refuses_before_it_is_full_and_recovers(
     store: Store, full_disk: Callable[[], None]
 ) -> None:
@@ -139,6 +143,7 @@ def test_a_full_disk_refuses_before_it_is_full_and_recovers(
 
 
 @pytest.mark.usefixtures("full_disk")
+@pytest.mark.sqlite
 def test_what_is_stored_can_be_read_on_a_full_disk(store: Store) -> None:
     beside = storage.open(f"sqlite:///{Path(store.name)}")
     assert beside.list_batches() == []
@@ -174,6 +179,7 @@ def test_a_locked_database_can_be_read(store: Store) -> None:
     assert store.list_events() == []
 
 
+@pytest.mark.sqlite
 def test_a_connection_that_failed_is_replaced_by_a_fresh_one(database: Database) -> None:
     def fail(connection: Connection) -> None:
         connection.exec_driver_sql("PRAGMA cache_size = 77")
@@ -190,6 +196,7 @@ def test_a_connection_that_failed_is_replaced_by_a_fresh_one(database: Database)
     assert database.write(pragmas) == SAFE
 
 
+@pytest.mark.sqlite
 def test_the_fault_of_a_statement_is_not_taken_for_a_database_that_cannot_now(
     database: Database,
 ) -> None:
@@ -204,6 +211,7 @@ def test_the_fault_of_a_statement_is_not_taken_for_a_database_that_cannot_now(
         ask(connection)
 
 
+@pytest.mark.sqlite
 def test_a_database_that_is_broken_is_one_that_cannot_now(made_url: str) -> None:
     path = Path(made_url.removeprefix("sqlite:///"))
     with closing(sqlite3.connect(path)) as connection:
@@ -222,6 +230,7 @@ def test_a_database_that_is_broken_is_one_that_cannot_now(made_url: str) -> None
 # --- the log ------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite
 def test_the_log_is_cut_back_while_writing_goes_on(
     made_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +249,7 @@ def test_the_log_is_cut_back_while_writing_goes_on(
     assert sizes[-1] < max(sizes)
 
 
+@pytest.mark.sqlite
 def test_a_command_keeps_the_log_short_in_its_commits(made_url: str) -> None:
     database = open_database(made_url)
     pages = database.write(lambda c: c.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar())
@@ -247,6 +257,7 @@ def test_a_command_keeps_the_log_short_in_its_commits(made_url: str) -> None:
     assert pages == 1000
 
 
+@pytest.mark.sqlite
 def test_closing_leaves_one_file_with_everything_in_it(store: Store) -> None:
     deliver(store, delivery())
     store.close()

@@ -2,7 +2,6 @@
 
 import base64
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import IntegrityError
@@ -13,6 +12,8 @@ from storage.database import insert
 from storage.encryption import Vault
 from storage.models import Batch, Job, Secret
 from storage.store.watching import FIRST_CHECK
+from tests import behind
+from tests.databases import url_of
 from tests.storage.build import NOON, contents, rows
 
 SECRET = "whsec_c2VjcmV0IG9mIHRoZSBlbmRwb2ludA=="  # noqa: S105  made up
@@ -22,10 +23,6 @@ SECRET = "whsec_c2VjcmV0IG9mIHRoZSBlbmRwb2ludA=="  # noqa: S105  made up
 def endpoint(store: Store) -> str:
     """An endpoint for a batch that is not known yet."""
     return store.add_endpoint("valyu", "batch")
-
-
-def everything_on_disk(path: Path) -> bytes:
-    return b"".join(file.read_bytes() for file in path.parent.glob(f"{path.name}*"))
 
 
 def test_no_id_begins_like_an_option() -> None:
@@ -65,8 +62,9 @@ def test_secrets_stand_beside_each_other_newest_first(store: Store, endpoint: st
 def test_a_secret_is_nowhere_on_the_disk_but_encrypted(store: Store, endpoint: str) -> None:
     store.set_secret(endpoint, SECRET)
     (row,) = rows(store.database, Secret)
-    assert row.ciphertext in everything_on_disk(Path(store.name))
-    assert SECRET.encode() not in everything_on_disk(Path(store.name))
+    everything = behind.everything(url_of(store))
+    assert row.ciphertext in everything
+    assert SECRET.encode() not in everything
     assert store.vault.decrypt(row.ciphertext) == SECRET.encode()
 
 

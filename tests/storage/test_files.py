@@ -16,6 +16,8 @@ from storage import AlreadyServed, CannotOpen, NoDatabase
 from storage.database.files import claim, is_served, look
 from storage.migrations import HEAD
 
+pytestmark = pytest.mark.sqlite
+
 
 @contextmanager
 def another(path: Path, *statements: str) -> Iterator[sqlite3.Connection]:

@@ -312,7 +312,15 @@ def test_a_job_that_kills_every_worker_ends_as_a_dead_letter(database: Database)
     assert "workers ended without an outcome" in after.reason
 
 
-@pytest.mark.parametrize(("claims", "wait"), [(1, 0), (3, 0), (4, 5), (6, 5), (7, 30)])
+@pytest.mark.parametrize("claims", [1, 3])
+def test_a_job_that_lost_its_worker_is_due_as_it_was(database: Database, claims: int) -> None:
+    """Not behind everything that has come since: it has waited longest."""
+    lease = claimed(database, claims=claims - 1)
+    database.write(lambda c: jobs.release(c, now=at(15)))
+    assert job(database, lease.job_id).next_attempt_at == NOON
+
+
+@pytest.mark.parametrize(("claims", "wait"), [(4, 5), (6, 5), (7, 30)])
 def test_a_job_that_lost_its_worker_often_waits_before_the_next(
     database: Database, claims: int, wait: int
 ) -> None:

@@ -144,12 +144,11 @@ class Jobs(RuleBasedStateMachine):
             if job.until is None or (job.until > self.now and not all_of_them):
                 continue
             released += 1
-            wait = 0 if job.claims <= 3 else 5 if job.claims <= 6 else 30
+            later = self.now + timedelta(seconds=5 if job.claims <= 6 else 30)
             if job.claims >= MAX_CLAIMS:
                 job.move("dead", claims=job.claims)
             else:
-                due = self.now + timedelta(seconds=wait)
-                job.move("pending", claims=job.claims, due=due)
+                job.move("pending", claims=job.claims, due=None if job.claims <= 3 else later)
         work = lambda c: jobs.release(c, now=self.now, all_of_them=all_of_them)  # noqa: E731
         assert self.database.write(work) == released
 

@@ -43,6 +43,7 @@ def test_the_scripts_make_what_the_models_say(database: Database) -> None:
         assert compare_metadata(context, SQLModel.metadata) == []
 
 
+@pytest.mark.sqlite
 def test_the_scripts_make_each_constraint_and_condition_of_the_models(
     store: storage.Store, tmp_path: Path
 ) -> None:
@@ -63,6 +64,7 @@ def test_the_head_written_down_is_the_newest_script(database: Database) -> None:
         assert migrations.current(connection) == migrations.HEAD
 
 
+@pytest.mark.sqlite
 def test_opening_again_changes_nothing_of_the_schema(store: storage.Store) -> None:
     before = schema(Path(store.name))
     storage.open(f"sqlite:///{Path(store.name)}").close()

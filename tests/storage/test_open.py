@@ -12,6 +12,8 @@ import pytest
 import storage
 from storage import AlreadyServed, CannotOpen, NewerSchema, WrongKey, new_key
 
+pytestmark = pytest.mark.sqlite
+
 
 @pytest.fixture
 def key_file(made_url: str, tmp_path: Path) -> Path:

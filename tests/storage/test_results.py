@@ -233,7 +233,7 @@ def test_the_writer_does_not_look_at_the_raws_of_what_is_told_again(
     page = [run(f"run-{number}", output=number) for number in range(3)]
     listed(store, *page)
     said = statements_of(lambda: listed(store, *page, fetched_at=at(1)))
-    assert [statement for statement in said if "raw" in statement] == []
+    assert sum("raw" in statement for statement in said) == 1  # the look before the transaction
     assert sum(statement.startswith("UPDATE results") for statement in said) == 1
     assert {row.fetched_at for row in rows(database, Result)} == {at(1)}
 

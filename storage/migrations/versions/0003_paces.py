@@ -1,4 +1,4 @@
-"""Many processes beside each other: the pace of a source."""
+"""Many processes beside each other: the pace of a source; jobs that are due at one moment."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,7 +9,22 @@ branch_labels = None
 depends_on = None
 
 
+DUE = {
+    "ix_jobs_pending": "status = 'pending'",
+    "ix_jobs_checks_due": "kind = 'check' AND status = 'pending'",
+}
+
+
 def upgrade() -> None:
+    for name, condition in DUE.items():
+        op.drop_index(name, "jobs")
+        op.create_index(
+            name,
+            "jobs",
+            ["source", "next_attempt_at", "id"],
+            sqlite_where=sa.text(condition),
+            postgresql_where=sa.text(condition),
+        )
     op.create_table(
         "paces",
         sa.Column("source", sa.String(), nullable=False),

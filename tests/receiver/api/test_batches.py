@@ -1,12 +1,13 @@
 """What programs read: ledgers as `batch show --json` has them, results, single runs."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 
-from storage import Store
+from storage import Ages, Store
 from tests.databases import url_of, variables
 from tests.receiver.api.conftest import MakeProgram, Program, problem
 from tests.receiver.cli import conftest as command_line
@@ -72,6 +73,35 @@ async def test_results_of_a_complete_batch_say_so(mine: Program, store: Store) -
     )
     reply = await mine.ask("GET", "/batches/b/results")
     assert reply.headers["resultsink-complete"] == "true"
+
+
+def pruned(store: Store, *run_ids: str) -> None:
+    """A complete batch, and these runs of it without the content that they had."""
+    fill(store, *run_ids)
+    store.database.write(
+        lambda connection: connection.exec_driver_sql("UPDATE batches SET state = 'complete'")
+    )
+    assert store.prune("results", Ages(results=timedelta(0))).rows == len(run_ids)
+
+
+async def test_results_that_were_pruned_are_left_out_and_that_is_said(
+    mine: Program, store: Store
+) -> None:
+    pruned(store, "r1")
+    later = build.run("r2", batch_id="b")
+    store.database.write(lambda c: build.keep(c, later, fetched_at=store.now()))
+    told = (await mine.ask("GET", "/batches/b")).json()
+    assert (told["state"], told["pruned"]) == ("complete", 1)
+    reply = await mine.ask("GET", "/batches/b/results")
+    assert (run_ids(reply), reply.headers["resultsink-complete"]) == (["r2"], "false")
+
+
+async def test_a_run_whose_content_was_pruned_is_gone_and_not_only_late(
+    mine: Program, store: Store
+) -> None:
+    pruned(store, "r1")
+    sentence = "The content of this result was pruned for its age: ask the sender."
+    assert problem(await mine.ask("GET", "/runs/r1?source=valyu")) == (410, sentence)
 
 
 async def test_results_can_be_narrowed_by_their_status(mine: Program, store: Store) -> None:

@@ -153,6 +153,7 @@ def test_a_closed_endpoint_of_a_known_batch_goes_on_looking_for_its_results(
     assert working.job(store)["status"] == "pending"
 
 
+@pytest.mark.sqlite
 def test_a_list_shows_states_and_no_secrets(run: Run, store: Store) -> None:
     endpoint_id = add(run, "--secret-stdin", stdin=SECRET)["endpoint"]
     for ended in (run("endpoint", "list"), run("endpoint", "list", "--json")):

@@ -18,6 +18,7 @@ from receiver.errors import (
     Refused,
     SourceRefused,
     Unavailable,
+    Unreadable,
 )
 from receiver.providers import Announcement, Answer, Plan, Subject
 from receiver.providers.valyu import MAX_QUERY, Valyu
@@ -142,8 +143,8 @@ def test_a_good_answer_with_json_is_usable(status: int, data: Any) -> None:
 @pytest.mark.parametrize(
     ("status", "data", "kind"),
     [
-        (200, None, Unavailable),
-        (200, "text", Unavailable),
+        (200, None, Unreadable),
+        (200, "text", Unreadable),
         (302, None, Unavailable),
         (304, None, Unavailable),
         (400, {"error": "x"}, Refused),

@@ -1,16 +1,14 @@
-"""A real database file, and a short way to put results into it."""
+"""A real database, and a short way to put results into it."""
 
 import io
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlmodel import col
 
-from storage.database import Database, open_database
+from storage.database import Database
 from storage.export import ExportReport, Selection, export
 from storage.models import Result, Run
 
@@ -30,6 +28,15 @@ class Shelf:
     def run(self, run_id: str, **values: Any) -> None:
         """Store a run without a result."""
         self.database.write(lambda connection: _put_run(connection, run_id, values))
+
+    def clear(self) -> None:
+        """Take everything away."""
+
+        def work(connection: Connection) -> None:
+            for model in (Result, Run):
+                connection.execute(delete(model))
+
+        self.database.write(work)
 
     def export(self, format: str, selection: Selection | None = None, **options: Any) -> bytes:
         """Export to memory."""
@@ -76,8 +83,6 @@ def _put(
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Iterator[Shelf]:
+def shelf(database: Database) -> Shelf:
     """An empty store."""
-    database = open_database(f"sqlite:///{tmp_path / 'shelf.db'}")
-    yield Shelf(database)
-    database.close()
+    return Shelf(database)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.database import open_database
+from storage.database import Database
 from storage.errors import ExportChanged
 from storage.export import Selection, export
 from storage.export.columns import FIXED
@@ -145,13 +145,13 @@ NASTY = TEXT | st.sampled_from(['"', ",", "\r", "\n", '"\r\n,', "=1", " ", "'", 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.dictionaries(NASTY, NASTY, max_size=4), max_size=4))
 def test_what_the_csv_module_reads_back_is_what_was_stored(
-    tmp_path_factory: pytest.TempPathFactory, outputs: list[dict[str, str]]
+    scratch: Database, outputs: list[dict[str, str]]
 ) -> None:
-    shelf = Shelf(open_database(f"sqlite:///{tmp_path_factory.mktemp('shelf') / 'shelf.db'}"))
+    shelf = Shelf(scratch)
+    shelf.clear()
     for number, output in enumerate(outputs):
         shelf.put(f"r{number}", output)
     header, *rows = read(shelf.export("csv", formula_guard=False))
-    shelf.database.close()
     keys = list(dict.fromkeys(key for output in outputs for key in output))
     assert [name.removeprefix("output.") for name in header[5:]] == [
         key.removeprefix("output.") for key in keys

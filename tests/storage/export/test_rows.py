@@ -1,6 +1,7 @@
 """Which results are exported, in which order, as of when."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -107,13 +108,21 @@ def test_no_page_sorts_or_scans(
     plans: list[str] = []
 
     def explain(_connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if "ORDER BY" in statement:
+        if "ORDER BY" not in statement:
+            return
+        if shelf.database.is_shared:  # with so few rows, unless it has no other way
+            for way in ("seqscan", "sort"):
+                cursor.execute(f"SET LOCAL enable_{way} = off")
+            cursor.execute(f"EXPLAIN {statement}", parameters)
+        else:
             cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
-            plans.extend(row[3] for row in cursor.fetchall())
+        plans.extend(row[-1] for row in cursor.fetchall())
 
     shelf.put("a", batch_id="one")
     event.listen(Engine, "before_cursor_execute", explain)
-    assert run_ids(shelf, Selection(source, batch_id, status, run_id)) == ["a"]
-    event.remove(Engine, "before_cursor_execute", explain)
+    try:
+        assert run_ids(shelf, Selection(source, batch_id, status, run_id)) == ["a"]
+    finally:
+        event.remove(Engine, "before_cursor_execute", explain)
     assert plans
-    assert not [step for step in plans if "TEMP B-TREE" in step or step.startswith("SCAN")]
+    assert not [step for step in plans if re.search("TEMP B-TREE|^SCAN|Seq Scan|Sort", step)]

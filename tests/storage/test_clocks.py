@@ -1,0 +1,66 @@
+"""A clock that goes back delays nothing by more than it must."""
+
+from datetime import timedelta
+
+import pytest
+
+from storage import Store, clocks
+from storage.database import Database
+from storage.jobs import LEASE_SECONDS
+from storage.models import Job
+from tests.storage.build import NOON, at, claim, enqueue, rows
+
+HOUR = timedelta(hours=1)
+
+
+def follow(database: Database, seconds: float) -> timedelta | None:
+    return database.write(lambda c: clocks.follow(c, now=at(seconds)))
+
+
+@pytest.mark.parametrize("later", [0.0, 1.0, 15.0, 3600.0])
+def test_a_clock_that_goes_on_changes_nothing(database: Database, later: float) -> None:
+    follow(database, 0)
+    enqueue(database, due=at(7200))
+    assert follow(database, later) is None
+    assert rows(database, Job)[0].next_attempt_at == at(7200)
+
+
+def test_what_waits_is_due_when_the_clock_has_gone_back(database: Database) -> None:
+    follow(database, 3600)
+    enqueue(database, due=at(3605))
+    assert claim(database, now=NOON) == []
+    assert follow(database, 0) == HOUR
+    assert len(claim(database, now=NOON)) == 1
+
+
+def test_a_lease_lasts_no_longer_than_from_now_on(database: Database) -> None:
+    enqueue(database)
+    claim(database, now=at(3600))
+    follow(database, 3600)
+    follow(database, 0)
+    assert rows(database, Job)[0].lease_until == at(LEASE_SECONDS)
+
+
+def test_it_is_said_once(database: Database) -> None:
+    follow(database, 3600)
+    assert follow(database, 0) == HOUR
+    enqueue(database, due=at(60))
+    assert follow(database, 1) is None
+    assert rows(database, Job)[0].next_attempt_at == at(60)
+
+
+def test_a_step_of_less_than_a_second_is_none(database: Database) -> None:
+    """Several machines measure the clock of one server, each a little differently."""
+    follow(database, 10)
+    assert follow(database, 9.5) is None
+
+
+def test_a_pause_and_a_pace_last_no_longer_than_from_now_on(store: Store) -> None:
+    later = store.now() + HOUR
+    enqueue(store.database, due=NOON)
+    (lease,) = claim(store.database, now=NOON)
+    store.database.write(lambda c: clocks.follow(c, now=later))
+    store.hold_calls(lease.source, 3600)
+    assert store.book_calls(lease.source, 1, 0.1) > 3000
+    assert store.release_expired() == 1
+    assert store.book_calls(lease.source, 1, 0.1) < 1
