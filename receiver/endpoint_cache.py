@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from starlette.concurrency import run_in_threadpool
 
 from receiver.logs import Throttle, get_logger
@@ -83,6 +83,7 @@ class EndpointCache:
         self._revision = -1
         self._watched = [each.account for each in sources.values() if each.account.is_watched]
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
+        self._threads = CapacityLimiter(2 * READS_AT_ONCE)  # some may be left to themselves
         self._complaints = Throttle()
 
     def cached(self, endpoint_id: str) -> CachedEndpoint | None:
@@ -102,14 +103,18 @@ class EndpointCache:
             if found is not None:
                 return found
             revision = self._revision
-            view = await _read(partial(self._store.find_endpoint, endpoint_id))
+            view = await self._read(partial(self._store.find_endpoint, endpoint_id))
         return None if view is None else self._keep(view, revision)
 
     async def find_by_resource(self, source: str, resource: str) -> CachedEndpoint | None:
         """The endpoint that expects a resource, by one bounded read; raises CannotStore."""
         async with self._turn():
-            view = await _read(partial(self._store.find_endpoint_of, source, resource))
+            view = await self._read(partial(self._store.find_endpoint_of, source, resource))
         return None if view is None else self._prepared(view)
+
+    async def _read(self, read: Callable[[], EndpointView | None]) -> EndpointView | None:
+        """In a thread of our own, left to itself when nobody waits for it any more."""
+        return await to_thread.run_sync(read, abandon_on_cancel=True, limiter=self._threads)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -184,11 +189,6 @@ def prepared(view: EndpointView, source: Source) -> CachedEndpoint:
         # our settings and our stored secret do not fit: the sender is not to blame
         raise CannotStore(f"No secret of endpoint {view.id} can be used: {fault}.")
     return _endpoint(view, tuple(secrets))
-
-
-async def _read(read: Callable[[], EndpointView | None]) -> EndpointView | None:
-    """In a thread that is left to itself when nobody waits for it any more."""
-    return await to_thread.run_sync(read, abandon_on_cancel=True)
 
 
 def _endpoint(view: EndpointView, secrets: tuple[Keys, ...]) -> CachedEndpoint:

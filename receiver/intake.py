@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter, to_thread
 
 from receiver.commits import GroupCommit
 from receiver.endpoint_cache import CachedEndpoint, EndpointCache, keys_for
@@ -26,6 +26,8 @@ from storage import CannotStore, UnverifiedDelivery, VerifiedDelivery
 SECRET_MAY_BE_PENDING = timedelta(hours=24)
 INLINE_BYTES = 256 * 1024
 """Larger bodies are verified and read in a thread, so that the others need not wait for them."""
+
+THREADS = 4
 
 log = get_logger("intake")
 delivered = often(log, "intake", "delivery", "source", "event_key", "outcome", "ms")
@@ -93,6 +95,8 @@ class Intake:
         self._clock = clock
         self._complaints = Throttle()
         self._noticing = Noticing()
+        # of its own: the worker's threads may all wait for the disk
+        self._threads = CapacityLimiter(THREADS)
 
     async def find(self, source_name: str, endpoint_id: str | None) -> Door | Reply:
         """The door for a URL, or what to answer instead; before any byte of the body is read."""
@@ -133,7 +137,9 @@ class Intake:
             if door.is_looked_up:
                 door = await self._look_up(door, body)
             if len(body) > INLINE_BYTES:
-                proven = await run_in_threadpool(self._verified, door, headers, body, now)
+                proven = await to_thread.run_sync(
+                    self._verified, door, headers, body, now, limiter=self._threads
+                )
             else:
                 proven = self._verified(door, headers, body, now)
             match, delivery = proven
@@ -198,7 +204,8 @@ class Intake:
 
     async def _look_up(self, door: Door, body: bytes) -> Door:
         """One bounded scan of the unverified body, one candidate: what it names proves nothing."""
-        unverified = await run_in_threadpool(door.source.provider.identify, body)
+        identify = door.source.provider.identify
+        unverified = await to_thread.run_sync(identify, body, limiter=self._threads)
         if unverified is None:
             return door
         found = await self._endpoints.find_by_resource(door.source.name, unverified.resource)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, select, update
 from sqlmodel import col
 
 from storage.database import insert, is_alone
@@ -313,13 +313,18 @@ def unstored(
             col(Run.source) == source,
             col(Run.batch_id) == batch_id,
             ~select(col(Result.id))
-            .where(col(Result.run_pk) == col(Run.id), col(Result.is_current))
+            .where(col(Result.run_pk) == col(Run.id), col(Result.is_current), _is_of_its_end())
             .exists(),
         )
         .order_by(col(Run.id))
         .limit(limit)
     )
     return [dict(row._mapping) for row in rows]
+
+
+def _is_of_its_end() -> ColumnElement[bool]:
+    """Whether a result is that of its run's end: a run that ended anew brings another."""
+    return col(Run.status).not_in(TERMINAL) | (col(Run.status) == col(Result.status))
 
 
 def _this(source: str, batch_id: str) -> Any:
@@ -330,7 +335,7 @@ def _ledger(connection: Connection, row: Row[Any]) -> Ledger:
     known, stored, failed, pruned = connection.execute(
         select(
             func.count(col(Run.id)),
-            func.count(col(Result.id)),
+            func.count(col(Result.id)).filter(_is_of_its_end()),
             func.count().filter(col(Result.status).in_(TERMINAL - {"completed"})),
             func.count(col(Result.pruned_at)),
         )

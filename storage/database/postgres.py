@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, Timeout
 from storage import migrations
 from storage.database.base import Database, Done, Work
 from storage.database.faults import asks_again, is_full, is_not_now, reason
+from storage.database.gate import Gate
 from storage.database.standing import SERVED, Standing
 from storage.database.watchdog import Watchdog
 from storage.database.writer import Writer
@@ -71,7 +72,7 @@ class PostgresDatabase(Database):
         self._url = postgres_url(url)
         self.name = shown_name(self._url)
         self._offset = 0.0
-        self._is_closed = False
+        self._gate = Gate()
         # The intake waits less than an answer may take, and never for what work holds.
         self._intake = Pool(self._url, size=4, wait=1.0, statement=2.0, lock=1.0, cut=4.0)
         self._work = Pool(self._url, size=12, wait=5.0, statement=10.0, lock=5.0, cut=15.0)
@@ -120,9 +121,7 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def _transaction(self, engine: Engine, cut: float) -> Iterator[Connection]:
-        if self._is_closed:
-            raise CannotStore("The database is closed.")
-        with engine.connect() as connection:
+        with self._gate.passed(), engine.connect() as connection:
             raw = connection.connection.driver_connection
             with self._watchdog.limit(raw, cut), connection.begin():
                 yield connection
@@ -191,10 +190,10 @@ class PostgresDatabase(Database):
     # --- ending --------------------------------------------------------------------------------
 
     def close(self) -> None:
-        if self._is_closed:
+        if self._gate.is_closed:
             return
         self._writer.close()
-        self._is_closed = True
+        self._gate.close()
         if self._standing is not None:
             self._standing.close()
         self._dispose()

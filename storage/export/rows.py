@@ -23,6 +23,9 @@ PAGE_ROWS = 2_000
 PAGE_CHARACTERS = 4 * 1024 * 1024
 """A page ends at either limit, so that giant results cannot fill the memory either."""
 
+_FEW_AT_ONCE = {"stream_results": True, "max_row_buffer": 16}
+"""Rows that the driver holds: results may be giant."""
+
 Progress = Callable[[int], None]
 Record = Sequence[Any]
 Page = list[Record]
@@ -115,7 +118,7 @@ class Snapshot:
                 return page, None
             among = statement.where(col(Run.id).between(ids[0], ids[-1]))
             # Closed before the read ends: an open cursor would hold on to the log.
-            with connection.execute(among) as rows:
+            with connection.execute(among, execution_options=_FEW_AT_ONCE) as rows:
                 for *row, pruned_at in rows:
                     if pruned_at is not None:
                         raise ExportChanged("Results were pruned meanwhile: export again.")

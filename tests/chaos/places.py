@@ -1,12 +1,9 @@
 """Where a service keeps what it has: a file of its own, or a database of a Postgres server."""
 
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import storage
-from tests import processes
 from tests.chaos.books import Books
 from tests.chaos.postgres import Server
 
@@ -63,12 +60,6 @@ def on_a_server(server: Server, folder: Path, *, port: int | None = None) -> Pla
 
 
 def upgrade(place: Place) -> None:
-    """Make the schema, as a person does."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "receiver", "db", "upgrade"],
-        env=processes.environment({**place.settings, "database_url": place.books_url}),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
+    """Make the schema, past whatever stands before the server."""
+    assert place.key is not None
+    storage.upgrade(place.books_url, [place.key])

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.processes import free_port, until
+from tests.chaos.patience import until
+from tests.processes import free_port
 
 HOST = "127.0.0.1"
 USER = "nobody"
@@ -73,9 +75,22 @@ class Server:
         assert ended.returncode == 0, ended.stderr
 
     def start(self) -> None:
-        """Start it, and return once it takes connections; does nothing where it runs."""
-        if self.process is not None and self.process.poll() is None:
-            return
+        """Return once it takes connections; start it where it does not run, or has given up.
+
+        Killed with -9, it starts again only when what it had started has ended, too.
+        """
+        until(self._is_up, seconds=60)
+
+    def _is_up(self) -> bool:
+        if self.process is None or self.process.poll() is not None:
+            self._launch()
+        with suppress(psycopg.OperationalError):
+            psycopg.connect(self.url("postgres"), connect_timeout=5).close()
+            return True
+        time.sleep(0.05)
+        return False
+
+    def _launch(self) -> None:
         options = [word for name, text in OPTIONS.items() for word in ("-c", f"{name}={text}")]
         command = [str(self._programs / "postgres"), "-D", str(self._data)]
         with self.log.open("ab") as log:
@@ -88,18 +103,9 @@ class Server:
                 stderr=log,
                 start_new_session=True,  # an interrupt at the terminal is not for it
             )
-        until(self._answers, seconds=60)
-
-    def _answers(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, self.log.read_text()[-2000:]
-        with suppress(psycopg.OperationalError):
-            psycopg.connect(self.url("postgres"), connect_timeout=5).close()
-            return True
-        return False
 
     def stop(self, how: signal.Signals = FAST) -> None:
-        """Stop it; returns when it is gone, with all that it had started."""
+        """Stop it; returns when it is gone: by any but -9 with all that it had started."""
         if self.process is None:
             return
         self.process.send_signal(how)

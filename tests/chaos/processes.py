@@ -14,11 +14,11 @@ from receiver.sandbox import SandboxServer
 from receiver.settings import Settings, SourceSettings
 from tests import processes
 from tests.chaos.books import Books
+from tests.chaos.patience import until
 from tests.chaos.places import Place
 
 HOST = "127.0.0.1"
 KEY = "val_chaos"
-READY_LIMIT = 60.0
 
 
 def dice(seed: int) -> random.Random:
@@ -82,7 +82,7 @@ class Receiver(processes.Receiver):
 
     def await_ready(self) -> None:
         """Return once it stores."""
-        processes.until(self._is_ready, seconds=READY_LIMIT)
+        until(self._is_ready)
 
     def _is_ready(self) -> bool:
         """The same by plain means: an httpx client for each look takes a core from the start."""

@@ -9,10 +9,10 @@ from itertools import count
 from tests.chaos import batches
 from tests.chaos.books import Books, half_done, repeated
 from tests.chaos.conftest import Say
+from tests.chaos.patience import until
 from tests.chaos.places import Place
 from tests.chaos.processes import HOST, Receiver, sandbox
 from tests.chaos.sending import ANSWER_LIMIT, Delivery, post
-from tests.processes import until
 
 TIMES = 1000
 CONNECTIONS = 32
@@ -34,7 +34,7 @@ def test_a_thousand_copies_at_once_leave_one_event_and_one_set_of_results(
             say(f"answers {dict(answers)}")
             assert answers == {(200, "accepted"): 1, (200, "duplicate"): TIMES - 1}
             books = receiver.books
-            until(lambda: not books.open_batches() and not books.unfinished(), seconds=120)
+            until(lambda: not books.open_batches() and not books.unfinished())
             _check_the_books(books, batch_id)
             told = batches.outputs_at_sender(sender, batch_id)
             assert len(told) == TASKS

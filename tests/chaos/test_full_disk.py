@@ -14,15 +14,16 @@ import pytest
 
 from tests.chaos.conftest import Note
 from tests.chaos.figures import Figures
+from tests.chaos.patience import until
 from tests.chaos.places import Place, in_a_file, on_a_server
 from tests.chaos.postgres import Server
 from tests.chaos.pour import Pour
 from tests.chaos.processes import dice, sandbox
 from tests.chaos.world import World, in_time
-from tests.processes import until
 
-ROUNDS = 5 if "CHAOS_KILLS" in os.environ else 1
-FULL_SECONDS = 4.0
+LONG = "CHAOS_KILLS" in os.environ
+ROUNDS = 5 if LONG else 1
+FULL_SECONDS = 5.0 if LONG else 3.0
 TASKS = 12
 MEBIBYTE = 1024 * 1024
 
@@ -67,7 +68,7 @@ def test_a_full_disk_of_the_server_is_answered_503_and_forgotten_when_there_is_s
 
         def free() -> None:
             filler.unlink()
-            server.start()  # whoever keeps a server restarts it where it gave up
+            server.start()  # whoever keeps a server starts it again where it gave up
 
         with _world(place) as world:
             shown = _fill_and_free(world, lambda: _fill(filler), free, "a full disk")

@@ -16,22 +16,27 @@ from tests.chaos.pour import Pour
 from tests.chaos.processes import Receiver, dice, sandbox
 from tests.chaos.world import World
 
-KILLS = int(os.environ.get("CHAOS_KILLS", "6"))
+LONG = "CHAOS_KILLS" in os.environ
+KILLS = int(os.environ.get("CHAOS_KILLS", "3"))
 SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
 AT_ITS_START = 0.2  # the share of kills that come before it takes requests
-BATCHES = max(2, min(8, KILLS))
+BATCHES = 8 if LONG else 2
 TASKS = 23  # five pages
-ROLES = ("intake", "intake", "worker", "worker")
+ROLES = ("intake", "intake", "worker", "worker") if LONG else ("intake", "worker")
 
 
 class Lives:
-    """Kills one process of several and starts it again, over and over; the others go on."""
+    """Kills one process of several and starts it again, over and over; the others go on.
 
-    def __init__(self, world: World) -> None:
+    Each of them once amid its work, then any of them at any moment.
+    """
+
+    def __init__(self, world: World, pour: Pour) -> None:
         self.kills = 0
         self.most_claims = 0
         self.held_leases = 0
         self._world = world
+        self._pour = pour
 
     def begin(self) -> None:
         for receiver in self._world.receivers:
@@ -39,13 +44,17 @@ class Lives:
 
     def one_dies(self) -> None:
         """Killed while it starts, or at some moment under load; and started again."""
-        draw, victim = self._world.draw, self._world.draw.choice(self._world.receivers)
-        if draw.random() < AT_ITS_START:
+        draw, lives = self._world.draw, self._world.receivers
+        is_first = self.kills < len(lives)
+        victim = lives[self.kills] if is_first else draw.choice(lives)
+        if not is_first and draw.random() < AT_ITS_START:
             self._kill(victim)
             victim.launch()
             time.sleep(draw.uniform(0.05, 1.2))
         else:
             victim.await_ready()
+            if is_first:
+                self._world.more(self._pour, 20)
             time.sleep(draw.uniform(0.02, 0.6))
         self._kill(victim)
         victim.launch()
@@ -82,7 +91,7 @@ class Creator(threading.Thread):
 def test_nothing_acknowledged_is_lost_and_nothing_repeated_by_kills(
     place: Place, tmp_path: Path, say: Say, note: Note
 ) -> None:
-    """At least KILLS kills, deliveries and batches pouring in; then one start, and no help."""
+    """KILLS kills, deliveries and batches pouring in; then one start, and no help."""
     say(f"seed {SEED}")
     roles = ROLES if place.is_shared else ("all",)
     with (
@@ -90,12 +99,14 @@ def test_nothing_acknowledged_is_lost_and_nothing_repeated_by_kills(
         World(place, sender, dice(SEED), roles=roles, logs=tmp_path) as world,
     ):
         world.open_batches(3)
-        lives, creator = Lives(world), Creator(world)
-        lives.begin()
+        creator = Creator(world)
         with world.pour() as pour:
+            lives = Lives(world, pour)
+            lives.begin()
             creator.start()
-            while lives.kills < KILLS or creator.is_alive():
+            while lives.kills < KILLS:
                 lives.one_dies()
+            creator.join()
             assert creator.error is None, creator.error
             recovered = world.settle(pour)
         shown = world.figures(
@@ -115,6 +126,6 @@ def _check_that_it_was_a_test(lives: Lives, pour: Pour, shown: Figures, say: Say
         f"{lives.held_leases}, most claims of a job {lives.most_claims}"
     )
     assert shown.faults >= KILLS
-    assert lives.held_leases >= KILLS
-    assert shown.acknowledged >= 5 * KILLS
-    assert answers.cut >= KILLS
+    assert lives.held_leases >= KILLS // 3
+    assert shown.acknowledged >= 2 * KILLS
+    assert answers.cut >= KILLS // 3

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from tests.chaos.conftest import Note, Say
+from tests.chaos.patience import until
 from tests.chaos.places import Place, on_a_server
 from tests.chaos.postgres import FAST, IMMEDIATE, Server
 from tests.chaos.pour import Pour
@@ -20,11 +21,10 @@ from tests.chaos.processes import dice, sandbox
 from tests.chaos.proxy import Proxy
 from tests.chaos.sending import Delivery
 from tests.chaos.world import World, in_time
-from tests.processes import until
 
 LONG = "CHAOS_KILLS" in os.environ
 ROUNDS = 3 if LONG else 1
-OUTAGE_SECONDS = 5.0
+OUTAGE_SECONDS = 5.0 if LONG else 3.0
 TASKS = 23
 
 Begin = Callable[[Server, Proxy], None]
@@ -51,9 +51,15 @@ FAULTS: dict[str, tuple[Begin, Begin]] = {
 }
 """How the database goes, and how it comes back."""
 
-SHORT = ["stopped (immediate), restarted", "network silent, old connections dead", "network resets"]
+SHORT = [
+    "stopped (immediate), restarted",
+    "network silent, old connections dead",
+    "network resets",
+]
 
-CASES = [(name, [name] * ROUNDS) for name in FAULTS] if LONG else [("outages", SHORT)]
+CASES = (
+    [(name, [name] * ROUNDS) for name in FAULTS] if LONG else [("stopped; silent; resets", SHORT)]
+)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ def test_polite_stops_under_load_keep_what_was_answered_and_give_leases_back(
         with world.pour() as pour:
             for _ in range(STOPS):
                 receiver.start()
-                time.sleep(world.draw.uniform(0.5, 1.0))
+                world.more(pour, 20)
+                time.sleep(world.draw.uniform(0.0, 0.5))
                 began = time.monotonic()
                 code = receiver.stop()
                 longest = max(longest, time.monotonic() - began)

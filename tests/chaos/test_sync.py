@@ -13,14 +13,14 @@ import pytest
 
 from tests.chaos import batches
 from tests.chaos.disk import Disk
+from tests.chaos.patience import until
 from tests.chaos.places import in_a_file
 from tests.chaos.pour import Pour
 from tests.chaos.processes import Receiver, dice, sandbox
 from tests.chaos.sending import Maker
 from tests.chaos.traces import Record, build_shim, read_shim, read_strace, strace_command
-from tests.processes import until
 
-ENOUGH = 120
+ENOUGH = 60
 """Deliveries to be answered while the trace is taken."""
 
 Say = Callable[[str], None]
@@ -53,7 +53,7 @@ def test_strace_sees_every_delivery_synced_before_its_200(tmp_path: Path, say: S
         receiver.launch(under=command)
 
     disk, answered = _trace(folder, start)
-    until(lambda: "+++ killed by SIGKILL" in _tail(log), seconds=60)
+    until(lambda: "+++ killed by SIGKILL" in _tail(log))
     say(_replay(read_strace(log), disk, answered, tmp_path))
 
 
@@ -71,7 +71,7 @@ def _trace(folder: Path, start: Start) -> tuple[Disk, int]:
             receiver.await_ready()
             with Pour([receiver.port], maker.make, again=0.0, draw=draw) as pour:
                 acknowledged = pour.answers.acknowledged
-                until(lambda: len(acknowledged) >= ENOUGH, seconds=120)
+                until(lambda: len(acknowledged) >= ENOUGH)
                 pour.finish()
         finally:
             receiver.end()

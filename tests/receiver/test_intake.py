@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ import pytest
 import standardwebhooks
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.concurrency import run_in_threadpool
 
 from receiver import intake, logs
 from receiver.intake import (
@@ -77,6 +79,21 @@ UNREADABLE = {
     "NUL bytes": b"\x00" * 50 + batch_body(OTHER_BATCH),
     "large": b"\xff" * (intake.INLINE_BYTES + 1),
 }
+
+
+async def test_a_large_body_is_taken_while_all_threads_of_the_worker_wait(
+    taking: Taking, store: Store
+) -> None:
+    """They wait for the disk, without a deadline; a sender does not."""
+    endpoint, free = add_endpoint(store), threading.Event()
+    waiting = [asyncio.create_task(run_in_threadpool(free.wait, 60)) for _ in range(80)]
+    await asyncio.sleep(0.1)
+    try:
+        async with asyncio.timeout(30):
+            assert await taking.deliver(endpoint, UNREADABLE["large"]) == ACCEPTED
+    finally:
+        free.set()
+        await asyncio.gather(*waiting)
 
 
 # Identity.

@@ -355,6 +355,14 @@ def test_a_job_that_ends_watches_no_other_batch_again(store: Store) -> None:
     assert live == [("valyu", "ours")]
 
 
+def test_a_run_that_ended_anew_is_not_stored_until_its_new_result_is(store: Store) -> None:
+    store.register_batch("valyu", "b", endpoint_id=None)
+    for told in (run(status="failed", batch_id="b"), run(has_output=False, batch_id="b")):
+        store.note_run("valyu", told, fetched_at=store.now())
+    assert (store.ledger("b").expected, store.ledger("b").stored) == (1, 0)
+    assert [row["run_id"] for row in store.unstored_runs("valyu", "b")] == ["run-1"]
+
+
 def test_many_runs_are_expected_in_several_transactions(store: Store) -> None:
     store.register_batch("valyu", "b", endpoint_id=None)
     many = [SubmittedRun(f"r{number}", None, {"n": number}) for number in range(RUNS_AT_ONCE + 1)]

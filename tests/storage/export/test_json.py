@@ -99,6 +99,7 @@ def test_stored_json_over_several_lines_becomes_one_line(shelf: Shelf) -> None:
     assert json.loads(line)["raw"] == {"a": "b\n"}
 
 
+@pytest.mark.sqlite
 def test_numbers_that_json_forbids_become_null(shelf: Shelf) -> None:
     shelf.put("r1", {"a": float("nan"), "b": "NaN"}, raw="[-Infinity, 1e999]", cost=float("inf"))
     shelf.put("r2", {"b": "To Infinity"}, raw='["NaN", 1.50]')

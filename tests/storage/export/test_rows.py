@@ -107,9 +107,10 @@ def test_no_page_sorts_or_scans(
     """A page that sorted or scanned all runs would make the whole export quadratic."""
     plans: list[str] = []
 
-    def explain(_connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+    def explain(connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         if "ORDER BY" not in statement:
             return
+        cursor = connection.connection.cursor()
         if shelf.database.is_shared:  # with so few rows, unless it has no other way
             for way in ("seqscan", "sort"):
                 cursor.execute(f"SET LOCAL enable_{way} = off")
