@@ -190,10 +190,16 @@ def remember_reading(connection: Connection, secret_id: int, reading: str) -> No
     connection.execute(update(Secret).where(col(Secret.id) == secret_id).values(reading=reading))
 
 
+def show(connection: Connection, endpoint_id: str) -> EndpointView | None:
+    """One endpoint without its secrets, or None."""
+    row = connection.execute(select(Endpoint).where(col(Endpoint.id) == endpoint_id)).one_or_none()
+    return None if row is None else _view(row)
+
+
 def find(connection: Connection, vault: Vault, endpoint_id: str) -> EndpointView | None:
     """One endpoint with its secrets, or None."""
     row = connection.execute(select(Endpoint).where(col(Endpoint.id) == endpoint_id)).one_or_none()
-    return None if row is None else _view(connection, vault, row)
+    return None if row is None else _with_secrets(connection, vault, row)
 
 
 def find_by_resource(
@@ -210,7 +216,7 @@ def find_by_resource(
         .order_by(col(Endpoint.created_at).desc())
         .limit(1)
     ).one_or_none()
-    return None if row is None else _view(connection, vault, row)
+    return None if row is None else _with_secrets(connection, vault, row)
 
 
 def list_all(connection: Connection, *, source: str | None) -> list[dict[str, Any]]:
@@ -237,19 +243,13 @@ def _bump(connection: Connection) -> None:
     )
 
 
-def _view(connection: Connection, vault: Vault, row: Row[Any]) -> EndpointView:
+def _with_secrets(connection: Connection, vault: Vault, row: Row[Any]) -> EndpointView:
     secrets = connection.execute(
         select(Secret).where(col(Secret.endpoint_id) == row.id).order_by(col(Secret.id).desc())
     )
-    return EndpointView(
-        id=row.id,
-        source=row.source,
-        kind=row.kind,
-        resource=row.resource,
-        state=row.state,
-        created_at=row.created_at,
-        task_id=row.task_id,
-        secrets=tuple(
+    return _view(
+        row,
+        tuple(
             SigningSecret(
                 id=secret.id,
                 text=vault.decrypt(secret.ciphertext).decode(),
@@ -259,4 +259,17 @@ def _view(connection: Connection, vault: Vault, row: Row[Any]) -> EndpointView:
             )
             for secret in secrets
         ),
+    )
+
+
+def _view(row: Row[Any], secrets: tuple[SigningSecret, ...] = ()) -> EndpointView:
+    return EndpointView(
+        id=row.id,
+        source=row.source,
+        kind=row.kind,
+        resource=row.resource,
+        state=row.state,
+        created_at=row.created_at,
+        task_id=row.task_id,
+        secrets=secrets,
     )

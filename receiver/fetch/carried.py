@@ -33,7 +33,7 @@ class Carried(Asking):
                 origin="delivery",
             )
         )
-        await self.end_checks(lease)
+        await self.end_checks(lease, endpoint)
 
     def _may_speak_for(self, endpoint: EndpointView | None, lease: Lease) -> bool:
         """Whether an endpoint may tell of a run that the API can no longer say anything about.

@@ -33,7 +33,7 @@ class Asking:
         """The endpoint that a job came from, as it is now."""
         if lease.endpoint_id is None:
             return None
-        return await self.in_thread(self.store.find_endpoint, lease.endpoint_id)
+        return await self.in_thread(self.store.show_endpoint, lease.endpoint_id)
 
     async def bind(self, endpoint: EndpointView | None, resource: str) -> None:
         """Bind an endpoint to what it announced first, now that the API knows it too.
@@ -47,16 +47,16 @@ class Asking:
         with contextlib.suppress(NotFound):
             await self.in_thread(self.store.bind_endpoint, endpoint.id, resource)
 
-    async def end_checks(self, lease: Lease) -> None:
+    async def end_checks(self, lease: Lease, endpoint: EndpointView | None) -> None:
         """A run's own endpoint has nothing more to wait for; a batch's endpoint may have.
 
         So may one that was bound to another run meanwhile.
         """
-        endpoint = await self.endpoint_of(lease)
         if endpoint is None or endpoint.kind in ("batch", "account") or lease.kind == "check":
             return
-        if endpoint.resource in (None, lease.subject):
-            await self.in_thread(self.store.end_checks, endpoint.id)
+        now = await self.endpoint_of(lease)
+        if now is not None and now.resource in (None, lease.subject):
+            await self.in_thread(self.store.end_checks, now.id)
 
     async def ask(self, run: Subject) -> FetchedRun:
         """The run, by the first of the provider's calls that knows it."""

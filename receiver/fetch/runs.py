@@ -47,7 +47,7 @@ class Runs(Asking):
                 return _goes_on(lease, run)
             said = f"run {run.status}"
         await self._ask_for_input(lease, subject)
-        await self.end_checks(lease)
+        await self.end_checks(lease, endpoint)
         return said
 
     def _has_come(self, lease: Lease, known: KnownRun) -> bool:

@@ -190,6 +190,11 @@ class Endpoints(Base):
         """Note which key reading of a secret verified a delivery."""
         self.database.write(lambda c: endpoints.remember_reading(c, secret_id, reading))
 
+    def show_endpoint(self, endpoint_id: str) -> EndpointView | None:
+        """An endpoint without its secrets, or None."""
+        with self.database.read() as connection:
+            return endpoints.show(connection, endpoint_id)
+
     def find_endpoint(self, endpoint_id: str) -> EndpointView | None:
         """An endpoint with its decrypted secrets, or None."""
         with self.database.read(urgent=True) as connection:

@@ -17,7 +17,7 @@ import storage
 from storage import CannotStore, DiskFull, Store
 from storage.database import Database, checkpoints, now, open_database
 from storage.database import sqlite as module
-from storage.database.sqlite import BUSY_MILLISECONDS
+from storage.database.sqlite import BUSY_MILLISECONDS, PATIENT_MILLISECONDS
 from storage.models import Job
 from tests.storage.build import NOON, contents, deliver, delivery, enqueue, rows
 
@@ -44,7 +44,7 @@ def test_the_connection_that_writes_survives_a_power_cut(database: Database) -> 
 @pytest.mark.sqlite
 def test_a_command_s_connection_survives_a_power_cut_too(made_url: str) -> None:
     store = storage.open(made_url)
-    assert store.database.write(pragmas) == SAFE
+    assert store.database.write(pragmas) == {**SAFE, "busy_timeout": PATIENT_MILLISECONDS}
     store.close()
 
 
@@ -162,6 +162,7 @@ def intruder(store: Store) -> Iterator[sqlite3.Connection]:
     connection.close()
 
 
+@pytest.mark.sqlite
 def test_a_locked_database_refuses_in_time_and_recovers(
     store: Store, intruder: sqlite3.Connection
 ) -> None:
@@ -175,6 +176,7 @@ def test_a_locked_database_refuses_in_time_and_recovers(
 
 
 @pytest.mark.usefixtures("intruder")
+@pytest.mark.sqlite
 def test_a_locked_database_can_be_read(store: Store) -> None:
     assert store.list_events() == []
 

@@ -104,8 +104,11 @@ def test_a_version_stored_meanwhile_changes_nothing(
 def test_no_page_sorts_or_scans(
     shelf: Shelf, source: str | None, batch_id: str | None, status: Any, run_id: str | None
 ) -> None:
-    """A page that sorted or scanned all runs would make the whole export quadratic."""
-    plans: list[str] = []
+    """A page that sorted or scanned all runs would make the whole export quadratic.
+
+    SQLite may sort those of a range of ids, which is one page.
+    """
+    plans: list[list[str]] = []
 
     def explain(connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         if "ORDER BY" not in statement:
@@ -117,7 +120,7 @@ def test_no_page_sorts_or_scans(
             cursor.execute(f"EXPLAIN {statement}", parameters)
         else:
             cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
-        plans.extend(row[-1] for row in cursor.fetchall())
+        plans.append([row[-1] for row in cursor.fetchall()])
 
     shelf.put("a", batch_id="one")
     event.listen(Engine, "before_cursor_execute", explain)
@@ -126,4 +129,6 @@ def test_no_page_sorts_or_scans(
     finally:
         event.remove(Engine, "before_cursor_execute", explain)
     assert plans
-    assert not [step for step in plans if re.search("TEMP B-TREE|^SCAN|Seq Scan|Sort", step)]
+    for plan in plans:
+        assert not re.search("^SCAN|Seq Scan|Sort", "\n".join(plan), re.MULTILINE)
+        assert "TEMP B-TREE" not in plan[-1] or re.search(r">\? AND \w+<\?", plan[0])
