@@ -19,11 +19,13 @@ class Carried(Asking):
         for body in await self.in_thread(self.store.carried_bodies, lease.event_id):
             run = self.provider.read_carried(body, lease.subject)
             if run is not None:
-                await self._keep_carried(lease, run)
+                await self._keep_carried(lease, run, endpoint)
                 return True
         return False
 
-    async def _keep_carried(self, lease: Lease, run: FetchedRun) -> None:
+    async def _keep_carried(
+        self, lease: Lease, run: FetchedRun, endpoint: EndpointView | None
+    ) -> None:
         await self.in_thread(
             lambda: self.store.store_results(
                 lease,
