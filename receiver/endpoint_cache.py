@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from functools import partial
 
 from anyio import CapacityLimiter, to_thread
-from starlette.concurrency import run_in_threadpool
 
 from receiver.logs import Throttle, get_logger
 from receiver.signatures import Key, prepare
@@ -137,9 +136,10 @@ class EndpointCache:
         """
         while True:
             for account in self._watched:
-                await run_in_threadpool(account.look)
+                await to_thread.run_sync(account.look, limiter=self._threads)
             try:
-                revision = await run_in_threadpool(self._store.endpoints_revision)
+                look = self._store.endpoints_revision
+                revision = await to_thread.run_sync(look, limiter=self._threads)
             except CannotStore as error:
                 if self._complaints.allow("follow", time.monotonic()) is not None:
                     log.warning("endpoints cannot be read", error=str(error))

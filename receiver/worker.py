@@ -167,6 +167,8 @@ class _Slots:
         except CannotStore as refused:
             self._complain("results cannot be stored", refused)
             await self._give_back_later(lease)
+        except Exception:  # its lease runs out, and others go on
+            log.exception("an outcome could not be recorded", job=lease.job_id)
 
     async def _attempt(self, lease: Lease) -> None:
         """From the claim to the recorded outcome."""

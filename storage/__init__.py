@@ -5,7 +5,7 @@ from pathlib import Path
 
 from storage.batches import Ledger, Watched
 from storage.copying import Copied, CopyReport, Progressed, copy
-from storage.database import kind_of, now, open_database
+from storage.database import kind_of, now, open_database, upgrade_server
 from storage.database.files import look, sqlite_path
 from storage.encryption import Vault, new_key, read_or_make_key
 from storage.endpoints import MAX_SECRETS, EndpointView, SigningSecret
@@ -121,10 +121,8 @@ def upgrade(url: str, keys: Sequence[str] = ()) -> str | None:
 
 
 def _upgrade_server(url: str, keys: Sequence[str]) -> str | None:
-    from storage.database import postgres  # an extra: loaded where it is needed
-
     Vault(_needed(keys))
-    return postgres.upgrade(url)
+    return upgrade_server(url)
 
 
 def _needed(keys: Sequence[str]) -> Sequence[str]:

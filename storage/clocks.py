@@ -6,7 +6,7 @@ now. The latest moment that was seen stands in the database; an earlier one tell
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Select, select, update
 from sqlmodel import col
 
 from storage.database import insert
@@ -17,37 +17,63 @@ SEEN = "clock_seen"
 NOTED = timedelta(seconds=10)
 """How often the moment is noted: a clock that goes back by less delays by less."""
 
+STEP = 2_000
+"""Jobs that are hurried in one transaction."""
 
-def follow(connection: Connection, *, now: datetime) -> timedelta | None:
-    """Note the moment; returns by how much the clock has gone back, if it has.
 
-    Then whatever waits is due at once, which at worst asks a sender a little early; and leases,
-    pauses and paces last no longer than they would from now on.
+def gone_back(connection: Connection, *, now: datetime) -> timedelta | None:
+    """By how much the clock has gone back, if it has; else the moment is noted now and then.
+
+    Whoever is told so hurries what waits, and notes the moment when that is done: until then it is
+    told again, here and elsewhere.
     """
-    noted = connection.execute(
-        select(col(Meta.value)).where(col(Meta.key) == SEEN).with_for_update()
-    ).scalar()
+    noted = connection.execute(select(col(Meta.value)).where(col(Meta.key) == SEEN)).scalar()
     seen = None if noted is None else datetime.fromisoformat(noted)
-    if seen is not None and seen - timedelta(seconds=1) <= now < seen + NOTED:
-        return None
+    if seen is not None and now < seen - timedelta(seconds=1):
+        return seen - now
+    if seen is None or now >= seen + NOTED:
+        note(connection, now=now)
+    return None
+
+
+def note(connection: Connection, *, now: datetime) -> None:
+    """This is the latest moment from now on."""
     text = now.isoformat()
     connection.execute(
         insert(Meta)
         .values(key=SEEN, value=text)
         .on_conflict_do_update(index_elements=["key"], set_={"value": text})
     )
-    if seen is None or now >= seen:
-        return None
-    _hurry(connection, now)
-    return seen - now
 
 
-def _hurry(connection: Connection, now: datetime) -> None:
-    due, lease = col(Job.next_attempt_at), col(Job.lease_until)
-    until = now + timedelta(seconds=LEASE_SECONDS)
-    connection.execute(
-        update(Job).where(col(Job.status) == "pending", due > now).values(next_attempt_at=now)
-    )
+def hurry(connection: Connection, *, now: datetime) -> int:
+    """Make some of what waits due at once, which at worst asks a sender a little early.
+
+    Leases, pauses and paces last no longer than they would from now on. Returns how many jobs
+    were hurried: whoever calls comes again until it is none.
+    """
+    _shorten(connection, now)
+    for source in connection.scalars(_waiting_sources()).all():
+        late = (
+            select(col(Job.id))
+            .where(
+                col(Job.status) == "pending",
+                col(Job.source) == source,
+                col(Job.next_attempt_at) > now,
+            )
+            .limit(STEP)
+            .with_for_update(skip_locked=True)
+        )
+        hurried = connection.execute(
+            update(Job).where(col(Job.id).in_(late)).values(next_attempt_at=now)
+        )
+        if hurried.rowcount:
+            return hurried.rowcount
+    return 0
+
+
+def _shorten(connection: Connection, now: datetime) -> None:
+    lease, until = col(Job.lease_until), now + timedelta(seconds=LEASE_SECONDS)
     connection.execute(
         update(Job).where(col(Job.status) == "running", lease > until).values(lease_until=until)
     )
@@ -56,3 +82,7 @@ def _hurry(connection: Connection, now: datetime) -> None:
     )
     moment = now.timestamp()
     connection.execute(update(Pace).where(col(Pace.next_at) > moment).values(next_at=moment))
+
+
+def _waiting_sources() -> Select[str]:
+    return select(col(Job.source)).where(col(Job.status) == "pending").distinct()

@@ -46,6 +46,7 @@ from sqlmodel import col
 
 from storage.database import insert, take_turns
 from storage.errors import LeaseLost, NotFound
+from storage.fetched import clean
 from storage.models import Attempt, Job
 
 LEASE_SECONDS = 15.0
@@ -79,6 +80,11 @@ class Lease:
     trying_since: datetime | None = None
     missing_since: datetime | None = None
 
+    @property
+    def key(self) -> tuple[int, str]:
+        """What tells it from every other lease, also from a later one of the same job."""
+        return self.job_id, self.token
+
 
 @dataclass(frozen=True, slots=True)
 class Tried:
@@ -88,6 +94,10 @@ class Tried:
     milliseconds: float
     outcome: str
     detail: str | None = None
+
+    def __post_init__(self) -> None:
+        """A sender's words may hold what no database takes."""
+        object.__setattr__(self, "detail", clean(self.detail))
 
     @property
     def ended_at(self) -> datetime:
@@ -249,19 +259,19 @@ def lost(lease: Lease) -> LeaseLost:
     return LeaseLost(f"Job {lease.job_id} is in other hands.")
 
 
-def fence(connection: Connection, leases: Sequence[Lease]) -> set[int]:
-    """Which of these jobs are still ours; they stay so until our COMMIT.
+def fence(connection: Connection, leases: Sequence[Lease]) -> set[tuple[int, str]]:
+    """Which of these leases (by their keys) are still held; they stay so until our COMMIT.
 
-    What is written about them, or about what they brought, counts.
+    What is written about their jobs, or about what they brought, counts.
     """
-    held = [(lease.job_id, lease.token) for lease in leases]
-    ours = connection.execute(
-        select(col(Job.id))
+    held = [lease.key for lease in leases]
+    ours: Any = connection.execute(
+        select(col(Job.id), col(Job.lease_token))
         .where(tuple_(col(Job.id), col(Job.lease_token)).in_(held), col(Job.status) == "running")
         .order_by(col(Job.id))
         .with_for_update()
     )
-    return {row.id for row in ours}
+    return {(row.id, row.lease_token) for row in ours}
 
 
 def save_progress_of(
@@ -277,10 +287,12 @@ def finish(connection: Connection, lease: Lease, tried: Tried) -> None:
         raise lost(lease)
 
 
-def finish_all(connection: Connection, tries: Sequence[tuple[Lease, Tried]]) -> set[int]:
-    """running -> done for many jobs; returns which of them were still ours."""
+def finish_all(
+    connection: Connection, tries: Sequence[tuple[Lease, Tried]]
+) -> set[tuple[int, str]]:
+    """running -> done for many jobs; returns the keys of the leases that were still held."""
     ours = fence(connection, [lease for lease, _ in tries])
-    kept = [(lease, tried) for lease, tried in tries if lease.job_id in ours]
+    kept = [(lease, tried) for lease, tried in tries if lease.key in ours]
     _set(connection, [(lease, {**_ended("done", tried), "reason": None}) for lease, tried in kept])
     if kept:
         rows = [_attempt(lease.job_id, tried) for lease, tried in kept]

@@ -25,11 +25,13 @@ def pause(connection: Connection, source: str, reason: str, *, after: float, now
     ).scalar()
     seconds = min(after * 2 ** min(probes or 0, 10), LONGEST_PAUSE_SECONDS)
     values = {"paused_reason": reason, "probe_at": now + timedelta(seconds=seconds)}
-    connection.execute(
-        update(Job)
-        .where(col(Job.source) == source, col(Job.status) == "pending")
-        .values(trying_since=None, missing_since=None)
-    )
+    if probes is None:  # it was not paused yet
+        has_waited = col(Job.trying_since).is_not(None) | col(Job.missing_since).is_not(None)
+        connection.execute(
+            update(Job)
+            .where(col(Job.source) == source, col(Job.status) == "pending", has_waited)
+            .values(trying_since=None, missing_since=None)
+        )
     connection.execute(
         insert(SourceState)
         .values(source=source, paused_at=now, probes=0, **values)

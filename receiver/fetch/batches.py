@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from receiver.calls import AnswerTooLarge
 from receiver.errors import (
     FetchError,
     Forbidden,
@@ -14,6 +15,7 @@ from receiver.errors import (
     Refused,
     Unavailable,
     Unbound,
+    Unreadable,
 )
 from receiver.fetch.common import Asking, with_output
 from receiver.fetch.listing import CursorsRefused
@@ -24,7 +26,9 @@ RUNS_AT_ONCE = 8
 """Runs that a listing left open are asked for in groups of this size."""
 
 LISTED_IN_VAIN = 2
-"""After so many tries that failed and brought nothing, a batch is brought in without a listing."""
+LISTED_IN_VAIN_AT_ALL = 8
+"""After so many tries in a row that brought nothing, a batch is brought in without a listing: of
+tries that ended with what cannot be read, and of tries that failed for whatever reason."""
 
 ALMOST_SECONDS = 5.0
 """A batch of which nothing is missing but the sender's word is asked about again so soon."""
@@ -79,8 +83,7 @@ class Batches(Asking):
         try:
             since = await self.listing.run(lease, subject, batch, missing=missing)
         except Unavailable as error:
-            is_stuck = isinstance(error, CursorsRefused) or lease.failures >= LISTED_IN_VAIN
-            if not batch.is_terminal or not is_stuck:
+            if not batch.is_terminal or not _is_stuck(lease, error):
                 raise
             refused, since = error, self.store.now()
         left = since if batch.is_terminal else None
@@ -189,3 +192,11 @@ def _hopelessness(error: FetchError) -> int:
 
 def _is_ours(url: str | None, endpoint_id: str | None) -> bool:
     return bool(url and endpoint_id) and str(url).rstrip("/").endswith(f"/{endpoint_id}")
+
+
+def _is_stuck(lease: Lease, error: Unavailable) -> bool:
+    """Whether listing again would end as it did: a sender that is down or slow will be back."""
+    if isinstance(error, CursorsRefused):
+        return True
+    is_unreadable = isinstance(error, Unreadable | AnswerTooLarge)
+    return lease.failures >= (LISTED_IN_VAIN if is_unreadable else LISTED_IN_VAIN_AT_ALL)

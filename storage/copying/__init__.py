@@ -17,7 +17,7 @@ from storage.copying.keys import ENCRYPTED, Keys
 from storage.copying.sides import Row, Side
 from storage.copying.sqlite import SqliteSide
 from storage.copying.values import Cleaner, Digest
-from storage.database.files import kind_of
+from storage.database import kind_of, need_psycopg
 from storage.errors import AlreadyServed, CannotOpen, CopyFailed, NewerSchema, NoDatabase
 from storage.models import Job, Meta
 
@@ -86,6 +86,7 @@ def _side(url: str) -> Side:
     if kind_of(url) == "sqlite":
         return SqliteSide(url)
     try:
+        need_psycopg()
         from storage.copying.postgres import PostgresSide  # an extra: loaded where it is needed
     except ImportError as error:
         raise CannotOpen(

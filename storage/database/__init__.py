@@ -8,6 +8,7 @@ from storage.database.faults import is_not_now
 from storage.database.files import kind_of
 from storage.database.sqlite import SqliteDatabase
 from storage.database.turns import is_alone, take_turns
+from storage.errors import CannotOpen
 
 __all__ = [
     "Database",
@@ -16,9 +17,11 @@ __all__ = [
     "is_alone",
     "is_not_now",
     "kind_of",
+    "need_psycopg",
     "now",
     "open_database",
     "take_turns",
+    "upgrade_server",
 ]
 
 
@@ -26,6 +29,25 @@ def open_database(url: str, *, serve: bool = False) -> Database:
     """Open what `url` names; `serve` claims it, or joins those who serve it. Raises CannotOpen."""
     if kind_of(url) == "sqlite":
         return SqliteDatabase(url, serve=serve)
+    need_psycopg()
     from storage.database.postgres import PostgresDatabase  # an extra: loaded where it is needed
 
     return PostgresDatabase(url, serve=serve)
+
+
+def upgrade_server(url: str) -> str | None:
+    """Bring the schema of a Postgres database to this version's; returns what it was."""
+    need_psycopg()
+    from storage.database import postgres
+
+    return postgres.upgrade(url)
+
+
+def need_psycopg() -> None:
+    """Say what to install where the driver is missing; raises CannotOpen."""
+    try:
+        import psycopg  # noqa: F401
+    except ImportError as error:
+        raise CannotOpen(
+            "Postgres needs the extra of that name: pip install 'resultsink[postgres]'."
+        ) from error

@@ -65,6 +65,10 @@ class Database(ABC):
         """The clock that all who serve this database agree upon: an aware datetime in UTC."""
 
     @abstractmethod
+    def look_at_clock(self, connection: Connection) -> datetime:
+        """The same by a look at the clock itself, within a transaction: exact, but not free."""
+
+    @abstractmethod
     def is_served(self) -> bool:
         """Whether some process serves this database now."""
 

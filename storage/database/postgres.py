@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, TimeoutError
@@ -81,8 +82,8 @@ class PostgresDatabase(Database):
         try:
             self._look()
             if serve:
-                self._standing = Standing(self._connect_alone, self._measure)
-        except DBAPIError as error:
+                self._standing = Standing(self._connect_alone, self._measure, self._watchdog.limit)
+        except (DBAPIError, psycopg.Error) as error:
             self._dispose()
             raise refusal(self.name, error) from error
         except BaseException:
@@ -104,6 +105,8 @@ class PostgresDatabase(Database):
         self._writer.submit(work, done, urgent=True)
 
     def _run(self, pool: Pool, work: Callable[[Connection], T]) -> T:
+        if self._standing is not None and not self._standing.is_held:
+            raise CannotStore("The database is being copied, or its connection was just lost.")
         for attempt in range(1, TRIES + 1):
             try:
                 with self._transaction(pool.engine, pool.cut) as connection:
@@ -159,6 +162,10 @@ class PostgresDatabase(Database):
         before = time.monotonic()
         told = raw.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()[0]
         self._offset = told - (before + time.monotonic()) / 2
+
+    def look_at_clock(self, connection: Connection) -> datetime:
+        self._measure(connection.connection.driver_connection)
+        return self.now()
 
     def is_served(self) -> bool:
         held = text(
@@ -257,7 +264,7 @@ def check_schema(revision: str | None, name: str) -> None:
         )
 
 
-def refusal(name: str, error: DBAPIError) -> CannotOpen:
+def refusal(name: str, error: Exception) -> CannotOpen:
     """What to do about a server that does not let us in, or cannot be reached."""
     return CannotOpen(
         f"The database {name} cannot be opened: {reason(error)}. "
@@ -278,6 +285,10 @@ def make_engine(url: URL, options: dict[str, str], **pool: Any) -> Engine:
             connect_args={
                 "options": f"{ours} {given}".strip(),
                 "connect_timeout": CONNECT_SECONDS,
+                # a server's machine that is gone says nothing
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
                 "application_name": "resultsink",
             },
             **pool,

@@ -10,6 +10,7 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from storage.errors import CannotOpen
@@ -22,7 +23,9 @@ QUIET_SECONDS = 0.05
 """At most one hint in this time, however many deliveries come."""
 
 CLOCK_SECONDS = 5.0
-AGAIN_SECONDS = 1.0
+AGAIN_SECONDS = 0.5
+PATIENCE_SECONDS = 4.0
+"""How long a call on this connection may take before it is taken for lost."""
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +37,15 @@ class Standing:
     The first connection is made here: raises CannotOpen where the database is not to be served.
     """
 
-    def __init__(self, connect: Callable[[], Any], measured: Callable[[Any], None]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Any],
+        measured: Callable[[Any], None],
+        limit: Callable[[Any, float], AbstractContextManager[None]],
+    ) -> None:
         self._connect = connect
         self._measured = measured
+        self._limit = limit
         self._heard: list[Callable[[], None]] = []
         self._wake_out, self._wake_in = os.pipe()
         self._has_hint = threading.Event()
@@ -44,6 +53,11 @@ class Standing:
         self._raw: Any = self._connected()
         self._thread = threading.Thread(target=self._run, name="standing", daemon=True)
         self._thread.start()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nobody else can take the database alone: else nothing may be written to it."""
+        return self._raw is not None
 
     def hint(self) -> None:
         """Have the others told soon."""
@@ -57,20 +71,21 @@ class Standing:
     def close(self) -> None:
         self._closing = True
         os.write(self._wake_in, b".")
-        self._thread.join()
+        self._thread.join()  # each of its calls ends within PATIENCE_SECONDS
         os.close(self._wake_in)
         os.close(self._wake_out)
 
     def _connected(self) -> Any:
         raw = self._connect()
         try:
-            served = raw.execute("SELECT pg_try_advisory_lock_shared(%s, %s)", SERVED).fetchone()
-            if not served[0]:
-                raise CannotOpen(
-                    "The database is being copied: start this again when `db copy` has ended."
-                )
-            raw.execute(f"LISTEN {CHANNEL}")
-            self._measured(raw)
+            with self._limit(raw, PATIENCE_SECONDS):
+                lock = "SELECT pg_try_advisory_lock_shared(%s, %s)"
+                if not raw.execute(lock, SERVED).fetchone()[0]:
+                    raise CannotOpen(
+                        "The database is being copied: start this again when `db copy` has ended."
+                    )
+                raw.execute(f"LISTEN {CHANNEL}")
+                self._measured(raw)
         except BaseException:
             raw.close()
             raise
@@ -103,10 +118,12 @@ class Standing:
                 time.sleep(max(0.0, last_hint + QUIET_SECONDS - time.monotonic()))
                 last_hint = time.monotonic()
                 self._has_hint.clear()
-                self._raw.execute(f"NOTIFY {CHANNEL}")
+                with self._limit(self._raw, PATIENCE_SECONDS):
+                    self._raw.execute(f"NOTIFY {CHANNEL}")
             if time.monotonic() - last_look >= CLOCK_SECONDS:
                 last_look = time.monotonic()
-                self._measured(self._raw)
+                with self._limit(self._raw, PATIENCE_SECONDS):
+                    self._measured(self._raw)
 
     def _tell(self) -> None:
         for heard in self._heard:

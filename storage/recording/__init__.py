@@ -54,7 +54,9 @@ def record(
         else:
             outcomes.append("duplicate")
             repeats.append((digest, delivery))
-    record_repeats(connection, repeats, now)
+    gone = record_repeats(connection, repeats, now)
+    if gone:
+        _INSERT_NEW[connection.dialect.name](connection, {key: firsts[key] for key in gone}, now)
     return outcomes
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from storage.fetched import clean
 from storage.recording.verified import VerifiedDelivery
 
 _INSERT = """
@@ -44,16 +45,16 @@ def insert_new(
     digests = sorted(group)
     deliveries = [group[digest] for digest in digests]
     columns = (
-        [delivery.source for delivery in deliveries],
+        [clean(delivery.source) for delivery in deliveries],
         [delivery.endpoint_id for delivery in deliveries],
-        [delivery.key for delivery in deliveries],
+        [clean(delivery.key) for delivery in deliveries],  # the digest is of what it was
         digests,
         [delivery.disposition for delivery in deliveries],
         [delivery.digest for delivery in deliveries],
         [delivery.headers for delivery in deliveries],
         [delivery.body for delivery in deliveries],
         [delivery.subject_kind for delivery in deliveries],
-        [delivery.subject for delivery in deliveries],
+        [clean(delivery.subject) for delivery in deliveries],
         [delivery.job_status for delivery in deliveries],
         [delivery.progress for delivery in deliveries],
         [delivery.reason for delivery in deliveries],

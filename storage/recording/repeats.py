@@ -17,22 +17,28 @@ MAX_BODIES = 5
 
 def record_repeats(
     connection: Connection, repeats: Sequence[tuple[bytes, VerifiedDelivery]], now: datetime
-) -> None:
+) -> set[bytes]:
     """Count equal bodies; keep differing ones and fetch again, for the sender's API decides.
 
     Each comes with its key digest. The event's row is locked: two machines may have it at once.
+    Returns the digests of the events that were pruned at this very moment: they are new again.
     """
+    gone: set[bytes] = set()
     counts = Counter((digest, delivery.digest) for digest, delivery in repeats)
     samples: dict[tuple[bytes, bytes], VerifiedDelivery] = {}
     for digest, delivery in repeats:
         samples.setdefault((digest, delivery.digest), delivery)
     for (key_digest, body_digest), copies in sorted(counts.items(), key=_by_event):
-        event_id: Any = connection.execute(
+        event_id = connection.execute(
             select(col(Event.id)).where(col(Event.key_digest) == key_digest).with_for_update()
-        ).scalar_one()
+        ).scalar()
+        if event_id is None:
+            gone.add(key_digest)
+            continue
         is_same = (col(Delivery.event_id) == event_id) & (col(Delivery.digest) == body_digest)
         if not _count(connection, is_same, copies, now):
             _keep_other_body(connection, event_id, samples[key_digest, body_digest], copies, now)
+    return gone
 
 
 def _by_event(counted: tuple[tuple[bytes, bytes], int]) -> bytes:

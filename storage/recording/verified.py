@@ -39,7 +39,7 @@ class VerifiedDelivery:
     @property
     def job_status(self) -> str | None:
         """How the job that this causes begins; None where it causes none."""
-        return _JOBS[self.disposition]
+        return _JOBS.get(self.disposition)  # the table refuses one that is unknown
 
     @property
     def progress(self) -> str | None:

@@ -88,10 +88,10 @@ class Bringing(Base):
         merged = {id(piece): page for piece, page in self._merged(group)}
 
         def work(connection: Connection) -> list[Stored | Exception]:
-            for source, names in _batches_named(group).items():
+            for source, names in sorted(_batches_named(group).items()):
                 batches.hold(connection, source, names)
             ours = jobs.fence(connection, [piece.lease for piece in group])
-            kept = [piece for piece in group if piece.lease.job_id in ours]
+            kept = [piece for piece in group if piece.lease.key in ours]
             jobs.save_progress_of(
                 connection,
                 [(piece.lease, piece.progress) for piece in kept if piece.progress is not None],

@@ -67,13 +67,14 @@ class Work(Base):
 
     def _finish_all(self, group: Sequence[tuple[Lease, Tried]]) -> list[Exception | None]:
         def work(connection: Connection) -> list[Exception | None]:
-            known = {lease.job_id: _batches_of(connection, lease) for lease, _ in group}
+            leases = sorted((lease for lease, _ in group), key=_subject)
+            known = {lease.key: _batches_of(connection, lease) for lease in leases}
             ours = jobs.finish_all(connection, group)
-            for source in sorted({lease.source for lease, _ in group if lease.job_id in ours}):
+            for source in sorted({lease.source for lease in leases if lease.key in ours}):
                 pauses.resume(connection, source)
-            for job_id in ours:
-                self._watch_again(connection, known[job_id])
-            return [None if lease.job_id in ours else jobs.lost(lease) for lease, _ in group]
+            for key in ours:
+                self._watch_again(connection, known[key])
+            return [None if lease.key in ours else jobs.lost(lease) for lease, _ in group]
 
         return self.database.write(work)
 
@@ -140,14 +141,21 @@ class Work(Base):
         """With an eye on the clock, by which leases run out."""
 
         def work(connection: Connection) -> tuple[timedelta | None, int]:
-            moment = self.now()
-            back = clocks.follow(connection, now=moment)
+            moment = self.database.look_at_clock(connection)
+            back = clocks.gone_back(connection, now=moment)
             return back, jobs.release(connection, now=moment, all_of_them=all_of_them)
 
         back, released = self.database.write(work)
         if back is not None:
-            log.warning("the clock went back by %s: whatever waits is due at once", back)
+            self._follow_back(back)
         return released
+
+    def _follow_back(self, back: timedelta) -> None:
+        """Step by step: much may wait, and acks must get between."""
+        log.warning("the clock went back by %s: whatever waits is due at once", back)
+        while self.database.write(lambda c: clocks.hurry(c, now=self.now())):
+            pass
+        self.database.write(lambda c: clocks.note(c, now=self.now()))
 
     def list_dead(self, *, limit: int = 100) -> list[dict[str, Any]]:
         """The dead letters, newest first."""
@@ -174,6 +182,11 @@ class Work(Base):
     def end_checks(self, endpoint_id: str) -> None:
         """Nothing more is waited for at this endpoint."""
         self.database.write(lambda c: jobs.end_checks(c, endpoint_id=endpoint_id, now=self.now()))
+
+
+def _subject(lease: Lease) -> tuple[str, str, str]:
+    """The order in which batches are locked, so that two groups never wait for each other."""
+    return lease.source, lease.subject or "", lease.endpoint_id or ""
 
 
 def _batches_of(connection: Connection, lease: Lease) -> list[Watched]:

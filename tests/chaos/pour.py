@@ -1,5 +1,6 @@
 """Deliveries without end, each sent until it is answered 200, and what the senders were told."""
 
+import os
 import random
 import threading
 import time
@@ -11,6 +12,9 @@ from http.client import HTTPConnection, HTTPException
 from tests.chaos.sending import ANSWER_LIMIT, Delivery, post
 
 HOST = "127.0.0.1"
+PAUSE = 0.05 if "CHAOS_KILLS" in os.environ else 0.3
+"""How long a sender rests at most: the short form leaves something of the machine to others."""
+
 REFUSED_PAUSE = 0.1
 TICK = 0.05
 
@@ -90,7 +94,7 @@ class Pour:
         make: Callable[[], Delivery],
         *,
         threads: int = 6,
-        pause: float = 0.05,
+        pause: float = PAUSE,
         again: float = 0.1,
         draw: random.Random,
     ) -> None:

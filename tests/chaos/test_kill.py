@@ -24,6 +24,9 @@ BATCHES = 8 if LONG else 2
 TASKS = 23  # five pages
 ROLES = ("intake", "intake", "worker", "worker") if LONG else ("intake", "worker")
 
+SLOW = {"match": "GET /deepresearch/batches/**", "kind": "slow", "seconds": 0.1, "times": None}
+"""Few kills must meet leases all the same."""
+
 
 class Lives:
     """Kills one process of several and starts it again, over and over; the others go on.
@@ -100,6 +103,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_repeated_by_kills(
     ):
         world.open_batches(3)
         creator = Creator(world)
+        world.sender.change(faults=[] if LONG else [SLOW])
         with world.pour() as pour:
             lives = Lives(world, pour)
             lives.begin()
@@ -108,6 +112,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_repeated_by_kills(
                 lives.one_dies()
             creator.join()
             assert creator.error is None, creator.error
+            world.sender.change(faults=[])
             recovered = world.settle(pour)
         shown = world.figures(
             "kill -9 at random", pour.answers, faults=lives.kills, recovered=recovered

@@ -150,7 +150,7 @@ def test_a_creation_that_was_not_answered_and_no_webhook_at_all_still_end_comple
 def test_a_receiver_that_is_stopped_and_started_goes_on(
     receiver: Receiver, sender: SandboxServer, run: Run
 ) -> None:
-    sender.change(hold=True)
+    sender.change(hold=True, first_retry_wait=2.0)  # a start may take a while
     Path("tasks.csv").write_text("query\none\n")
     batch_id = run("batch", "create", "valyu", "--tasks", "tasks.csv").out.strip()
     assert receiver.stop() == 0
@@ -159,7 +159,7 @@ def test_a_receiver_that_is_stopped_and_started_goes_on(
         "No receiver serves this database" in run("batch", "wait", batch_id, "--timeout", "0").err
     )
     receiver.start()
-    assert "1 of 1" in run("batch", "wait", batch_id, "--timeout", "40").out
+    assert "1 of 1" in run("batch", "wait", batch_id, "--timeout", "90").out
     assert "Traceback" not in receiver.log.read_text()
 
 
