@@ -14,7 +14,7 @@ from receiver.errors import (
     Unavailable,
     Unreadable,
 )
-from receiver.fetch.batches import LISTED_IN_VAIN
+from receiver.fetch.batches import LISTED_IN_VAIN_AT_ALL
 from receiver.sandbox import SandboxServer
 from storage import Store, SubmittedRun
 from tests.receiver import working
@@ -142,11 +142,11 @@ async def test_a_batch_that_has_ended_is_brought_in_without_a_listing_that_alway
     sql(store, "DELETE FROM jobs")
     announce(store, "batch_1")
     lease = claim(store)
-    for lease.failures in range(LISTED_IN_VAIN):
+    for lease.failures in range(LISTED_IN_VAIN_AT_ALL):
         with pytest.raises(Unavailable, match="500"):
             await fetch(store, a_source(), lease=lease, client=answering(handler))
         assert stored(store) == []
-    lease.failures = LISTED_IN_VAIN
+    lease.failures = LISTED_IN_VAIN_AT_ALL
     said = await fetch(store, a_source(), lease=lease, client=answering(handler))
     assert said == "1 of 1 results stored"
 
