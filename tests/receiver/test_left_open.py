@@ -135,7 +135,7 @@ async def test_counts_that_are_missing_do_not_make_a_group_complete_too_early(
     assert (ledger(store, GROUP).state, ledger(store, GROUP).expected) == ("open", 2)
 
 
-async def test_a_run_that_ended_anew_is_asked_for_until_the_result_of_that_end_is_here(
+async def test_a_run_that_ended_anew_is_missing_until_the_result_of_that_end_is_here(
     store: Store,
 ) -> None:
     sender = GroupSender({"a": "failed"})
@@ -144,13 +144,8 @@ async def test_a_run_that_ended_anew_is_asked_for_until_the_result_of_that_end_i
     sender.runs["a"] = "completed"
     anew = FetchedRun("a", "completed", "completed", {}, batch_id=GROUP, has_output=False)
     store.note_run("valyu", anew, fetched_at=store.now())
+    assert ledger(store, GROUP).stored == 0
     store.check_batch("valyu", GROUP)
-    no_output = httpx.Response(200, json={"run": sender.run("a")})
-    sender.first = lambda r: no_output if r.url.path.endswith("/result") else None
-    await work(store, sender)
-    assert [row["status"] for row in stored(store)] == ["failed"]
-    assert jobs(store)[-1]["status"] == "pending"
-    sender.first = lambda _: None
     await work(store, sender)
     assert [row["output"] for row in stored(store)] == ['"of a"']
     assert {each["status"] for each in jobs(store)} == {"done"}
@@ -159,7 +154,7 @@ async def test_a_run_that_ended_anew_is_asked_for_until_the_result_of_that_end_i
 # --- v0 -----------------------------------------------------------------------------------------
 
 
-async def test_runs_of_a_batch_that_ended_anew_are_asked_for_alone(store: Store) -> None:
+async def test_runs_of_a_batch_that_ended_anew_are_listed_anew(store: Store) -> None:
     sender = BatchSender({"r1": "failed", "r2": "complete"})
     a_v0_batch(store, sender)
     await work(store, sender)
@@ -168,7 +163,7 @@ async def test_runs_of_a_batch_that_ended_anew_are_asked_for_alone(store: Store)
     sender.calls.clear()
     store.check_batch("valyu", BATCH)
     await work(store, sender)
-    assert sender.calls == [f"/batches/{BATCH}", "/runs/r1"]
+    assert sender.calls == [f"/batches/{BATCH}", f"/batches/{BATCH}/export"]
     assert {row["run_id"]: row["status"] for row in stored(store)} == dict.fromkeys(
         sender.runs, "completed"
     )

@@ -122,6 +122,7 @@ async def test_a_403_that_nothing_can_explain_is_a_run_s_own_after_a_few(store: 
     for refusals in range(REFUSALS):
         assert attempts(store) == ["paused"] * refusals
         sql(store, "UPDATE jobs SET next_attempt_at = '2999-01-01' WHERE kind = 'check'")
+        sql(store, "UPDATE jobs SET next_attempt_at = '2000-01-01' WHERE kind != 'check'")
         sql(store, "UPDATE source_state SET probe_at = '2000-01-01'")
         await work_off(store, parallel_v0(), client=answering(lambda _: refused))
     (dead,) = store.list_dead()

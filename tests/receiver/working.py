@@ -220,8 +220,9 @@ def _due(store: Store) -> list[dict[str, Any]]:
         store,
         "SELECT id FROM jobs WHERE status = 'running'"
         " OR status = 'pending' AND next_attempt_at <= ?1 AND NOT EXISTS"
-        " (SELECT 1 FROM source_state s WHERE s.source = jobs.source AND s.probe_at > ?1)",
+        " (SELECT 1 FROM source_state s WHERE s.source = jobs.source AND s.probe_at > ?2)",
         _ago(0),
+        _ago(-1),  # a start has just made it due, by the clock of the server
     )
 
 

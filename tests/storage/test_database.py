@@ -48,6 +48,7 @@ def test_a_command_s_connection_survives_a_power_cut_too(made_url: str) -> None:
     store.close()
 
 
+@pytest.mark.sqlite
 def test_a_read_cannot_write(database: Database) -> None:
     before = contents(database)
     with database.read() as connection:
@@ -65,6 +66,7 @@ def test_a_read_sees_one_moment(database: Database) -> None:
         assert connection.exec_driver_sql(count).scalar() == 0
 
 
+@pytest.mark.sqlite
 def test_a_watcher_notices_what_others_commit_and_nothing_else(store: Store) -> None:
     with store.watch() as version:
         before = version()
@@ -88,6 +90,7 @@ def test_a_write_begins_with_the_lock(database: Database) -> None:
     assert database.write(locked) == "database is locked"
 
 
+@pytest.mark.sqlite
 def test_an_error_does_not_tell_what_was_to_be_written(database: Database) -> None:
     secret = "x" * 40
     with pytest.raises(Exception, match="CHECK") as refusal:
@@ -105,6 +108,7 @@ def test_moments_come_back_aware_and_exact(database: Database) -> None:
     assert (found, found.tzinfo) == (moment, UTC)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("moment", [NOON, NOON.replace(microsecond=7), NOON.replace(year=2000)])
 def test_a_stamp_is_what_the_columns_hold(database: Database, moment: datetime) -> None:
     enqueue(database, due=moment)
