@@ -222,7 +222,7 @@ def _due(store: Store) -> list[dict[str, Any]]:
         " OR status = 'pending' AND next_attempt_at <= ?1 AND NOT EXISTS"
         " (SELECT 1 FROM source_state s WHERE s.source = jobs.source AND s.probe_at > ?2)",
         _ago(0),
-        _ago(-1),  # a start has just made it due, by the clock of the server
+        _ago(-0.02),  # a start has just made it due, by the clock of the server
     )
 
 
