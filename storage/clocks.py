@@ -77,6 +77,11 @@ def _shorten(connection: Connection, now: datetime) -> None:
     connection.execute(
         update(Job).where(col(Job.status) == "running", lease > until).values(lease_until=until)
     )
+    connection.execute(  # for when the lease has run out: a job is due as it was then
+        update(Job)
+        .where(col(Job.status) == "running", col(Job.next_attempt_at) > now)
+        .values(next_attempt_at=now)
+    )
     connection.execute(
         update(SourceState).where(col(SourceState.probe_at) > now).values(probe_at=now)
     )

@@ -40,11 +40,12 @@ def test_what_waits_is_due_when_the_clock_has_gone_back(database: Database) -> N
 
 
 def test_a_lease_lasts_no_longer_than_from_now_on(database: Database) -> None:
-    enqueue(database)
+    enqueue(database, due=at(3600))
     claim(database, now=at(3600))
     follow(database, 3600)
     follow(database, 0)
     assert rows(database, Job)[0].lease_until == at(LEASE_SECONDS)
+    assert rows(database, Job)[0].next_attempt_at <= NOON
 
 
 def test_it_is_said_once(database: Database) -> None:
