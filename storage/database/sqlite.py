@@ -44,6 +44,9 @@ PATIENT_MILLISECONDS = 15_000
 SPARE_BYTES = 32 * 1024 * 1024
 """Free space below which nothing is written: a commit must never find the disk full half way."""
 
+_READERS: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 48}
+"""As many as there are threads: to open a connection costs far more than to read by it."""
+
 log = logging.getLogger(__name__)
 
 _ROWS_FAULT = (IntegrityError, DataError, InterfaceError, ProgrammingError)
@@ -233,7 +236,7 @@ def make_engine(path: Path, *, writes: bool, busy: int = PATIENT_MILLISECONDS) -
     """Connect to the file; `busy` is in milliseconds."""
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
-        poolclass=NullPool if writes else QueuePool,
+        **({"poolclass": NullPool} if writes else _READERS),
         # error texts end up in logs, and parameters hold bodies
         hide_parameters=True,
         connect_args={"check_same_thread": False, "cached_statements": 256},
