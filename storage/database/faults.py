@@ -1,9 +1,13 @@
 """What a driver's error means: the database cannot now, it asks again, or we are wrong."""
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy.exc import OperationalError, TimeoutError
+from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
+
+from storage.errors import CannotStore
 
 _SQLITE_NOT_NOW = frozenset(
     {
@@ -55,6 +59,17 @@ def is_not_now(error: BaseException) -> bool:
         return str(orig.sqlstate).startswith(_POSTGRES_NOT_NOW)
     code = getattr(orig, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in _SQLITE_NOT_NOW  # the rest is detail
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Raise CannotStore where what is read in the block cannot be read now."""
+    try:
+        yield
+    except (DBAPIError, TimeoutError) as error:
+        if not is_not_now(error):
+            raise
+        raise CannotStore(f"The database cannot be read now: {reason(error)}.") from error
 
 
 def asks_again(error: BaseException) -> bool:

@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, TimeoutError
+from sqlalchemy.exc import ArgumentError, DBAPIError, TimeoutError
 
 from storage import migrations
 from storage.database.base import Database, Done, Work
-from storage.database.faults import asks_again, is_full, is_not_now, reason
+from storage.database.faults import asks_again, is_full, is_not_now, reading, reason
 from storage.database.gate import Gate
-from storage.database.standing import SERVED, Standing
+from storage.database.standing import CLOCK, SERVED, Standing
 from storage.database.watchdog import Watchdog
 from storage.database.writer import Writer
 from storage.errors import CannotOpen, CannotStore, DiskFull, NewerSchema, NoDatabase
@@ -94,7 +94,7 @@ class PostgresDatabase(Database):
     def _look(self) -> None:
         with self._work.engine.connect() as connection:
             check_schema(migrations.current(connection), self.name)
-            self._measure(connection.connection.driver_connection)
+            self.look_at_clock(connection)
 
     # --- writing -------------------------------------------------------------------------------
 
@@ -134,13 +134,8 @@ class PostgresDatabase(Database):
     @contextmanager
     def read(self, *, urgent: bool = False) -> Iterator[Connection]:
         pool = self._intake if urgent else self._work
-        try:
-            with self._transaction(pool.reading, pool.cut) as connection:
-                yield connection
-        except (DBAPIError, TimeoutError) as error:
-            if not is_not_now(error):
-                raise
-            raise CannotStore(f"The database cannot be read now: {reason(error)}.") from error
+        with reading(), self._transaction(pool.reading, pool.cut) as connection:
+            yield connection
 
     @contextmanager
     def watch(self) -> Iterator[Callable[[], int]]:
@@ -158,14 +153,14 @@ class PostgresDatabase(Database):
         """The server's clock, by our monotonic one: ours may be wrong, and may jump."""
         return datetime.fromtimestamp(time.monotonic() + self._offset, UTC)
 
-    def _measure(self, raw: Any) -> None:
-        before = time.monotonic()
-        told = raw.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()[0]
-        self._offset = told - (before + time.monotonic()) / 2
-
     def look_at_clock(self, connection: Connection) -> datetime:
-        self._measure(connection.connection.driver_connection)
+        self._measure(lambda: float(connection.exec_driver_sql(CLOCK).scalar_one()))
         return self.now()
+
+    def _measure(self, ask: Callable[[], float]) -> None:
+        before = time.monotonic()
+        told = ask()
+        self._offset = told - (before + time.monotonic()) / 2
 
     def is_served(self) -> bool:
         held = text(
@@ -275,28 +270,23 @@ def refusal(name: str, error: Exception) -> CannotOpen:
 def make_engine(url: URL, options: dict[str, str], **pool: Any) -> Engine:
     given = url.query.get("options", "")
     ours = " ".join(f"-c {name}={value}" for name, value in options.items())
-    try:
-        engine = create_engine(
-            url,
-            # error texts end up in logs, and parameters hold bodies
-            hide_parameters=True,
-            pool_use_lifo=True,
-            use_native_hstore=False,
-            connect_args={
-                "options": f"{ours} {given}".strip(),
-                "connect_timeout": CONNECT_SECONDS,
-                # a server's machine that is gone says nothing
-                "keepalives_idle": 10,
-                "keepalives_interval": 5,
-                "keepalives_count": 3,
-                "application_name": "resultsink",
-            },
-            **pool,
-        )
-    except (ModuleNotFoundError, NoSuchModuleError) as error:
-        raise CannotOpen(
-            "Postgres needs the extra of that name: pip install 'resultsink[postgres]'."
-        ) from error
+    engine = create_engine(
+        url,
+        # error texts end up in logs, and parameters hold bodies
+        hide_parameters=True,
+        pool_use_lifo=True,
+        use_native_hstore=False,
+        connect_args={
+            "options": f"{ours} {given}".strip(),
+            "connect_timeout": CONNECT_SECONDS,
+            # a server's machine that is gone says nothing
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "application_name": "resultsink",
+        },
+        **pool,
+    )
 
     @event.listens_for(engine, "connect")
     def prepare(raw: Any, _record: Any) -> None:

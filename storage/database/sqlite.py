@@ -28,7 +28,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 from storage import migrations
 from storage.database.base import Database, Done, Work, now
 from storage.database.checkpoints import Checkpointer
-from storage.database.faults import is_not_now, reason
+from storage.database.faults import is_not_now, reading, reason
 from storage.database.files import claim, is_served, look, refusal, sqlite_path
 from storage.database.writer import Writer
 from storage.errors import CannotOpen, CannotStore, DiskFull
@@ -175,13 +175,8 @@ class SqliteDatabase(Database):
     def read(self, *, urgent: bool = False) -> Iterator[Connection]:
         """A long one keeps the write-ahead log from shrinking."""
         del urgent  # whoever reads waits for nobody
-        try:
-            with self._read_engine.begin() as connection:
-                yield connection
-        except (DBAPIError, TimeoutError) as error:
-            if not is_not_now(error):
-                raise
-            raise CannotStore(f"The database cannot be read now: {reason(error)}.") from error
+        with reading(), self._read_engine.begin() as connection:
+            yield connection
 
     @contextmanager
     def watch(self) -> Iterator[Callable[[], int]]:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 from storage.errors import CannotOpen
@@ -18,6 +19,8 @@ from storage.errors import CannotOpen
 CHANNEL = "resultsink"
 SERVED = (20_261, 1)
 """The advisory lock that all who serve a database share, and that `db copy` takes alone."""
+
+CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
 
 QUIET_SECONDS = 0.05
 """At most one hint in this time, however many deliveries come."""
@@ -33,18 +36,18 @@ log = logging.getLogger(__name__)
 class Standing:
     """Connects by `connect` for as long as it lives, and again after each failure.
 
-    `measured` is told the offset of the server's clock from our monotonic one, again and again.
+    `measure` is called again and again with what asks the server for its clock.
     The first connection is made here: raises CannotOpen where the database is not to be served.
     """
 
     def __init__(
         self,
         connect: Callable[[], Any],
-        measured: Callable[[Any], None],
+        measure: Callable[[Callable[[], float]], None],
         limit: Callable[[Any, float], AbstractContextManager[None]],
     ) -> None:
         self._connect = connect
-        self._measured = measured
+        self._measure = measure
         self._limit = limit
         self._heard: list[Callable[[], None]] = []
         self._wake_out, self._wake_in = os.pipe()
@@ -85,7 +88,7 @@ class Standing:
                         "The database is being copied: start this again when `db copy` has ended."
                     )
                 raw.execute(f"LISTEN {CHANNEL}")
-                self._measured(raw)
+                self._measure(partial(_clock, raw))
         except BaseException:
             raw.close()
             raise
@@ -123,7 +126,7 @@ class Standing:
             if time.monotonic() - last_look >= CLOCK_SECONDS:
                 last_look = time.monotonic()
                 with self._limit(self._raw, PATIENCE_SECONDS):
-                    self._measured(self._raw)
+                    self._measure(partial(_clock, self._raw))
 
     def _tell(self) -> None:
         for heard in self._heard:
@@ -133,3 +136,8 @@ class Standing:
         raw, self._raw = self._raw, None
         if raw is not None:
             raw.close()
+
+
+def _clock(raw: Any) -> float:
+    """The server's clock, in seconds since 1970."""
+    return float(raw.execute(CLOCK).fetchone()[0])

@@ -376,6 +376,22 @@ def test_all_have_the_clock_of_the_server(
         assert abs(store.now() - theirs) < timedelta(seconds=1)
 
 
+def test_a_server_that_goes_while_its_clock_is_looked_at_is_one_that_cannot_now(
+    store: Store, made_url: str
+) -> None:
+    """Whoever waits for the database to recover must be told so in its words."""
+
+    def work(connection: Any) -> None:
+        pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        with psycopg.connect(made_url, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+        store.database.look_at_clock(connection)
+
+    with pytest.raises(storage.CannotStore):
+        store.database.write(work)
+    assert store.release_expired() == 0
+
+
 # --- the schema ---------------------------------------------------------------------------------
 
 
