@@ -26,7 +26,7 @@ from storage.errors import (
 )
 from storage.export import FORMATS, ExportReport, Selection
 from storage.fetched import TERMINAL, FetchedBatch, FetchedRun, SubmittedRun
-from storage.jobs import LEASE_SECONDS, RENEW_SECONDS, Lease, Tried
+from storage.leases import LEASE_SECONDS, RENEW_SECONDS, Lease, Tried
 from storage.migrations import HEAD as SCHEMA
 from storage.quarantine import UnverifiedDelivery
 from storage.recording import VerifiedDelivery

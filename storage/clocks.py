@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Select, select, update
 from sqlmodel import col
 
 from storage.database import insert
-from storage.jobs import LEASE_SECONDS
+from storage.leases import LEASE_SECONDS
 from storage.models import Job, Meta, Pace, SourceState
 
 SEEN = "clock_seen"

@@ -24,87 +24,30 @@ ends as a dead letter although nobody lives to count the failure.
 
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Integer,
-    Select,
     bindparam,
     case,
     func,
-    literal,
     select,
     tuple_,
-    union_all,
     update,
 )
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
+from storage.claiming import TOLD, claiming
 from storage.database import insert, take_turns
 from storage.errors import LeaseLost, NotFound
-from storage.fetched import clean
+from storage.leases import LEASE_SECONDS, Lease, Tried
 from storage.models import Attempt, Job
 
-LEASE_SECONDS = 15.0
-RENEW_SECONDS = 5.0
 MAX_CLAIMS = 10
 """Claims without an outcome after which a job is taken for poison."""
-
-SUSPECT_CLAIMS = 3
-"""Claims without an outcome from which on a job runs only when no other such job does."""
-
-
-@dataclass(slots=True)
-class Lease:
-    """A claimed job: what to do, and the right to write about it until somebody else claims it.
-
-    `progress` and, by an acquittal, `failures` change while it is worked on.
-    """
-
-    job_id: int
-    token: str
-    kind: str
-    source: str
-    subject_kind: str
-    subject: str | None
-    endpoint_id: str | None
-    event_id: int | None
-    failures: int
-    waits: int
-    progress: dict[str, Any]
-    created_at: datetime
-    trying_since: datetime | None = None
-    missing_since: datetime | None = None
-
-    @property
-    def key(self) -> tuple[int, str]:
-        """What tells it from every other lease, also from a later one of the same job."""
-        return self.job_id, self.token
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """One try of ours: when it began, how long it took, how it ended."""
-
-    started_at: datetime
-    milliseconds: float
-    outcome: str
-    detail: str | None = None
-
-    def __post_init__(self) -> None:
-        """A sender's words may hold what no database takes."""
-        object.__setattr__(self, "detail", clean(self.detail))
-
-    @property
-    def ended_at(self) -> datetime:
-        """When it was over."""
-        return self.started_at + timedelta(milliseconds=self.milliseconds)
 
 
 def enqueue(connection: Connection, **values: Any) -> None:
@@ -132,7 +75,7 @@ def claim(
         return []
     token = secrets.token_hex(8)
     rows = connection.execute(
-        _claiming(),
+        claiming(),
         {
             "of_source": source,
             "moment": now,
@@ -148,7 +91,7 @@ def claim(
             token=token,
             source=source,
             progress=row.progress or {},
-            **{name: getattr(row, name) for name in _TOLD},
+            **{name: getattr(row, name) for name in TOLD},
         )
         for row in rows
     ]
@@ -158,88 +101,6 @@ def _running(connection: Connection, source: str) -> int:
     return connection.execute(
         select(func.count()).where(col(Job.status) == "running", col(Job.source) == source)
     ).scalar_one()
-
-
-_TOLD = (
-    "kind", "subject_kind", "subject", "endpoint_id", "event_id", "failures", "waits",
-    "created_at", "trying_since", "missing_since",
-)  # fmt: skip
-"""What a lease tells of its job as it stands in the table."""
-
-
-@cache
-def _claiming() -> Any:
-    """The statement of a claim, built once: building it costs ten times what running it does."""
-    chosen = (
-        select(col(Job.id))
-        .where(col(Job.id).in_(_chosen()), col(Job.status) == "pending")
-        .with_for_update(skip_locked=True)
-        .cte()
-        .prefix_with("MATERIALIZED", dialect="postgresql")
-    )
-    return (
-        update(Job)
-        .where(col(Job.id).in_(select(chosen.c.id)))
-        .values(
-            status="running",
-            claims=col(Job.claims) + 1,
-            lease_token=bindparam("token"),
-            lease_until=bindparam("until"),
-        )
-        .returning(col(Job.id), col(Job.progress), *(col(getattr(Job, name)) for name in _TOLD))
-    )
-
-
-def _chosen() -> Select[int | None]:
-    """The jobs to claim: checks for half of the slots, others, then checks for what is left."""
-    due = _due()
-    is_check = col(Job.kind) == "check"
-    most = bindparam("most", type_=Integer)
-    turns = (
-        due.where(is_check).limit(bindparam("most_checks", type_=Integer)),
-        due.where(~is_check).limit(most),
-        due.where(is_check).limit(most),
-    )
-    parts = [turn.subquery() for turn in turns]
-    columns = [
-        select(part.c.id, part.c.next_attempt_at, literal(turn).label("turn"))
-        for turn, part in enumerate(parts)
-    ]
-    all_of_them = union_all(*columns).subquery()
-    return (
-        select(all_of_them.c.id)
-        .group_by(all_of_them.c.id)
-        .order_by(
-            func.min(all_of_them.c.turn), func.min(all_of_them.c.next_attempt_at), all_of_them.c.id
-        )
-        .limit(most)
-    )
-
-
-def _due() -> Select[int | None, datetime]:
-    source: Any = bindparam("of_source")
-    is_due = (
-        col(Job.status) == "pending",
-        col(Job.source) == source,
-        col(Job.next_attempt_at) <= bindparam("moment"),
-    )
-    is_suspect = col(Job.claims) >= SUSPECT_CLAIMS
-    # a running suspect was claimed once more than it was when it was pending
-    under_watch = select(col(Job.id)).where(
-        col(Job.status) == "running", col(Job.source) == source, col(Job.claims) > SUSPECT_CLAIMS
-    )
-    next_suspect = (
-        select(col(Job.id))
-        .where(*is_due, is_suspect, ~under_watch.exists())
-        .order_by(col(Job.next_attempt_at), col(Job.id))
-        .limit(1)
-        .scalar_subquery()
-    )
-    return (
-        select(col(Job.id), col(Job.next_attempt_at))
-        .where(*is_due, ~is_suspect | (col(Job.id) == next_suspect))
-        .order_by(col(Job.next_attempt_at), col(Job.id))
-    )
 
 
 def acquit_all(connection: Connection, leases: Sequence[Lease]) -> None:

@@ -16,7 +16,7 @@ from storage.batches import Ledger
 from storage.database import Database
 from storage.encryption import Vault
 from storage.fetched import FetchedBatch, FetchedRun
-from storage.jobs import Lease
+from storage.leases import Lease
 from storage.prepared import pieces
 from storage.results import Page, Stored
 from storage.store.base import Base

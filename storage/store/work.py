@@ -19,7 +19,7 @@ from storage import (
 from storage.batches import Watched
 from storage.database import Database
 from storage.encryption import Vault
-from storage.jobs import Lease, Tried
+from storage.leases import Lease, Tried
 from storage.models import SourceState
 from storage.store.base import Base
 from storage.store.grouping import Group

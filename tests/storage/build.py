@@ -12,7 +12,7 @@ from sqlmodel import SQLModel
 from storage import Store, jobs, recording, results
 from storage.database import Database
 from storage.fetched import FetchedRun
-from storage.jobs import Lease, Tried
+from storage.leases import Lease, Tried
 from storage.models import Job
 from storage.prepared import pieces
 from storage.recording import VerifiedDelivery

@@ -6,7 +6,7 @@ import pytest
 
 from storage import Store, clocks
 from storage.database import Database
-from storage.jobs import LEASE_SECONDS
+from storage.leases import LEASE_SECONDS
 from storage.models import Job
 from tests.storage.build import NOON, at, claim, enqueue, rows
 

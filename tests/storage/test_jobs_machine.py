@@ -20,8 +20,10 @@ from hypothesis.stateful import (
 )
 
 from storage import LeaseLost, NotFound, jobs
+from storage.claiming import SUSPECT_CLAIMS
 from storage.database import Database
-from storage.jobs import LEASE_SECONDS, MAX_CLAIMS, SUSPECT_CLAIMS, Lease
+from storage.jobs import MAX_CLAIMS
+from storage.leases import LEASE_SECONDS, Lease
 from storage.models import Job
 from tests.storage.build import NOON, claim, enqueue, rows, tried
 

@@ -26,7 +26,7 @@ from storage import (
     batches,
     migrations,
 )
-from storage.jobs import LEASE_SECONDS
+from storage.leases import LEASE_SECONDS
 from storage.models import Attempt, Delivery, Event, Job, Result
 from tests import databases
 from tests.databases import KEY, Maker
