@@ -8,9 +8,7 @@ from contextlib import asynccontextmanager
 from enum import StrEnum
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.routing import Mount, Route
@@ -19,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 import storage
 from receiver import api, routes
 from receiver.bodies import Bodies
+from receiver.clients import clients_for
 from receiver.commits import GroupCommit
 from receiver.endpoint_cache import EndpointCache
 from receiver.errors import UsageError
@@ -26,7 +25,7 @@ from receiver.intake import Elsewhere, Intake
 from receiver.logs import get_logger
 from receiver.pruning import Pruning, ages
 from receiver.quarantining import Quarantining
-from receiver.settings import Settings, is_loopback
+from receiver.settings import Settings
 from receiver.sources import Source, configured
 from receiver.worker import Worker
 
@@ -136,13 +135,13 @@ async def _running(
     broke: Callable[[BaseException], None],
 ) -> AsyncIterator[Intake]:
     """The intake, with everything of this role that works beside it until the end."""
-    async with http_client(*sources.values()) as client:
+    async with clients_for(*sources.values()) as clients:
         endpoints = EndpointCache(store, sources)
         quarantining = Quarantining(store)
         parts: list[Callable[[], Any]] = []
         woken = store.hint
         if role is not Role.INTAKE:
-            worker = Worker(store, sources.values(), client)
+            worker = Worker(store, sources.values(), clients)
             store.listen(_on_loop(worker.wake))
             parts += [worker.run, Pruning(store, kept_for).run]
             woken = partial(_wake, worker, store)
@@ -204,18 +203,3 @@ async def _few_collections() -> AsyncIterator[None]:
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
-
-
-def http_client(*sources: Source) -> httpx.AsyncClient:
-    """The client for these senders' APIs: no redirects, so that keys go nowhere else.
-
-    The user's proxy (HTTPS_PROXY and the like) is used, but not for what is on this machine.
-    """
-    hosts = {urlsplit(source.base_url).hostname or "" for source in sources}
-    near = {"localhost", "127.0.0.1", "::1", *filter(is_loopback, hosts)}
-    return httpx.AsyncClient(
-        follow_redirects=False,
-        mounts={f"all://[{host}]" if ":" in host else f"all://{host}": None for host in near},
-        headers={"user-agent": "resultsink"},
-        limits=httpx.Limits(max_connections=100, max_keepalive_connections=20),
-    )

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 from starlette.concurrency import run_in_threadpool
 
+from receiver.clients import Wire
 from receiver.errors import (
     FetchError,
     RateLimited,
@@ -52,13 +53,13 @@ class Calls:
     def __init__(
         self,
         source: Source,
-        client: httpx.AsyncClient,
+        wire: Wire,
         *,
         pace: Pace | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.source = source
-        self._client = client
+        self._wire = wire
         self._clock = clock
         self._pace = pace or OwnPace(source.settings.requests_per_second)
         self._answered: Request | None = None
@@ -119,7 +120,7 @@ class Calls:
         return data
 
     def _asked(self, request: Request, key: str) -> AbstractAsyncContextManager[httpx.Response]:
-        return self._client.stream(
+        return self._wire.stream(
             request.method,
             self.source.base_url + request.path,
             params=request.params,

@@ -13,10 +13,10 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 
-import httpx
 from starlette.concurrency import run_in_threadpool
 
 from receiver.calls import Calls
+from receiver.clients import Wire
 from receiver.errors import (
     FetchError,
     Missing,
@@ -48,10 +48,10 @@ log = get_logger("worker")
 class Worker:
     """Works off the jobs of all sources until it is stopped."""
 
-    def __init__(self, store: Store, sources: Iterable[Source], client: httpx.AsyncClient) -> None:
+    def __init__(self, store: Store, sources: Iterable[Source], wire: Wire) -> None:
         self._store = store
         self._slots = {
-            source.name: _Slots(store, Calls(source, client, pace=pace_of(source, store)))
+            source.name: _Slots(store, Calls(source, wire, pace=pace_of(source, store)))
             for source in sources
         }
 

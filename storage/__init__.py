@@ -30,9 +30,9 @@ from storage.leases import LEASE_SECONDS, RENEW_SECONDS, Lease, Tried
 from storage.migrations import HEAD as SCHEMA
 from storage.quarantine import UnverifiedDelivery
 from storage.recording import VerifiedDelivery
-from storage.results import Known as KnownRun
 from storage.results import Stored
 from storage.retention import AGE_OF, KINDS, Ages, Step
+from storage.runs import Known as KnownRun
 from storage.store import Store
 from storage.tokens import NewToken, TokenView
 

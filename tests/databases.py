@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 import storage
 from storage import Store
 from tests.postgres import Databases
+from tests.restoring import Original
 
 Kind = Literal["sqlite", "postgres"]
 KINDS: tuple[Kind, ...] = ("sqlite", "postgres")
@@ -121,24 +122,30 @@ class Files(Maker):
 
 
 class Copies(Maker):
-    """Has a server copy the database that was made in the beginning."""
+    """Has a server copy the database that was made in the beginning, or restores such a copy."""
 
     def __init__(self, databases: Databases) -> None:
         self._databases = databases
         self._template = databases.create()
         storage.upgrade(self._template, [KEY])
+        self._original = Original(self._template)
+        self._restored: list[str] = []
 
     def make(self, folder: Path) -> str:
         del folder
-        return self._databases.create(self._template)
+        return self._restored.pop() if self._restored else self._databases.create(self._template)
 
     def bare(self, folder: Path) -> str:
         del folder
         return self._databases.create()
 
     def drop(self, url: str) -> None:
-        self._databases.drop(url)
+        if self._original.is_restored(url):
+            self._restored.append(url)
+        else:
+            self._databases.drop(url)
 
     def close(self) -> None:
-        """Drop the one that was copied."""
-        self._databases.drop(self._template)
+        """Drop the one that was copied, and its copies."""
+        for url in (self._template, *self._restored):
+            self._databases.drop(url)

@@ -13,9 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from receiver.api.answers import plain
-from receiver.app import http_client, open_store
+from receiver.app import open_store
 from receiver.batches import Batches
 from receiver.calls import Calls
+from receiver.clients import clients_for
 from receiver.errors import UsageError
 from receiver.settings import Settings, load
 from receiver.sources import configured, named
@@ -67,7 +68,7 @@ def opened() -> Iterator[Store]:
 async def batches_of(store: Store, settings: Settings, source: str) -> AsyncIterator[Batches]:
     """The use cases on one source's batches."""
     found = named(configured(settings), source)
-    async with http_client(found) as client:
+    async with clients_for(found) as client:
         yield Batches(store, Calls(found, client), settings.public_url, warn=errors.print)
 
 
@@ -75,7 +76,7 @@ async def batches_of(store: Store, settings: Settings, source: str) -> AsyncIter
 async def tasks_of(store: Store, settings: Settings, source: str) -> AsyncIterator[Tasks]:
     """The use cases on one source's single runs."""
     found = named(configured(settings), source)
-    async with http_client(found) as client:
+    async with clients_for(found) as client:
         yield Tasks(store, Calls(found, client), settings.public_url, warn=errors.print)
 
 

@@ -10,7 +10,7 @@ from storage import (
     batches,
     endpoints,
     jobs,
-    results,
+    runs,
     signing,
 )
 from storage.endpoints import EndpointView, SigningSecret
@@ -149,7 +149,7 @@ class Endpoints(Base):
             )
             jobs.adopt(connection, source, resource, now=moment)
         elif kind != "account":
-            results.expect(connection, source, resource, task_id=task_id)
+            runs.expect(connection, source, resource, task_id=task_id)
 
     def close_endpoint(self, endpoint_id: str) -> None:
         """Answer 404 at this endpoint from now on; raises NotFound.

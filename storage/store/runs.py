@@ -10,11 +10,12 @@ from storage import (
     jobs,
     owed,
     results,
+    runs,
     singles,
 )
 from storage.fetched import FetchedRun
 from storage.prepared import pieces
-from storage.results import Known as KnownRun
+from storage.runs import Known as KnownRun
 from storage.store.base import Base
 from storage.store.watching import enqueue_check
 
@@ -46,7 +47,7 @@ class Runs(Base):
                 jobs.learn_subject(connection, endpoint_id, run_id)
                 if secret is not None:
                     endpoints.set_secret(connection, self.vault, endpoint_id, secret, now=moment)
-            results.expect(connection, source, run_id, input=input, runner=runner)
+            runs.expect(connection, source, run_id, input=input, runner=runner)
 
         self.database.write(work)
 
@@ -57,7 +58,7 @@ class Runs(Base):
     def find_run(self, source: str, run_id: str) -> KnownRun | None:
         """What is stored of a run, or None."""
         with self.database.read() as connection:
-            return results.find(connection, source, run_id)
+            return runs.find(connection, source, run_id)
 
     def show_run(
         self, run_id: str, *, source: str | None = None
@@ -85,7 +86,7 @@ class Runs(Base):
 
     def note_input(self, source: str, run_id: str, given: dict[str, Any]) -> None:
         """Keep the input of a run that we did not submit."""
-        self.database.write(lambda c: results.expect(c, source, run_id, input=given))
+        self.database.write(lambda c: runs.expect(c, source, run_id, input=given))
 
     def count_owed(self, source: str) -> int:
         """How many runs of a source that stand in no batch's ledger have no result."""

@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 import httpx
 import uvicorn
 
-from receiver.app import create_app, http_client
+from receiver.app import create_app
 from receiver.batches import Batches, NewBatch
 from receiver.calls import Calls
+from receiver.clients import clients_for
 from receiver.providers import NewTask
 from receiver.sandbox import SandboxServer
 from receiver.server import GuardedProtocol, listen
@@ -96,7 +97,7 @@ class Sink:
 
     async def _with_calls(self, case: Case, work: Any) -> Any:
         source = configured(self.settings)[case.name]
-        async with http_client(source) as client:
+        async with clients_for(source) as client:
             return await work(Calls(source, client))
 
     def post(self, path: str, headers: dict[str, str], body: bytes) -> httpx.Response:

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from receiver.app import http_client
 from receiver.batches import Batches, NewBatch
 from receiver.calls import Calls
+from receiver.clients import clients_for
 from receiver.errors import NotDone
 from receiver.providers import NewTask, Plan
 from receiver.sources import Source
@@ -41,7 +41,7 @@ async def create(
 ) -> str:
     """Create a batch of so many tasks; returns its id."""
     told = {"created": lambda _: None, "added": lambda _: None, **watched}
-    async with client or http_client() as wire:
+    async with client or clients_for() as wire:
         batches = Batches(store, Calls(source, wire), PUBLIC, **(how or {}))
         return await batches.create(NewBatch(Plan("a name", "fast"), tasks(count)), **told)
 

@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 
 import storage
 from receiver import routes
-from receiver.app import _beside, create_app, http_client, open_store
+from receiver.app import _beside, create_app, open_store
 from receiver.errors import UsageError
 from receiver.settings import Settings
 from storage import CannotOpen, Store
@@ -195,8 +195,3 @@ def test_a_part_that_breaks_ends_the_process_as_a_failure_to_be_restarted(
         "A part of the service broke (ValueError): see the log for where, then start it again."
     )
     assert f"resultsink: {sentence}" in receiver.log.read_text().splitlines()
-
-
-async def test_the_client_for_senders_apis_follows_no_redirects() -> None:
-    async with http_client() as client:
-        assert not client.follow_redirects

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from receiver.app import http_client
 from receiver.calls import LARGE_BYTES, MAX_SAID, AnswerTooLarge, Calls, NotReached
+from receiver.clients import Wire, clients_for
 from receiver.errors import (
     FetchError,
     Forbidden,
@@ -27,6 +27,7 @@ from receiver.errors import (
 )
 from receiver.pace import OwnPace
 from receiver.providers import Request
+from receiver.providers.reading import leniently
 from receiver.sandbox import SandboxServer
 from receiver.sources import Source
 from receiver.streams import Events
@@ -40,8 +41,8 @@ NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 HTML = "<html><body>502 Bad Gateway</body></html>"
 
 
-async def call(source: Source, client: httpx.AsyncClient | None = None) -> Any:
-    async with client or http_client() as wire:
+async def call(source: Source, client: Wire | None = None) -> Any:
+    async with client or clients_for() as wire:
         return await Calls(source, wire, clock=NOW.timestamp).call(LIST)
 
 
@@ -129,7 +130,7 @@ async def test_a_sender_that_nobody_reaches_has_done_nothing() -> None:
 
 
 async def test_what_makes_no_url_is_the_fault_of_what_is_asked_for() -> None:
-    async with http_client() as wire:
+    async with clients_for() as wire:
         with pytest.raises(Refused, match="makes no URL"):
             await Calls(a_source(), wire).call(Request("GET", "/" + "x" * 70_000))
 
@@ -229,24 +230,22 @@ async def test_an_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> 
     assert type(await refused(200, content=b" " * 1001)) is AnswerTooLarge
 
 
-async def test_a_large_answer_does_not_keep_the_others_from_their_turn() -> None:
-    body = json.dumps([{"text": "x" * 20, "sources": [{"n": 1}] * 5}] * 100_000).encode()
-    gaps: list[float] = []
+@pytest.mark.parametrize(("size", "is_large"), [(LARGE_BYTES - 100, False), (LARGE_BYTES, True)])
+async def test_a_large_answer_is_parsed_in_a_thread_that_lets_the_others_have_their_turn(
+    monkeypatch: pytest.MonkeyPatch, size: int, is_large: bool
+) -> None:
+    parsed_by: list[tuple[bool, bool]] = []
 
-    async def tick() -> None:
-        last = time.monotonic()
-        while True:
-            await asyncio.sleep(0.001)
-            gaps.append(time.monotonic() - last)
-            last = time.monotonic()
+    def parse(body: bytes, *, politely: bool) -> Any:
+        parsed_by.append((threading.current_thread() is threading.main_thread(), politely))
+        return leniently(body, politely=politely)
 
-    ticking = asyncio.create_task(tick())
-    began = time.monotonic()
-    answer = await call(a_source(), answering(lambda _: httpx.Response(200, content=body)))
-    took = time.monotonic() - began
-    ticking.cancel()
-    assert len(answer) == 100_000
-    assert max(gaps) < took / 2
+    monkeypatch.setattr("receiver.calls.leniently", parse)
+    body = json.dumps(["x" * size])
+    assert await call(a_source(), answering(lambda _: httpx.Response(200, text=body))) == [
+        "x" * size
+    ]
+    assert parsed_by == [(not is_large, is_large)]
 
 
 async def test_only_large_items_of_a_stream_are_parsed_in_a_thread_and_all_keep_their_order() -> (
@@ -299,7 +298,7 @@ async def test_what_is_on_this_machine_is_reached_without_the_proxy(
         assert await call(a_source(f"http://{host}:{port}")) == []
     far = a_source("http://127.8.0.1:1/v1")
     with pytest.raises(NotReached):
-        await call(far, http_client(far))
+        await call(far, clients_for(far))
     assert proxied == []
 
 

@@ -64,7 +64,7 @@ async def test_a_look_ends_in_time_and_the_next_goes_on(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pruning, "LOOK_SECONDS", 10.0)
-    monkeypatch.setattr("storage.retention.STEP_ROWS", 1)
+    monkeypatch.setattr("storage.retention.walk.STEP_ROWS", 1)
     old(store, *map(str, range(9)))
     clock = Clock(step=0.5)
     looking = Pruning(store, AGES, clock=clock, sleep=at_once)

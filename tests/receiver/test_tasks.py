@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from receiver.app import http_client
 from receiver.calls import Calls
+from receiver.clients import clients_for
 from receiver.errors import NotDone, UsageError
 from receiver.intake import ACCEPTED
 from receiver.sandbox import SandboxServer
@@ -46,7 +46,7 @@ async def tasks_of(
     store: Store, source: Source, *, client: Any = None, **how: Any
 ) -> AsyncIterator[Tasks]:
     """The use cases on the single runs of a source."""
-    async with client or http_client() as wire:
+    async with client or clients_for() as wire:
         yield Tasks(store, Calls(source, wire), PUBLIC, **how)
 
 
@@ -199,7 +199,7 @@ async def test_a_task_that_cannot_be_stored_is_named_with_what_to_do(store: Stor
 
 async def test_without_a_public_url_nothing_is_begun(store: Store) -> None:
     source = a_source()
-    async with http_client() as wire:
+    async with clients_for() as wire:
         tasks = Tasks(store, Calls(source, wire), None)
         with pytest.raises(UsageError, match="public_url is missing"):
             await tasks.create(source.provider.new_run({"query": "q"}))

@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx
 
-from receiver.app import http_client
 from receiver.batches import Batches, NewBatch
 from receiver.calls import Calls
+from receiver.clients import clients_for
 from receiver.providers import Plan
 from receiver.sandbox import SandboxServer
 from receiver.waiting import wait
@@ -58,7 +58,7 @@ async def test_a_wait_shows_how_far_it_is_and_asks_the_sender_now_and_then(
     batch_id, _ = a_batch(sender, 3)
     known(store, batch_id)
     shown: list[int] = []
-    async with http_client() as wire:
+    async with clients_for() as wire:
         await wait(
             store,
             batch_id,
@@ -84,7 +84,7 @@ async def test_a_look_that_cannot_be_stored_does_not_end_a_wait(
 ) -> None:
     batch_id, _ = a_batch(sender, 3)
     known(store, batch_id)
-    async with http_client() as wire:
+    async with clients_for() as wire:
         batches = Batches(store, Calls(a_source(sender.api_url), wire), PUBLIC)
         with locked(store):
             ended = await waited(store, batch_id, batches=batches, deadline=2, status_seconds=0.1)
@@ -106,7 +106,7 @@ async def test_a_batch_that_is_fetched_before_its_addition_is_answered_stays_com
         for turn in range(20):
             if turn % 2:
                 sender.add_fault(ADD, kind="slow", seconds=0.3)
-            async with http_client() as wire:
+            async with clients_for() as wire:
                 batches = Batches(store, Calls(source, wire), receiver.url)
                 batch_id = await batches.create(new, created=lambda _: None, added=lambda _: None)
             ended = await waited(store, batch_id, deadline=10)
@@ -126,7 +126,7 @@ async def test_a_wait_wakes_at_once_when_another_process_has_stored_without_aski
     sender.change(webhook=True, duration=(0.3, 0.3))
     with serving(tmp_path / "log", settings) as receiver, working.opened(database_url) as store:
         source = a_source(sender.api_url)
-        async with http_client() as wire:
+        async with clients_for() as wire:
             batches = Batches(store, Calls(source, wire), receiver.url)
             new = NewBatch(Plan(), tasks(2))
             batch_id = await batches.create(new, created=lambda _: None, added=lambda _: None)

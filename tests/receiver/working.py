@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from receiver.app import http_client
 from receiver.calls import Calls
+from receiver.clients import clients_for
 from receiver.fetch import Fetch
 from receiver.sandbox import SandboxServer, Switches, serve_in_thread
 from receiver.settings import Settings, SourceSettings
@@ -192,14 +192,14 @@ async def fetch(
     store: Store, source: Source, *, lease: Lease | None = None, client: Any = None
 ) -> str:
     """One try of the job that is due (or held)."""
-    async with client or http_client() as wire:
+    async with client or clients_for() as wire:
         return await Fetch(store, Calls(source, wire)).fetch(lease or claim(store))
 
 
 @asynccontextmanager
 async def working(store: Store, source: Source, *, client: Any = None) -> AsyncIterator[Worker]:
     """A worker at work until the end of the block, which is its polite stop."""
-    async with client or http_client() as wire:
+    async with client or clients_for() as wire:
         worker = Worker(store, [source], wire)
         task = asyncio.create_task(worker.run())
         try:

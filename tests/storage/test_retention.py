@@ -391,7 +391,7 @@ def test_an_export_ends_where_a_result_is_pruned_under_it(
 def test_a_step_takes_few_rows_and_the_walk_goes_on_behind_them(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "STEP_ROWS", 2)
+    monkeypatch.setattr(retention.walk, "STEP_ROWS", 2)
     record(database, *(f"event-{number}" for number in range(5)))
     work_off(database)
     taken, after, is_end = [], 0, False
@@ -406,7 +406,7 @@ def test_a_step_takes_few_rows_and_the_walk_goes_on_behind_them(
 def test_a_step_takes_few_bytes_but_one_row_at_least(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "STEP_BYTES", 100)
+    monkeypatch.setattr(retention.walk, "STEP_BYTES", 100)
     for number, size in enumerate((200, 30, 30, 200)):
         record(database, f"event-{number}", body=b"x" * size)
     work_off(database)
@@ -435,7 +435,7 @@ def test_the_walk_ends_where_the_young_begin_and_stays_there(database: Database)
 def test_the_walk_passes_what_must_stay(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "LOOK_ROWS", 2)
+    monkeypatch.setattr(retention.walk, "LOOK_ROWS", 2)
     record(database, *(f"event-{number}" for number in range(4)))
     work_off(database, outcome=jobs.bury)
     record(database, "event-4")
@@ -447,7 +447,7 @@ def test_the_walk_passes_what_must_stay(
 def test_replayed_jobs_do_not_end_the_walk(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "LOOK_ROWS", 2)
+    monkeypatch.setattr(retention.walk, "LOOK_ROWS", 2)
     record(database, "event-0", "event-1")
     work_off(database, outcome=jobs.bury)
     record(database, "event-2")

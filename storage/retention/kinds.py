@@ -1,28 +1,8 @@
-"""Letting go of what is old, little by little; nothing that is alive, and nothing that counts.
+"""The kinds of rows that are let go of: when each may go, who holds it, and how it goes."""
 
-    kind        what goes                                once older than its age, and
-    ----------  ---------------------------------------  -----------------------------------------
-    attempts    the row                                  its job has ended
-    deliveries  body and headers; the row stays          no job of its event is alive
-    jobs        the row                                  it has ended; its attempts are gone
-    events      the row, and the rows of its deliveries  nobody delivers it any more; its jobs and
-                                                         its bodies are gone
-    versions    the row of a superseded result           what superseded it is that old
-    results     output, sources, error, raw; the row     its batch is not open
-                stays, so that every ledger still adds
-                up and nothing is fetched again
-
-Alive is a job that waits, runs, or is a dead letter: that needs its event, and what was delivered,
-to be replayed. What is emptied keeps its digest, so that the same again is still known as the same.
-
-Rows are walked by their key from the oldest on, for keys grow with time: no index is needed, and
-what is too young ends the walk. A step looks first, outside of the transaction that then takes a
-few hundred rows at most, and asks there once more whether they may go.
-"""
-
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -44,139 +24,17 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from storage.models import EMPTIED, Attempt, Batch, Delivery, Event, Job, Result, Run
+from storage.retention.ages import Cutoffs
 
-LOOK_ROWS: Final = 500
-"""Rows looked at in one read."""
-
-STEP_ROWS: Final = 250
-STEP_BYTES: Final = 8 * 1024 * 1024
-"""A transaction takes no more rows, nor many more bytes than this: acks must get between."""
+Ids = Sequence[int]
+Conditions = Sequence[ColumnElement[bool]]
 
 _ALIVE = ("pending", "running", "dead")
 _ENDED = ("done", "abandoned")
 
 
 @dataclass(frozen=True, slots=True)
-class Ages:
-    """How long each is kept; None: for ever. Raises ValueError where an age cannot be.
-
-    `events` is the age of ended jobs too, and of the rows of deliveries without their bodies.
-    """
-
-    deliveries: timedelta | None = None
-    attempts: timedelta | None = None
-    events: timedelta | None = None
-    results: timedelta | None = None
-    versions: timedelta | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("deliveries", "attempts"):
-            age = getattr(self, name)
-            if self.events is not None and (age is None or age > self.events):
-                raise ValueError(f"events cannot go before what hangs on them: {name}")
-
-    def before(self, now: datetime) -> "Cutoffs":
-        """The moments before which things are old enough."""
-        ages = (self.deliveries, self.attempts, self.events, self.results, self.versions)
-        return Cutoffs(*(None if age is None else now - age for age in ages))
-
-
-@dataclass(frozen=True, slots=True)
-class Cutoffs:
-    """What is older than these may go; None: nothing may."""
-
-    deliveries: datetime | None
-    attempts: datetime | None
-    events: datetime | None
-    results: datetime | None
-    versions: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What one step let go, or would, and the key to go on behind.
-
-    `bytes` are those of the bodies and texts in the rows. `is_end` says that no row behind
-    `reached` is old enough.
-    """
-
-    rows: int
-    bytes: int
-    reached: int
-    is_end: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The rows that may go, each with its bytes, and the key to go on behind."""
-
-    sizes: Mapping[int, int]
-    reached: int
-    is_end: bool
-
-
-def look(
-    connection: Connection, kind: str, ages: Ages, *, after: int, now: datetime, keep: bool = False
-) -> Found:
-    """Look at the next rows behind `after`. `keep`: as if what hangs on them was gone already."""
-    table, before = _KINDS[kind], ages.before(now)
-    if _cutoff(table, before) is None:
-        return Found({}, after, is_end=True)
-    key = col(table.model.id)
-    ids = connection.scalars(
-        select(key).where(key > after, *table.among).order_by(key).limit(LOOK_ROWS)
-    ).all()
-    ages_of = _stamps(connection, table, {*ids[:1], *ids[-1:]})
-    if not any(_is_old(stamp, table, before) for stamp in ages_of):
-        return Found({}, after, is_end=True)
-    conditions = table.due(before) if keep else [*table.due(before), *table.is_free]
-    due = connection.execute(
-        select(key, table.size)
-        .where(key.between(ids[0], ids[-1]), *table.among, *conditions)
-        .order_by(key)
-        .limit(STEP_ROWS)
-    ).all()
-    taken = _no_more_than(STEP_BYTES, [(row[0], int(row[1])) for row in due])
-    if len(taken) < len(due) or len(due) == STEP_ROWS:
-        return Found(dict(taken), taken[-1][0], is_end=False)
-    if not _is_old(ages_of[-1], table, before):  # the rest of these ages first
-        return Found(dict(taken), taken[-1][0] if taken else after, is_end=True)
-    return Found(dict(taken), ids[-1], is_end=False)
-
-
-def let_go(
-    connection: Connection, kind: str, ages: Ages, ids: Sequence[int], *, now: datetime
-) -> list[int]:
-    """Let go of those of these rows that still may; returns which.
-
-    What others hold at this moment, another pruner or the intake, is left for another time.
-    """
-    table = _KINDS[kind]
-    key = col(table.model.id)
-    held = table.hold(connection, ids)
-    sure = connection.scalars(
-        select(key).where(key.in_(held), *table.due(ages.before(now)), *table.is_free).order_by(key)
-    ).all()
-    if sure:
-        table.go(connection, sure, now)
-    return list(sure)
-
-
-def span(connection: Connection, kind: str) -> tuple[int, int]:
-    """The first and the last key there are of a kind; (0, 0) where there is none."""
-    key = col(_KINDS[kind].model.id)
-    first, last = connection.execute(select(func.min(key), func.max(key))).one()
-    return first or 0, last or 0
-
-
-# --- inside -------------------------------------------------------------------------------------
-
-Ids = Sequence[int]
-Conditions = Sequence[ColumnElement[bool]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
+class Kind:
     """One kind of row. `stamp` grows with the key, and tells where the walk may end.
 
     due: what must hold of a row by its age and its kin; is_free: and nothing hangs on it. hold:
@@ -192,31 +50,6 @@ class _Kind:
     go: Callable[[Connection, Ids, datetime], None]
     is_free: Conditions = ()
     among: Conditions = ()
-
-
-def _cutoff(table: _Kind, before: Cutoffs) -> datetime | None:
-    cutoff: datetime | None = getattr(before, table.age)
-    return cutoff
-
-
-def _is_old(stamp: datetime, table: _Kind, before: Cutoffs) -> bool:
-    cutoff = _cutoff(table, before)
-    return cutoff is not None and stamp < cutoff
-
-
-def _stamps(connection: Connection, table: _Kind, ids: Collection[int]) -> Sequence[datetime]:
-    key = col(table.model.id)
-    return connection.scalars(select(table.stamp).where(key.in_(ids)).order_by(key)).all()
-
-
-def _no_more_than(limit: int, rows: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """As many of the rows as have these bytes together, but one at least."""
-    total = 0
-    for place, (_, size) in enumerate(rows):
-        total += size
-        if total > limit:
-            return rows[: max(place, 1)]
-    return rows
 
 
 def _length(*columns: Any) -> ColumnElement[Any]:
@@ -391,9 +224,9 @@ _CONTENT = _length(
     col(Result.error),
 )
 
-_KINDS: Final[Mapping[str, _Kind]] = MappingProxyType(
+KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
     {
-        "attempts": _Kind(
+        "attempts": Kind(
             model=Attempt,
             age="attempts",
             stamp=col(Attempt.started_at),
@@ -402,7 +235,7 @@ _KINDS: Final[Mapping[str, _Kind]] = MappingProxyType(
             hold=_hold(Attempt),
             go=_delete(Attempt),
         ),
-        "deliveries": _Kind(
+        "deliveries": Kind(
             model=Delivery,
             age="deliveries",
             stamp=col(Delivery.received_at),
@@ -411,7 +244,7 @@ _KINDS: Final[Mapping[str, _Kind]] = MappingProxyType(
             hold=_hold_event_of,
             go=_empty_deliveries,
         ),
-        "jobs": _Kind(
+        "jobs": Kind(
             model=Job,
             age="events",
             stamp=_event_or_own_stamp(),
@@ -421,7 +254,7 @@ _KINDS: Final[Mapping[str, _Kind]] = MappingProxyType(
             go=_delete(Job),
             is_free=(~select(col(Attempt.id)).where(col(Attempt.job_id) == col(Job.id)).exists(),),
         ),
-        "events": _Kind(
+        "events": Kind(
             model=Event,
             age="events",
             stamp=col(Event.received_at),
@@ -431,7 +264,7 @@ _KINDS: Final[Mapping[str, _Kind]] = MappingProxyType(
             go=_delete_events,
             is_free=_childless_events(),
         ),
-        "versions": _Kind(
+        "versions": Kind(
             model=Result,
             age="versions",
             stamp=col(Result.stored_at),
@@ -441,7 +274,7 @@ _KINDS: Final[Mapping[str, _Kind]] = MappingProxyType(
             go=_delete(Result),
             among=(literal_column("NOT results.is_current"),),  # in the words of its index
         ),
-        "results": _Kind(
+        "results": Kind(
             model=Result,
             age="results",
             stamp=col(Result.stored_at),
@@ -452,9 +285,4 @@ _KINDS: Final[Mapping[str, _Kind]] = MappingProxyType(
         ),
     }
 )
-
-KINDS: Final = tuple(_KINDS)
 """All kinds, each behind those that hang on it."""
-
-AGE_OF: Final[Mapping[str, str]] = MappingProxyType({kind: _KINDS[kind].age for kind in _KINDS})
-"""Which of the ages is that of a kind."""

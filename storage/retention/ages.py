@@ -1,0 +1,40 @@
+"""How long each kind is kept."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """How long each is kept; None: for ever. Raises ValueError where an age cannot be.
+
+    `events` is the age of ended jobs too, and of the rows of deliveries without their bodies.
+    """
+
+    deliveries: timedelta | None = None
+    attempts: timedelta | None = None
+    events: timedelta | None = None
+    results: timedelta | None = None
+    versions: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("deliveries", "attempts"):
+            age = getattr(self, name)
+            if self.events is not None and (age is None or age > self.events):
+                raise ValueError(f"events cannot go before what hangs on them: {name}")
+
+    def before(self, now: datetime) -> "Cutoffs":
+        """The moments before which things are old enough."""
+        ages = (self.deliveries, self.attempts, self.events, self.results, self.versions)
+        return Cutoffs(*(None if age is None else now - age for age in ages))
+
+
+@dataclass(frozen=True, slots=True)
+class Cutoffs:
+    """What is older than these may go; None: nothing may."""
+
+    deliveries: datetime | None
+    attempts: datetime | None
+    events: datetime | None
+    results: datetime | None
+    versions: datetime | None

@@ -1,0 +1,182 @@
+"""Runs: what is known of each, whoever told it; a later end is not undone by an older look."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlmodel import col
+
+from storage.database import insert
+from storage.fetched import TERMINAL, FetchedRun, clean
+from storage.models import Result, Run
+from storage.prepared import Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is stored of a run: where it belongs, and its current result if there is one."""
+
+    batch_id: str | None
+    task_id: str | None
+    has_input: bool
+    sender_status: str | None
+    waits_for: dict[str, Any] | None
+    result: str | None
+    fetched_at: datetime | None
+    pruned_at: datetime | None = None
+
+
+def find(connection: Connection, source: str, run_id: str) -> Known | None:
+    """What is known of a run; `result` is the status of its current result."""
+    row = connection.execute(
+        select(
+            col(Run.batch_id),
+            col(Run.task_id),
+            col(Run.input).is_not(None).label("has_input"),
+            col(Run.sender_status),
+            col(Run.waits_for),
+            col(Result.status).label("result"),
+            col(Result.fetched_at),
+            col(Result.pruned_at),
+        )
+        .outerjoin(Result, (col(Result.run_pk) == col(Run.id)) & col(Result.is_current))
+        .where(col(Run.source) == source, col(Run.run_id) == run_id)
+    ).one_or_none()
+    return None if row is None else Known(**row._mapping)
+
+
+def expect(
+    connection: Connection,
+    source: str,
+    run_id: str,
+    *,
+    task_id: str | None = None,
+    input: dict[str, Any] | None = None,
+    runner: str | None = None,
+) -> None:
+    """Know a run that the sender accepted alone; knowing it again fills in what was missing."""
+    statement = insert(Run).values(
+        source=source,
+        run_id=run_id,
+        status="queued",
+        task_id=clean(task_id),
+        input=clean(input),
+        runner=runner,
+    )
+    given = statement.excluded
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["source", "run_id"],
+            set_={
+                "input": func.coalesce(given.input, col(Run.input)),
+                "task_id": func.coalesce(given.task_id, col(Run.task_id)),
+                "runner": func.coalesce(col(Run.runner), given.runner),
+            },
+        )
+    )
+
+
+def upsert(
+    connection: Connection, source: str, told: Mapping[str, tuple[Prepared, datetime]]
+) -> dict[str, int]:
+    """Know these runs, by their ids; returns their keys. Terminal beats non-terminal.
+
+    With each when the call that told of it began.
+    """
+    if not told:
+        return {}
+    before = _locked(connection, source, told)
+    fresh = [
+        {
+            "source": source,
+            "run_id": run_id,
+            "created_at": prepared.run.created_at,
+            "input": prepared.input,
+            **_known(prepared.run, None, seen_at),
+        }
+        for run_id, (prepared, seen_at) in told.items()
+        if run_id not in before
+    ]
+    if fresh:
+        inserted = connection.execute(insert(Run).on_conflict_do_nothing(), fresh)
+        if inserted.rowcount != len(fresh):  # another process was quicker with some
+            before = _locked(connection, source, told)
+    changed = [
+        {
+            "pk": there.id,
+            "created_at": there.created_at or told[run_id][0].run.created_at,
+            "input": _richer(there.input, told[run_id][0]),
+            **_known(told[run_id][0].run, there, told[run_id][1]),
+        }
+        for run_id, there in before.items()
+    ]
+    if changed:
+        statement = update(Run).where(col(Run.id) == bindparam("pk"))
+        names = [name for name in changed[0] if name != "pk"]
+        connection.execute(statement.values({name: bindparam(name) for name in names}), changed)
+    keys = {run_id: row.id for run_id, row in before.items()}
+    missing = [run_id for run_id in told if run_id not in keys]
+    return keys | _keys(connection, source, missing)
+
+
+# --- inside -------------------------------------------------------------------------------------
+
+
+def _locked(connection: Connection, source: str, run_ids: Collection[str]) -> dict[str, Row[Any]]:
+    """The runs that are there; nobody else writes about them, or their results, until our COMMIT.
+
+    In the order of their ids, so that two pages that share some never wait for each other both.
+    """
+    rows: Any = connection.execute(
+        select(Run)
+        .where(col(Run.source) == source, col(Run.run_id).in_(run_ids))
+        .order_by(col(Run.run_id))
+        .with_for_update()
+    )
+    return {row.run_id: row for row in rows}
+
+
+def _keys(connection: Connection, source: str, run_ids: Collection[str]) -> dict[str, int]:
+    if not run_ids:
+        return {}
+    rows: Any = connection.execute(
+        select(col(Run.run_id), col(Run.id)).where(
+            col(Run.source) == source, col(Run.run_id).in_(run_ids)
+        )
+    )
+    return {row.run_id: row.id for row in rows}
+
+
+def _known(run: FetchedRun, before: Row[Any] | None, seen_at: datetime) -> dict[str, Any]:
+    """What a call told of a run, over what we knew; a later end is not undone by an older look."""
+    if before is None:
+        kept, older, status, sender_status = None, False, run.status, run.sender_status
+    else:
+        kept = before
+        seen_later = before.seen_at is not None and before.seen_at > seen_at
+        had_ended, has_ended = before.status in TERMINAL, run.status in TERMINAL
+        older = seen_later if had_ended == has_ended else had_ended
+        status = before.status if older else run.status
+        sender_status = before.sender_status if older else run.sender_status
+        seen_at = before.seen_at if seen_later else seen_at
+    return {
+        "status": status,
+        "sender_status": sender_status,
+        "batch_id": (kept and kept.batch_id) or run.batch_id,
+        "task_id": run.task_id or (kept and kept.task_id),
+        "runner": run.runner or (kept and kept.runner),
+        "waits_for": kept.waits_for if kept is not None and older else clean(run.waits_for),
+        "seen_at": seen_at,
+    }
+
+
+def _richer(before: dict[str, Any] | None, told: Prepared) -> Any:
+    """Our own record of an input is whole, what the sender echoes only stands in for it.
+
+    Unless the sender gives it back whole: our record may rest on the order of an answer.
+    """
+    if before is None or (told.run.is_input_whole and told.input is not None):
+        return told.input
+    return before
