@@ -5,10 +5,20 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Executable,
+    Row,
+    bindparam,
+    case,
+    func,
+    select,
+    update,
+)
 from sqlmodel import col
 
-from storage.database import insert, is_alone
+from storage.database import insert, is_alone, statement
 from storage.errors import NotFound
 from storage.fetched import TERMINAL, FetchedBatch, SubmittedRun, clean
 from storage.models import Batch, Result, Run
@@ -263,10 +273,13 @@ _WATCHED: tuple[Any, ...] = tuple(col(getattr(Batch, field.name)) for field in f
 
 def watched(connection: Connection, source: str, batch_id: str) -> Watched | None:
     """A batch without its counts, or None."""
-    row = connection.execute(
-        select(*_WATCHED).where(col(Batch.source) == source, col(Batch.batch_id) == batch_id)
-    ).one_or_none()
+    row = _watched(connection, source=source, batch_id=batch_id).one_or_none()
     return None if row is None else Watched(**row._mapping)
+
+
+@statement
+def _watched(source: Any, batch_id: Any) -> Executable:
+    return select(*_WATCHED).where(col(Batch.source) == source, col(Batch.batch_id) == batch_id)
 
 
 def defaults(connection: Connection, source: str, batch_id: str) -> dict[str, Any]:
@@ -283,16 +296,19 @@ def of(
     connection: Connection, source: str, batch_id: str | None, endpoint_id: str | None
 ) -> list[Watched]:
     """The batch with this id, and those that are announced at this endpoint; locked."""
-    is_this = col(Batch.batch_id) == batch_id
-    if endpoint_id is not None:
-        is_this |= col(Batch.endpoint_id) == endpoint_id
-    rows = connection.execute(
+    rows = _of(connection, source=source, batch_id=batch_id, endpoint_id=endpoint_id)
+    return [Watched(**row._mapping) for row in rows]
+
+
+@statement
+def _of(source: Any, batch_id: Any, endpoint_id: Any) -> Executable:
+    is_this = (col(Batch.batch_id) == batch_id) | (col(Batch.endpoint_id) == endpoint_id)
+    return (
         select(*_WATCHED)
         .where(col(Batch.source) == source, is_this)
         .order_by(col(Batch.batch_id))
         .with_for_update()
     )
-    return [Watched(**row._mapping) for row in rows]
 
 
 def list_all(connection: Connection, *, source: str | None, limit: int) -> list[Ledger]:

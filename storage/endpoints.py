@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Row, String, cast, select, update
+from sqlalchemy import Connection, Executable, Integer, Row, String, cast, select, update
 from sqlmodel import col
 
-from storage.database import insert
+from storage.database import insert, statement
 from storage.encryption import Vault
 from storage.errors import NotFound, SecretRefused
 from storage.models import Endpoint, Meta, Secret
@@ -192,13 +192,18 @@ def remember_reading(connection: Connection, secret_id: int, reading: str) -> No
 
 def show(connection: Connection, endpoint_id: str) -> EndpointView | None:
     """One endpoint without its secrets, or None."""
-    row = connection.execute(select(Endpoint).where(col(Endpoint.id) == endpoint_id)).one_or_none()
+    row = _one(connection, endpoint_id=endpoint_id).one_or_none()
     return None if row is None else _view(row)
+
+
+@statement
+def _one(endpoint_id: Any) -> Executable:
+    return select(Endpoint).where(col(Endpoint.id) == endpoint_id)
 
 
 def find(connection: Connection, vault: Vault, endpoint_id: str) -> EndpointView | None:
     """One endpoint with its secrets, or None."""
-    row = connection.execute(select(Endpoint).where(col(Endpoint.id) == endpoint_id)).one_or_none()
+    row = _one(connection, endpoint_id=endpoint_id).one_or_none()
     return None if row is None else _with_secrets(connection, vault, row)
 
 

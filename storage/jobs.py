@@ -25,11 +25,13 @@ ends as a dead letter although nobody lives to count the failure.
 import secrets
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Executable,
     bindparam,
     case,
     func,
@@ -41,7 +43,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
 from storage.claiming import TOLD, claiming
-from storage.database import insert, take_turns
+from storage.database import insert, statement, take_turns
 from storage.errors import LeaseLost, NotFound
 from storage.leases import LEASE_SECONDS, Lease, Tried
 from storage.models import Attempt, Job
@@ -98,19 +100,27 @@ def claim(
 
 
 def _running(connection: Connection, source: str) -> int:
-    return connection.execute(
-        select(func.count()).where(col(Job.status) == "running", col(Job.source) == source)
-    ).scalar_one()
+    return int(_count_running(connection, of_source=source).scalar_one())
+
+
+@statement
+def _count_running(of_source: Any) -> Executable:
+    return select(func.count()).where(col(Job.status) == "running", col(Job.source) == of_source)
 
 
 def acquit_all(connection: Connection, leases: Sequence[Lease]) -> None:
     """Hold nothing against jobs that have brought something new; they were fenced just now."""
     if leases:
-        connection.execute(
-            update(Job)
-            .where(col(Job.id).in_([lease.job_id for lease in leases]))
-            .values(claims=0, failures=0, waits=0, trying_since=None)
-        )
+        _acquit(connection, job_ids=[lease.job_id for lease in leases])
+
+
+@statement
+def _acquit(job_ids: Any) -> Executable:
+    return (
+        update(Job)
+        .where(col(Job.id).in_(job_ids))
+        .values(claims=0, failures=0, waits=0, trying_since=None)
+    )
 
 
 def renew(connection: Connection, leases: Iterable[Lease], *, now: datetime) -> None:
@@ -145,14 +155,18 @@ def fence(connection: Connection, leases: Sequence[Lease]) -> set[tuple[int, str
 
     What is written about their jobs, or about what they brought, counts.
     """
-    held = [lease.key for lease in leases]
-    ours: Any = connection.execute(
+    ours = _fence(connection, held=[lease.key for lease in leases])
+    return {(row.id, row.lease_token) for row in ours}
+
+
+@statement
+def _fence(held: Any) -> Executable:
+    return (
         select(col(Job.id), col(Job.lease_token))
         .where(tuple_(col(Job.id), col(Job.lease_token)).in_(held), col(Job.status) == "running")
         .order_by(col(Job.id))
         .with_for_update()
     )
-    return {(row.id, row.lease_token) for row in ours}
 
 
 def save_progress_of(
@@ -393,11 +407,15 @@ def _set(connection: Connection, moves: Sequence[tuple[Lease, dict[str, Any]]]) 
     """Set the same columns of many jobs, which were fenced, by one statement."""
     if moves:
         connection.execute(
-            update(Job)
-            .where(col(Job.id) == bindparam("of_job"))
-            .values({name: bindparam(name) for name in moves[0][1]}),
+            _setting(tuple(moves[0][1])),
             [{"of_job": lease.job_id, **values} for lease, values in moves],
         )
+
+
+@cache
+def _setting(names: tuple[str, ...]) -> Executable:
+    parameters: Any = {name: bindparam(name) for name in names}
+    return update(Job).where(col(Job.id) == bindparam("of_job")).values(parameters)
 
 
 def _pending(tried: Tried, after: float) -> dict[str, Any]:

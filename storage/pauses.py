@@ -1,11 +1,12 @@
 """Sources that are paused: the sender refuses the account, so nothing is asked but a rare probe."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, Executable, Row, delete, func, select, update
 from sqlmodel import col
 
-from storage.database import insert
+from storage.database import insert, statement
 from storage.models import Job, SourceState
 
 LONGEST_PAUSE_SECONDS = 3_600.0
@@ -44,7 +45,22 @@ def pause(connection: Connection, source: str, reason: str, *, after: float, now
 
 def resume(connection: Connection, source: str) -> None:
     """Claim for `source` again."""
-    connection.execute(delete(SourceState).where(col(SourceState.source) == source))
+    _resume(connection, source=source)
+
+
+@statement
+def _resume(source: Any) -> Executable:
+    return delete(SourceState).where(col(SourceState.source) == source)
+
+
+def state(connection: Connection, source: str) -> Row[Any] | None:
+    """The pause of a source, held until our COMMIT; None where it is not paused."""
+    return _state(connection, source=source).one_or_none()
+
+
+@statement
+def _state(source: Any) -> Executable:
+    return select(SourceState).where(col(SourceState.source) == source).with_for_update()
 
 
 def await_probe(connection: Connection, source: str, *, now: datetime) -> None:

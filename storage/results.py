@@ -10,6 +10,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Dialect,
+    Executable,
     Row,
     bindparam,
     insert,
@@ -20,6 +21,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import col
 
 from storage import runs
+from storage.database import statement
 from storage.documents import decoded, encoded
 from storage.fetched import TERMINAL, FetchedRun
 from storage.models import EMPTIED, JSON_DOCUMENT, ORDERED_DOCUMENT, Result, Run
@@ -147,7 +149,13 @@ def _store_pages(
 def look(connection: Connection, source: str, page: Sequence[Prepared]) -> dict[str, Row[Any]]:
     """The current results of these runs with their raw answers, for `merges`."""
     ids = [prepared.run.run_id for prepared in page if prepared.run.is_result]
-    rows: Any = connection.execute(
+    rows = _look(connection, source=source, run_ids=ids)
+    return {row.run_id: row for row in rows}
+
+
+@statement
+def _look(source: Any, run_ids: Any) -> Executable:
+    return (
         select(
             col(Run.run_id),
             col(Result.id),
@@ -159,9 +167,8 @@ def look(connection: Connection, source: str, page: Sequence[Prepared]) -> dict[
             col(Result.raw),
         )
         .join(Result, col(Result.run_pk) == col(Run.id))
-        .where(col(Run.source) == source, col(Run.run_id).in_(ids), col(Result.is_current))
+        .where(col(Run.source) == source, col(Run.run_id).in_(run_ids), col(Result.is_current))
     )
-    return {row.run_id: row for row in rows}
 
 
 def merges(
@@ -215,20 +222,22 @@ def unseen(
 
 
 def _current_results(connection: Connection, run_pks: list[int]) -> dict[int, Row[Any]]:
-    rows: Any = connection.execute(
-        select(
-            col(Result.id),
-            col(Result.run_pk),
-            col(Result.version),
-            col(Result.status),
-            col(Result.digest),
-            col(Result.cost),
-            col(Result.output_type),
-            col(Result.completed_at),
-            col(Result.fetched_at),
-        ).where(col(Result.run_pk).in_(run_pks), col(Result.is_current))
-    )
-    return {row.run_pk: row for row in rows}
+    return {row.run_pk: row for row in _current(connection, run_pks=run_pks)}
+
+
+@statement
+def _current(run_pks: Any) -> Executable:
+    return select(
+        col(Result.id),
+        col(Result.run_pk),
+        col(Result.version),
+        col(Result.status),
+        col(Result.digest),
+        col(Result.cost),
+        col(Result.output_type),
+        col(Result.completed_at),
+        col(Result.fetched_at),
+    ).where(col(Result.run_pk).in_(run_pks), col(Result.is_current))
 
 
 def _is_newer(run: FetchedRun, fetched_at: datetime, before: Row[Any]) -> bool:

@@ -3,12 +3,13 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy import Connection, Executable, Row, bindparam, func, select, update
 from sqlmodel import col
 
-from storage.database import insert
+from storage.database import insert, statement
 from storage.fetched import TERMINAL, FetchedRun, clean
 from storage.models import Result, Run
 from storage.prepared import Prepared
@@ -30,7 +31,13 @@ class Known:
 
 def find(connection: Connection, source: str, run_id: str) -> Known | None:
     """What is known of a run; `result` is the status of its current result."""
-    row = connection.execute(
+    row = _find(connection, source=source, run_id=run_id).one_or_none()
+    return None if row is None else Known(**row._mapping)
+
+
+@statement
+def _find(source: Any, run_id: Any) -> Executable:
+    return (
         select(
             col(Run.batch_id),
             col(Run.task_id),
@@ -43,8 +50,7 @@ def find(connection: Connection, source: str, run_id: str) -> Known | None:
         )
         .outerjoin(Result, (col(Result.run_pk) == col(Run.id)) & col(Result.is_current))
         .where(col(Run.source) == source, col(Run.run_id) == run_id)
-    ).one_or_none()
-    return None if row is None else Known(**row._mapping)
+    )
 
 
 def expect(
@@ -100,7 +106,7 @@ def upsert(
         if run_id not in before
     ]
     if fresh:
-        inserted = connection.execute(insert(Run).on_conflict_do_nothing(), fresh)
+        inserted = connection.execute(_adding(), fresh)
         if inserted.rowcount != len(fresh):  # another process was quicker with some
             before = _locked(connection, source, told)
     changed = [
@@ -113,9 +119,7 @@ def upsert(
         for run_id, there in before.items()
     ]
     if changed:
-        statement = update(Run).where(col(Run.id) == bindparam("pk"))
-        names = [name for name in changed[0] if name != "pk"]
-        connection.execute(statement.values({name: bindparam(name) for name in names}), changed)
+        connection.execute(_changing(tuple(changed[0])), changed)
     keys = {run_id: row.id for run_id, row in before.items()}
     missing = [run_id for run_id in told if run_id not in keys]
     return keys | _keys(connection, source, missing)
@@ -124,29 +128,47 @@ def upsert(
 # --- inside -------------------------------------------------------------------------------------
 
 
+@cache
+def _changing(names: tuple[str, ...]) -> Executable:
+    parameters: Any = {name: bindparam(name) for name in names if name != "pk"}
+    return update(Run).where(col(Run.id) == bindparam("pk")).values(parameters)
+
+
+@cache
+def _adding() -> Executable:
+    return insert(Run).on_conflict_do_nothing()
+
+
 def _locked(connection: Connection, source: str, run_ids: Collection[str]) -> dict[str, Row[Any]]:
     """The runs that are there; nobody else writes about them, or their results, until our COMMIT.
 
     In the order of their ids, so that two pages that share some never wait for each other both.
     """
-    rows: Any = connection.execute(
+    rows = _lock(connection, source=source, run_ids=list(run_ids))
+    return {row.run_id: row for row in rows}
+
+
+@statement
+def _lock(source: Any, run_ids: Any) -> Executable:
+    return (
         select(Run)
         .where(col(Run.source) == source, col(Run.run_id).in_(run_ids))
         .order_by(col(Run.run_id))
         .with_for_update()
     )
-    return {row.run_id: row for row in rows}
 
 
 def _keys(connection: Connection, source: str, run_ids: Collection[str]) -> dict[str, int]:
     if not run_ids:
         return {}
-    rows: Any = connection.execute(
-        select(col(Run.run_id), col(Run.id)).where(
-            col(Run.source) == source, col(Run.run_id).in_(run_ids)
-        )
+    return {row.run_id: row.id for row in _find_keys(connection, source=source, run_ids=run_ids)}
+
+
+@statement
+def _find_keys(source: Any, run_ids: Any) -> Executable:
+    return select(col(Run.run_id), col(Run.id)).where(
+        col(Run.source) == source, col(Run.run_id).in_(run_ids)
     )
-    return {row.run_id: row.id for row in rows}
 
 
 def _known(run: FetchedRun, before: Row[Any] | None, seen_at: datetime) -> dict[str, Any]:

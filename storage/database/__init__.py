@@ -7,6 +7,7 @@ from storage.database.base import Database, insert, now
 from storage.database.faults import is_not_now
 from storage.database.files import kind_of
 from storage.database.sqlite import SqliteDatabase
+from storage.database.statements import statement
 from storage.database.turns import is_alone, take_turns
 from storage.errors import CannotOpen
 
@@ -20,6 +21,7 @@ __all__ = [
     "need_psycopg",
     "now",
     "open_database",
+    "statement",
     "take_turns",
     "upgrade_server",
 ]

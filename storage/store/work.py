@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, select
-from sqlmodel import col
 
 from storage import (
     batches,
@@ -43,9 +42,7 @@ class Work(Base):
 
         def work(connection: Connection) -> list[Lease]:
             moment = self.now()
-            state = connection.execute(
-                select(SourceState).where(col(SourceState.source) == source).with_for_update()
-            ).one_or_none()
+            state = pauses.state(connection, source)
             if state is None:
                 return jobs.claim(connection, source, limit=limit, slots=slots, now=moment)
             if state.probe_at > moment:
