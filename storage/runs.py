@@ -105,10 +105,9 @@ def upsert(
         for run_id, (prepared, seen_at) in told.items()
         if run_id not in before
     ]
-    if fresh:
-        inserted = connection.execute(_adding(), fresh)
-        if inserted.rowcount != len(fresh):  # another process was quicker with some
-            before = _locked(connection, source, told)
+    added = _add(connection, fresh)
+    if len(added) < len(fresh):  # another process was quicker with some
+        before |= _locked(connection, source, told.keys() - added.keys() - before.keys())
     changed = [
         {
             "pk": there.id,
@@ -120,9 +119,7 @@ def upsert(
     ]
     if changed:
         connection.execute(_changing(tuple(changed[0])), changed)
-    keys = {run_id: row.id for run_id, row in before.items()}
-    missing = [run_id for run_id in told if run_id not in keys]
-    return keys | _keys(connection, source, missing)
+    return added | {run_id: row.id for run_id, row in before.items()}
 
 
 # --- inside -------------------------------------------------------------------------------------
@@ -134,9 +131,16 @@ def _changing(names: tuple[str, ...]) -> Executable:
     return update(Run).where(col(Run.id) == bindparam("pk")).values(parameters)
 
 
+def _add(connection: Connection, fresh: list[dict[str, Any]]) -> dict[str, int]:
+    """Add runs; returns the keys of those that were not there."""
+    if not fresh:
+        return {}
+    return {row.run_id: row.id for row in connection.execute(_adding(), fresh)}
+
+
 @cache
 def _adding() -> Executable:
-    return insert(Run).on_conflict_do_nothing()
+    return insert(Run).on_conflict_do_nothing().returning(col(Run.run_id), col(Run.id))
 
 
 def _locked(connection: Connection, source: str, run_ids: Collection[str]) -> dict[str, Row[Any]]:
@@ -155,19 +159,6 @@ def _lock(source: Any, run_ids: Any) -> Executable:
         .where(col(Run.source) == source, col(Run.run_id).in_(run_ids))
         .order_by(col(Run.run_id))
         .with_for_update()
-    )
-
-
-def _keys(connection: Connection, source: str, run_ids: Collection[str]) -> dict[str, int]:
-    if not run_ids:
-        return {}
-    return {row.run_id: row.id for row in _find_keys(connection, source=source, run_ids=run_ids)}
-
-
-@statement
-def _find_keys(source: Any, run_ids: Any) -> Executable:
-    return select(col(Run.run_id), col(Run.id)).where(
-        col(Run.source) == source, col(Run.run_id).in_(run_ids)
     )
 
 

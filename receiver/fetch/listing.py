@@ -5,9 +5,12 @@ that a listing which is cut off goes on where it was, and memory stays flat.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -17,7 +20,7 @@ from receiver.errors import FetchError, Missing, Refused, Unavailable, Unreadabl
 from receiver.logs import get_logger
 from receiver.providers import Page, Subject
 from receiver.streams import Cutter, Documents, Events, Rows
-from storage import FetchedBatch, FetchedRun, Lease, Store
+from storage import FetchedBatch, FetchedRun, Lease, Store, Stored
 
 log = get_logger("fetch")
 
@@ -89,24 +92,43 @@ class Listing:
     async def keep(self, lease: Lease, runs: Sequence[FetchedRun], fetched_at: datetime) -> int:
         """Store runs and how far the job is; returns how many results are new. Raises LeaseLost."""
         stored = await run_in_threadpool(
-            lambda: self._store.store_results(
-                lease, runs, fetched_at=fetched_at, progress=lease.progress
+            partial(
+                self._store.store_results,
+                *(lease, runs),
+                fetched_at=fetched_at,
+                progress=lease.progress,
             )
         )
         if runs:
-            log.info(
-                "results stored",
-                source=lease.source,
-                job=lease.job_id,
-                new=stored.new,
-                versions=stored.versions,
-                unchanged=stored.unchanged,
-            )
+            _tell(lease, stored)
         return stored.new
 
     # --- pages ---------------------------------------------------------------------------------
 
     async def _pages(self, lease: Lease, subject: Subject, batch: FetchedBatch) -> None:
+        """Each page is stored while the next is asked for; whatever came is stored at the end."""
+        storing: asyncio.Task[None] | None = None
+        try:
+            async with aclosing(self._followed(lease, subject, batch)) as pages:
+                async for page, began in pages:
+                    prepared = await run_in_threadpool(self._store.prepare, page.runs)
+                    if storing is not None:
+                        await storing
+                    store = partial(
+                        self._store.store_prepared,
+                        *(lease, prepared),
+                        fetched_at=began,
+                        progress=deepcopy(lease.progress),  # the next page will change it
+                    )
+                    storing = asyncio.create_task(_store(lease, store))
+        finally:
+            if storing is not None:
+                await storing
+
+    async def _followed(
+        self, lease: Lease, subject: Subject, batch: FetchedBatch
+    ) -> AsyncGenerator[tuple[Page, datetime]]:
+        """The pages, with when each was asked for; the progress says how far that is."""
         listing = lease.progress["listing"]
         seen: set[str] = set()
         while True:
@@ -120,7 +142,7 @@ class Listing:
             goes_on = goes_on and len(seen) < MAX_PAGES
             listing["cursor"] = page.cursor if goes_on else None
             seen.add(page.cursor or "")
-            await self.keep(lease, page.runs, began)
+            yield page, began
             if not goes_on:
                 return
 
@@ -269,6 +291,22 @@ async def _in_time(items: AsyncIterator[Any]) -> AsyncIterator[Any]:
         except TimeoutError as error:
             raise Unavailable(f"the stream brought nothing for {ITEM_SECONDS:.0f} s") from error
         yield item
+
+
+async def _store(lease: Lease, store: Callable[[], Stored]) -> None:
+    """Store a page beside what else is done."""
+    _tell(lease, await run_in_threadpool(store))
+
+
+def _tell(lease: Lease, stored: Stored) -> None:
+    log.info(
+        "results stored",
+        source=lease.source,
+        job=lease.job_id,
+        new=stored.new,
+        versions=stored.versions,
+        unchanged=stored.unchanged,
+    )
 
 
 def _begin_again(listing: dict[str, Any], error: FetchError) -> None:

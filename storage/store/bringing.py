@@ -1,6 +1,6 @@
 """Bringing in: what a fetch stores, fenced by its lease."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,7 @@ from storage.database import Database
 from storage.encryption import Vault
 from storage.fetched import FetchedBatch, FetchedRun
 from storage.leases import Lease
-from storage.prepared import pieces
+from storage.prepared import Prepared, pieces
 from storage.results import Page, Stored
 from storage.store.base import Base
 from storage.store.grouping import Group
@@ -55,6 +55,11 @@ class Bringing(Base):
 
         return self.database.write(work)
 
+    @staticmethod
+    def prepare(runs: Sequence[FetchedRun]) -> list[tuple[list[Prepared], bool]]:
+        """A page made ready to be stored: what of the work needs no database, and no lease."""
+        return list(pieces(runs))
+
     def store_results(
         self,
         lease: Lease,
@@ -64,13 +69,27 @@ class Bringing(Base):
         progress: dict[str, Any],
         origin: str = "api",
     ) -> Stored:
-        """Store one page and how far the job is, fenced; raises LeaseLost.
+        """Store one page and how far the job is, fenced; raises LeaseLost."""
+        return self.store_prepared(
+            lease, pieces(runs), fetched_at=fetched_at, progress=progress, origin=origin
+        )
+
+    def store_prepared(
+        self,
+        lease: Lease,
+        prepared: Iterable[tuple[list[Prepared], bool]],
+        *,
+        fetched_at: datetime,
+        progress: dict[str, Any],
+        origin: str = "api",
+    ) -> Stored:
+        """The same for a page that `prepare` has made ready.
 
         A large page takes several transactions, and acks get between them. The last one carries
         the progress, so that it is never ahead of what is stored.
         """
         total = Stored()
-        for runs_of_piece, is_last in pieces(runs):
+        for runs_of_piece, is_last in prepared:
             reached = progress if is_last else None
             page = Page(runs_of_piece, fetched_at, origin)
             stored = self._pages.call(Piece(lease, page, reached), weight=_weight(page))
