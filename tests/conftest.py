@@ -134,6 +134,12 @@ def _logging_as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands wait for a SQLite file that another holds, but not for a quarter of a minute."""
+    monkeypatch.setattr("storage.database.sqlite.PATIENT_MILLISECONDS", 1_000)
+
+
+@pytest.fixture
 def database_url(maker: Maker, tmp_path: Path) -> Iterator[str]:
     """A database with all tables and no row; a file lies in `tmp_path`, beside its key."""
     with maker.made(tmp_path) as url:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from receiver.errors import (
 )
 from receiver.fetch.batches import LISTED_IN_VAIN_AT_ALL
 from receiver.sandbox import SandboxServer
-from storage import Store, SubmittedRun
+from storage import CannotStore, Store, Stored, SubmittedRun
 from tests.receiver import working
 from tests.receiver.working import (
     LISTS,
@@ -112,6 +113,63 @@ async def test_a_page_that_cannot_be_read_is_asked_for_in_halves(store: Store) -
     with pytest.raises(Unreadable, match="no JSON"):
         await fetch(store, a_source(), client=answering(handler))
     assert {row["run_id"] for row in stored(store)} == {"t0", "t1", "t2"}
+
+
+async def test_a_page_is_stored_while_the_next_is_asked_for_with_no_more_progress_than_its_own(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {page: threading.Event() for page in range(1, 5)}
+    cursors: list[Any] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if not request.url.path.endswith("/tasks"):
+            return batch_of_one(request, {"total": 9, "completed": 9})
+        page = int(request.url.params.get("last_key") or 1)
+        asked[page].set()
+        if page == 4:
+            return httpx.Response(500)
+        more = {"last_key": str(page + 1), "has_more": True}
+        return httpx.Response(200, json={"tasks": [run_named(f"t{page}")], "pagination": more})
+
+    def store_late(*args: Any, progress: dict[str, Any], **more: Any) -> Stored:
+        cursors.append(progress["listing"]["cursor"])
+        assert asked[len(cursors) + 1].wait(10)
+        return store_now(*args, progress=progress, **more)
+
+    store_now = store.store_prepared
+    monkeypatch.setattr(store, "store_prepared", store_late)
+    announce(store, "batch_1")
+    with pytest.raises(Unavailable, match="500"):
+        await fetch(store, a_source(), client=answering(handler))
+    assert cursors == ["2", "3", "4"]
+    assert [row["run_id"] for row in stored(store)] == ["t1", "t2", "t3"]
+    progress = job(store)["progress"]
+    assert (progress if isinstance(progress, dict) else json.loads(progress))["listing"][
+        "cursor"
+    ] == "4"
+
+
+async def test_a_page_that_cannot_be_stored_ends_the_listing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if not request.url.path.endswith("/tasks"):
+            return batch_of_one(request, {"total": 9, "completed": 9})
+        asked.append(request.url.params.get("last_key"))
+        page = {"tasks": [run_named(f"t{len(asked)}")]}
+        more = {"last_key": str(len(asked) + 1), "has_more": True}
+        return httpx.Response(200, json={**page, "pagination": more})
+
+    def refuse(*_args: Any, **_more: Any) -> Stored:
+        raise CannotStore("no")
+
+    monkeypatch.setattr(store, "store_prepared", refuse)
+    announce(store, "batch_1")
+    with pytest.raises(CannotStore):
+        await fetch(store, a_source(), client=answering(handler))
+    assert asked == [None, "2"]
 
 
 @pytest.mark.parametrize("odd", ["9" * 5_000, "[" * 1_200 + "]" * 1_200])

@@ -211,5 +211,6 @@ async def test_bytes_at_random_are_refused_and_nothing_else(
     path = f"/webhooks/valyu/{endpoint(store)}"
     message = {"type": "http.request", "body": body, "more_body": False}
     sent = await knock(state(doors[name]), path, headers, [message])
-    assert sent[0]["status"] == 401
+    is_encoded = any(name.lower() == b"content-encoding" for name, _ in headers)
+    assert sent[0]["status"] in ({401, 415} if is_encoded else {401})
     assert store.list_events() == []

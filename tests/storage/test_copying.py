@@ -544,6 +544,7 @@ def test_what_is_read_back_otherwise_than_it_was_copied_is_not_kept(
 # --- while it lasts -----------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(("source_kind", "target_kind"), PAIRS[:2])
 def test_nobody_serves_and_nobody_writes_meanwhile(
     make: Make, source_kind: Kind, target_kind: Kind

@@ -91,6 +91,7 @@ def test_a_current_database_is_opened_while_another_process_writes(
         assert time.monotonic() - began < 1
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_locked_database_that_must_be_changed_says_that_it_is_locked(
     database_url: str, tmp_path: Path
 ) -> None:

@@ -264,6 +264,7 @@ def test_a_database_that_another_process_serves_is_not_served_twice(run: Run) ->
     assert (ended.code, "already serves" in ended.sentence) == (1, True)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_database_that_is_locked_for_long_is_said_to_be(run: Run, configured: Configure) -> None:
     make_database()
     with closing(Lock(load().database_url)):

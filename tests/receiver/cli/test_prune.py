@@ -126,6 +126,7 @@ def test_a_ledger_and_an_export_say_what_was_pruned(run: Run, store: Store) -> N
     assert task["result"] is None
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_database_that_stays_held_ends_it_with_a_sentence(
     run: Run, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +138,7 @@ def test_a_database_that_stays_held_ends_it_with_a_sentence(
     assert ended.sentence.startswith("The database cannot store now:")
 
 
+@pytest.mark.usefixtures("impatient")
 def test_it_waits_for_a_database_that_is_held_for_a_while(
     run: Run, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
