@@ -1,10 +1,9 @@
 """The HTTP clients that call senders' APIs: one for each call in flight, kept for the next."""
 
-import asyncio
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,11 +14,11 @@ from receiver.settings import is_loopback
 from receiver.sources import Source
 
 KEPT_SECONDS = 30.0
-"""How long a client that is not needed is kept; most servers close a silent connection later."""
+"""After how long without use a client is closed, at the next call to its origin."""
 
 
 class Clients:
-    """Many clients that act as one, made by `make` when all others are at work.
+    """Many clients that act as one, made by `make` when all others of an origin are at work.
 
     A client looks at each of its connections, with a system call, whenever a call begins or ends
     (https://github.com/encode/httpcore/pull/928): 32 calls at once by one client take four times
@@ -29,33 +28,35 @@ class Clients:
 
     def __init__(self, make: Callable[[], httpx.AsyncClient]) -> None:
         self._make = make
-        self._idle: deque[tuple[httpx.AsyncClient, float]] = deque()
+        self._new = [make()]  # now, for a proxy that cannot be is an error at the start
+        self._idle: defaultdict[str, deque[tuple[httpx.AsyncClient, float]]] = defaultdict(deque)
+        self._is_closed = False
 
     @asynccontextmanager
     async def stream(
         self, method: str, url: str, /, **options: Any
     ) -> AsyncIterator[httpx.Response]:
-        """Make a call by the client that was idle for the shortest time."""
-        client = self._idle.pop()[0] if self._idle else self._make()
-        await self._close_idle(KEPT_SECONDS)
+        """Make a call by the client that was idle for the shortest time. Raises what httpx does."""
+        if self._is_closed:
+            raise RuntimeError("the clients are closed")
+        idle = self._idle[urlsplit(url).netloc]
+        client = self._taken(idle)
         try:
+            await _close_older(idle, KEPT_SECONDS)
             async with client.stream(method, url, **options) as response:
                 yield response
-        except asyncio.CancelledError:
+        except Exception:
+            idle.append((client, time.monotonic()))
+            raise
+        except BaseException:  # cancelled, or left in the middle
             await client.aclose()
             raise
-        except Exception:
-            self._keep(client)
-            raise
-        self._keep(client)
+        idle.append((client, time.monotonic()))
 
-    def _keep(self, client: httpx.AsyncClient) -> None:
-        self._idle.append((client, time.monotonic()))
-
-    async def _close_idle(self, seconds: float) -> None:
-        """Close those that nobody needed for so long."""
-        while self._idle and time.monotonic() - self._idle[0][1] >= seconds:
-            await self._idle.popleft()[0].aclose()
+    def _taken(self, idle: deque[tuple[httpx.AsyncClient, float]]) -> httpx.AsyncClient:
+        if idle:
+            return idle.pop()[0]
+        return self._new.pop() if self._new else self._make()
 
     async def __aenter__(self) -> "Clients":
         return self
@@ -66,7 +67,17 @@ class Clients:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._close_idle(0)
+        self._is_closed = True
+        self._idle[""].extend((client, 0.0) for client in self._new)
+        for idle in self._idle.values():
+            await _close_older(idle, 0)
+
+
+async def _close_older(idle: deque[tuple[httpx.AsyncClient, float]], seconds: float) -> None:
+    """Close those that nobody needed for so long, whatever they say to it."""
+    while idle and time.monotonic() - idle[0][1] >= seconds:
+        with suppress(Exception):
+            await idle.popleft()[0].aclose()
 
 
 Wire = httpx.AsyncClient | Clients

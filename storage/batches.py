@@ -302,10 +302,11 @@ def of(
 
 @statement
 def _of(source: Any, batch_id: Any, endpoint_id: Any) -> Executable:
-    is_this = (col(Batch.batch_id) == batch_id) | (col(Batch.endpoint_id) == endpoint_id)
+    is_named = (col(Batch.source) == source) & (col(Batch.batch_id) == batch_id)
+    is_announced = (col(Batch.endpoint_id) == endpoint_id) & (col(Batch.source) == source)
     return (
         select(*_WATCHED)
-        .where(col(Batch.source) == source, is_this)
+        .where(is_named | is_announced)  # an index for each
         .order_by(col(Batch.batch_id))
         .with_for_update()
     )

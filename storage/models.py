@@ -168,6 +168,8 @@ class Batch(SQLModel, table=True):
     __table_args__ = (
         one_of("state", "open", "complete"),
         UniqueConstraint("source", "batch_id"),
+        # The batches that are announced at an endpoint, asked for whenever a job of it ends.
+        Index("ix_batches_endpoint_id", "endpoint_id"),
     )
 
     id: int | None = Field(default=None, sa_column=Column(KEY, primary_key=True))

@@ -89,7 +89,9 @@ def upsert(
 ) -> dict[str, int]:
     """Know these runs, by their ids; returns their keys. Terminal beats non-terminal.
 
-    With each when the call that told of it began.
+    With each when the call that told of it began. They are added in the order in which they were
+    told, which is that of exports: two processes that are told the same new runs in different
+    orders may wait for each other both, and one of them is then asked again.
     """
     if not told:
         return {}

@@ -1,5 +1,6 @@
 """A used database of Postgres made as it was: to copy another takes many times as long."""
 
+import time
 from contextlib import closing
 from typing import Any
 
@@ -22,10 +23,13 @@ SELECT (SELECT array_agg((oid, xmin) ORDER BY oid) FROM pg_class WHERE oid >= 16
 """
 """What the catalogue says, to the transaction that wrote it: a copy has it of its original."""
 
-ALONE = """
-SELECT bool_and(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid()
+OTHERS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
+ENDING_SECONDS = 2.0
+"""How long whoever has just let go of a connection may be seen."""
+
 KEPT = "SELECT key, value FROM meta ORDER BY key"
 FROM_ONE = """
 SELECT setval(oid::regclass, 1, false) FROM pg_class WHERE relkind = 'S' AND oid >= 16384
@@ -44,7 +48,11 @@ class Original:
         self._empty = "; ".join(f"DELETE FROM {name}" for name in names)  # noqa: S608  our own
 
     def is_restored(self, url: str) -> bool:
-        """Make a copy of it as it was. False where it was changed in more than its rows."""
+        """Make a copy of it as it was.
+
+        False where it was changed in more than its rows, and where somebody still uses it: what a
+        test has left behind would write to the next one's.
+        """
         try:
             with closing(psycopg.connect(url, autocommit=True)) as connection:
                 return self._is_restored(connection)
@@ -53,11 +61,17 @@ class Original:
 
     def _is_restored(self, connection: psycopg.Connection[Any]) -> bool:
         connection.execute("SET lock_timeout = '1s'")
-        connection.execute(ALONE)
-        if connection.execute(SHAPE).fetchone() != self._shape:
+        if not _is_alone(connection) or connection.execute(SHAPE).fetchone() != self._shape:
             return False
         connection.execute(self._empty.encode())
         names = [key for key, _ in self._kept]
         connection.execute("DELETE FROM meta WHERE key <> ALL (%s)", [names])
         connection.execute(FROM_ONE)
         return connection.execute(KEPT).fetchall() == self._kept
+
+
+def _is_alone(connection: psycopg.Connection[Any]) -> bool:
+    until = time.monotonic() + ENDING_SECONDS
+    while (others := connection.execute(OTHERS).fetchone()) != (0,) and time.monotonic() < until:
+        time.sleep(0.01)
+    return others == (0,)

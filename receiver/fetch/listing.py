@@ -6,7 +6,7 @@ that a listing which is cut off goes on where it was, and memory stays flat.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
@@ -121,9 +121,14 @@ class Listing:
                         progress=deepcopy(lease.progress),  # the next page will change it
                     )
                     storing = asyncio.create_task(_store(lease, store))
-        finally:
-            if storing is not None:
-                await storing
+                    del page, prepared  # large, and the next ones come
+        except asyncio.CancelledError:  # asked to stop: what the store says matters no more
+            await _ended(storing, at_peace=True)
+            raise
+        except Exception:  # what the store says comes first
+            await _ended(storing)
+            raise
+        await _ended(storing)
 
     async def _followed(
         self, lease: Lease, subject: Subject, batch: FetchedBatch
@@ -296,6 +301,13 @@ async def _in_time(items: AsyncIterator[Any]) -> AsyncIterator[Any]:
 async def _store(lease: Lease, store: Callable[[], Stored]) -> None:
     """Store a page beside what else is done."""
     _tell(lease, await run_in_threadpool(store))
+
+
+async def _ended(storing: asyncio.Task[None] | None, *, at_peace: bool = False) -> None:
+    """Wait until a page is stored; raises why it is not, unless that is to be let rest."""
+    if storing is not None:
+        with suppress(Exception) if at_peace else nullcontext():
+            await storing
 
 
 def _tell(lease: Lease, stored: Stored) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect, text
 
 from storage.errors import CannotOpen, NewerSchema
 
-HEAD = "0004"
+HEAD = "0005"
 
 
 def upgrade(connection: Connection) -> None:

@@ -1,7 +1,8 @@
 """Clients that act as one: a connection for each call in flight, kept for the next."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 import httpx
 import pytest
@@ -135,6 +136,58 @@ async def test_what_nobody_needs_any_more_is_closed(
     monkeypatch.setattr(clients, "KEPT_SECONDS", 0)
     await get(wire, sender)
     await until((opened, opened - 1), of=sender)
+
+
+async def test_one_that_cannot_be_closed_harms_no_call_of_another(
+    wire: Clients, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = httpx.AsyncClient.aclose
+
+    async def refuse(client: httpx.AsyncClient) -> None:
+        await closed(client)
+        raise OSError("no")
+
+    await asyncio.gather(*(get(wire, sender) for _ in range(3)))
+    with monkeypatch.context() as patched:
+        patched.setattr(clients, "KEPT_SECONDS", 0)
+        patched.setattr(httpx.AsyncClient, "aclose", refuse)
+        assert await get(wire, sender) == 200
+
+
+async def test_an_answer_that_is_left_in_the_middle_takes_its_connection_with_it(
+    wire: Clients, sender: Sender
+) -> None:
+    async def lines() -> AsyncGenerator[str]:
+        async with wire.stream("GET", sender.url) as response:
+            async for line in response.aiter_lines():
+                yield line
+
+    async with aclosing(lines()) as read:
+        assert await anext(read) == "ok"
+    await until((1, 1), of=sender)
+    assert await get(wire, sender) == 200
+
+
+async def test_each_origin_has_connections_of_its_own(wire: Clients, sender: Sender) -> None:
+    other = Sender()
+    async with await asyncio.start_server(other.serve, "127.0.0.1", 0) as server:
+        other.port = server.sockets[0].getsockname()[1]
+        for _ in range(3):
+            await asyncio.gather(*(get(wire, one) for one in (sender, other)))
+    assert (sender.opened, other.opened) == (1, 1)
+
+
+async def test_after_the_end_there_are_no_more_calls(sender: Sender) -> None:
+    async with clients_for() as wire:
+        pass
+    with pytest.raises(RuntimeError, match="closed"):
+        await get(wire, sender)
+
+
+def test_a_proxy_that_cannot_be_is_an_error_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "gopher://127.0.0.1:1")
+    with pytest.raises(ValueError, match="gopher"):
+        clients_for()
 
 
 async def test_the_end_closes_all(sender: Sender) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from typing import Any
 
 import httpx
 import pytest
@@ -11,7 +12,7 @@ from receiver.calls import Calls
 from receiver.errors import Forbidden, Refused
 from receiver.fetch import REFUSALS, Fetch
 from receiver.sandbox import SandboxServer
-from storage import Lease, Store
+from storage import CannotStore, Lease, Store
 from tests.receiver import working
 from tests.receiver.conftest import stuck, until
 from tests.receiver.parallel_senders import (
@@ -31,12 +32,14 @@ from tests.receiver.working import (
     announce,
     answering,
     attempts,
+    batch_of_one,
     claim,
     in_seconds,
     job,
     jobs,
     ledger,
     make_due,
+    run_named,
     sql,
     stored,
     tried_in_vain,
@@ -291,6 +294,38 @@ async def test_a_polite_stop_gives_back_also_what_is_just_being_claimed(store: S
         await stopping
     store.probe()  # comes after whatever was queued
     assert (job(store)["status"], job(store)["claims"]) == ("pending", 0)
+
+
+@pytest.mark.parametrize("error", [CannotStore("down"), ValueError("a bug")])
+async def test_a_polite_stop_between_two_pages_does_not_wait_for_a_store_that_fails(
+    store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    door, has_failed = Door(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def handler(request: httpx.Request) -> httpx.Response:
+        if not request.url.path.endswith("/tasks"):
+            return batch_of_one(request, {"total": 9, "completed": 9})
+        if "last_key" in request.url.params:
+            return await door(request)
+        more = {"last_key": "2", "has_more": True}
+        return httpx.Response(200, json={"tasks": [run_named("t1")], "pagination": more})
+
+    def fail(*_args: Any, **_more: Any) -> None:
+        loop.call_soon_threadsafe(has_failed.set)
+        raise error
+
+    monkeypatch.setattr(store, "store_prepared", fail)
+    announce(store, "batch_1")
+    async with (
+        asyncio.timeout(30),  # it would be for ever
+        working.working(store, a_source(), client=answering(handler)),
+    ):
+        await until(lambda: door.waiting == 1 and has_failed.is_set())
+        if isinstance(error, CannotStore):
+            monkeypatch.setattr(store, "give_back", fail)
+    assert attempts(store) == []
+    assert job(store)["failures"] == 0
 
 
 async def test_a_start_goes_on_with_what_an_earlier_process_left_behind(store: Store) -> None:
