@@ -26,7 +26,7 @@ def timed(
     database: Database, api: Api, pids: list[int], runs: int, begin: Callable[[], None]
 ) -> Figures:
     """The rate from `begin` until the last result is seen, and how busy both sides were."""
-    cpu, theirs = sum(map(cpu_seconds, pids)), api.cpu()
+    cpu, theirs, stored = sum(map(cpu_seconds, pids)), api.cpu(), database.cpu()
     began = time.perf_counter()
     begin()
     until(database, "SELECT count(*) FROM results", runs)
@@ -36,6 +36,7 @@ def timed(
         "seconds": round(seconds, 2),
         "our_cores": round((sum(map(cpu_seconds, pids)) - cpu) / seconds, 2),
         "sender_cores": round((api.cpu() - theirs) / seconds, 2),
+        "database_cores": round((database.cpu() - stored) / seconds, 2),
     }
 
 

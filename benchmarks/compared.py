@@ -65,6 +65,10 @@ class Server:
         """Give the seconds of processor time that it has used."""
         return cpu_seconds(self.pid)
 
+    def database_cpu(self) -> float:
+        """The same of the database server."""
+        return 0.0 if self.database is None else self.database.cpu()
+
     def check(self, acknowledged: int) -> None:
         """Compare the rows, while the server still runs, with the number of its 200s."""
         if self.database is None:

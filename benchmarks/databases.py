@@ -17,6 +17,7 @@ import psycopg
 
 import storage
 from benchmarks.postgres import cluster
+from benchmarks.processes import cpu_seconds
 
 KINDS = ("sqlite", "postgres")
 NAMES = {"sqlite": "SQLite", "postgres": "Postgres"}
@@ -53,6 +54,16 @@ class Database:
     def number(self, query: str) -> int:
         """The one number that a query gives, 0 where it is null."""
         return int(self.rows(query)[0][0] or 0)
+
+    def cpu(self) -> float:
+        """The seconds of processor time that its server has used, in the processes that it has now.
+
+        A file has none.
+        """
+        if self.kind == "sqlite":
+            return 0.0
+        pids = self.rows("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        return sum(map(cpu_seconds, (pid for (pid,) in pids)))
 
     def change(self, *statements: str) -> None:
         """Run statements in one transaction, from outside."""

@@ -70,13 +70,13 @@ def fill(database: Database, *, events: int, bodies: int) -> str:
     path = _pattern(database)
     ids = {name: database.number(f"SELECT max(id) FROM {name}") for name in TABLES}
     wanted = {**dict.fromkeys(TABLES, events), "deliveries": min(events, bodies)}
+    columns = {table: _columns(database, table) for table in TABLES}  # while it can be read
     with _filling(database) as run:
         for table in TABLES:
-            columns = _columns(database, table)
             pattern = _pattern_of(table)
             values = _values(database.kind, table, ids)
-            listed = ", ".join(columns)
-            given = ", ".join(values.get(column, column) for column in columns)
+            listed = ", ".join(columns[table])
+            given = ", ".join(values.get(column, column) for column in columns[table])
             last = events + 1
             for start in range(last - wanted[table], last, CHUNK):
                 numbers = _numbers(database.kind, start, min(start + CHUNK, last) - 1)

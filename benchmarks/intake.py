@@ -147,8 +147,8 @@ def table(rounds: Rounds) -> Table:
 def notes(rounds: Rounds) -> list[str]:
     """Say for each server how busy both sides were, and warn where a figure is no maximum."""
     return [
-        f"{name}: {figures.server_cores:.2f} cores busy, generator {figures.generator_cores:.2f}"
-        + _warning(name, rounds)
+        f"{name}: {figures.server_cores:.2f} cores busy, database {figures.database_cores:.2f},"
+        f" generator {figures.generator_cores:.2f}" + _warning(name, rounds)
         for name, figures in medians(rounds).items()
     ]
 

@@ -24,6 +24,7 @@ class Figures:
     p50: float
     p99: float
     server_cores: float
+    database_cores: float
     generator_cores: float
 
 
@@ -33,11 +34,11 @@ def maximum(starting: Starting, *, connections: int, seconds: float, first: int 
         sender = Sender(server.path, first=first)
         warm = warm_up(server, sender, connections)
         requests = sender.requests(int(warm.rate * seconds * AHEAD) + connections)
-        cpu = server.cpu()
+        cpu, theirs = server.cpu(), server.database_cpu()
         load = closed_loop(server.address, requests, connections=connections, seconds=seconds)
-        cpu = server.cpu() - cpu
+        cpu, theirs = server.cpu() - cpu, server.database_cpu() - theirs
         server.check(warm.stored + load.stored)
-    return figures(load, cpu)
+    return figures(load, cpu, theirs)
 
 
 def at_rate(
@@ -48,13 +49,13 @@ def at_rate(
         sender = Sender(server.path)
         warm = warm_up(server, sender, connections)
         requests = sender.requests(max(1, int(rate * seconds)))
-        cpu = server.cpu()
+        cpu, theirs = server.cpu(), server.database_cpu()
         load = steady(
             server.address, requests, connections=connections * STEADY_CONNECTIONS, rate=rate
         )
-        cpu = server.cpu() - cpu
+        cpu, theirs = server.cpu() - cpu, server.database_cpu() - theirs
         server.check(warm.stored + load.stored)
-    return figures(load, cpu), load
+    return figures(load, cpu, theirs), load
 
 
 def warm_up(server: Server, sender: Sender, connections: int) -> Load:
@@ -63,12 +64,13 @@ def warm_up(server: Server, sender: Sender, connections: int) -> Load:
     return closed_loop(server.address, requests, connections=connections, seconds=WARM_UP)
 
 
-def figures(load: Load, cpu: float) -> Figures:
-    """What a load that took `cpu` seconds of the server's processor time says."""
+def figures(load: Load, cpu: float, theirs: float) -> Figures:
+    """What a load says that took so many seconds of the server's and its database's processors."""
     return Figures(
         rate=load.rate,
         p50=load.quantile(0.5),
         p99=load.quantile(0.99),
         server_cores=cpu / load.seconds,
+        database_cores=theirs / load.seconds,
         generator_cores=load.cpu / load.seconds,
     )

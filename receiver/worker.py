@@ -172,10 +172,12 @@ class _Slots:
 
     async def _attempt(self, lease: Lease) -> None:
         """From the claim to the recorded outcome."""
-        started_at, clock = self._store.now(), time.perf_counter()
+        clock = time.perf_counter()
         said, error = await self._try(lease)
         milliseconds = round((time.perf_counter() - clock) * 1000, 1)
-        tried = partial(Tried, started_at, milliseconds)
+        # by the clock as it is now: one that went back meanwhile must not delay the next try
+        began = self._store.now() - timedelta(milliseconds=milliseconds)
+        tried = partial(Tried, began, milliseconds)
         outcome = await self._conclude(lease, error, said, tried)
         log.info(
             "attempt",

@@ -17,6 +17,10 @@ SEEN = "clock_seen"
 NOTED = timedelta(seconds=10)
 """How often the moment is noted: a clock that goes back by less delays by less."""
 
+LOOKED_SECONDS = 6.0
+"""After so long every process has looked at the server's clock; until then one may still note what
+comes by the clock as it was."""
+
 STEP = 2_000
 """Jobs that are hurried in one transaction."""
 

@@ -1,6 +1,8 @@
 """Working off: jobs from the claim to their end, and the pauses of sources."""
 
 import logging
+import math
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -33,6 +35,7 @@ class Work(Base):
     def __init__(self, database: Database, vault: Vault) -> None:
         super().__init__(database, vault)
         self._ends: Group[tuple[Lease, Tried], None] = Group(self._finish_all)
+        self._hurry_again_at = math.inf
 
     def claim_jobs(self, source: str, *, limit: int, slots: int | None = None) -> list[Lease]:
         """Take up to `limit` due jobs; one only where the source is paused.
@@ -145,14 +148,22 @@ class Work(Base):
         back, released = self.database.write(work)
         if back is not None:
             self._follow_back(back)
+        elif time.monotonic() >= self._hurry_again_at:
+            self._hurry_again_at = math.inf
+            self._hurry_all()
         return released
 
     def _follow_back(self, back: timedelta) -> None:
         """Step by step: much may wait, and acks must get between."""
         log.warning("the clock went back by %s: whatever waits is due at once", back)
+        self._hurry_all()
+        self.database.write(lambda c: clocks.note(c, now=self.now()))
+        if self.database.is_shared:  # what others noted before they knew of it is late too
+            self._hurry_again_at = time.monotonic() + clocks.LOOKED_SECONDS
+
+    def _hurry_all(self) -> None:
         while self.database.write(lambda c: clocks.hurry(c, now=self.now())):
             pass
-        self.database.write(lambda c: clocks.note(c, now=self.now()))
 
     def list_dead(self, *, limit: int = 100) -> list[dict[str, Any]]:
         """The dead letters, newest first."""

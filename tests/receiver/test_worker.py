@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -96,6 +97,21 @@ async def test_a_sender_in_trouble_is_a_failure_that_is_backed_off_from(
         assert job(store)["failures"] >= failures
     await work_off(store, a_source(sender.api_url))
     assert attempts(store) == ["failed", "failed", "done"]
+
+
+async def test_a_clock_that_goes_back_during_a_try_does_not_delay_the_next(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, ahead = store.now, [timedelta(hours=1)]
+
+    def handler(_request: httpx.Request) -> httpx.Response:
+        ahead[0] = timedelta()
+        return httpx.Response(500)
+
+    announce(store, "t1", kind="task")
+    monkeypatch.setattr(store, "now", lambda: right() + ahead[0])
+    await work_off(store, a_source(), client=answering(handler))
+    assert (job(store)["failures"], in_seconds(job(store)) < 60) == (1, True)
 
 
 async def test_a_timeout_is_a_failure_that_is_backed_off_from(store: Store) -> None:

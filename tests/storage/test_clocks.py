@@ -71,3 +71,17 @@ def test_a_pause_and_a_pace_last_no_longer_than_from_now_on(store: Store) -> Non
     assert store.book_calls(lease.source, 1, 0.1) > 3000
     assert store.release_expired() == 1
     assert store.book_calls(lease.source, 1, 0.1) < 1
+
+
+@pytest.mark.postgres
+def test_what_others_noted_before_they_knew_is_hurried_too_and_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clocks, "LOOKED_SECONDS", 0)
+    late = store.now() + HOUR
+    store.database.write(lambda c: clocks.note(c, now=late))
+    store.release_expired()
+    for is_hurried in (True, False):
+        enqueue(store.database, due=late)
+        store.release_expired()
+        assert (rows(store.database, Job)[-1].next_attempt_at < late) == is_hurried
