@@ -192,8 +192,9 @@ def _filling(database: Database) -> Iterator[Any]:
 
 
 _SIZES = {
-    "sqlite": "SELECT dbstat.name, tbl_name, pgsize FROM dbstat JOIN sqlite_master USING (name)"
-    " WHERE aggregate = TRUE",
+    # not `aggregate = TRUE`, whose sums overflow at two gigabytes
+    "sqlite": "SELECT dbstat.name, tbl_name, sum(pgsize) FROM dbstat"
+    " JOIN sqlite_master USING (name) GROUP BY 1, 2",
     "postgres": "SELECT c.relname, coalesce(t.relname, c.relname),"
     " pg_relation_size(c.oid) + coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0)"
     " FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid"

@@ -28,7 +28,10 @@ from benchmarks.rows import Row
 from benchmarks.sender import instant
 from benchmarks.servers.instant import run_id
 from benchmarks.service import HIGHEST_RATE, Service
-from storage import LEASE_SECONDS, RENEW_SECONDS
+from storage import LEASE_SECONDS
+
+WITHIN_SECONDS = 15.0
+"""What the README promises."""
 
 CONCURRENCY = 32
 EVERY = 0.05  # seconds between two looks
@@ -51,10 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"the lease, {LEASE_SECONDS:g} s",
         f"{goes_on:.1f} s; the {figures['held']:.0f} it held free after {free:.1f} s;"
         " none lost, none twice",
-        f"<= {LEASE_SECONDS:g} s",
+        f"<= {WITHIN_SECONDS:g} s",
         None,
-        # a lease that ran out is noticed by the next look
-        goes_on <= LEASE_SECONDS and free <= LEASE_SECONDS + RENEW_SECONDS,
+        goes_on <= WITHIN_SECONDS and free <= WITHIN_SECONDS,
     )
     return command.tell(options, where, [row], {"store": options.store, **figures}, f"{figures}")
 

@@ -17,6 +17,7 @@ import select
 import socket
 import time
 from array import array
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -180,17 +181,20 @@ def closed_loop(
 
 
 def steady(address: Address, requests: Sequence[bytes], *, connections: int, rate: float) -> Load:
-    """Send `rate` requests a second at even intervals, all of them."""
+    """Send `rate` requests a second at even intervals, all of them, by each connection in turn.
+
+    A server rightly ends a connection on which no request has come for some seconds.
+    """
     clock = time.perf_counter
     with _measuring(address, connections) as (pool, load):
-        free = list(pool.by_number.values())
+        free = deque(pool.by_number.values())
         begin = clock() + 0.01
         sent = 0
         while load.stored < len(requests):
             now = clock()
             while free and sent < len(requests) and begin + sent / rate <= now:
                 due = begin + sent / rate
-                free.pop().ask(requests[sent], due)
+                free.popleft().ask(requests[sent], due)
                 load.late.append(now - due)
                 sent += 1
             _wait(pool, begin + sent / rate - now if free and sent < len(requests) else SILENCE)

@@ -52,7 +52,7 @@ def without_queries(text: str) -> str:
 
 def _may_hold_signatures(text: str) -> bool:
     """A quick look, for most texts hold none."""
-    return any(hint in text for hint in _HINTS)
+    return "=" in text and any(hint in text for hint in _HINTS)
 
 
 def _unless_signed(query: re.Match[str]) -> str:

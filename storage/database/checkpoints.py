@@ -10,22 +10,28 @@ PERIOD_SECONDS = 0.5
 START_BYTES = 4 * 1024 * 1024
 """Size of the log from which a look moves pages."""
 
-LIMIT_BYTES = 64 * 1024 * 1024
-"""Size from which the log is also cut back, which makes one commit wait for a moment."""
+LIMIT_PAGES = 16 * 1024
+"""Pages in the log from which it is also begun anew, which makes one commit wait for a moment."""
+
+KEPT_BYTES = 2 * LIMIT_PAGES * 4096
+"""What the file of the log keeps at most when it is begun anew: it grew beside a long reader.
+
+Below that it is written over, for to cut it off and let it grow again costs a commit 50 ms.
+"""
 
 
 class Checkpointer:
     """A thread with a connection of its own that keeps the log of the file at `path` short.
 
     A checkpoint inside a commit makes that commit's deliveries wait for it; this one runs beside
-    them. Under unbroken load it never reaches the end of the log, so from LIMIT_BYTES on
-    `truncate` is called, which finishes the little that is left between two transactions.
+    them. Under unbroken load it never reaches the end of the log, so from LIMIT_PAGES on
+    `restart` is called, which finishes the little that is left between two transactions.
     """
 
-    def __init__(self, path: Path, truncate: Callable[[], None]) -> None:
+    def __init__(self, path: Path, restart: Callable[[], None]) -> None:
         self._path = path
         self._log = Path(f"{path}-wal")
-        self._truncate = truncate
+        self._restart = restart
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="checkpointer", daemon=True)
         self._thread.start()
@@ -45,11 +51,11 @@ class Checkpointer:
 
     def _look(self, connection: sqlite3.Connection) -> None:
         try:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error:
             return  # locked or full: the log keeps everything, and the next look tries again
-        if self._size() > LIMIT_BYTES:
-            self._truncate()
+        if pages > LIMIT_PAGES:
+            self._restart()
 
     def _size(self) -> int:
         try:

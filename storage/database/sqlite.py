@@ -27,7 +27,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from storage import migrations
 from storage.database.base import Database, Done, Work, now
-from storage.database.checkpoints import Checkpointer
+from storage.database.checkpoints import KEPT_BYTES, Checkpointer
 from storage.database.faults import is_not_now, reading, reason
 from storage.database.files import claim, is_served, look, refusal, sqlite_path
 from storage.database.writer import Writer
@@ -84,11 +84,11 @@ class SqliteDatabase(Database):
         except DBAPIError as error:
             raise refusal(self.path, error.orig) from error
         self._checkpoints_in_commits = checkpoints_in_commits
-        self._cut_log = False
+        self._is_log_long = False
         self._writer = Writer(self._run)
         self._checkpointer = None
         if not checkpoints_in_commits:
-            self._checkpointer = Checkpointer(self.path, self._cut_log_soon)
+            self._checkpointer = Checkpointer(self.path, self._restart_log_soon)
 
     def _migrate(self) -> None:
         """In one transaction. Foreign keys are looked at after it, not during: SQLite changes a
@@ -129,12 +129,13 @@ class SqliteDatabase(Database):
             if not is_not_now(error):
                 raise
             raise CannotStore(f"The database cannot store now: {reason(error)}.") from error
-        self._cut_log_if_due(self._connection)
+        self._restart_log_if_due(self._connection)
 
     def _connect(self, checkpoints_in_commits: bool) -> Connection:
         connection = self._write_engine.connect()
         if not checkpoints_in_commits:
             _driver(connection).execute("PRAGMA wal_autocheckpoint = 0")
+            _driver(connection).execute(f"PRAGMA journal_size_limit = {KEPT_BYTES}")
         return connection
 
     def _forget_connection(self) -> None:
@@ -152,20 +153,20 @@ class SqliteDatabase(Database):
         if space.f_bavail * space.f_frsize < SPARE_BYTES:
             raise DiskFull(f"Less than {SPARE_BYTES >> 20} MiB are free beside {self.path.name}.")
 
-    def _cut_log_soon(self) -> None:
-        self._cut_log = True
+    def _restart_log_soon(self) -> None:
+        self._is_log_long = True
 
-    def _cut_log_if_due(self, connection: Connection) -> None:
+    def _restart_log_if_due(self, connection: Connection) -> None:
         """Between two transactions, without waiting for readers: the next look tries again."""
-        if not self._cut_log:
+        if not self._is_log_long:
             return
-        self._cut_log = False
+        self._is_log_long = False
         raw = _driver(connection)
         raw.execute("PRAGMA busy_timeout = 0")
         try:
-            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            raw.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
         except sqlite3.Error:
-            log.warning("the write-ahead log could not be cut back", exc_info=True)
+            log.warning("the write-ahead log could not be begun anew", exc_info=True)
         finally:  # the commit before this stands, whatever became of the log
             raw.execute(f"PRAGMA busy_timeout = {self._busy}")
 

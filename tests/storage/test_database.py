@@ -236,23 +236,41 @@ def test_a_database_that_is_broken_is_one_that_cannot_now(made_url: str) -> None
 # --- the log ------------------------------------------------------------------------------------
 
 
-@pytest.mark.sqlite
-def test_the_log_is_cut_back_while_writing_goes_on(
-    made_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in (("LIMIT_BYTES", 1 << 20), ("START_BYTES", 0), ("PERIOD_SECONDS", 0.01)):
+def write_much(database: Database) -> int:
+    """A transaction of 300 kB; returns the size of the log behind it."""
+    big = "x" * 300_000
+    database.write(
+        lambda c: c.exec_driver_sql("INSERT OR REPLACE INTO meta VALUES ('big', ?)", (big,))
+    )
+    return os.stat(f"{database.name}-wal").st_size
+
+
+@pytest.fixture
+def short_log(made_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    """A served database whose log is begun anew from a megabyte on, and keeps two at most."""
+    for name, value in (("LIMIT_PAGES", 256), ("START_BYTES", 0), ("PERIOD_SECONDS", 0.01)):
         monkeypatch.setattr(checkpoints, name, value)
+    monkeypatch.setattr(module, "KEPT_BYTES", 2 << 20)
     database = open_database(made_url, serve=True)
-    log = Path(f"{database.name}-wal")
-    big, sizes = "x" * 300_000, list[int]()
-    deadline = time.monotonic() + 20
-    while not (sizes and sizes[-1] < max(sizes)) and time.monotonic() < deadline:
-        database.write(
-            lambda c: c.exec_driver_sql("INSERT OR REPLACE INTO meta VALUES ('big', ?)", (big,))
-        )
-        sizes.append(os.stat(log).st_size)
+    yield database
     database.close()
-    assert sizes[-1] < max(sizes)
+
+
+@pytest.mark.sqlite
+def test_the_log_is_begun_anew_while_writing_goes_on(short_log: Database) -> None:
+    sizes = [write_much(short_log) for _ in range(300)]
+    assert max(sizes) < 300 * 300_000 / 2
+
+
+@pytest.mark.sqlite
+def test_a_log_that_grew_beside_a_reader_is_cut_back_behind_him(short_log: Database) -> None:
+    with short_log.read() as connection:
+        connection.exec_driver_sql("SELECT * FROM meta").all()
+        grown = max(write_much(short_log) for _ in range(40))
+    deadline = time.monotonic() + 20
+    while (size := write_much(short_log)) >= grown and time.monotonic() < deadline:
+        pass
+    assert grown > 10_000_000 > size
 
 
 @pytest.mark.sqlite
