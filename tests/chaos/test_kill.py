@@ -131,6 +131,6 @@ def _check_that_it_was_a_test(lives: Lives, pour: Pour, shown: Figures, say: Say
         f"{lives.held_leases}, most claims of a job {lives.most_claims}"
     )
     assert shown.faults >= KILLS
-    assert lives.held_leases >= KILLS // 3
-    assert shown.acknowledged >= 2 * KILLS
+    assert lives.held_leases >= (KILLS if LONG else KILLS // 3)
+    assert shown.acknowledged >= (5 if LONG else 2) * KILLS
     assert answers.cut >= KILLS // 3
