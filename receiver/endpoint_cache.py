@@ -31,15 +31,19 @@ log = get_logger("endpoints")
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys of one secret, the reading that matched last first, and when they are valid."""
+    """The keys of one secret, the reading that matched last first, and how long they are valid."""
 
     secret: SigningSecret
     keys: tuple[Key, ...] = field(repr=False)
 
     def valid_at(self, moment: datetime) -> bool:
-        """Whether a delivery of this moment may be signed with this secret."""
+        """Whether a delivery of this moment may be signed with this secret.
+
+        From the moment on that it is registered, which the database's clock tells: this machine's
+        may be behind.
+        """
         until = self.secret.valid_until
-        return self.secret.valid_from <= moment and (until is None or moment < until)
+        return until is None or moment < until
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ come to is left to the next one, which follows soon then.
 """
 
 import asyncio
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
@@ -29,6 +30,10 @@ BEHIND_SECONDS = 10.0
 
 LOOK_SECONDS = 5.0
 PAUSE_SECONDS = 0.05
+AHEAD = timedelta(hours=1)
+WAIT_SECONDS = 86_400.0
+"""A clock that jumps ahead by so much is not believed for a day: what is let go of is gone."""
+
 LAP_SECONDS = 86_400.0
 """How often the walk begins anew at the oldest: what had to stay then may be free to go now."""
 
@@ -86,6 +91,8 @@ class Pruning:
         self._turns = KINDS
         self._reached: dict[str, int] = {}
         self._lap_began = clock()
+        self._seen = store.now(), clock()
+        self._believes_from = -math.inf
         self._complaints = Throttle(EVERY_SECONDS)
 
     async def run(self) -> None:
@@ -116,8 +123,8 @@ class Pruning:
         self._begin_a_lap_if_due()
         ends = self._clock() + LOOK_SECONDS
         kinds, gone, size = deque(self._turns), Counter[str](), 0
-        while kinds and self._clock() < ends:
-            kind, began = kinds.popleft(), self._clock()
+        while kinds and (began := self._clock()) < ends and self._believes(began):
+            kind = kinds.popleft()
             step = await run_in_threadpool(
                 self._store.prune, kind, self._ages, after=self._reached.get(kind, 0)
             )
@@ -131,6 +138,15 @@ class Pruning:
         if gone.total():
             log.info("pruned", **{kind: gone[kind] for kind in KINDS if gone[kind]}, bytes=size)
         return bool(kinds)
+
+    def _believes(self, clock: float) -> bool:
+        """Whether the time that has passed by the store's clock has passed by another one, too."""
+        (before, clock_before), self._seen = self._seen, (self._store.now(), clock)
+        ahead = self._seen[0] - before - timedelta(seconds=clock - clock_before)
+        if ahead > AHEAD:
+            self._believes_from = clock + WAIT_SECONDS
+            log.warning("the clock went ahead: nothing is pruned for a day", by=str(ahead))
+        return clock >= self._believes_from
 
     def _begin_a_lap_if_due(self) -> None:
         if self._clock() - self._lap_began >= LAP_SECONDS:

@@ -63,7 +63,8 @@ class Worker:
     async def run(self) -> None:
         """Work until cancelled; then give back what is not finished."""
         await self._take_over()
-        renewing = _Renewing(self._store, self._leases)
+        released = partial(asyncio.get_running_loop().call_soon_threadsafe, self.wake)
+        renewing = _Renewing(self._store, self._leases, released)
         try:
             async with asyncio.TaskGroup() as group:
                 for slots in self._slots.values():
@@ -263,9 +264,12 @@ class _Renewing:
     starts elsewhere as soon as its lease has run out.
     """
 
-    def __init__(self, store: Store, leases: Callable[[], list[Lease]]) -> None:
+    def __init__(
+        self, store: Store, leases: Callable[[], list[Lease]], released: Callable[[], object]
+    ) -> None:
         self._store = store
         self._leases = leases
+        self._released = released
         self._stopped = threading.Event()
         self._look_seconds = LOOK_SECONDS if store.is_shared else RENEW_SECONDS
         self._renew_at = time.monotonic() + RENEW_SECONDS
@@ -279,7 +283,8 @@ class _Renewing:
         while not self._stopped.wait(self._look_seconds):
             try:
                 self._renew_if_due()
-                self._store.release_expired()
+                if self._store.release_expired():
+                    self._released()
             except CannotStore as error:
                 log.warning("leases could not be renewed", error=str(error))
             except Exception:  # the thread must outlive it: without it every lease runs out

@@ -21,8 +21,19 @@ LOOKED_SECONDS = 6.0
 """After so long every process has looked at the server's clock; until then one may still note what
 comes by the clock as it was."""
 
+HURRY_SECONDS = 2.0
+"""How long one look may hurry what waits, however much it is."""
+
 STEP = 2_000
 """Jobs that are hurried in one transaction."""
+
+
+def is_believed(moment: datetime, now: datetime) -> bool:
+    """Whether a moment that we noted can be true; one to come was noted by a clock that was ahead.
+
+    What such a clock noted must not make what comes now look old.
+    """
+    return moment <= now + NOTED
 
 
 def gone_back(connection: Connection, *, now: datetime) -> timedelta | None:

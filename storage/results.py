@@ -21,6 +21,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import col
 
 from storage import runs
+from storage.clocks import is_believed
 from storage.database import statement
 from storage.documents import decoded, encoded
 from storage.fetched import TERMINAL, FetchedRun
@@ -113,7 +114,7 @@ def _store_pages(
     connection: Connection, source: str, pages: Sequence[Page], now: datetime
 ) -> list[Stored]:
     told = {run.run.run_id: (run, page.fetched_at) for page in pages for run in page.runs}
-    known = runs.upsert(connection, source, told)
+    known = runs.upsert(connection, source, told, now=now)
     run_pks = [known[run.run.run_id] for page in pages for run in page.runs if run.run.is_result]
     current = _current_results(connection, run_pks)
     new: list[dict[str, Any]] = []
@@ -127,7 +128,7 @@ def _store_pages(
                 continue
             run_pk = known[prepared.run.run_id]
             before = current.get(run_pk)
-            is_newer = before is not None and _is_newer(prepared.run, page.fetched_at, before)
+            is_newer = before is not None and _is_newer(prepared.run, page.fetched_at, before, now)
             values = _values(prepared, run_pk, page, now)
             if before is None:
                 new.append({**values, "version": 1})
@@ -172,7 +173,11 @@ def _look(source: Any, run_ids: Any) -> Executable:
 
 
 def merges(
-    page: Sequence[Prepared], found: Mapping[str, Row[Any]], *, fetched_at: datetime
+    page: Sequence[Prepared],
+    found: Mapping[str, Row[Any]],
+    *,
+    fetched_at: datetime,
+    now: datetime,
 ) -> dict[str, Merge]:
     """What `store` would do to the raw answers of the results that `look` found.
 
@@ -185,7 +190,7 @@ def merges(
     ]
     return {
         prepared.run.run_id: _merge(
-            prepared, before, is_newer=_is_newer(prepared.run, fetched_at, before)
+            prepared, before, is_newer=_is_newer(prepared.run, fetched_at, before, now)
         )
         for prepared, before in same
     }
@@ -240,14 +245,14 @@ def _current(run_pks: Any) -> Executable:
     ).where(col(Result.run_pk).in_(run_pks), col(Result.is_current))
 
 
-def _is_newer(run: FetchedRun, fetched_at: datetime, before: Row[Any]) -> bool:
+def _is_newer(run: FetchedRun, fetched_at: datetime, before: Row[Any], now: datetime) -> bool:
     is_same_kind = run.is_typed or run.output_type == before.output_type
     if run.status == before.status and not is_same_kind:  # what is here knows the types too
         return False
     stamps = run.completed_at, before.completed_at
     if None not in stamps and stamps[0] != stamps[1]:
         return bool(stamps[0] > stamps[1])
-    return bool(fetched_at > before.fetched_at)
+    return fetched_at > before.fetched_at or not is_believed(before.fetched_at, now)
 
 
 def _values(prepared: Prepared, run_pk: int, page: Page, now: datetime) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Executable, Row, bindparam, func, select, update
 from sqlmodel import col
 
+from storage.clocks import is_believed
 from storage.database import insert, statement
 from storage.fetched import TERMINAL, FetchedRun, clean
 from storage.models import Result, Run
@@ -85,7 +86,11 @@ def expect(
 
 
 def upsert(
-    connection: Connection, source: str, told: Mapping[str, tuple[Prepared, datetime]]
+    connection: Connection,
+    source: str,
+    told: Mapping[str, tuple[Prepared, datetime]],
+    *,
+    now: datetime,
 ) -> dict[str, int]:
     """Know these runs, by their ids; returns their keys. Terminal beats non-terminal.
 
@@ -102,7 +107,7 @@ def upsert(
             "run_id": run_id,
             "created_at": prepared.run.created_at,
             "input": prepared.input,
-            **_known(prepared.run, None, seen_at),
+            **_known(prepared.run, None, seen_at, now),
         }
         for run_id, (prepared, seen_at) in told.items()
         if run_id not in before
@@ -115,7 +120,7 @@ def upsert(
             "pk": there.id,
             "created_at": there.created_at or told[run_id][0].run.created_at,
             "input": _richer(there.input, told[run_id][0]),
-            **_known(told[run_id][0].run, there, told[run_id][1]),
+            **_known(told[run_id][0].run, there, told[run_id][1], now),
         }
         for run_id, there in before.items()
     ]
@@ -164,13 +169,19 @@ def _lock(source: Any, run_ids: Any) -> Executable:
     )
 
 
-def _known(run: FetchedRun, before: Row[Any] | None, seen_at: datetime) -> dict[str, Any]:
+def _known(
+    run: FetchedRun, before: Row[Any] | None, seen_at: datetime, now: datetime
+) -> dict[str, Any]:
     """What a call told of a run, over what we knew; a later end is not undone by an older look."""
     if before is None:
         kept, older, status, sender_status = None, False, run.status, run.sender_status
     else:
         kept = before
-        seen_later = before.seen_at is not None and before.seen_at > seen_at
+        seen_later = (
+            before.seen_at is not None
+            and before.seen_at > seen_at
+            and is_believed(before.seen_at, now)
+        )
         had_ended, has_ended = before.status in TERMINAL, run.status in TERMINAL
         older = seen_later if had_ended == has_ended else had_ended
         status = before.status if older else run.status

@@ -22,7 +22,7 @@ _SIGNED = re.compile(
 _URL = re.compile(r"https?://\S+")
 _QUERY = re.compile(r"\?[^?\"\\\s<>()\[\]]*")
 _SIGNING = re.compile(rf"[?&;](?:{_SURE}|{_UNSURE})=", re.IGNORECASE)
-_HINTS = ("oken=", "OKEN=", "ig=", "IG=", "ignature=", "olicy=", "redential=")
+_HINTS = ("token=", "sig=", "signature=", "policy=", "credential=")
 
 
 def without_signatures(text: str | None) -> str | None:
@@ -52,7 +52,10 @@ def without_queries(text: str) -> str:
 
 def _may_hold_signatures(text: str) -> bool:
     """A quick look, for most texts hold none."""
-    return "=" in text and any(hint in text for hint in _HINTS)
+    if "=" not in text:
+        return False
+    lowered = text.lower()
+    return any(hint in lowered for hint in _HINTS)
 
 
 def _unless_signed(query: re.Match[str]) -> str:

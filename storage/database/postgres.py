@@ -29,11 +29,17 @@ T = TypeVar("T")
 
 CONNECT_SECONDS = 2
 IDLE_SECONDS = 5
+PROMPT_SECONDS = 0.5
+"""An answer that took longer does not tell the time: the clock would be off by half of that."""
+
 TRIES = 5
 """How often a transaction is begun that others stand in the way of."""
 
 MIGRATING = (20_261, 2)
 """The advisory lock of whoever changes the schema."""
+
+MIGRATING_SECONDS = 10
+"""How long one waits for another who does."""
 
 
 class Pool:
@@ -73,6 +79,7 @@ class PostgresDatabase(Database):
         self._url = postgres_url(url)
         self.name = shown_name(self._url)
         self._offset = 0.0
+        self._is_measured = False
         self._gate = Gate()
         # The intake waits less than an answer may take, and never for what work holds.
         self._intake = Pool(self._url, size=4, wait=1.0, statement=2.0, lock=1.0, cut=4.0)
@@ -158,9 +165,14 @@ class PostgresDatabase(Database):
         return self.now()
 
     def _measure(self, ask: Callable[[], float]) -> None:
+        """By the middle of the round trip; one that a stall has drawn out changes nothing."""
         before = time.monotonic()
         told = ask()
-        self._offset = told - (before + time.monotonic()) / 2
+        after = time.monotonic()
+        is_prompt = after - before <= PROMPT_SECONDS
+        if is_prompt or not self._is_measured:
+            self._offset = told - (before + after) / 2
+            self._is_measured = is_prompt
 
     def is_served(self) -> bool:
         held = text(
@@ -229,7 +241,8 @@ def upgrade(url: str) -> str | None:
     Raises CannotOpen or NewerSchema; nothing is changed then.
     """
     parsed = postgres_url(url)
-    engine = make_engine(parsed, {"timezone": "UTC", "lock_timeout": "10000"}, pool_size=1)
+    options = {"timezone": "UTC", "lock_timeout": f"{MIGRATING_SECONDS * 1000:.0f}"}
+    engine = make_engine(parsed, options, pool_size=1)
     name = shown_name(parsed)
     try:
         with engine.begin() as connection:
@@ -238,6 +251,11 @@ def upgrade(url: str) -> str | None:
             migrations.upgrade(connection)
             return before
     except DBAPIError as error:
+        if isinstance(error.orig, psycopg.errors.LockNotAvailable):
+            raise CannotOpen(
+                f"Somebody else is at work on {name}: another `db upgrade`, a `db copy`, or a long "
+                "transaction. Try again when it has ended."
+            ) from error
         raise refusal(name, error) from error
     finally:
         engine.dispose()
@@ -268,8 +286,9 @@ def refusal(name: str, error: Exception) -> CannotOpen:
 
 
 def make_engine(url: URL, options: dict[str, str], **pool: Any) -> Engine:
-    given = url.query.get("options", "")
-    ours = " ".join(f"-c {name}={value}" for name, value in options.items())
+    """`options` are set when a connection is there: as a parameter of the start, PgBouncer would
+    refuse or ignore them (https://www.pgbouncer.org/config.html#ignore_startup_parameters).
+    """
     engine = create_engine(
         url,
         # error texts end up in logs, and parameters hold bodies
@@ -277,7 +296,6 @@ def make_engine(url: URL, options: dict[str, str], **pool: Any) -> Engine:
         pool_use_lifo=True,
         use_native_hstore=False,
         connect_args={
-            "options": f"{ours} {given}".strip(),
             "connect_timeout": CONNECT_SECONDS,
             # a server's machine that is gone says nothing
             "keepalives_idle": 10,
@@ -290,11 +308,13 @@ def make_engine(url: URL, options: dict[str, str], **pool: Any) -> Engine:
 
     @event.listens_for(engine, "connect")
     def prepare(raw: Any, _record: Any) -> None:
+        calls = ", ".join(["set_config(%s, %s, false)"] * len(options))
+        raw.execute(f"SELECT {calls}", [text for option in options.items() for text in option])
         # "acknowledged after COMMIT" must hold when the server's machine fails
         raw.execute(
             "SELECT set_config('synchronous_commit', 'on', false)"
             " WHERE current_setting('synchronous_commit') = 'off'"
         )
-        raw.rollback()
+        raw.commit()  # a rollback would undo it
 
     return engine

@@ -129,7 +129,7 @@ class SqliteDatabase(Database):
             if not is_not_now(error):
                 raise
             raise CannotStore(f"The database cannot store now: {reason(error)}.") from error
-        self._restart_log_if_due(self._connection)
+        self._restart_log_if_due()
 
     def _connect(self, checkpoints_in_commits: bool) -> Connection:
         connection = self._write_engine.connect()
@@ -146,28 +146,38 @@ class SqliteDatabase(Database):
             connection.close()
 
     def _refuse_a_full_disk(self) -> None:
+        if self._has_space():
+            return
+        self._checkpoint("TRUNCATE")  # it may be our own log that fills it, grown beside a reader
+        if not self._has_space():
+            raise DiskFull(f"Less than {SPARE_BYTES >> 20} MiB are free beside {self.path.name}.")
+
+    def _has_space(self) -> bool:
         try:
             space = os.statvfs(self.path.parent)
         except OSError as error:  # the volume is away
             raise CannotStore(f"The database cannot store now: {error}.") from error
-        if space.f_bavail * space.f_frsize < SPARE_BYTES:
-            raise DiskFull(f"Less than {SPARE_BYTES >> 20} MiB are free beside {self.path.name}.")
+        return space.f_bavail * space.f_frsize >= SPARE_BYTES
 
     def _restart_log_soon(self) -> None:
         self._is_log_long = True
 
-    def _restart_log_if_due(self, connection: Connection) -> None:
+    def _restart_log_if_due(self) -> None:
+        if self._is_log_long:
+            self._is_log_long = False
+            self._checkpoint("RESTART")
+
+    def _checkpoint(self, mode: str) -> None:
         """Between two transactions, without waiting for readers: the next look tries again."""
-        if not self._is_log_long:
+        if self._connection is None:
             return
-        self._is_log_long = False
-        raw = _driver(connection)
+        raw = _driver(self._connection)
         raw.execute("PRAGMA busy_timeout = 0")
         try:
-            raw.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
-        except sqlite3.Error:
-            log.warning("the write-ahead log could not be begun anew", exc_info=True)
-        finally:  # the commit before this stands, whatever became of the log
+            raw.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        except sqlite3.Error as error:  # the commit before this stands, whatever became of the log
+            log.info("the write-ahead log could not be emptied: %s", error)
+        finally:
             raw.execute(f"PRAGMA busy_timeout = {self._busy}")
 
     # --- reading -------------------------------------------------------------------------------

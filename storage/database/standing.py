@@ -110,9 +110,12 @@ class Standing:
     def _stand(self) -> None:
         """Listen, hint, and look at the server's clock, until closing or a failure."""
         last_look = last_hint = time.monotonic()
+        polled = select.poll()  # `select` takes no descriptor above 1023
+        for descriptor in (self._raw.fileno(), self._wake_out):
+            polled.register(descriptor, select.POLLIN)
         while not self._closing:
             wait = max(0.0, last_look + CLOCK_SECONDS - time.monotonic())
-            ready, _, _ = select.select([self._raw.fileno(), self._wake_out], [], [], wait)
+            ready = [descriptor for descriptor, _ in polled.poll(wait * 1000)]
             if self._wake_out in ready:
                 os.read(self._wake_out, 4096)
             if self._raw.fileno() in ready and any(True for _ in self._raw.notifies(timeout=0)):

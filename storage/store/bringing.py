@@ -134,7 +134,9 @@ class Bringing(Base):
                 results.look(connection, piece.lease.source, piece.page.runs) for piece in group
             ]
         for piece, there in zip(group, found, strict=True):
-            merges = results.merges(piece.page.runs, there, fetched_at=piece.page.fetched_at)
+            merges = results.merges(
+                piece.page.runs, there, fetched_at=piece.page.fetched_at, now=self.now()
+            )
             yield piece, replace(piece.page, merges=merges)
 
     def unseen_runs(

@@ -148,22 +148,27 @@ class Work(Base):
         back, released = self.database.write(work)
         if back is not None:
             self._follow_back(back)
-        elif time.monotonic() >= self._hurry_again_at:
+        elif time.monotonic() >= self._hurry_again_at and self._hurry_all():
             self._hurry_again_at = math.inf
-            self._hurry_all()
         return released
 
     def _follow_back(self, back: timedelta) -> None:
-        """Step by step: much may wait, and acks must get between."""
         log.warning("the clock went back by %s: whatever waits is due at once", back)
-        self._hurry_all()
+        if not self._hurry_all():
+            return  # the moment is not noted yet, so that the next look goes on
         self.database.write(lambda c: clocks.note(c, now=self.now()))
         if self.database.is_shared:  # what others noted before they knew of it is late too
             self._hurry_again_at = time.monotonic() + clocks.LOOKED_SECONDS
 
-    def _hurry_all(self) -> None:
+    def _hurry_all(self) -> bool:
+        """Step by step, for acks must get between, and only for a while, for leases must be renewed
+        between two looks; says whether nothing is left.
+        """
+        ends = time.monotonic() + clocks.HURRY_SECONDS
         while self.database.write(lambda c: clocks.hurry(c, now=self.now())):
-            pass
+            if time.monotonic() >= ends:
+                return False
+        return True
 
     def list_dead(self, *, limit: int = 100) -> list[dict[str, Any]]:
         """The dead letters, newest first."""

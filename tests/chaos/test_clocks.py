@@ -101,6 +101,7 @@ def test_a_clock_that_jumps_loses_nothing_and_keeps_no_job_waiting(
             world.announce(ended[1])
             world.more(pour, 20)
             world.sender.change(faults=[])
+            world.fault_ended()
             until(lambda: not held & _held(world), seconds=LET_GO_SECONDS)
             recovered = world.settle(pour)
         scenario = f"the clock jumps an hour {direction}"

@@ -43,6 +43,7 @@ def test_a_worker_that_wakes_up_after_its_lease_repeats_nothing(
                 world.announce(announcement)
                 _freeze(world, frozen)
             world.sender.change(faults=[])
+            world.fault_ended()
             recovered = world.settle(pour)
         shown = world.figures(
             "a worker frozen beyond its lease", pour.answers, faults=ROUNDS, recovered=recovered

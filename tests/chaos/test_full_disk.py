@@ -98,6 +98,7 @@ def _fill_and_free(world: World, fill: Do, free: Do, scenario: str) -> Figures:
             world.announce(announcement)
             _refused(world, pour)
             free()
+            world.fault_ended()
             until(lambda: world.receivers[0].get("/readyz") == 200)
         recovered = world.settle(pour)
     shown = world.figures(scenario, pour.answers, faults=ROUNDS, recovered=recovered)

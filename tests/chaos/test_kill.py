@@ -110,6 +110,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_repeated_by_kills(
             creator.start()
             while lives.kills < KILLS:
                 lives.one_dies()
+            world.fault_ended()
             creator.join()
             assert creator.error is None, creator.error
             world.sender.change(faults=[])

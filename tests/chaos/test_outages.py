@@ -123,6 +123,7 @@ def _go_through(place: Place, name: str, outages: list[Outage], note: Note, say:
             outage.begin()
             _last(world, pour, tells=outage.is_total)
             outage.end()
+            world.fault_ended()
             began = time.monotonic()
             world.more(pour, 20)
             say(f"{name}: deliveries are taken in again after {time.monotonic() - began:.1f} s")

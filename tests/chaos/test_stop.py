@@ -36,6 +36,7 @@ def test_polite_stops_under_load_keep_what_was_answered_and_give_leases_back(
                 assert {row[0] for row in held} <= {"pending", "done"}, "leases not given back"
                 assert {row[1] for row in held} <= {0}, "a claim was counted although we stopped"
                 assert code == 0, receiver.said()
+            world.fault_ended()
             receiver.start()
             recovered = world.settle(pour)
         shown = world.figures("polite stops", pour.answers, faults=STOPS, recovered=recovered)

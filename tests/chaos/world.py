@@ -50,6 +50,7 @@ class World:
             receiver.env.update(env or {})
         self.created: dict[str, int] = {}
         self.maker: Maker | None = None
+        self._fault_ended_at: float | None = None
 
     @property
     def ports(self) -> list[int]:
@@ -110,8 +111,9 @@ class World:
     # --- what came of it -----------------------------------------------------------------------
 
     def settle(self, pour: Pour, *, seconds: float = RECOVERY_LIMIT) -> float:
-        """End the deliveries, and let everything be worked off; returns how long that took."""
+        """End the deliveries, and let everything be worked off; seconds since the last fault."""
         began = time.monotonic()
+        since = self._fault_ended_at or began
         maker = self.maker
         until(lambda: maker is None or not maker.announced, seconds=seconds)
         pour.finish()
@@ -119,7 +121,11 @@ class World:
         while not self.is_settled():
             assert time.monotonic() < began + seconds, self._what_is_left()
             time.sleep(0.02)
-        return time.monotonic() - began
+        return time.monotonic() - since
+
+    def fault_ended(self) -> None:
+        """From now on nobody helps, and recovery is timed."""
+        self._fault_ended_at = time.monotonic()
 
     def is_settled(self) -> bool:
         return not self.books.unfinished() and not self.books.open_batches()

@@ -1,7 +1,7 @@
 """The clock of retention: bounded looks, steady, and no fault of it ends the service."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -91,12 +91,37 @@ async def test_what_had_to_stay_is_looked_at_again_a_day_later(store: Store) -> 
     assert left(store) == []
 
 
+async def test_a_clock_that_jumps_ahead_lets_go_of_nothing_for_a_day(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, ahead = now, [timedelta()]
+    record(store.database, "young", now=now())
+    work_off(store.database, now=now())
+    for module in (store, store.database):
+        monkeypatch.setattr(module, "now", lambda: right() + ahead[0])
+    clock = Clock()
+    looking = Pruning(store, AGES, clock=clock, sleep=at_once)
+    ahead[0] = 365 * DAY
+    await looking.look()
+    assert left(store) == ["young"]
+    clock.now += pruning.WAIT_SECONDS  # it was right after all
+    ahead[0] += DAY
+    for _ in range(3):
+        await looking.look()
+        clock.now += 86_400
+        ahead[0] += DAY
+    assert left(store) == []
+
+
 class Stub:
     """A store whose pruning does as it is told."""
 
     def __init__(self, *told: Step | Exception) -> None:
         self.told = list(told)
         self.asked: list[tuple[str, int]] = []
+
+    def now(self) -> datetime:
+        return now()
 
     def prune(self, kind: str, ages: Ages, *, after: int) -> Step:
         self.asked.append((kind, after))

@@ -382,6 +382,6 @@ async def test_renewing_outlives_whatever_breaks_in_it(
         looks.append(len(looks))
         raise ZeroDivisionError
 
-    renewing = worker._Renewing(store, leases)
+    renewing = worker._Renewing(store, leases, released=lambda: None)
     await until(lambda: len(looks) > 2)
     renewing.stop()

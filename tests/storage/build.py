@@ -172,10 +172,14 @@ def run(run_id: str = "run-1", status: str = "completed", **other: Any) -> Fetch
 
 
 def keep(
-    connection: Connection, *page: FetchedRun, fetched_at: datetime = NOON, origin: str = "api"
+    connection: Connection,
+    *page: FetchedRun,
+    fetched_at: datetime = NOON,
+    origin: str = "api",
+    now: datetime | None = None,
 ) -> Stored:
     """Store a page of fetched runs."""
     ((piece, _),) = pieces(page)
     return results.store(
-        connection, "valyu", piece, fetched_at=fetched_at, origin=origin, now=fetched_at
+        connection, "valyu", piece, fetched_at=fetched_at, origin=origin, now=now or fetched_at
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -144,6 +145,26 @@ def test_a_full_disk_refuses_before_it_is_full_and_recovers(
     assert contents(store.database) == before
     full_disk()
     assert deliver(store, delivery()) == ["accepted"]
+
+
+@pytest.mark.sqlite
+def test_a_disk_that_our_own_log_has_filled_is_freed_by_cutting_it(
+    short_log: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It grew beside a reader; nobody can write any more, so no commit would cut it."""
+    monkeypatch.setattr(checkpoints, "LIMIT_PAGES", 1 << 20)
+    log = Path(f"{short_log.name}-wal")
+    with short_log.read() as connection:
+        connection.exec_driver_sql("SELECT * FROM meta").all()
+        for _ in range(30):
+            write_much(short_log)
+
+    def quota(_path: object) -> SimpleNamespace:
+        return SimpleNamespace(f_bavail=(1 << 30) - log.stat().st_size, f_frsize=1)
+
+    monkeypatch.setattr(module, "SPARE_BYTES", (1 << 30) - (1 << 20))
+    monkeypatch.setattr(os, "statvfs", quota)
+    assert write_much(short_log) < 1 << 20
 
 
 @pytest.mark.usefixtures("full_disk")

@@ -83,6 +83,15 @@ def test_a_fetch_that_brought_the_same_later_outdates_those_begun_before_it(
     assert put(database, run(output="y"), fetched_at=at(2)) == Stored(unchanged=1)
 
 
+def test_what_a_clock_noted_that_was_ahead_does_not_outdate_what_comes(
+    database: Database,
+) -> None:
+    put(database, run("run-1", "failed"), fetched_at=at(3600), now=at(3600))
+    assert put(database, run(output="y"), fetched_at=at(9), now=at(10)) == Stored(versions=1)
+    assert current(database).output == "y"
+    assert [(row.status, row.seen_at) for row in rows(database, Run)] == [("completed", at(9))]
+
+
 def test_a_run_may_return_to_what_it_said_before(database: Database) -> None:
     for moment, output in enumerate("xyx"):
         put(database, run(output=output), fetched_at=at(moment))
@@ -268,7 +277,7 @@ def test_what_was_filled_in_since_a_page_was_looked_at_is_not_lost(
     ((page, _),) = pieces([run(output="x", raw={"b": 2})])
     with database.read() as connection:
         found = results.look(connection, "valyu", page)
-    told = results.merges(page, found, fetched_at=at(2))
+    told = results.merges(page, found, fetched_at=at(2), now=at(2))
     put(database, run(output="x", raw=between), fetched_at=at(-1))
     database.write(
         lambda c: results.store(c, "valyu", page, fetched_at=at(2), merges=told, now=at(2))
@@ -286,7 +295,7 @@ def test_a_raw_nested_too_deeply_to_be_put_together_stays(database: Database) ->
         found = results.look(connection, "valyu", page)
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(500)
-    told = results.merges(page, found, fetched_at=at(2))
+    told = results.merges(page, found, fetched_at=at(2), now=at(2))
     sys.setrecursionlimit(limit)
     assert told["run-1"].merged is None
 

@@ -325,7 +325,7 @@ def test_a_merge_worked_out_before_the_pruning_does_not_bring_it_back(database: 
     ((piece, _),) = pieces([again])
     with database.read() as connection:
         found = results.look(connection, "valyu", piece)
-    merges = results.merges(piece, found, fetched_at=LATER)
+    merges = results.merges(piece, found, fetched_at=LATER, now=LATER)
     prune(database, RESULTS)
     database.write(
         lambda c: results.store(c, "valyu", piece, fetched_at=LATER, merges=merges, now=LATER)

@@ -1,6 +1,9 @@
 """Several processes on one database: what one does, the others know, and nothing happens twice."""
 
+import os
+import resource
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -11,7 +14,7 @@ from typing import Any, TypeVar
 
 import psycopg
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import Connection, func, select, update
 from sqlmodel import SQLModel, col
 
 import storage
@@ -26,6 +29,7 @@ from storage import (
     batches,
     migrations,
 )
+from storage.database import postgres, standing
 from storage.leases import LEASE_SECONDS
 from storage.models import Attempt, Delivery, Event, Job, Result
 from tests import databases
@@ -374,6 +378,53 @@ def test_all_have_the_clock_of_the_server(
         theirs = connection.execute(select(func.clock_timestamp())).scalar_one()
     for store in pair:
         assert abs(store.now() - theirs) < timedelta(seconds=1)
+
+
+def test_an_answer_that_a_stall_drew_out_does_not_move_the_clock(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "PROMPT_SECONDS", 0.05)
+    monkeypatch.setattr(postgres, "CLOCK", f"{standing.CLOCK} FROM pg_sleep(1)")
+    began, right = time.monotonic(), store.now()
+    with store.database.read() as connection:
+        store.database.look_at_clock(connection)
+    passed = timedelta(seconds=time.monotonic() - began)
+    assert abs(store.now() - right - passed) < timedelta(seconds=0.1)
+
+
+def test_a_session_has_its_limits_and_waits_for_the_disk_whatever_the_server_is_told(
+    made_url: str,
+) -> None:
+    names = ("synchronous_commit", "statement_timeout", "lock_timeout", "timezone")
+
+    def shown(connection: Connection) -> list[str]:
+        return [connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in names]
+
+    with psycopg.connect(made_url, autocommit=True) as other:
+        change = f"ALTER DATABASE {other.info.dbname}".encode()
+        other.execute(change + b" SET synchronous_commit = off")
+        try:
+            with databases.opened(made_url) as store:
+                found = store.database.write(shown)
+        finally:
+            other.execute(change + b" RESET synchronous_commit")
+    assert found == ["on", "10s", "5s", "UTC"]
+
+
+def test_hints_are_heard_above_the_thousandth_descriptor(made_url: str) -> None:
+    """Connections of senders take the low numbers; the standing one may be made anew any time."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    heard = threading.Event()
+    with ExitStack() as stack:
+        for _ in range(1100):
+            stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        one, other = (stack.enter_context(databases.opened(made_url, serve=True)) for _ in range(2))
+        one.listen(heard.set)
+        other.hint()
+        assert heard.wait(10)
+        other.probe()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_server_that_goes_while_its_clock_is_looked_at_is_one_that_cannot_now(

@@ -16,6 +16,8 @@ SECRET = "Zm9vYmFy-_.%2B~/=0"  # noqa: S105  made up
         (f"https://a.example/x?token={SECRET}", "https://a.example/x?token=hidden"),
         ("https://a.example/x?id=7&Signature=ab%2Fc&v=1", None),
         ("https://s3.example/k?X-Amz-Date=1&X-Amz-Signature=0af", None),
+        ("https://a.example/x?SIGNATURE=ab%2Fc", "https://a.example/x?SIGNATURE=hidden"),
+        ("https://s3.example/k?X-AMZ-CREDENTIAL=AKIA", None),
         (f"https://a.example/x?sig={SECRET}", "https://a.example/x?sig=hidden"),
     ],
 )

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 
 import storage
+from storage.database import postgres
 from tests import databases
 from tests.databases import KEY, Copies, Kind, Maker
 from tests.receiver.cli.conftest import Run
@@ -49,6 +51,19 @@ def test_upgrade_makes_the_tables_once(run: Run, bare_url: str) -> None:
     assert run("db", "upgrade").out == f"The schema is {schema} already.\n"
     assert json.loads(run("db", "upgrade", "--json").out) == {"before": schema, "now": schema}
     assert run("db", "check").code == 0
+
+
+@pytest.mark.postgres
+def test_upgrade_beside_another_says_so(
+    run: Run, bare_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "MIGRATING_SECONDS", 0.1)
+    with psycopg.connect(bare_url) as other:
+        other.execute("SELECT pg_advisory_xact_lock(%s, %s)", postgres.MIGRATING)
+        ended = run("db", "upgrade")
+    assert ended.code == 1
+    assert "another `db upgrade`" in ended.sentence
+    assert "Try again" in ended.sentence
 
 
 @pytest.mark.postgres
