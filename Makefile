@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 # how many processes share the tests, a file at a time: much of the time a test waits
-WORKERS ?= 3
+WORKERS ?= 4
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -27,7 +27,7 @@ serve: setup ## run the receiver on :8000
 	$(BIN)/resultsink serve
 
 test: setup ## run all tests, on SQLite and on Postgres (RESULTSINK_TEST_DATABASES=sqlite: on one)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
 coverage: setup ## the same, with branch coverage
 	$(BIN)/python -m coverage erase
