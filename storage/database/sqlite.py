@@ -176,7 +176,7 @@ class SqliteDatabase(Database):
         try:
             raw.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         except sqlite3.Error as error:  # the commit before this stands, whatever became of the log
-            log.info("the write-ahead log could not be emptied: %s", error)
+            log.debug("the write-ahead log could not be emptied: %s", error)
         finally:
             raw.execute(f"PRAGMA busy_timeout = {self._busy}")
 

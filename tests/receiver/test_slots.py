@@ -385,3 +385,22 @@ async def test_renewing_outlives_whatever_breaks_in_it(
     renewing = worker._Renewing(store, leases, released=lambda: None)
     await until(lambda: len(looks) > 2)
     renewing.stop()
+
+
+@pytest.mark.parametrize("released", [0, 1])
+async def test_jobs_of_a_worker_that_is_gone_wake_the_one_that_found_them(
+    store: Store, monkeypatch: pytest.MonkeyPatch, released: int
+) -> None:
+    looks, wakes = list[int](), list[int]()
+
+    def release() -> int:
+        looks.append(released)
+        return released
+
+    for name in ("RENEW_SECONDS", "LOOK_SECONDS"):
+        monkeypatch.setattr(worker, name, 0.01)
+    monkeypatch.setattr(store, "release_expired", release)
+    renewing = worker._Renewing(store, list, released=lambda: wakes.append(1))
+    await until(lambda: len(looks) > 2)
+    renewing.stop()
+    assert bool(wakes) is bool(released)
