@@ -7,6 +7,7 @@
     Refused         buried at once
     SourceRefused   the source is paused; one probe after 1 min, then rarer; not counted
 
+Nothing is given up by the clock alone, which may jump: at least five tries in vain come first.
 A sender's Retry-After wins where it is longer, up to an hour. An error of an unknown kind is
 treated as Unavailable: trying again is the mistake that can be mended.
 """
@@ -25,6 +26,7 @@ LONGEST: Final = HOUR
 GIVE_UP: Final = 7 * 24 * HOUR
 MISSING_GIVE_UP: Final = 15 * 60.0
 PROBE_AFTER: Final = 60.0
+FEWEST_TRIES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ def decide(error: FetchError, *, failures: int, waits: int, age: float, draw: fl
     one; `age` is seconds since we try in vain; `draw` is uniform in [0, 1).
     """
     reason = str(error)
+    tries = failures + waits + 1
     match error:
         case Refused():
             return Bury(reason)
@@ -68,16 +71,21 @@ def decide(error: FetchError, *, failures: int, waits: int, age: float, draw: fl
             return Pause(_at_least(error, PROBE_AFTER), reason)
         case RateLimited():
             return Again(_asked(error) or _wait(waits, draw), counts=False, reason=reason)
-        case NotReady() if age < GIVE_UP:
+        case NotReady() if not is_over(age, GIVE_UP, tries):
             return Again(_at_least(error, _wait(waits, draw)), counts=False, reason=reason)
         case Missing():
             limit, cap = MISSING_GIVE_UP, 60.0
         case _:
             limit, cap = GIVE_UP, HOUR
-    if not age < limit:
+    if is_over(age, limit, tries):
         return Bury(f"{reason} (given up after {_span(limit)})")
     backoff = draw * _doubled(2.0, failures, cap)
     return Again(_at_least(error, backoff), counts=True, reason=reason)
+
+
+def is_over(age: float, limit: float, tries: int) -> bool:
+    """Whether patience has ended: by the clock, and by tries enough for it to have run."""
+    return not age < limit and tries >= FEWEST_TRIES
 
 
 def _doubled(first: float, times: int, cap: float) -> float:

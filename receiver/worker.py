@@ -28,7 +28,7 @@ from receiver.errors import (
 from receiver.fetch import Fetch
 from receiver.logs import Throttle, get_logger
 from receiver.pace import pace_of
-from receiver.retry import Again, Bury, Pause, decide
+from receiver.retry import Again, Bury, Pause, decide, is_over
 from receiver.sources import Source
 from storage import RENEW_SECONDS, CannotStore, Lease, LeaseLost, Store, Tried
 
@@ -321,7 +321,8 @@ def _decide_check(
     An answer that did not come is asked for as soon as any other job would; "almost" is asked
     about again after what the error says, doubling.
     """
-    if age > CHECK_GIVES_UP:
+    tries = lease.failures + lease.waits + 1
+    if is_over(age.total_seconds(), CHECK_GIVES_UP.total_seconds(), tries):
         return Bury(f"{error} (given up after {CHECK_GIVES_UP.days} days)")
     every = lease.progress.get("every")
     first = CHECK_FIRST.total_seconds() if every is None else float(every)

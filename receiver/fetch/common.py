@@ -19,6 +19,12 @@ T = TypeVar("T")
 OUTPUT_MAY_BE_LATE = timedelta(minutes=15)
 """How long a completed run without an output is asked for again before it is believed."""
 
+FEWEST_LOOKS = 3
+"""So often it is seen without one at least."""
+
+SEEN_WITHOUT_OUTPUT = "seen_without_output"
+"""In a job's progress: run id to when it was first seen so (ISO 8601), and how often."""
+
 
 class Asking:
     """One source's way to its sender and to the store."""
@@ -73,20 +79,23 @@ class Asking:
 
 
 def with_output(run: FetchedRun, lease: Lease, *, now: datetime) -> FetchedRun:
-    """Believe that a completed run has no output only after a while.
+    """Believe that a completed run has no output only after a while, and after looks enough.
 
     A sender whose parts agree late says "completed" first; taken at its word, the output would be
     lost for good. The while is counted from the end by the sender's stamp; where it gives none,
-    from when this job first saw the run so, which its progress keeps.
+    from when this job first saw the run so. The job's progress keeps that moment, and how often it
+    saw so: a clock may jump.
     """
-    seen: dict[str, str] = lease.progress.get("without_output", {})
+    seen: dict[str, tuple[str, int]] = lease.progress.get(SEEN_WITHOUT_OUTPUT, {})
+    first, looks = seen.pop(run.run_id, (now.isoformat(), 0))
     if run.has_output or run.status != "completed":
-        seen.pop(run.run_id, None)
         return run
     if run.completed_at is None:
-        lease.progress["without_output"] = seen
-        first = datetime.fromisoformat(seen.setdefault(run.run_id, now.isoformat()))
-        waited = now - first
+        waited = now - datetime.fromisoformat(first)
     else:
         waited = min(now - lease.created_at, now - run.completed_at)
-    return replace(run, has_output=True) if waited > OUTPUT_MAY_BE_LATE else run
+    if waited > OUTPUT_MAY_BE_LATE and looks + 1 >= FEWEST_LOOKS:
+        return replace(run, has_output=True)
+    seen[run.run_id] = first, looks + 1
+    lease.progress[SEEN_WITHOUT_OUTPUT] = seen
+    return run

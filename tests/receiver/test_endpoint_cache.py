@@ -66,20 +66,24 @@ async def found(cache: EndpointCache, endpoint_id: str) -> CachedEndpoint:
     return endpoint
 
 
-async def in_memory(cache: EndpointCache, endpoint_id: str) -> CachedEndpoint:
-    """The endpoint once it is cached: before the first look at the revision nothing stays."""
-    while True:
-        endpoint = await found(cache, endpoint_id)
-        if cache.cached(endpoint_id) is endpoint:
-            return endpoint
+async def settled(cache: EndpointCache) -> None:
+    """Wait until the cache has seen the last change: what it reads from now on stays."""
+    while cache._revision != cache._store.endpoints_revision():
         await asyncio.sleep(0.01)
+
+
+async def in_memory(cache: EndpointCache, endpoint_id: str) -> CachedEndpoint:
+    """The endpoint, cached to stay."""
+    await settled(cache)
+    endpoint = await found(cache, endpoint_id)
+    assert cache.cached(endpoint_id) is endpoint
+    return endpoint
 
 
 async def test_an_endpoint_is_read_once(
     store: Store, cache: EndpointCache, reads: list[str]
 ) -> None:
     endpoint_id = add_endpoint(store)
-    await asyncio.sleep(0.1)
     first = await in_memory(cache, endpoint_id)
     reads.clear()
     assert await found(cache, endpoint_id) is first
@@ -90,7 +94,7 @@ async def test_many_who_ask_for_the_same_at_once_cost_few_reads(
     store: Store, cache: EndpointCache, reads: list[str]
 ) -> None:
     endpoint_id = add_endpoint(store)
-    await asyncio.sleep(0.1)
+    await settled(cache)
     reads.clear()
     await asyncio.gather(*[found(cache, endpoint_id) for _ in range(200)])
     assert len(reads) <= endpoint_cache.READS_AT_ONCE
@@ -192,7 +196,7 @@ async def test_memory_is_bounded_and_what_was_dropped_is_read_again(
 ) -> None:
     monkeypatch.setattr(endpoint_cache, "MAX_CACHED", 3)
     ids = [add_endpoint(store) for _ in range(8)]
-    await asyncio.sleep(0.1)
+    await settled(cache)
     for endpoint_id in ids * 2:
         assert (await found(cache, endpoint_id)).view.id == endpoint_id
         assert sum(cache.cached(each) is not None for each in ids) <= 3

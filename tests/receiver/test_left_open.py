@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from receiver.fetch.common import FEWEST_LOOKS, SEEN_WITHOUT_OUTPUT
 from receiver.sources import Source
 from storage import FetchedRun, Lease, Store, Stored, SubmittedRun
 from tests.receiver.parallel_senders import (
@@ -264,8 +265,9 @@ async def test_an_output_that_never_comes_is_believed_to_be_none_in_the_end(
     a_v0_batch(store, sender)
     await work(store, sender)
     progress = json.loads(job(store)["progress"])
-    seen = datetime.fromisoformat(progress["without_output"]["r1"]) - timedelta(minutes=minutes)
-    progress["without_output"]["r1"] = seen.isoformat()
+    seen, _ = progress[SEEN_WITHOUT_OUTPUT]["r1"]
+    earlier = datetime.fromisoformat(seen) - timedelta(minutes=minutes)
+    progress[SEEN_WITHOUT_OUTPUT]["r1"] = earlier.isoformat(), FEWEST_LOOKS - 1
     sql(store, "UPDATE jobs SET progress = ?", json.dumps(progress))
     await work(store, sender)
     assert [row["output"] for row in stored(store)] == [None] * believed

@@ -141,8 +141,9 @@ def make_old(store: Store, minutes: float) -> None:
 
 
 def tried_in_vain(store: Store, minutes: float) -> None:
-    """Let the first try in vain of all jobs have been so long ago."""
-    sql(store, "UPDATE jobs SET trying_since = ?1, missing_since = ?1", _ago(minutes))
+    """Let the first try in vain of all jobs have been so long ago, and some more have followed."""
+    update = "UPDATE jobs SET failures = 4, trying_since = ?1, missing_since = ?1"
+    sql(store, update, _ago(minutes))
 
 
 def _ago(minutes: float) -> str:

@@ -1,13 +1,13 @@
 """A clock that goes back delays nothing by more than it must."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from storage import Store, clocks
 from storage.database import Database
 from storage.leases import LEASE_SECONDS
-from storage.models import Job
+from storage.models import Job, Meta
 from tests.storage.build import NOON, at, claim, enqueue, rows
 
 HOUR = timedelta(hours=1)
@@ -85,3 +85,23 @@ def test_what_others_noted_before_they_knew_is_hurried_too_and_once(
         enqueue(store.database, due=late)
         store.release_expired()
         assert (rows(store.database, Job)[-1].next_attempt_at < late) == is_hurried
+
+
+def test_very_much_is_hurried_over_several_looks_and_the_moment_is_noted_when_it_is_done(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clocks, "HURRY_SECONDS", 0)
+    monkeypatch.setattr(clocks, "STEP", 2)
+    late = store.now() + HOUR
+    store.database.write(lambda c: clocks.note(c, now=late))
+    for number in range(5):
+        enqueue(store.database, subject=f"run-{number}", due=late)
+
+    def look() -> tuple[int, bool]:
+        """One look; returns how many jobs still wait, and whether the moment has been noted."""
+        store.release_expired()
+        waiting = sum(job.next_attempt_at == late for job in rows(store.database, Job))
+        (noted,) = (row.value for row in rows(store.database, Meta) if row.key == clocks.SEEN)
+        return waiting, datetime.fromisoformat(noted) < late
+
+    assert [look() for _ in range(4)] == [(3, False), (1, False), (0, False), (0, True)]
