@@ -12,9 +12,9 @@
     running    pending    release       the lease ran out; `claims` stays, so poison shows
     running    dead       bury          no further try can help, or MAX_CLAIMS workers died of it
     dead       pending    replay        an operator says so
-    pending    pending    hurry         there is news of its subject: its check is due sooner
-    pending    done       end_checks    nothing is left to look for
-    pending    done       adopt         an endpoint's own check looks at this batch from now on
+    pending    pending    checks.hurry  there is news of its subject: its check is due sooner
+    pending    done       checks.end    nothing is left to look for
+    pending    done       checks.adopt  an endpoint's own check looks at this batch from now on
 
 One transition is one function inside the caller's transaction and one compare-and-set on id,
 status and lease token. Whoever holds a lease that is no longer his gets LeaseLost and has written
@@ -29,7 +29,6 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Executable,
     bindparam,
@@ -314,59 +313,6 @@ def replay(connection: Connection, job_id: int, *, now: datetime) -> None:
     _record(connection, job_id, Tried(now, 0.0, "replayed", "by an operator"))
 
 
-def end_checks(
-    connection: Connection,
-    *,
-    endpoint_id: str | None = None,
-    batch: tuple[str, str] | None = None,
-    now: datetime,
-    but: int = -1,
-) -> None:
-    """pending -> done for the checks of an endpoint or of a batch (source, id), but for one job."""
-    if batch is None:
-        mine: ColumnElement[bool] = col(Job.endpoint_id) == endpoint_id
-    else:
-        mine = _about("batch", *batch)
-    connection.execute(
-        update(Job)
-        .where(mine, *_PENDING_CHECK, col(Job.id) != but)
-        .values(status="done", ended_at=now)
-    )
-
-
-def check_due(connection: Connection, kind: str, source: str, subject: str) -> datetime | None:
-    """When the check of a subject is due; None where none waits, but one may be running."""
-    return connection.execute(
-        select(func.min(col(Job.next_attempt_at))).where(
-            _about(kind, source, subject), *_PENDING_CHECK
-        )
-    ).scalar()
-
-
-def adopt(connection: Connection, source: str, batch_id: str, *, now: datetime) -> None:
-    """pending -> done for the lone check of a batch that an endpoint's own check looks at now."""
-    connection.execute(
-        update(Job)
-        .where(_about("batch", source, batch_id), *_PENDING_CHECK, col(Job.endpoint_id).is_(None))
-        .values(status="done", ended_at=now)
-    )
-
-
-def hurry(connection: Connection, kind: str, source: str, subject: str, *, due: datetime) -> None:
-    """pending -> pending for the check of a subject, due at `due` at the latest."""
-    connection.execute(
-        update(Job)
-        .where(_about(kind, source, subject), *_PENDING_CHECK)
-        .values(
-            next_attempt_at=case(
-                (col(Job.next_attempt_at) > due, due), else_=col(Job.next_attempt_at)
-            ),
-            waits=0,
-            trying_since=None,
-        )
-    )
-
-
 def learn_subject(connection: Connection, endpoint_id: str, subject: str) -> None:
     """Tell the jobs of an endpoint what it was bound to, where they did not know."""
     connection.execute(
@@ -377,17 +323,6 @@ def learn_subject(connection: Connection, endpoint_id: str, subject: str) -> Non
 
 
 # --- inside -------------------------------------------------------------------------------------
-
-
-_PENDING_CHECK = (col(Job.kind) == "check", col(Job.status) == "pending")
-
-
-def _about(kind: str, source: str, subject: str) -> ColumnElement[bool]:
-    return (
-        (col(Job.source) == source)
-        & (col(Job.subject_kind) == kind)
-        & (col(Job.subject) == subject)
-    )
 
 
 def _held(lease: Lease) -> Any:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from storage import (
     batches,
+    checks,
     deliveries,
     endpoints,
     jobs,
@@ -143,7 +144,7 @@ class Batches(Base):
             found = batches.watched(connection, source, batch_id)
             if found is not None:
                 watch(connection, found, moment, even_complete=True)
-            jobs.hurry(connection, "batch", source, batch_id, due=moment + after)
+            checks.hurry(connection, "batch", source, batch_id, due=moment + after)
 
         self.database.write(work)
 
@@ -156,7 +157,7 @@ class Batches(Base):
         """How soon the check of a batch is due; None where none waits."""
         moment = self.now()
         with self.database.read() as connection:
-            due = jobs.check_due(connection, "batch", source, batch_id)
+            due = checks.due(connection, "batch", source, batch_id)
         return None if due is None else due - moment
 
     def ledger(self, batch_id: str, *, source: str | None = None) -> Ledger:

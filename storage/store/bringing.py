@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from storage import (
     batches,
+    checks,
     jobs,
     results,
 )
@@ -156,7 +157,7 @@ class Bringing(Base):
             found = batches.settle(connection, lease.source, batch, now=moment)
             if found.state == "complete":
                 mine = (lease.source, batch.batch_id)
-                jobs.end_checks(connection, batch=mine, now=moment, but=lease.job_id)
+                checks.end(connection, batch=mine, now=moment, but=lease.job_id)
             return found
 
         return self.database.write(work)

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from storage import (
     batches,
+    checks,
     endpoints,
     jobs,
     runs,
@@ -147,7 +148,7 @@ class Endpoints(Base):
                 task_id=task_id,
                 now=moment,
             )
-            jobs.adopt(connection, source, resource, now=moment)
+            checks.adopt(connection, source, resource, now=moment)
         elif kind != "account":
             runs.expect(connection, source, resource, task_id=task_id)
 
@@ -160,7 +161,7 @@ class Endpoints(Base):
         def work(connection: Connection) -> None:
             moment = self.now()
             if endpoints.close(connection, endpoint_id, now=moment) is None:
-                jobs.end_checks(connection, endpoint_id=endpoint_id, now=moment)
+                checks.end(connection, endpoint_id=endpoint_id, now=moment)
 
         self.database.write(work)
 

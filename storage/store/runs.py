@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from storage import (
+    checks,
     endpoints,
     jobs,
     owed,
@@ -53,7 +54,7 @@ class Runs(Base):
 
     def check_run(self, source: str, kind: str, run_id: str) -> None:
         """Have the check of a run look now."""
-        self.database.write(lambda c: jobs.hurry(c, kind, source, run_id, due=self.now()))
+        self.database.write(lambda c: checks.hurry(c, kind, source, run_id, due=self.now()))
 
     def find_run(self, source: str, run_id: str) -> KnownRun | None:
         """What is stored of a run, or None."""

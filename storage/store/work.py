@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 
 from storage import (
     batches,
+    checks,
     clocks,
     deliveries,
     jobs,
@@ -194,7 +195,7 @@ class Work(Base):
 
     def end_checks(self, endpoint_id: str) -> None:
         """Nothing more is waited for at this endpoint."""
-        self.database.write(lambda c: jobs.end_checks(c, endpoint_id=endpoint_id, now=self.now()))
+        self.database.write(lambda c: checks.end(c, endpoint_id=endpoint_id, now=self.now()))
 
 
 def _subject(lease: Lease) -> tuple[str, str, str]:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import delete
 
 import storage
-from storage import FetchedBatch, LeaseLost, NotFound, Store, jobs, pauses
+from storage import FetchedBatch, LeaseLost, NotFound, Store, checks, jobs, pauses
 from storage.claiming import SUSPECT_CLAIMS
 from storage.database import Database
 from storage.jobs import MAX_CLAIMS
@@ -42,8 +42,8 @@ VERBS: dict[str, Callable[..., Any]] = {
     "give_back": lambda c, lease: jobs.give_back(c, [lease], now=NOON),
     "release": lambda c, lease: jobs.release(c, now=NOON),
     "replay": lambda c, lease: jobs.replay(c, lease.job_id, now=NOON),
-    "hurry": lambda c, lease: jobs.hurry(c, "run", "valyu", "run-1", due=at(-1)),
-    "end_checks": lambda c, lease: jobs.end_checks(c, endpoint_id=lease.endpoint_id, now=NOON),
+    "hurry": lambda c, lease: checks.hurry(c, "run", "valyu", "run-1", due=at(-1)),
+    "end_checks": lambda c, lease: checks.end(c, endpoint_id=lease.endpoint_id, now=NOON),
 }
 
 ALLOWED = {

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from storage import Store, jobs
+from storage import Store, checks, jobs
 from storage.database import Database
 from storage.models import Job
 from tests.storage.build import (
@@ -57,7 +57,7 @@ def test_only_the_waiting_check_of_its_subject_is_made_due(database: Database) -
     for number, other in enumerate([{}, *others]):
         how = {**mine, **other, "endpoint_id": str(number), "waits": 3, "trying_since": NOON}
         enqueue(database, due=at(600), **how)
-    database.write(lambda c: jobs.hurry(c, "batch", "valyu", "b", due=NOON))
+    database.write(lambda c: checks.hurry(c, "batch", "valyu", "b", due=NOON))
     assert [row.next_attempt_at for row in rows(database, Job)] == [NOON, *[at(600)] * 4]
     assert [row.waits for row in rows(database, Job)] == [0, 3, 3, 3, 3]
     assert [row.trying_since for row in rows(database, Job)] == [None, *[NOON] * 4]
@@ -65,7 +65,7 @@ def test_only_the_waiting_check_of_its_subject_is_made_due(database: Database) -
 
 def test_news_makes_no_check_later_than_it_was(database: Database) -> None:
     enqueue(database, kind="check", subject_kind="batch", subject="b", due=NOON)
-    database.write(lambda c: jobs.hurry(c, "batch", "valyu", "b", due=at(30)))
+    database.write(lambda c: checks.hurry(c, "batch", "valyu", "b", due=at(30)))
     assert [row.next_attempt_at for row in rows(database, Job)] == [NOON]
 
 
@@ -75,9 +75,9 @@ def test_the_end_of_the_checks_spares_others_and_the_one_that_says_so(
     mine = enqueue(database, kind="check", endpoint_id="e")
     enqueue(database, kind="check", endpoint_id="other")
     enqueue(database, endpoint_id="e")
-    database.write(lambda c: jobs.end_checks(c, endpoint_id="e", now=NOON, but=mine))
+    database.write(lambda c: checks.end(c, endpoint_id="e", now=NOON, but=mine))
     assert [row.status for row in rows(database, Job)] == ["pending"] * 3
-    database.write(lambda c: jobs.end_checks(c, endpoint_id="e", now=NOON))
+    database.write(lambda c: checks.end(c, endpoint_id="e", now=NOON))
     assert [row.status for row in rows(database, Job)] == ["done", "pending", "pending"]
 
 
@@ -86,7 +86,7 @@ def test_the_checks_of_a_batch_end_wherever_they_came_from(database: Database) -
     for endpoint_id, subject in (("e", "b"), (None, "b"), ("f", "c")):
         enqueue(database, endpoint_id=endpoint_id, subject=subject, **about)
     enqueue(database, endpoint_id="g", subject="b", source="other", **about)
-    database.write(lambda c: jobs.end_checks(c, batch=("valyu", "b"), now=NOON))
+    database.write(lambda c: checks.end(c, batch=("valyu", "b"), now=NOON))
     assert [row.status for row in rows(database, Job)] == ["done", "done", "pending", "pending"]
 
 

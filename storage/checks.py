@@ -1,0 +1,75 @@
+"""Checks: jobs that look by the clock, found by their subject; their states are in jobs.py."""
+
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, case, func, select, update
+from sqlmodel import col
+
+from storage.models import Job
+
+
+def end(
+    connection: Connection,
+    *,
+    endpoint_id: str | None = None,
+    batch: tuple[str, str] | None = None,
+    now: datetime,
+    but: int = -1,
+) -> None:
+    """pending -> done for the checks of an endpoint or of a batch (source, id), but for one job."""
+    if batch is None:
+        mine: ColumnElement[bool] = col(Job.endpoint_id) == endpoint_id
+    else:
+        mine = _about("batch", *batch)
+    connection.execute(
+        update(Job)
+        .where(mine, *_PENDING_CHECK, col(Job.id) != but)
+        .values(status="done", ended_at=now)
+    )
+
+
+def due(connection: Connection, kind: str, source: str, subject: str) -> datetime | None:
+    """When the check of a subject is due; None where none waits, but one may be running."""
+    return connection.execute(
+        select(func.min(col(Job.next_attempt_at))).where(
+            _about(kind, source, subject), *_PENDING_CHECK
+        )
+    ).scalar()
+
+
+def adopt(connection: Connection, source: str, batch_id: str, *, now: datetime) -> None:
+    """pending -> done for the lone check of a batch that an endpoint's own check looks at now."""
+    connection.execute(
+        update(Job)
+        .where(_about("batch", source, batch_id), *_PENDING_CHECK, col(Job.endpoint_id).is_(None))
+        .values(status="done", ended_at=now)
+    )
+
+
+def hurry(connection: Connection, kind: str, source: str, subject: str, *, due: datetime) -> None:
+    """pending -> pending for the check of a subject, due at `due` at the latest."""
+    connection.execute(
+        update(Job)
+        .where(_about(kind, source, subject), *_PENDING_CHECK)
+        .values(
+            next_attempt_at=case(
+                (col(Job.next_attempt_at) > due, due), else_=col(Job.next_attempt_at)
+            ),
+            waits=0,
+            trying_since=None,
+        )
+    )
+
+
+# --- inside -------------------------------------------------------------------------------------
+
+
+_PENDING_CHECK = (col(Job.kind) == "check", col(Job.status) == "pending")
+
+
+def _about(kind: str, source: str, subject: str) -> ColumnElement[bool]:
+    return (
+        (col(Job.source) == source)
+        & (col(Job.subject_kind) == kind)
+        & (col(Job.subject) == subject)
+    )
