@@ -43,6 +43,15 @@ class Role(StrEnum):
     WORKER = "worker"
 
 
+def check_role(role: Role, settings: Settings) -> None:
+    """Raise UsageError where the database is not for several processes."""
+    if role is not Role.ALL and settings.is_on_sqlite:
+        raise UsageError(
+            f"On SQLite one process does everything: leave --role {role} away, or set "
+            "RESULTSINK_DATABASE_URL to a Postgres database."
+        )
+
+
 def create_app(
     settings: Settings, *, store: storage.Store | None = None, role: Role = Role.ALL
 ) -> "Application":
@@ -51,11 +60,7 @@ def create_app(
     Raises UsageError for settings that cannot be; the lifespan raises storage's CannotOpen.
     """
     sources = configured(settings)
-    if role is not Role.ALL and settings.is_on_sqlite:
-        raise UsageError(
-            f"On SQLite one process does everything: leave --role {role} away, or set "
-            "RESULTSINK_DATABASE_URL to a Postgres database."
-        )
+    check_role(role, settings)
     kept_for = ages(settings.retention, [source.scheme for source in sources.values()])
 
     @asynccontextmanager

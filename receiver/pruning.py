@@ -120,6 +120,10 @@ class Pruning:
         Every kind has its turn, so that a mountain of one does not keep the others waiting; the
         next look begins with whose turn it is then.
         """
+        if await run_in_threadpool(self._store.clock_may_be_ahead):
+            if self._complaints.allow("ahead", self._clock()) is not None:
+                log.warning("the clock is days later than it was: nothing is pruned for a day")
+            return False
         self._begin_a_lap_if_due()
         ends = self._clock() + LOOK_SECONDS
         kinds, gone, size = deque(self._turns), Counter[str](), 0

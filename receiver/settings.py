@@ -322,10 +322,12 @@ def _values_in_files() -> dict[str, str]:
     for name in _variables():
         if name.endswith("_FILE") and not _WATCHED.fullmatch(name):
             try:
-                path = Path(os.environ[name])
-                values[name.removesuffix("_FILE").lower()] = path.read_text().strip()
+                value = Path(os.environ[name]).read_text().strip()
             except OSError as error:
                 raise UsageError(f"The file that {name} names cannot be read: {error}.") from None
+            if not value:
+                raise UsageError(f"The file that {name} names is empty: {os.environ[name]}.")
+            values[name.removesuffix("_FILE").lower()] = value
     return values
 
 

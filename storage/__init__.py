@@ -1,7 +1,6 @@
 """The durable truth: synchronous, knows SQL, knows no HTTP. `open` is the only door."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from storage.batches import Ledger, Watched
 from storage.copying import Copied, CopyReport, Progressed, copy
@@ -99,7 +98,14 @@ def open(url: str, keys: Sequence[str] = (), *, serve: bool = False, create: boo
     what to do.
     """
     if kind_of(url) == "sqlite":
-        keys = keys or _keys_beside(sqlite_path(url), create=create)
+        path = sqlite_path(url)
+        is_new = look(path) is None
+        if is_new and not create:
+            raise NoDatabase(
+                f"There is no database {path} yet: `resultsink serve`, `batch create` or `endpoint "
+                "add` makes it, unless RESULTSINK_DATABASE_URL should name another."
+            )
+        keys = keys or [read_or_make_key(path.with_suffix(".key"), may_make=is_new)]
     vault = Vault(_needed(keys))
     database = open_database(url, serve=serve)
     try:
@@ -133,13 +139,3 @@ def _needed(keys: Sequence[str]) -> Sequence[str]:
             "as `openssl rand -base64 32 | tr +/ -_` makes them."
         )
     return keys
-
-
-def _keys_beside(path: Path, *, create: bool) -> list[str]:
-    is_new = look(path) is None
-    if is_new and not create:
-        raise NoDatabase(
-            f"There is no database {path} yet: `resultsink serve`, `batch create` or `endpoint "
-            "add` makes it, unless RESULTSINK_DATABASE_URL should name another."
-        )
-    return [read_or_make_key(path.with_suffix(".key"), may_make=is_new)]

@@ -1,7 +1,8 @@
 """A clock that goes back: what was due by then must not wait until it is that late again.
 
 Somebody has set the clock of this machine, or of the database server, or the server is another one
-now. The latest moment that was seen stands in the database; an earlier one tells.
+now. The latest moment that was seen stands in the database; an earlier one tells. So does one that
+is much later: either nobody served for so long, or the clock is ahead.
 """
 
 from datetime import datetime, timedelta
@@ -14,6 +15,10 @@ from storage.leases import LEASE_SECONDS
 from storage.models import Job, Meta, Pace, SourceState
 
 SEEN = "clock_seen"
+LEAPT = "clock_leapt"
+FAR = timedelta(days=1)
+"""A moment so long after the last one that was seen is not believed by what cannot be undone."""
+
 NOTED = timedelta(seconds=10)
 """How often the moment is noted: a clock that goes back by less delays by less."""
 
@@ -42,10 +47,11 @@ def gone_back(connection: Connection, *, now: datetime) -> timedelta | None:
     Whoever is told so hurries what waits, and notes the moment when that is done: until then it is
     told again, here and elsewhere.
     """
-    noted = connection.execute(select(col(Meta.value)).where(col(Meta.key) == SEEN)).scalar()
-    seen = None if noted is None else datetime.fromisoformat(noted)
+    seen = _kept(connection, SEEN)
     if seen is not None and now < seen - timedelta(seconds=1):
         return seen - now
+    if seen is not None and now > seen + FAR:
+        _keep(connection, LEAPT, now)
     if seen is None or now >= seen + NOTED:
         note(connection, now=now)
     return None
@@ -53,12 +59,17 @@ def gone_back(connection: Connection, *, now: datetime) -> timedelta | None:
 
 def note(connection: Connection, *, now: datetime) -> None:
     """This is the latest moment from now on."""
-    text = now.isoformat()
-    connection.execute(
-        insert(Meta)
-        .values(key=SEEN, value=text)
-        .on_conflict_do_update(index_elements=["key"], set_={"value": text})
-    )
+    _keep(connection, SEEN, now)
+
+
+def may_be_ahead(connection: Connection, *, now: datetime) -> bool:
+    """Whether the clock has leapt over more than FAR since it was last seen, or did within FAR.
+
+    A service that nobody ran for so long looks the same; it is believed a day later.
+    """
+    seen, leapt = _kept(connection, SEEN), _kept(connection, LEAPT)
+    is_leap = seen is not None and now > seen + FAR
+    return is_leap or (leapt is not None and leapt <= now < leapt + FAR)
 
 
 def hurry(connection: Connection, *, now: datetime) -> int:
@@ -85,6 +96,20 @@ def hurry(connection: Connection, *, now: datetime) -> int:
         if hurried.rowcount:
             return hurried.rowcount
     return 0
+
+
+def _kept(connection: Connection, key: str) -> datetime | None:
+    kept = connection.execute(select(col(Meta.value)).where(col(Meta.key) == key)).scalar()
+    return None if kept is None else datetime.fromisoformat(kept)
+
+
+def _keep(connection: Connection, key: str, moment: datetime) -> None:
+    text = moment.isoformat()
+    connection.execute(
+        insert(Meta)
+        .values(key=key, value=text)
+        .on_conflict_do_update(index_elements=["key"], set_={"value": text})
+    )
 
 
 def _shorten(connection: Connection, now: datetime) -> None:

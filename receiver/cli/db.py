@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 import storage
 from receiver.cli.common import AsJson, errors, print_json, print_rows
+from receiver.errors import ReceiverError
 from receiver.settings import Settings, load
 
 app = typer.Typer(help="The database: its schema, and moving to another.", no_args_is_help=True)
@@ -31,7 +32,10 @@ def upgrade(as_json: AsJson = False) -> None:
 def check(as_json: AsJson = False) -> None:
     """Say whether this version can use the database; exit 1 and what to do where it cannot."""
     settings = load()
-    store = storage.open(settings.database_url, keys_of(settings), create=False)
+    try:
+        store = storage.open(settings.database_url, keys_of(settings), create=False)
+    except storage.NoDatabase as missing:  # here it is the answer, and no wrong use
+        raise ReceiverError(str(missing)) from missing
     try:
         store.probe()
         found = {"database": store.name, "schema": storage.SCHEMA, "served": store.is_served()}

@@ -40,6 +40,9 @@ def prune(
     results: Annotated[str | None, _option("Keep the content of results so long")] = None,
     versions: Annotated[str | None, _option("Keep superseded versions so long")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    trust_clock: Annotated[
+        bool, typer.Option("--trust-clock", help="Although nobody has served for a day or more.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Let go of what is older than the settings say, or these options; beside a serving process."""
@@ -57,6 +60,11 @@ def prune(
     kept_for = ages(RetentionSettings(**chosen), schemes)
     store = open_store(settings, create=False)
     try:
+        if not (dry_run or trust_clock) and store.clock_may_be_ahead():
+            raise UsageError(
+                f"By the clock it is {store.now():%Y-%m-%d %H:%M} UTC, days after this database "
+                "was last served: if that is right, say --trust-clock."
+            )
         rows = [
             {"kind": kind, "days": chosen[AGE_OF[kind]], **_walk(store, kind, kept_for, dry_run)}
             for kind in KINDS

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from receiver import logs, server
-from receiver.app import Role, create_app, open_store
+from receiver.app import Role, check_role, create_app, open_store
 from receiver.errors import ReceiverError
 from receiver.logs import get_logger
 from receiver.pruning import ages
@@ -30,6 +30,7 @@ def serve(
     logs.configure(json=as_json, level=settings.log_level, stream=sys.stderr)
     logs.hide(settings.secrets())
     sources = configured(settings)  # what is wrong is said before a database is made
+    check_role(role, settings)
     ages(settings.retention, [source.scheme for source in sources.values()])
     listening = server.listen(host, port)
     with closing(listening), closing(open_store(settings, serve=True)) as store:

@@ -16,6 +16,7 @@ from storage.copying.sides import Row, Side, kind
 from storage.database.faults import reason
 from storage.database.postgres import MIGRATING, make_engine, postgres_url, shown_name
 from storage.database.standing import SERVED
+from storage.database.watchdog import Watchdog
 from storage.errors import CannotOpen, CopyFailed
 
 OPTIONS = {
@@ -33,7 +34,8 @@ class PostgresSide(Side):
     def __init__(self, url: str) -> None:
         parsed = postgres_url(url)
         self.name = shown_name(parsed)
-        self._engine = make_engine(parsed, OPTIONS, pool_size=1, max_overflow=0)
+        self._watchdog = Watchdog()
+        self._engine = make_engine(parsed, OPTIONS, self._watchdog, pool_size=1, max_overflow=0)
         try:
             self.connection = self._engine.connect()
             self._identity = self._one(
@@ -42,7 +44,7 @@ class PostgresSide(Side):
             )
             self.connection.rollback()
         except DBAPIError as error:
-            self._engine.dispose()
+            self._dispose()
             raise CannotOpen(
                 f"The database {self.name} cannot be opened: {reason(error)}. "
                 "Look at its URL, and whether the server runs."
@@ -137,7 +139,11 @@ class PostgresSide(Side):
 
     def close(self) -> None:
         self.connection.close()
+        self._dispose()
+
+    def _dispose(self) -> None:
         self._engine.dispose()
+        self._watchdog.close()
 
     def _one(self, statement: str, given: Sequence[Any] = ()) -> Any:
         return self.connection.exec_driver_sql(statement, tuple(given)).one()

@@ -33,9 +33,10 @@ class Database(ABC):
     """Where it is, for logs and sentences: without a password."""
 
     @abstractmethod
-    def write(self, work: Callable[[Connection], T]) -> T:
+    def write(self, work: Callable[[Connection], T], *, urgent: bool = False) -> T:
         """Run `work` in one transaction; return after its COMMIT.
 
+        What is `urgent` goes the way of the intake, and does not wait for other work.
         It may be run again where the database asks for that, so it changes nothing but rows.
         Raises CannotStore when the database cannot take it now; nothing was written then. What is
         wrong with the statement itself is raised as it is.

@@ -31,9 +31,11 @@ _POSTGRES_NOT_NOW = (
     "08",  # connection
     "25006",  # read only: a standby, or a server that was told to be
     "25P03",  # we were frozen in the middle of a transaction
+    "25P04",  # the server's own limit for a transaction
     "28",  # refused to let us in
     "3D000",  # the database is gone
     "40",  # rolled back, again and again
+    "42501",  # a right is missing, until somebody grants it
     "53",  # out of disk, memory or connections
     "55P03",  # a lock did not come in time
     "57",  # cancelled by a timeout, shutting down, starting up
@@ -83,5 +85,5 @@ def is_full(error: BaseException) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """The driver's own words, which name the cause, in one line."""
-    return " ".join(str(getattr(error, "orig", None) or error).split())
+    """The driver's own words, which name the cause, in one line and without its stop."""
+    return " ".join(str(getattr(error, "orig", None) or error).split()).rstrip(".?")

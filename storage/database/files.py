@@ -27,10 +27,10 @@ def kind_of(url: str) -> str:
     """`sqlite` or `postgresql`; raises CannotOpen for any other database."""
     try:
         kind = make_url(url).get_backend_name()
-    except ArgumentError:
-        raise CannotOpen(
-            f"The database URL {url!r} is not one: write sqlite:///FILE, "
-            "or postgresql://USER@HOST/NAME."
+    except (ArgumentError, ValueError):  # a port that is no number, a bracket that is not closed
+        raise CannotOpen(  # without the URL: what stands in it may be a password
+            "The database URL is not one: write sqlite:///FILE, or postgresql://USER@HOST/NAME "
+            "with %40 for an @, %3A for a : and %2F for a / in a password."
         ) from None
     if kind == "postgres":
         return "postgresql"

@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, TimeoutError
+from sqlalchemy.exc import DBAPIError, TimeoutError
 
 from storage import migrations
 from storage.database.base import Database, Done, Work
 from storage.database.faults import asks_again, is_full, is_not_now, reading, reason
+from storage.database.files import kind_of
 from storage.database.gate import Gate
 from storage.database.standing import CLOCK, SERVED, Standing
 from storage.database.watchdog import Watchdog
@@ -28,6 +29,10 @@ from storage.errors import CannotOpen, CannotStore, DiskFull, NewerSchema, NoDat
 T = TypeVar("T")
 
 CONNECT_SECONDS = 2
+PREPARE_SECONDS = 2.0
+"""How long the login may take; and what is said on a new connection before it is used."""
+
+LOOK_SECONDS = 10.0
 IDLE_SECONDS = 5
 PROMPT_SECONDS = 0.5
 """An answer that took longer does not tell the time: the clock would be off by half of that."""
@@ -49,17 +54,26 @@ class Pool:
     """
 
     def __init__(
-        self, url: URL, *, size: int, wait: float, statement: float, lock: float, cut: float
+        self,
+        url: URL,
+        watchdog: Watchdog,
+        *,
+        size: int,
+        wait: float,
+        statement: float,
+        lock: float,
+        cut: float,
     ) -> None:
         self.cut = cut
         options = {
-            "timezone": "UTC",
             "statement_timeout": f"{statement * 1000:.0f}",
             "lock_timeout": f"{lock * 1000:.0f}",
             # whoever is frozen in a transaction must not hold up the others for longer
             "idle_in_transaction_session_timeout": f"{IDLE_SECONDS * 1000}",
         }
-        self.engine = make_engine(url, options, pool_size=size, max_overflow=0, pool_timeout=wait)
+        self.engine = make_engine(
+            url, options, watchdog, pool_size=size, max_overflow=0, pool_timeout=wait
+        )
         # A snapshot for all statements of a read, and a promise to write nothing.
         self.reading = self.engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
@@ -81,10 +95,12 @@ class PostgresDatabase(Database):
         self._offset = 0.0
         self._is_measured = False
         self._gate = Gate()
+        self._watchdog = watchdog = Watchdog()
         # The intake waits less than an answer may take, and never for what work holds.
-        self._intake = Pool(self._url, size=4, wait=1.0, statement=2.0, lock=1.0, cut=4.0)
-        self._work = Pool(self._url, size=12, wait=5.0, statement=10.0, lock=5.0, cut=15.0)
-        self._watchdog = Watchdog()
+        self._intake = Pool(self._url, watchdog, size=4, wait=1.0, statement=2.0, lock=1.0, cut=4.0)
+        self._work = Pool(
+            self._url, watchdog, size=12, wait=5.0, statement=10.0, lock=5.0, cut=15.0
+        )
         self._standing: Standing | None = None
         try:
             self._look()
@@ -99,14 +115,15 @@ class PostgresDatabase(Database):
         self._writer = Writer(lambda work: self._run(self._intake, work))
 
     def _look(self) -> None:
-        with self._work.engine.connect() as connection:
+        with self._transaction(self._work.engine, LOOK_SECONDS) as connection:
+            check_encoding(connection, self.name)
             check_schema(migrations.current(connection), self.name)
             self.look_at_clock(connection)
 
     # --- writing -------------------------------------------------------------------------------
 
-    def write(self, work: Callable[[Connection], T]) -> T:
-        return self._run(self._work, work)
+    def write(self, work: Callable[[Connection], T], *, urgent: bool = False) -> T:
+        return self._writer.call(work) if urgent else self._run(self._work, work)
 
     def submit(self, work: Work, done: Done) -> None:
         self._writer.submit(work, done, urgent=True)
@@ -220,12 +237,10 @@ class PostgresDatabase(Database):
 
 def postgres_url(url: str) -> URL:
     """What SQLAlchemy needs to connect; raises CannotOpen."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise CannotOpen(
-            "The database URL is not one: write postgresql://USER@HOST/NAME."
-        ) from None
+    kind_of(url)
+    parsed = make_url(url)
+    if "@" in (parsed.host or ""):
+        raise CannotOpen("The database URL has more than one @: write %40 for one in a password.")
     return parsed.set(drivername="postgresql+psycopg")
 
 
@@ -241,11 +256,13 @@ def upgrade(url: str) -> str | None:
     Raises CannotOpen or NewerSchema; nothing is changed then.
     """
     parsed = postgres_url(url)
-    options = {"timezone": "UTC", "lock_timeout": f"{MIGRATING_SECONDS * 1000:.0f}"}
-    engine = make_engine(parsed, options, pool_size=1)
+    options = {"statement_timeout": "0", "lock_timeout": f"{MIGRATING_SECONDS * 1000:.0f}"}
+    watchdog = Watchdog()
+    engine = make_engine(parsed, options, watchdog, pool_size=1)
     name = shown_name(parsed)
     try:
         with engine.begin() as connection:
+            check_encoding(connection, name)
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s, %s)", MIGRATING)
             before = migrations.current(connection)
             migrations.upgrade(connection)
@@ -258,6 +275,7 @@ def upgrade(url: str) -> str | None:
             ) from error
         raise refusal(name, error) from error
     finally:
+        watchdog.close()
         engine.dispose()
 
 
@@ -277,6 +295,21 @@ def check_schema(revision: str | None, name: str) -> None:
         )
 
 
+def check_encoding(connection: Connection, name: str) -> None:
+    """Raise CannotOpen unless the database takes whatever character a sender may write."""
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if _text(encoding) != "UTF8":
+        raise CannotOpen(
+            f"The database {name} has the encoding {_text(encoding)}: make one with UTF8, as "
+            "`createdb -E UTF8 -T template0` does, for results hold any character."
+        )
+
+
+def _text(value: str | bytes) -> str:
+    """Without an encoding (SQL_ASCII) psycopg tells bytes."""
+    return value.decode() if isinstance(value, bytes) else value
+
+
 def refusal(name: str, error: Exception) -> CannotOpen:
     """What to do about a server that does not let us in, or cannot be reached."""
     return CannotOpen(
@@ -285,8 +318,10 @@ def refusal(name: str, error: Exception) -> CannotOpen:
     )
 
 
-def make_engine(url: URL, options: dict[str, str], **pool: Any) -> Engine:
-    """`options` are set when a connection is there: as a parameter of the start, PgBouncer would
+def make_engine(url: URL, options: dict[str, str], watchdog: Watchdog, **pool: Any) -> Engine:
+    """A connection that falls silent before it is ready is cut off by `watchdog`.
+
+    `options` are set when a connection is there: as a parameter of the start, PgBouncer would
     refuse or ignore them (https://www.pgbouncer.org/config.html#ignore_startup_parameters).
     """
     engine = create_engine(
@@ -297,6 +332,7 @@ def make_engine(url: URL, options: dict[str, str], **pool: Any) -> Engine:
         use_native_hstore=False,
         connect_args={
             "connect_timeout": CONNECT_SECONDS,
+            "client_encoding": "utf8",
             # a server's machine that is gone says nothing
             "keepalives_idle": 10,
             "keepalives_interval": 5,
@@ -305,6 +341,12 @@ def make_engine(url: URL, options: dict[str, str], **pool: Any) -> Engine:
         },
         **pool,
     )
+
+    @event.listens_for(engine, "connect", insert=True)  # before SQLAlchemy asks who is there
+    def begin(raw: Any, _record: Any) -> None:
+        watchdog.begin(raw, PREPARE_SECONDS)
+
+    options = {"timezone": "UTC", "datestyle": "ISO", **options}
 
     @event.listens_for(engine, "connect")
     def prepare(raw: Any, _record: Any) -> None:
@@ -316,5 +358,6 @@ def make_engine(url: URL, options: dict[str, str], **pool: Any) -> Engine:
             " WHERE current_setting('synchronous_commit') = 'off'"
         )
         raw.commit()  # a rollback would undo it
+        watchdog.end(raw)
 
     return engine

@@ -104,7 +104,8 @@ class SqliteDatabase(Database):
 
     # --- writing -------------------------------------------------------------------------------
 
-    def write(self, work: Callable[[Connection], T]) -> T:
+    def write(self, work: Callable[[Connection], T], *, urgent: bool = False) -> T:
+        del urgent  # acks alone go first
         return self._writer.call(work)
 
     def submit(self, work: Work, done: Done) -> None:

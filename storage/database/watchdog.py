@@ -30,14 +30,20 @@ class Watchdog:
     @contextmanager
     def limit(self, raw: Any, seconds: float) -> Iterator[None]:
         """Within the block the psycopg connection `raw` is cut off after so many seconds."""
-        key = id(raw)
-        with self._lock:
-            self._watched[key] = time.monotonic() + seconds, raw
+        self.begin(raw, seconds)
         try:
             yield
         finally:
-            with self._lock:
-                self._watched.pop(key, None)
+            self.end(raw)
+
+    def begin(self, raw: Any, seconds: float) -> None:
+        """Cut `raw` off after so many seconds, unless it ends before."""
+        with self._lock:
+            self._watched[id(raw)] = time.monotonic() + seconds, raw
+
+    def end(self, raw: Any) -> None:
+        with self._lock:
+            self._watched.pop(id(raw), None)
 
     def close(self) -> None:
         self._stop.set()

@@ -56,7 +56,7 @@ def record(
             repeats.append((digest, delivery))
     gone = record_repeats(connection, repeats, now)
     if gone:
-        _INSERT_NEW[connection.dialect.name](connection, {key: firsts[key] for key in gone}, now)
+        record(connection, [each for digest, each in repeats if digest in gone], now=now)
     return outcomes
 
 

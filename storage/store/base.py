@@ -69,11 +69,12 @@ class Base:
         self._knows_key(connection)
 
     def probe(self) -> None:
-        """Really write something, always the same row; raises CannotStore."""
+        """Really write something, always the same row, as the intake does; raises CannotStore."""
         self.database.write(
             lambda c: c.execute(
                 insert(Meta)
                 .values(key="probe", value="1")
                 .on_conflict_do_update(index_elements=["key"], set_={"value": str(self.now())})
-            )
+            ),
+            urgent=True,
         )

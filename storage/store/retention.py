@@ -1,6 +1,7 @@
 """Letting go of what is old."""
 
 from storage import (
+    clocks,
     retention,
 )
 from storage.retention import Ages, Step
@@ -24,6 +25,11 @@ class Retention(Base):
             gone = self.database.write(lambda c: retention.let_go(c, kind, ages, gone, now=moment))
         size = sum(found.sizes[each] for each in gone)
         return Step(len(gone), size, found.reached, found.is_end)
+
+    def clock_may_be_ahead(self) -> bool:
+        """Whether the clock is a day or more later than when it was last seen, or was of late."""
+        with self.database.read() as connection:
+            return clocks.may_be_ahead(connection, now=self.database.look_at_clock(connection))
 
     def keys_of(self, kind: str) -> tuple[int, int]:
         """The first and the last key there are of a kind, to tell how far a walk is."""

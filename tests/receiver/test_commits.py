@@ -107,7 +107,7 @@ async def test_a_late_answer_is_refused_and_its_late_commit_is_harmless(store: S
         outcomes = await all_of(group, delivery("a"), delivery("b"))
         assert time.monotonic() - began < SOON
     assert [type(outcome) for outcome in outcomes] == [CannotStore, CannotStore]
-    assert await group.commit(delivery("a")) == "duplicate"
+    assert await GroupCommit(store).commit(delivery("a")) == "duplicate"
     assert keys(store) == ["a", "b"]
 
 
@@ -118,7 +118,7 @@ async def test_what_was_refused_before_it_was_handed_over_is_let_go(store: Store
         await asyncio.sleep(0)
         await asyncio.gather(flying, all_of(group, *[delivery(str(n)) for n in range(50)]))
         assert len(group._waiting) == 0
-    assert await group.commit(delivery("b")) == "accepted"
+    assert await GroupCommit(store).commit(delivery("b")) == "accepted"
     assert keys(store) == ["a", "b"]
 
 

@@ -14,7 +14,7 @@ from receiver.errors import UsageError
 from receiver.pruning import Pruning, ages
 from receiver.schemes import BEARER, BODY, STANDARD_WEBHOOKS, TIMESTAMP_BODY, AnyScheme, Bearer
 from receiver.settings import RetentionSettings, Settings, SourceSettings, load
-from storage import Ages, CannotStore, Step, Store, now
+from storage import Ages, CannotStore, Step, Store, clocks, now
 from storage.models import Delivery
 from tests.receiver.conftest import locked, until
 from tests.storage.build import rows
@@ -113,6 +113,14 @@ async def test_a_clock_that_jumps_ahead_lets_go_of_nothing_for_a_day(
     assert left(store) == []
 
 
+async def test_a_start_after_the_clock_leapt_lets_go_of_nothing(store: Store) -> None:
+    old(store, "old")
+    store.database.write(lambda c: clocks.note(c, now=now() - 2 * DAY))
+    looking = Pruning(store, AGES, sleep=at_once)
+    assert not await looking.look()
+    assert left(store) == ["old"]
+
+
 class Stub:
     """A store whose pruning does as it is told."""
 
@@ -122,6 +130,9 @@ class Stub:
 
     def now(self) -> datetime:
         return now()
+
+    def clock_may_be_ahead(self) -> bool:
+        return False
 
     def prune(self, kind: str, ages: Ages, *, after: int) -> Step:
         self.asked.append((kind, after))

@@ -241,7 +241,8 @@ async def test_too_much_at_once_is_told_to_try_again(taking: Taking, store: Stor
     bodies = Bodies(100)
     half = {"type": "http.request", "body": b"x" * 80, "more_body": True}
     first = asyncio.create_task(knock(state(taking, bodies), path, [], [half]))
-    await asyncio.sleep(0.05)
+    while not bodies._in_flight:
+        await asyncio.sleep(0.01)
     whole = {"type": "http.request", "body": BODY}
     start, _ = await knock(state(taking, bodies), path, signed(BODY), [dict(whole)])
     assert start["status"] == 503

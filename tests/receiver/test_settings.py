@@ -95,6 +95,12 @@ def test_a_value_can_be_mounted_as_a_file(monkeypatch: pytest.MonkeyPatch, name:
     assert (key.get_secret_value() if key else settings.database_url) == "mounted"
 
 
+def test_a_mounted_file_that_is_empty_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(write(" \n", "value"))
+    monkeypatch.setenv("RESULTSINK_ENCRYPTION_KEYS_FILE", path)
+    assert refused() == f"The file that RESULTSINK_ENCRYPTION_KEYS_FILE names is empty: {path}."
+
+
 def test_a_mounted_file_that_cannot_be_read_names_its_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

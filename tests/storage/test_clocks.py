@@ -105,3 +105,33 @@ def test_very_much_is_hurried_over_several_looks_and_the_moment_is_noted_when_it
         return waiting, datetime.fromisoformat(noted) < late
 
     assert [look() for _ in range(4)] == [(3, False), (1, False), (0, False), (0, True)]
+
+
+@pytest.mark.parametrize(
+    ("hours", "ahead"), [(-1, False), (0, False), (23, False), (25, True), (9999, True)]
+)
+def test_a_clock_that_leapt_over_more_than_a_day_may_be_ahead(
+    database: Database, hours: float, ahead: bool
+) -> None:
+    follow(database, 0)
+    moment = NOON + hours * HOUR
+    assert database.write(lambda c: clocks.may_be_ahead(c, now=moment)) is ahead
+
+
+def test_it_may_be_ahead_for_a_day_after_whoever_has_looked_since(database: Database) -> None:
+    leap = 40 * 86_400
+    follow(database, 0)
+    follow(database, leap)  # a worker, as soon as it starts
+    follow(database, leap + 20)
+
+    def ahead(seconds: float) -> bool:
+        return database.write(lambda c: clocks.may_be_ahead(c, now=at(seconds)))
+
+    assert ahead(leap + 30)
+    follow(database, leap + 86_390)
+    assert not ahead(leap + 86_400)  # a day later it is believed
+    assert not ahead(60)  # it was ahead, and has been set right
+
+
+def test_a_new_database_has_seen_no_clock(database: Database) -> None:
+    assert not database.write(lambda c: clocks.may_be_ahead(c, now=NOON))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import storage
-from storage import AlreadyServed, CannotOpen, NewerSchema, WrongKey, new_key
+from storage import AlreadyServed, CannotOpen, NewerSchema, NoDatabase, WrongKey, new_key
 
 pytestmark = pytest.mark.sqlite
 
@@ -224,3 +224,11 @@ def test_a_refused_schema_lets_go_of_the_file_too(made_url: str, tmp_path: Path)
     for _ in range(2):
         with pytest.raises(NewerSchema):
             storage.open(made_url, serve=True)
+
+
+def test_looking_makes_no_database_whatever_keys_are_given(
+    database_url: str, tmp_path: Path
+) -> None:
+    with pytest.raises(NoDatabase, match="There is no database"):
+        storage.open(database_url, [new_key()], create=False)
+    assert list(tmp_path.iterdir()) == []

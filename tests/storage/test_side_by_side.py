@@ -14,12 +14,14 @@ from typing import Any, TypeVar
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, Engine, event, func, select, update
+from sqlalchemy.engine import make_url
 from sqlmodel import SQLModel, col
 
 import storage
 from storage import (
     CannotOpen,
+    CannotStore,
     FetchedBatch,
     LeaseLost,
     NewerSchema,
@@ -395,7 +397,7 @@ def test_an_answer_that_a_stall_drew_out_does_not_move_the_clock(
 def test_a_session_has_its_limits_and_waits_for_the_disk_whatever_the_server_is_told(
     made_url: str,
 ) -> None:
-    names = ("synchronous_commit", "statement_timeout", "lock_timeout", "timezone")
+    names = ("synchronous_commit", "statement_timeout", "lock_timeout", "timezone", "datestyle")
 
     def shown(connection: Connection) -> list[str]:
         return [connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in names]
@@ -403,12 +405,46 @@ def test_a_session_has_its_limits_and_waits_for_the_disk_whatever_the_server_is_
     with psycopg.connect(made_url, autocommit=True) as other:
         change = f"ALTER DATABASE {other.info.dbname}".encode()
         other.execute(change + b" SET synchronous_commit = off")
+        other.execute(change + b" SET datestyle = 'SQL, DMY'")
         try:
             with databases.opened(made_url) as store:
                 found = store.database.write(shown)
         finally:
-            other.execute(change + b" RESET synchronous_commit")
-    assert found == ["on", "10s", "5s", "UTC"]
+            other.execute(change + b" RESET ALL")
+    assert found == ["on", "10s", "5s", "UTC", "ISO, DMY"]
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_does_not_take_every_character_is_refused(
+    made_url: str, encoding: str
+) -> None:
+    name = f"{make_url(made_url).database}_{encoding.lower()}"
+    create = f"CREATE DATABASE {name} ENCODING {encoding} LOCALE 'C' TEMPLATE template0"
+    url = make_url(made_url).set(database=name).render_as_string(hide_password=False)
+    with psycopg.connect(made_url, autocommit=True) as admin:
+        admin.execute(create.encode())
+        try:
+            for use in (storage.open, storage.upgrade):
+                with pytest.raises(CannotOpen, match=f"encoding {encoding}: make one with UTF8"):
+                    use(url, [KEY])
+        finally:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def test_what_a_missing_right_forbids_cannot_be_stored_now(made_url: str, store: Store) -> None:
+    with psycopg.connect(made_url, autocommit=True) as admin:
+        admin.execute("CREATE ROLE onlooker")
+        try:
+            admin.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO onlooker")
+            url = make_url(made_url).update_query_dict({"options": "-c role=onlooker"})
+            with (
+                databases.opened(url.render_as_string(hide_password=False)) as looking,
+                pytest.raises(CannotStore, match="permission denied"),
+            ):
+                looking.probe()
+        finally:
+            admin.execute("DROP OWNED BY onlooker")
+            admin.execute("DROP ROLE onlooker")
 
 
 def test_hints_are_heard_above_the_thousandth_descriptor(made_url: str) -> None:
@@ -505,3 +541,27 @@ def test_it_is_served_for_as_long_as_somebody_serves_it(made_url: str) -> None:
         with databases.opened(made_url, serve=True):
             assert beside.is_served()
         assert not beside.is_served()
+
+
+def test_what_repeats_an_event_that_is_pruned_meanwhile_is_kept_whole(made_url: str) -> None:
+    """Another machine prunes between our look whether it is there and our lock on it."""
+    pruned = threading.Event()
+
+    def prune(*args: Any) -> None:
+        if "FROM events" in args[2] and "FOR UPDATE" in args[2] and not pruned.is_set():
+            pruned.set()
+            with psycopg.connect(made_url) as other:
+                other.execute("DELETE FROM jobs; DELETE FROM deliveries; DELETE FROM events")
+
+    with databases.opened(made_url) as store:
+        deliver(store, delivery(body=b"first"))
+        event.listen(Engine, "before_cursor_execute", prune)
+        try:
+            group = [delivery(body=body) for body in (b"A", b"B", b"A")]
+            assert deliver(store, *group) == ["duplicate"] * 3
+        finally:
+            event.remove(Engine, "before_cursor_execute", prune)
+        kept = {(row.body, row.copies) for row in rows(store.database, Delivery)}
+        assert kept == {(b"A", 1), (b"B", 0)}
+        assert len(rows(store.database, Event)) == 1
+        assert {row.status for row in rows(store.database, Job)} == {"pending"}

@@ -109,9 +109,9 @@ def test_check_says_what_is_there(run: Run, made_url: str) -> None:
         assert json.loads(run("db", "check", "--json").out) == found
 
 
-def test_check_of_nothing_is_wrong_use_and_makes_nothing(run: Run, bare_url: str) -> None:
+def test_check_of_nothing_says_so_and_makes_nothing(run: Run, bare_url: str) -> None:
     ended = run("db", "check")
-    assert ended.code == 2
+    assert ended.code == 1
     assert "There is no database" in ended.sentence or "has no tables yet" in ended.sentence
     assert not Path("resultsink.db").exists()
 
@@ -139,6 +139,10 @@ def test_check_refuses_another_key(run: Run, made_url: str, configure: Configure
         ("resultsink.db", "is not one: write sqlite:///FILE"),
         ("sqlite:////no/such/folder/x.db", "does not exist: make it first"),
         ("postgresql://user:hunter2@127.0.0.1:1/x", "cannot be opened"),
+        ("postgresql://user:p@ss:hunter2/d@h/x", "with %40 for an @"),
+        ("postgresql://h:hunter2/x", "is not one: write sqlite:///FILE"),
+        ("postgresql://user:x@hunter2@127.0.0.1/x", "more than one @: write %40"),
+        ("sqlite://a:hunter2/c", "is not one: write sqlite:///FILE"),
     ],
 )
 def test_a_database_that_cannot_be_is_named_in_one_sentence(

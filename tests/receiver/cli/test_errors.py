@@ -147,7 +147,7 @@ def test_a_missing_public_url_says_what_to_set(run: Run, configured: Configure) 
     [
         ("public_url", "http://hooks.example.com", "must begin with https://"),
         ("public_url", "hooks.example.com", "is not an address: write https://HOST"),
-        ("database_url", "nonsense", "The database URL 'nonsense' is not one"),
+        ("database_url", "nonsense", "The database URL is not one"),
         ("database_url", "mysql://x", "'mysql' is not supported"),
         ("database_url", "sqlite://", "A database in memory would lose what it acknowledged"),
         ("database_url", "sqlite:////no/such/folder/x.db", "/no/such/folder does not exist"),
@@ -343,3 +343,11 @@ def test_a_timeout_is_a_span(run: Run, command: str, timeout: str) -> None:
     make_database()
     ended = run(*command.split(), "--timeout", timeout)
     assert (ended.code, ended.sentence[:10]) == (2, "--timeout ")
+
+
+@pytest.mark.sqlite
+def test_a_role_that_needs_postgres_is_refused_before_a_database_is_made(run: Run) -> None:
+    for role in ("intake", "worker"):
+        ended = run("serve", "--role", role)
+        assert (ended.code, "On SQLite one process does everything" in ended.sentence) == (2, True)
+    assert not list(Path().glob("resultsink*"))

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from receiver.cli import prune
-from storage import FetchedBatch, Store, batches, now
+from storage import FetchedBatch, Store, batches, clocks, now
 from tests.receiver.cli.conftest import Run
 from tests.receiver.conftest import locked
 from tests.storage import build
@@ -160,3 +160,14 @@ def test_a_bar_is_drawn_on_a_terminal_alone(
     run("prune", "--dry-run")
     assert "deliveries" in screen.getvalue()
     assert "100%" in screen.getvalue()
+
+
+def test_a_clock_days_after_the_last_service_is_asked_about(run: Run, store: Store) -> None:
+    aged(store, 100, "old")
+    store.database.write(lambda c: clocks.note(c, now=now() - 2 * DAY))
+    ended = run("prune")
+    assert (ended.code, "if that is right, say --trust-clock" in ended.sentence) == (2, True)
+    assert len(store.list_events()) == 1
+    assert run("prune", "--dry-run").code == 0
+    assert run("prune", "--trust-clock").code == 0
+    assert store.list_events() == []
