@@ -42,7 +42,7 @@ def timed(
 
 def send(port: int, requests: list[bytes]) -> None:
     """Send webhooks as fast as they are answered, each with 200."""
-    load = closed_loop((HOST, port), requests, connections=CONNECTIONS, seconds=600.0)
+    load = closed_loop([(HOST, port)], requests, connections=CONNECTIONS, seconds=600.0)
     if load.stored != len(requests):
         raise LoadError(f"{load.stored} of {len(requests)} webhooks were answered 200")
 

@@ -10,7 +10,7 @@ here and nowhere else.
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 from benchmarks.databases import Database, NewDatabase
@@ -48,22 +48,26 @@ class StoreError(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """A running server. Each of `counts` must give the number of acknowledged deliveries."""
+    """A running server. Each of `counts` must give the number of acknowledged deliveries.
+
+    `others` are the pids and ports of those beside it, on the same database.
+    """
 
     pid: int
     port: int
     path: str = YARDSTICK_PATH
     database: Database | None = None
     counts: tuple[str, ...] = ()
+    others: tuple[tuple[int, int], ...] = ()
 
     @property
-    def address(self) -> Address:
+    def addresses(self) -> list[Address]:
         """Where it listens."""
-        return HOST, self.port
+        return [(HOST, port) for port in (self.port, *(port for _, port in self.others))]
 
     def cpu(self) -> float:
         """Give the seconds of processor time that it has used."""
-        return cpu_seconds(self.pid)
+        return sum(cpu_seconds(pid) for pid in (self.pid, *(pid for pid, _ in self.others)))
 
     def database_cpu(self) -> float:
         """The same of the database server."""
@@ -115,6 +119,18 @@ def resultsink(new_database: NewDatabase) -> Iterator[Server]:
 def idle_service(database: Database, api_port: int) -> Service:
     """What resultsink is where intake is measured: nobody answers its calls."""
     return Service(database, f"http://{HOST}:{api_port}/v1", concurrency=1)
+
+
+@contextmanager
+def intakes(new_database: NewDatabase, count: int) -> Iterator[Server]:
+    """Start so many `resultsink serve --role intake` on one database."""
+    with new_database() as database, refusing_port() as api, ExitStack() as stack:
+        service = idle_service(database, api)
+        path = service.endpoint()
+        started = [stack.enter_context(service.serving(role="intake")) for _ in range(count)]
+        (pid, port), *others = ((process.pid, port) for process, port in started)
+        counts = tuple(count.format(0) for count in OURS.values())
+        yield Server(pid, port, path, database, counts, tuple(others))
 
 
 @contextmanager

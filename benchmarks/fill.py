@@ -119,7 +119,7 @@ def _pattern(database: Database) -> str:
         path = service.endpoint()
         with service.serving() as (_, port):
             requests = Sender(path).requests(1)
-            closed_loop((HOST, port), requests, connections=1, seconds=5.0)
+            closed_loop([(HOST, port)], requests, connections=1, seconds=5.0)
             tried = "SELECT count(*) FROM attempts JOIN jobs ON jobs.id = job_id WHERE event_id > 0"
             until(database, tried, 1)
     return path

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 
 SILENCE = 15.0  # seconds without any answer after which the server counts as hung
 ANSWER_BYTES = 65536
@@ -105,14 +106,14 @@ def _missing(data: bytes) -> int:
 
 
 class Connections:
-    """All connections to one server behind one epoll."""
+    """All connections behind one epoll, to each address as many."""
 
-    def __init__(self, address: Address, count: int) -> None:
+    def __init__(self, addresses: Sequence[Address], count: int) -> None:
         self._stack = ExitStack()
         with ExitStack() as opening:
             self.epoll = opening.enter_context(select.epoll())
             self.by_number: dict[int, Connection] = {}
-            for _ in range(count):
+            for _, address in zip(range(count), cycle(addresses), strict=False):
                 connection = Connection(address)
                 opening.enter_context(connection.socket)
                 self.by_number[connection.socket.fileno()] = connection
@@ -135,10 +136,12 @@ class Connections:
 
 
 @contextmanager
-def _measuring(address: Address, connections: int) -> Iterator[tuple[Connections, Load]]:
+def _measuring(
+    addresses: Sequence[Address], connections: int
+) -> Iterator[tuple[Connections, Load]]:
     """Open the connections, keep the collector out of the way, count the processor time."""
     load = Load()
-    pool = Connections(address, connections)
+    pool = Connections(addresses, connections)
     gc.collect()
     gc.disable()
     cpu = time.process_time()
@@ -151,11 +154,11 @@ def _measuring(address: Address, connections: int) -> Iterator[tuple[Connections
 
 
 def closed_loop(
-    address: Address, requests: Sequence[bytes], *, connections: int, seconds: float
+    addresses: Sequence[Address], requests: Sequence[bytes], *, connections: int, seconds: float
 ) -> Load:
     """Send as fast as the server answers, for `seconds` or until the requests run out."""
     clock = time.perf_counter
-    with _measuring(address, connections) as (pool, load):
+    with _measuring(addresses, connections) as (pool, load):
         waiting = iter(requests)
         begin = clock()
         end = begin + seconds
@@ -180,13 +183,15 @@ def closed_loop(
     return load
 
 
-def steady(address: Address, requests: Sequence[bytes], *, connections: int, rate: float) -> Load:
+def steady(
+    addresses: Sequence[Address], requests: Sequence[bytes], *, connections: int, rate: float
+) -> Load:
     """Send `rate` requests a second at even intervals, all of them, by each connection in turn.
 
     A server rightly ends a connection on which no request has come for some seconds.
     """
     clock = time.perf_counter
-    with _measuring(address, connections) as (pool, load):
+    with _measuring(addresses, connections) as (pool, load):
         free = deque(pool.by_number.values())
         begin = clock() + 0.01
         sent = 0

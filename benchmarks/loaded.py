@@ -58,7 +58,7 @@ def taking(new_database: NewDatabase, count: int) -> float:
     """While deliveries are taken in."""
     with resultsink(new_database) as server:
         requests = Sender(server.path).requests(count)
-        load = closed_loop(server.address, requests, connections=CONNECTIONS, seconds=600.0)
+        load = closed_loop(server.addresses, requests, connections=CONNECTIONS, seconds=600.0)
         if load.stored != count:
             raise LoadError(f"{load.stored} of {count} deliveries were answered 200")
         server.check(count)

@@ -35,7 +35,7 @@ def maximum(starting: Starting, *, connections: int, seconds: float, first: int 
         warm = warm_up(server, sender, connections)
         requests = sender.requests(int(warm.rate * seconds * AHEAD) + connections)
         cpu, theirs = server.cpu(), server.database_cpu()
-        load = closed_loop(server.address, requests, connections=connections, seconds=seconds)
+        load = closed_loop(server.addresses, requests, connections=connections, seconds=seconds)
         cpu, theirs = server.cpu() - cpu, server.database_cpu() - theirs
         server.check(warm.stored + load.stored)
     return figures(load, cpu, theirs)
@@ -51,7 +51,7 @@ def at_rate(
         requests = sender.requests(max(1, int(rate * seconds)))
         cpu, theirs = server.cpu(), server.database_cpu()
         load = steady(
-            server.address, requests, connections=connections * STEADY_CONNECTIONS, rate=rate
+            server.addresses, requests, connections=connections * STEADY_CONNECTIONS, rate=rate
         )
         cpu, theirs = server.cpu() - cpu, server.database_cpu() - theirs
         server.check(warm.stored + load.stored)
@@ -61,7 +61,7 @@ def at_rate(
 def warm_up(server: Server, sender: Sender, connections: int) -> Load:
     """Drive a server until nothing is new to it."""
     requests = sender.requests(WARM_UP_REQUESTS)
-    return closed_loop(server.address, requests, connections=connections, seconds=WARM_UP)
+    return closed_loop(server.addresses, requests, connections=connections, seconds=WARM_UP)
 
 
 def figures(load: Load, cpu: float, theirs: float) -> Figures:

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.size("--listed", 5_000, 500, "runs of the batch that is listed")
     command.size("--runs", 1_000, 200, "single runs")
     command.size("--rounds", 3, 1, "of each")
-    command.size("--concurrency", 32, 32, "jobs worked on at once by a process")
+    command.size("--concurrency", 32, 32, "jobs worked on at once, for each process")
     command.parser.add_argument("--workers", action="store_true", help="two against one")
     options = command.read(arguments)
     where = machine.describe()
@@ -137,7 +137,10 @@ def by_workers(new_database: NewDatabase, runs: int, concurrency: int, count: in
     """The same by so many worker processes; another has taken the webhooks in before."""
     with new_database() as database, instant(runs) as api:
         service = Service(
-            database, api.url, requests_per_second=HIGHEST_RATE, concurrency=concurrency
+            # it holds over all of them together
+            *(database, api.url),
+            requests_per_second=HIGHEST_RATE,
+            concurrency=concurrency * count,
         )
         requests = run_requests(service.endpoint("account", None), map(run_id, range(runs)))
         with service.serving(role="intake") as (_, port):

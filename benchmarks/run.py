@@ -57,12 +57,13 @@ class Done:
 
 PARTS = (
     *(Part("intake", store, ("--seconds=3",)) for store in BOTH),
+    Part("intakes", shorter=("--seconds=3", "--rounds=2")),
     *(Part("steady", store, ("--seconds=3", "--rounds=2")) for store in BOTH),
     *(Part("filled", store, ("--seconds=3", "--events=500000")) for store in BOTH),
     Part("calls", shorter=("--plain",)),
     *(Part("results", store, ("--rounds=2",)) for store in BOTH),
     Part("results", ("--store=postgres", "--workers"), ("--rounds=2",)),
-    *(Part("limit", store, ("--runs=500",)) for store in BOTH),
+    *(Part("limit", store) for store in BOTH),
     Part("export", shorter=("--rounds=1",)),
     *(Part("killed", store, fuller=("--to-the-end",)) for store in BOTH),
     *(Part("starting", store) for store in BOTH),
