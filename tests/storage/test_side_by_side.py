@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import psycopg
 import pytest
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import Connection, func, select, update
 from sqlmodel import SQLModel, col
 
@@ -27,6 +28,7 @@ from storage import (
     Store,
     SubmittedRun,
     batches,
+    jobs,
     migrations,
 )
 from storage.database import postgres, standing
@@ -121,6 +123,31 @@ def test_no_job_is_claimed_twice_and_the_slots_of_a_source_hold_together(
         for lease in leases:
             pair[0].finish(lease, tried())
     assert len(set(claimed)) == 40
+
+
+def test_a_job_that_somebody_holds_is_passed_over_and_the_others_are_claimed(
+    store: Store, made_url: str
+) -> None:
+    held, *free = (enqueue(store.database) for _ in range(3))
+    with psycopg.connect(made_url) as other:
+        other.execute("SELECT 1 FROM jobs WHERE id = %s FOR UPDATE", [held])
+        claimed = store.claim_jobs("valyu", limit=3)
+    assert sorted(lease.job_id for lease in claimed) == free
+    assert [lease.job_id for lease in store.claim_jobs("valyu", limit=3)] == [held]
+
+
+def test_nobody_changes_a_job_that_is_fenced_before_the_commit(store: Store, made_url: str) -> None:
+    """Otherwise its lease could be let go of between the look and what is written upon it."""
+    job_id = enqueue(store.database)
+    leases = store.claim_jobs("valyu", limit=1)
+    change = "SELECT 1 FROM jobs WHERE id = %s FOR NO KEY UPDATE NOWAIT"
+
+    def work(connection: Connection) -> None:
+        assert jobs.fence(connection, leases) == {leases[0].key}
+        with psycopg.connect(made_url) as other, pytest.raises(LockNotAvailable):
+            other.execute(change, [job_id])
+
+    store.database.write(work)
 
 
 def test_a_dead_machine_s_jobs_start_elsewhere_when_their_lease_has_run_out(
@@ -395,7 +422,13 @@ def test_an_answer_that_a_stall_drew_out_does_not_move_the_clock(
 def test_a_session_has_its_limits_and_waits_for_the_disk_whatever_the_server_is_told(
     made_url: str,
 ) -> None:
-    names = ("synchronous_commit", "statement_timeout", "lock_timeout", "timezone")
+    names = (
+        "synchronous_commit",
+        "statement_timeout",
+        "lock_timeout",
+        "idle_in_transaction_session_timeout",
+        "timezone",
+    )
 
     def shown(connection: Connection) -> list[str]:
         return [connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in names]
@@ -408,7 +441,7 @@ def test_a_session_has_its_limits_and_waits_for_the_disk_whatever_the_server_is_
                 found = store.database.write(shown)
         finally:
             other.execute(change + b" RESET synchronous_commit")
-    assert found == ["on", "10s", "5s", "UTC"]
+    assert found == ["on", "10s", "5s", "5s", "UTC"]
 
 
 def test_hints_are_heard_above_the_thousandth_descriptor(made_url: str) -> None:
