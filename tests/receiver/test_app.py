@@ -30,6 +30,7 @@ from tests.receiver.conftest import (
     batch_body,
     broken,
     events,
+    locked,
     settings,
     signed,
     until,
@@ -97,6 +98,23 @@ async def test_alive_and_ready_are_told_apart(
         assert (await client.get("/healthz")).status_code == 200
         reply = await client.get("/readyz")
     assert (reply.status_code, reply.json()["status"]) == (503, "not ready")
+
+
+async def test_what_can_only_read_is_not_ready(
+    client: httpx.AsyncClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "READY_WITHIN_SECONDS", 0.5)
+    with locked(store):
+        assert store.list_events() == []
+        reply = await client.get("/readyz")
+    assert (reply.status_code, reply.json()["status"]) == (503, "not ready")
+
+
+async def test_what_is_ready_has_written_something(
+    client: httpx.AsyncClient, database_url: str
+) -> None:
+    assert (await client.get("/readyz")).status_code == 200
+    assert execute(database_url, "SELECT 1 FROM meta WHERE key = 'probe'")
 
 
 async def test_readiness_writes_once_a_second_however_many_ask(

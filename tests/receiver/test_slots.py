@@ -12,7 +12,7 @@ from receiver.calls import Calls
 from receiver.errors import Forbidden, Refused
 from receiver.fetch import REFUSALS, Fetch
 from receiver.sandbox import SandboxServer
-from storage import CannotStore, Lease, Store
+from storage import LEASE_SECONDS, RENEW_SECONDS, CannotStore, Lease, Store
 from tests.receiver import working
 from tests.receiver.conftest import stuck, until
 from tests.receiver.parallel_senders import (
@@ -370,6 +370,12 @@ async def test_a_job_claimed_anew_is_still_ours_when_the_loser_of_its_lease_ends
         await until(lambda: doors[0].waiting == 0)
         await asyncio.sleep(0.1)  # the loser records that it lost
     assert job(store)["status"] == "pending"  # given back, for it was known to be held
+
+
+def test_a_lease_outlives_a_renewal_that_fails_and_ends_within_15_seconds_of_its_worker() -> None:
+    """A renewal is late by a look at most, and so is the one who notices that there is none."""
+    assert 2 * (RENEW_SECONDS + worker.LOOK_SECONDS) < LEASE_SECONDS
+    assert LEASE_SECONDS + worker.LOOK_SECONDS <= 15
 
 
 async def test_renewing_outlives_whatever_breaks_in_it(

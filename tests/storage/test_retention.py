@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from storage import (
     ExportChanged,
     FetchedBatch,
     Selection,
+    Step,
     Store,
     batches,
     jobs,
@@ -418,6 +420,30 @@ def test_a_step_takes_few_bytes_but_one_row_at_least(
     assert sum(second.sizes.values()) == 60 + 2 * len("webhook-id: 1\n")
 
 
+def steps(store: Store, *bodies: bytes) -> list[Step]:
+    """Every step, each one transaction, of a walk through such deliveries of ten days ago."""
+    came = now() - 10 * DAY
+    group = [delivery(str(key), body, disposition="ignored") for key, body in enumerate(bodies)]
+    store.database.write(lambda c: recording.record(c, group, now=came))
+    taken = [store.prune("deliveries", AGES)]
+    while not taken[-1].is_end:
+        taken.append(store.prune("deliveries", AGES, after=taken[-1].reached))
+    assert all(row.body == b"" for row in rows(store.database, Delivery))
+    return taken
+
+
+def test_no_transaction_takes_more_than_250_rows(store: Store) -> None:
+    taken = [step.rows for step in steps(store, *[b"{}"] * 600)]
+    assert sum(taken) == 600
+    assert max(taken) <= 250
+
+
+def test_no_transaction_takes_more_than_8_mb(store: Store) -> None:
+    taken = [step.bytes for step in steps(store, *[b"x" * 3_000_000] * 3)]
+    assert sum(taken) > 9_000_000
+    assert max(taken) <= 8 * 1024 * 1024
+
+
 def test_the_walk_ends_where_the_young_begin_and_stays_there(database: Database) -> None:
     record(database, "old-1", "old-2")
     record(database, "young", now=NOON + DAY)
@@ -488,6 +514,20 @@ def test_two_pruners_at_once_do_no_harm(database: Database) -> None:
     prune(database)  # what each left to the other
     assert sum(each.get("deliveries", 0) for each in gone) <= 600
     assert [row.key for row in rows(database, Event)] == ["alive"]
+
+
+@pytest.mark.postgres
+def test_what_somebody_holds_is_left_for_another_time_and_the_rest_goes(
+    database: Database, made_url: str
+) -> None:
+    """The intake, for one, holds an event to which it adds a delivery with its job."""
+    record(database, "held", "free")
+    work_off(database)
+    with psycopg.connect(made_url) as other:
+        other.execute("SELECT 1 FROM events WHERE key = 'held' FOR UPDATE")
+        assert prune(database) == {"attempts": 2, "deliveries": 1, "jobs": 2, "events": 1}
+    assert [row.key for row in rows(database, Event)] == ["held"]
+    assert prune(database) == {"deliveries": 1, "events": 1}
 
 
 def test_the_store_prunes_by_todays_clock(store: Store) -> None:

@@ -1,7 +1,5 @@
 """Several processes on one database: what one does, the others know, and nothing happens twice."""
 
-import os
-import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,14 +12,13 @@ from typing import Any, TypeVar
 
 import psycopg
 import pytest
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import Connection, Engine, event, func, select, update
-from sqlalchemy.engine import make_url
 from sqlmodel import SQLModel, col
 
 import storage
 from storage import (
     CannotOpen,
-    CannotStore,
     FetchedBatch,
     LeaseLost,
     NewerSchema,
@@ -29,6 +26,7 @@ from storage import (
     Store,
     SubmittedRun,
     batches,
+    jobs,
     migrations,
 )
 from storage.database import postgres, standing
@@ -123,6 +121,31 @@ def test_no_job_is_claimed_twice_and_the_slots_of_a_source_hold_together(
         for lease in leases:
             pair[0].finish(lease, tried())
     assert len(set(claimed)) == 40
+
+
+def test_a_job_that_somebody_holds_is_passed_over_and_the_others_are_claimed(
+    store: Store, made_url: str
+) -> None:
+    held, *free = (enqueue(store.database) for _ in range(3))
+    with psycopg.connect(made_url) as other:
+        other.execute("SELECT 1 FROM jobs WHERE id = %s FOR UPDATE", [held])
+        claimed = store.claim_jobs("valyu", limit=3)
+    assert sorted(lease.job_id for lease in claimed) == free
+    assert [lease.job_id for lease in store.claim_jobs("valyu", limit=3)] == [held]
+
+
+def test_nobody_changes_a_job_that_is_fenced_before_the_commit(store: Store, made_url: str) -> None:
+    """Otherwise its lease could be let go of between the look and what is written upon it."""
+    job_id = enqueue(store.database)
+    leases = store.claim_jobs("valyu", limit=1)
+    change = "SELECT 1 FROM jobs WHERE id = %s FOR NO KEY UPDATE NOWAIT"
+
+    def work(connection: Connection) -> None:
+        assert jobs.fence(connection, leases) == {leases[0].key}
+        with psycopg.connect(made_url) as other, pytest.raises(LockNotAvailable):
+            other.execute(change, [job_id])
+
+    store.database.write(work)
 
 
 def test_a_dead_machine_s_jobs_start_elsewhere_when_their_lease_has_run_out(
@@ -392,75 +415,6 @@ def test_an_answer_that_a_stall_drew_out_does_not_move_the_clock(
         store.database.look_at_clock(connection)
     passed = timedelta(seconds=time.monotonic() - began)
     assert abs(store.now() - right - passed) < timedelta(seconds=0.1)
-
-
-def test_a_session_has_its_limits_and_waits_for_the_disk_whatever_the_server_is_told(
-    made_url: str,
-) -> None:
-    names = ("synchronous_commit", "statement_timeout", "lock_timeout", "timezone", "datestyle")
-
-    def shown(connection: Connection) -> list[str]:
-        return [connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in names]
-
-    with psycopg.connect(made_url, autocommit=True) as other:
-        change = f"ALTER DATABASE {other.info.dbname}".encode()
-        other.execute(change + b" SET synchronous_commit = off")
-        other.execute(change + b" SET datestyle = 'SQL, DMY'")
-        try:
-            with databases.opened(made_url) as store:
-                found = store.database.write(shown)
-        finally:
-            other.execute(change + b" RESET ALL")
-    assert found == ["on", "10s", "5s", "UTC", "ISO, DMY"]
-
-
-@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
-def test_a_database_that_does_not_take_every_character_is_refused(
-    made_url: str, encoding: str
-) -> None:
-    name = f"{make_url(made_url).database}_{encoding.lower()}"
-    create = f"CREATE DATABASE {name} ENCODING {encoding} LOCALE 'C' TEMPLATE template0"
-    url = make_url(made_url).set(database=name).render_as_string(hide_password=False)
-    with psycopg.connect(made_url, autocommit=True) as admin:
-        admin.execute(create.encode())
-        try:
-            for use in (storage.open, storage.upgrade):
-                with pytest.raises(CannotOpen, match=f"encoding {encoding}: make one with UTF8"):
-                    use(url, [KEY])
-        finally:
-            admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
-
-
-def test_what_a_missing_right_forbids_cannot_be_stored_now(made_url: str, store: Store) -> None:
-    with psycopg.connect(made_url, autocommit=True) as admin:
-        admin.execute("CREATE ROLE onlooker")
-        try:
-            admin.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO onlooker")
-            url = make_url(made_url).update_query_dict({"options": "-c role=onlooker"})
-            with (
-                databases.opened(url.render_as_string(hide_password=False)) as looking,
-                pytest.raises(CannotStore, match="permission denied"),
-            ):
-                looking.probe()
-        finally:
-            admin.execute("DROP OWNED BY onlooker")
-            admin.execute("DROP ROLE onlooker")
-
-
-def test_hints_are_heard_above_the_thousandth_descriptor(made_url: str) -> None:
-    """Connections of senders take the low numbers; the standing one may be made anew any time."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
-    heard = threading.Event()
-    with ExitStack() as stack:
-        for _ in range(1100):
-            stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
-        one, other = (stack.enter_context(databases.opened(made_url, serve=True)) for _ in range(2))
-        one.listen(heard.set)
-        other.hint()
-        assert heard.wait(10)
-        other.probe()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_server_that_goes_while_its_clock_is_looked_at_is_one_that_cannot_now(
