@@ -56,6 +56,14 @@ def enqueue(connection: Connection, **values: Any) -> None:
     connection.execute(insert(Job).values(**values).on_conflict_do_nothing())
 
 
+def await_turn(connection: Connection, source: str) -> None:
+    """Claims of a source come one after the other: each must see what the one before has taken.
+
+    That may take a while, so look at the clock behind it.
+    """
+    take_turns(connection, f"claim {source}")
+
+
 def claim(
     connection: Connection, source: str, *, limit: int, now: datetime, slots: int | None = None
 ) -> list[Lease]:
@@ -66,10 +74,8 @@ def claim(
     workers ended more than once without an outcome at most one runs at a time: those that died
     together would die together again, the innocent with the guilty.
 
-    `slots` is how many may run at once, wherever they do. Where others could claim at the same
-    time, one after the other does: each must see what the one before has taken.
+    `slots` is how many may run at once, wherever they do: it is our turn (`await_turn`).
     """
-    take_turns(connection, f"claim {source}")
     if slots is not None:
         limit = min(limit, slots - _running(connection, source))
     if limit <= 0:

@@ -45,6 +45,7 @@ class Work(Base):
         """
 
         def work(connection: Connection) -> list[Lease]:
+            jobs.await_turn(connection, source)
             moment = self.now()
             state = pauses.state(connection, source)
             if state is None:
