@@ -141,8 +141,6 @@ async def _running(
 ) -> AsyncIterator[Intake]:
     """The intake, with everything of this role that works beside it until the end."""
     async with clients_for(*sources.values()) as clients:
-        endpoints = EndpointCache(store, sources)
-        quarantining = Quarantining(store)
         parts: list[Callable[[], Any]] = []
         woken = store.hint
         if role is not Role.INTAKE:
@@ -150,10 +148,10 @@ async def _running(
             store.listen(_on_loop(worker.wake))
             parts += [worker.run, Pruning(store, kept_for).run]
             woken = partial(_wake, worker, store)
-        intake = Intake(sources, endpoints, GroupCommit(store), quarantining, woken=woken)
-        if role is Role.WORKER:
-            intake = Elsewhere()
-        else:
+        intake: Intake = Elsewhere()
+        if role is not Role.WORKER:
+            endpoints, quarantining = EndpointCache(store, sources), Quarantining(store)
+            intake = Intake(sources, endpoints, GroupCommit(store), quarantining, woken=woken)
             parts += [endpoints.follow, quarantining.run]
         async with _beside(*parts, broke=broke), _few_collections():
             yield intake

@@ -1,4 +1,6 @@
-"""The database under the store. Only here, in `recording` and in `copying` is the dialect known.
+"""The database under the store. Which of the two it is matters here, in `recording` and `copying`.
+
+Elsewhere at most a column has a type for each, and a statement a hint that only one of them reads.
 
 On SQLite one process serves a file, and one thread writes. On Postgres any number of processes do.
 """

@@ -68,26 +68,27 @@ class SqliteDatabase(Database):
         is_current = look(self.path) == migrations.HEAD
         self._lock = claim(self.path) if serve else None
         try:
-            self._open(is_current=is_current, checkpoints_in_commits=not serve)
+            self._open(is_current=is_current, serves=serve)
         except BaseException:
             self._release()
             raise
 
-    def _open(self, *, is_current: bool, checkpoints_in_commits: bool) -> None:
-        self._busy = PATIENT_MILLISECONDS if checkpoints_in_commits else BUSY_MILLISECONDS
+    def _open(self, *, is_current: bool, serves: bool) -> None:
+        """One who serves waits for others less, and makes checkpoints beside its commits."""
+        self._serves = serves
+        self._busy = BUSY_MILLISECONDS if serves else PATIENT_MILLISECONDS
         self._write_engine = make_engine(self.path, writes=True, busy=self._busy)
         self._read_engine = make_engine(self.path, writes=False, busy=self._busy)
         try:
             if not is_current:  # the lock is taken only where there is something to write
                 self._migrate()
-            self._connection: Connection | None = self._connect(checkpoints_in_commits)
+            self._connection: Connection | None = self._connect()
         except DBAPIError as error:
             raise refusal(self.path, error.orig) from error
-        self._checkpoints_in_commits = checkpoints_in_commits
         self._is_log_long = False
         self._writer = Writer(self._run)
         self._checkpointer = None
-        if not checkpoints_in_commits:
+        if serves:
             self._checkpointer = Checkpointer(self.path, self._restart_log_soon)
 
     def _migrate(self) -> None:
@@ -120,7 +121,7 @@ class SqliteDatabase(Database):
         self._refuse_a_full_disk()
         try:
             if self._connection is None:
-                self._connection = self._connect(self._checkpoints_in_commits)
+                self._connection = self._connect()
             with self._connection.begin():
                 yield self._connection
         except (DBAPIError, TimeoutError) as error:
@@ -132,9 +133,9 @@ class SqliteDatabase(Database):
             raise CannotStore(f"The database cannot store now: {reason(error)}.") from error
         self._restart_log_if_due()
 
-    def _connect(self, checkpoints_in_commits: bool) -> Connection:
+    def _connect(self) -> Connection:
         connection = self._write_engine.connect()
-        if not checkpoints_in_commits:
+        if self._serves:
             _driver(connection).execute("PRAGMA wal_autocheckpoint = 0")
             _driver(connection).execute(f"PRAGMA journal_size_limit = {KEPT_BYTES}")
         return connection
