@@ -360,4 +360,9 @@ def make_engine(url: URL, options: dict[str, str], watchdog: Watchdog, **pool: A
         raw.commit()  # a rollback would undo it
         watchdog.end(raw)
 
+    @event.listens_for(engine, "checkout")
+    def obey(raw: Any, *_: Any) -> None:
+        if raw.read_only is False:  # left by a read; the server says whether one may write now
+            raw.read_only = None
+
     return engine

@@ -170,3 +170,16 @@ def test_hints_are_heard_above_the_thousandth_descriptor(made_url: str) -> None:
         assert heard.wait(10)
         other.probe()
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_server_that_was_told_to_be_read_only_is_obeyed(made_url: str) -> None:
+    with psycopg.connect(made_url, autocommit=True) as admin:
+        change = f"ALTER DATABASE {admin.info.dbname}".encode()
+        admin.execute(change + b" SET default_transaction_read_only = on")
+        try:
+            with databases.opened(made_url) as store:
+                assert store.list_events() == []
+                with pytest.raises(CannotStore, match="read-only"):
+                    store.probe_sources_now()
+        finally:
+            admin.execute(change + b" RESET ALL")
