@@ -1,6 +1,7 @@
 """A Postgres database as a side of a copy: the lock of those who serve it taken alone, and COPY."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,11 +27,15 @@ OPTIONS = {
     "idle_in_transaction_session_timeout": "0",
 }
 
+SILENT = logging.NullHandler()
+
 
 class PostgresSide(Side):
     """The database that `url` names, connected."""
 
     def __init__(self, url: str) -> None:
+        # What it warns of when a copy ends badly is raised as well, and said in one sentence.
+        logging.getLogger("psycopg").addHandler(SILENT)
         parsed = postgres_url(url)
         self.name = shown_name(parsed)
         self._engine = make_engine(parsed, OPTIONS, pool_size=1, max_overflow=0)
@@ -81,7 +86,7 @@ class PostgresSide(Side):
         except (DBAPIError, psycopg.Error) as error:
             raise self._failed(error) from error
 
-    def rows(self, table: Table) -> Iterator[Row]:
+    def rows(self, table: Table) -> Generator[Row]:
         # Text in the order of its bytes, as SQLite has it, whatever language the server speaks.
         order = [
             column.collate("C") if isinstance(kind(column), String) else column
