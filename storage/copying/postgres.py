@@ -40,25 +40,23 @@ class PostgresSide(Side):
         self.name = shown_name(parsed)
         self._engine = make_engine(parsed, OPTIONS, pool_size=1, max_overflow=0)
         try:
-            self.connection = self._engine.connect()
-            self._identity = self._one(
-                "SELECT oid, pg_postmaster_start_time() FROM pg_database"
-                " WHERE datname = current_database()"
-            )
-            self.connection.rollback()
-        except DBAPIError as error:
+            with self._looking():
+                self.connection = self._engine.connect()
+                self._identity = self._one(
+                    "SELECT oid, pg_postmaster_start_time() FROM pg_database"
+                    " WHERE datname = current_database()"
+                )
+                self.connection.rollback()
+        except CannotOpen:
             self._engine.dispose()
-            raise CannotOpen(
-                f"The database {self.name} cannot be opened: {reason(error)}. "
-                "Look at its URL, and whether the server runs."
-            ) from error
+            raise
 
     @property
     def identity(self) -> object:
         return self._identity
 
     def revision(self) -> str | None:
-        with self.connection.begin():
+        with self._looking(), self.connection.begin():
             found = migrations.current(self.connection)
             if found is None and inspect(self.connection).get_table_names():
                 raise CannotOpen(
@@ -68,8 +66,19 @@ class PostgresSide(Side):
 
     def claim(self) -> bool:
         """The lock belongs to the session: it outlasts the transaction."""
-        with self.connection.begin():
+        with self._looking(), self.connection.begin():
             return bool(self._one("SELECT pg_try_advisory_lock(%s, %s)", SERVED)[0])
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """Before anything is copied: what goes wrong says what to do."""
+        try:
+            yield
+        except (DBAPIError, psycopg.Error) as error:
+            raise CannotOpen(
+                f"The database {self.name} cannot be opened: {reason(error)}. "
+                "Look at its URL, at what its user may do, and whether the server runs."
+            ) from error
 
     @contextmanager
     def transaction(self, tables: Sequence[Table], *, fills: bool) -> Iterator[None]:
