@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 from psycopg.types.json import set_json_dumps, set_json_loads
-from sqlalchemy import String, Table, false, inspect, select
+from sqlalchemy import String, Table, event, false, inspect, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
@@ -39,6 +39,8 @@ class PostgresSide(Side):
         parsed = postgres_url(url)
         self.name = shown_name(parsed)
         self._engine = make_engine(parsed, OPTIONS, pool_size=1, max_overflow=0)
+        # Before SQLAlchemy itself asks anything: with SQL_ASCII, text comes to it as bytes.
+        event.listen(self._engine, "connect", self._check_encoding, insert=True)
         try:
             with self._looking():
                 self.connection = self._engine.connect()
@@ -79,6 +81,13 @@ class PostgresSide(Side):
                 f"The database {self.name} cannot be opened: {reason(error)}. "
                 "Look at its URL, at what its user may do, and whether the server runs."
             ) from error
+
+    def _check_encoding(self, raw: psycopg.Connection[Any], _record: object) -> None:
+        try:
+            check_encoding(raw, self.name)
+        except BaseException:
+            raw.close()
+            raise
 
     @contextmanager
     def transaction(self, tables: Sequence[Table], *, fills: bool) -> Iterator[None]:
@@ -167,3 +176,14 @@ DIALECT = make_url("postgresql+psycopg://").get_dialect()()
 
 def _as_text(raw: str | bytes) -> str:
     return raw if isinstance(raw, str) else raw.decode()
+
+
+def check_encoding(raw: psycopg.Connection[Any], name: str) -> None:
+    """Raise CannotOpen where there are characters that the database has no way to keep."""
+    (found,) = raw.execute("SHOW server_encoding").fetchall()
+    raw.rollback()
+    if (encoding := _as_text(found[0])) != "UTF8":
+        raise CannotOpen(
+            f"The database {name} has the encoding {encoding}: make one with UTF8, "
+            "for results hold any character."
+        )

@@ -16,6 +16,8 @@ from tests.databases import KEY, Copies
 
 pytestmark = pytest.mark.skipif("postgres" not in databases.chosen(), reason="is not chosen")
 
+TABLES = "SELECT 1 FROM pg_tables WHERE schemaname = 'public'"
+
 
 @pytest.fixture
 def server(copies: Copies, tmp_path: Path) -> Iterator[str]:
@@ -49,3 +51,24 @@ def test_a_connection_that_is_lost_before_the_copy_begins_is_said(server: str, l
             )
         with pytest.raises(CannotOpen, match=r"cannot be opened: .*\. Look at its URL"):
             getattr(side, looks)()
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_server_that_cannot_keep_any_character_is_refused_on_either_side(
+    server: str, tmp_path: Path, encoding: str
+) -> None:
+    other = f"{make_url(server).database}_{encoding.lower()}"
+    url = make_url(server).set(database=other).render_as_string(hide_password=False)
+    with closing(psycopg.connect(server, autocommit=True)) as admin:
+        admin.execute(
+            f"CREATE DATABASE \"{other}\" TEMPLATE template0 ENCODING '{encoding}'"
+            " LOCALE 'C' STRATEGY file_copy".encode()
+        )
+        try:
+            for source, target in ((server, url), (url, f"sqlite:///{tmp_path}/target.db")):
+                assert f"has the encoding {encoding}: make one with UTF8" in said(source, target)
+            with psycopg.connect(url) as there:
+                assert not there.execute(TABLES).fetchall()
+        finally:
+            admin.execute(f'DROP DATABASE "{other}" WITH (FORCE)'.encode())
+    assert not list(tmp_path.iterdir())
