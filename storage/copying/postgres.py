@@ -27,6 +27,12 @@ OPTIONS = {
     "idle_in_transaction_session_timeout": "0",
 }
 
+NO_LIMIT = (
+    "SELECT set_config('transaction_timeout', '0', false)"
+    " WHERE current_setting('transaction_timeout', true) IS NOT NULL"
+)
+"""The same, for what only Postgres 17 and later know."""
+
 SILENT = logging.NullHandler()
 
 
@@ -40,7 +46,7 @@ class PostgresSide(Side):
         self.name = shown_name(parsed)
         self._engine = make_engine(parsed, OPTIONS, pool_size=1, max_overflow=0)
         # Before SQLAlchemy itself asks anything: with SQL_ASCII, text comes to it as bytes.
-        event.listen(self._engine, "connect", self._check_encoding, insert=True)
+        event.listen(self._engine, "connect", self._prepare, insert=True)
         try:
             with self._looking():
                 self.connection = self._engine.connect()
@@ -82,9 +88,11 @@ class PostgresSide(Side):
                 "Look at its URL, at what its user may do, and whether the server runs."
             ) from error
 
-    def _check_encoding(self, raw: psycopg.Connection[Any], _record: object) -> None:
+    def _prepare(self, raw: psycopg.Connection[Any], _record: object) -> None:
         try:
             check_encoding(raw, self.name)
+            raw.execute(NO_LIMIT)
+            raw.commit()
         except BaseException:
             raw.close()
             raise

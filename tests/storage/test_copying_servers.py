@@ -7,6 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from sqlalchemy.engine import make_url
+from sqlmodel import SQLModel
 
 import storage
 from storage import CannotOpen
@@ -16,6 +17,7 @@ from tests.databases import KEY, Copies
 
 pytestmark = pytest.mark.skipif("postgres" not in databases.chosen(), reason="is not chosen")
 
+META = [SQLModel.metadata.tables["meta"]]
 TABLES = "SELECT 1 FROM pg_tables WHERE schemaname = 'public'"
 
 
@@ -72,3 +74,13 @@ def test_a_server_that_cannot_keep_any_character_is_refused_on_either_side(
         finally:
             admin.execute(f'DROP DATABASE "{other}" WITH (FORCE)'.encode())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("limit", ["statement_timeout", "transaction_timeout"])
+def test_a_limit_that_a_role_or_a_database_has_ends_no_copy(server: str, limit: str) -> None:
+    with psycopg.connect(server) as other:
+        if other.execute("SELECT current_setting(%s, true)", [limit]).fetchone() == (None,):
+            pytest.skip(f"this server knows no {limit}")
+    limited = f"{server}&options=-c%20{limit}%3D500"
+    with closing(PostgresSide(limited)) as side, side.transaction(META, fills=False):
+        side.connection.exec_driver_sql("SELECT pg_sleep(1)")
