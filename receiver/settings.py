@@ -316,6 +316,12 @@ def _several(given: Any) -> Any:
 _WATCHED = re.compile(rf"{PREFIX}SOURCES__.+__SIGNING_SECRETS_FILE", re.IGNORECASE)
 
 
+def variable_of(setting: str) -> str | None:
+    """The variable that a setting comes from; None where it is in resultsink.toml, or not set."""
+    plain = PREFIX + setting.upper()
+    return next((name for name in (f"{plain}_FILE", plain) if name in os.environ), None)
+
+
 def _values_in_files() -> dict[str, str]:
     """The variables given as ..._FILE, by the name that they stand for."""
     values = {}

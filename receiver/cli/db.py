@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 import storage
 from receiver.cli.common import AsJson, errors, print_json, print_rows
 from receiver.errors import ReceiverError
-from receiver.settings import Settings, load
+from receiver.settings import Settings, load, variable_of
 
 app = typer.Typer(help="The database: its schema, and moving to another.", no_args_is_help=True)
 
@@ -80,8 +80,10 @@ def _to_be_set(report: storage.CopyReport) -> dict[str, str]:
     """The settings with which the target is served, by their variables; never a key itself."""
     found = {"RESULTSINK_DATABASE_URL": "the URL that you gave as the target's"}
     if report.key_file is None:
-        found["RESULTSINK_ENCRYPTION_KEYS"] = (
-            "what it is now, of which the first key is enough: it encrypts all secrets there"
+        variable = variable_of("encryption_keys")
+        now = "what it is now" if variable else "what encryption_keys in resultsink.toml is now"
+        found[variable or "RESULTSINK_ENCRYPTION_KEYS"] = (
+            f"{now}, of which the first key is enough: it encrypts all secrets there"
         )
     elif not report.is_key_beside:
         found["RESULTSINK_ENCRYPTION_KEYS_FILE"] = (

@@ -195,11 +195,13 @@ class _Run:
     def _one(self, table: Table, expected: int) -> Copied:
         cleaner = Cleaner(table)
         read = Digest(table, {ENCRYPTED: self._keys.open})
-        rows = self._counted(f"copying {table.name}", self._shared(self._source, table))
-        self._target.insert(table, self._encrypted(table, read.seen(cleaner.cleaned(rows))))
+        with closing(self._source.rows(table)) as rows:
+            ours = self._counted(f"copying {table.name}", _shared(table, rows))
+            self._target.insert(table, self._encrypted(table, read.seen(cleaner.cleaned(ours))))
         written = Digest(table, {ENCRYPTED: self._keys.open_copied})
-        for row in self._counted(f"verifying {table.name}", self._target.rows(table)):
-            written.add(row)
+        with closing(self._target.rows(table)) as rows:
+            for row in self._counted(f"verifying {table.name}", rows):
+                written.add(row)
         if read.count != expected:
             raise CopyFailed(
                 f"The source has {expected} rows in {table.name}, of which {read.count} were read: "
@@ -211,12 +213,6 @@ class _Run:
                 f"in, {written.count} came back): nothing was kept in the target."
             )
         return Copied(table.name, read.count, cleaner.count)
-
-    def _shared(self, side: Side, table: Table) -> Iterator[Row]:
-        """What is not the database's own."""
-        if table.name != "meta":
-            return side.rows(table)
-        return (row for row in side.rows(table) if row[0] not in OWN)
 
     def _encrypted(self, table: Table, rows: Iterator[Row]) -> Iterator[Row]:
         if ENCRYPTED not in table.columns:
@@ -231,3 +227,8 @@ class _Run:
             self._done += 1
             if self._done % STEP == 0:
                 self._progressed(what, self._done, self._total)
+
+
+def _shared(table: Table, rows: Iterator[Row]) -> Iterator[Row]:
+    """What is not the database's own."""
+    return (row for row in rows if row[0] not in OWN) if table.name == "meta" else rows

@@ -1,6 +1,7 @@
 """A Postgres database as a side of a copy: the lock of those who serve it taken alone, and COPY."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +15,13 @@ from sqlalchemy.exc import DBAPIError
 from storage import migrations
 from storage.copying.sides import Row, Side, kind
 from storage.database.faults import reason
-from storage.database.postgres import MIGRATING, make_engine, postgres_url, shown_name
+from storage.database.postgres import (
+    MIGRATING,
+    check_encoding,
+    make_engine,
+    postgres_url,
+    shown_name,
+)
 from storage.database.standing import SERVED
 from storage.database.watchdog import Watchdog
 from storage.errors import CannotOpen, CopyFailed
@@ -27,35 +34,46 @@ OPTIONS = {
     "idle_in_transaction_session_timeout": "0",
 }
 
+NO_LIMIT = (
+    "SELECT set_config('transaction_timeout', '0', false)"
+    " WHERE current_setting('transaction_timeout', true) IS NOT NULL"
+)
+"""The same, for what only Postgres 17 and later know."""
+
+SILENT = logging.NullHandler()
+
 
 class PostgresSide(Side):
     """The database that `url` names, connected."""
 
     def __init__(self, url: str) -> None:
+        # What it warns of when a copy ends badly is raised as well, and said in one sentence.
+        logging.getLogger("psycopg").addHandler(SILENT)
         parsed = postgres_url(url)
         self.name = shown_name(parsed)
         self._watchdog = Watchdog()
         self._engine = make_engine(parsed, OPTIONS, self._watchdog, pool_size=1, max_overflow=0)
         try:
-            self.connection = self._engine.connect()
-            self._identity = self._one(
-                "SELECT oid, pg_postmaster_start_time() FROM pg_database"
-                " WHERE datname = current_database()"
-            )
-            self.connection.rollback()
-        except DBAPIError as error:
+            with self._looking():
+                self.connection = self._engine.connect()
+                check_encoding(self.connection, self.name)
+                self.connection.exec_driver_sql(NO_LIMIT)
+                self.connection.commit()
+                self._identity = self._one(
+                    "SELECT oid, pg_postmaster_start_time() FROM pg_database"
+                    " WHERE datname = current_database()"
+                )
+                self.connection.rollback()
+        except BaseException:
             self._dispose()
-            raise CannotOpen(
-                f"The database {self.name} cannot be opened: {reason(error)}. "
-                "Look at its URL, and whether the server runs."
-            ) from error
+            raise
 
     @property
     def identity(self) -> object:
         return self._identity
 
     def revision(self) -> str | None:
-        with self.connection.begin():
+        with self._looking(), self.connection.begin():
             found = migrations.current(self.connection)
             if found is None and inspect(self.connection).get_table_names():
                 raise CannotOpen(
@@ -65,8 +83,19 @@ class PostgresSide(Side):
 
     def claim(self) -> bool:
         """The lock belongs to the session: it outlasts the transaction."""
-        with self.connection.begin():
+        with self._looking(), self.connection.begin():
             return bool(self._one("SELECT pg_try_advisory_lock(%s, %s)", SERVED)[0])
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """Before anything is copied: what goes wrong says what to do."""
+        try:
+            yield
+        except (DBAPIError, psycopg.Error) as error:
+            raise CannotOpen(
+                f"The database {self.name} cannot be opened: {reason(error)}. "
+                "Look at its URL, at what its user may do, and whether the server runs."
+            ) from error
 
     @contextmanager
     def transaction(self, tables: Sequence[Table], *, fills: bool) -> Iterator[None]:
@@ -83,7 +112,7 @@ class PostgresSide(Side):
         except (DBAPIError, psycopg.Error) as error:
             raise self._failed(error) from error
 
-    def rows(self, table: Table) -> Iterator[Row]:
+    def rows(self, table: Table) -> Generator[Row]:
         # Text in the order of its bytes, as SQLite has it, whatever language the server speaks.
         order = [
             column.collate("C") if isinstance(kind(column), String) else column

@@ -1,7 +1,7 @@
 """One side of a copy: a database that this process has to itself for as long as it takes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -62,8 +62,11 @@ class Side(ABC):
         return int(self.connection.execute(select(func.count()).select_from(table)).scalar_one())
 
     @abstractmethod
-    def rows(self, table: Table) -> Iterator[Row]:
-        """All rows in the order of their keys; no more than one is held at a time."""
+    def rows(self, table: Table) -> Generator[Row]:
+        """All rows in the order of their keys; no more than one is held at a time.
+
+        Close it within the transaction: while it is open, a server's connection is taken by it.
+        """
 
     @abstractmethod
     def insert(self, table: Table, rows: Iterable[Row]) -> None:

@@ -3,7 +3,7 @@
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ class SqliteSide(Side):
         finally:
             engine.dispose()
 
-    def rows(self, table: Table) -> Iterator[Row]:
+    def rows(self, table: Table) -> Generator[Row]:
         statement = select(table).order_by(*table.primary_key).compile(dialect=DIALECT)
         typed = _typed(table, lambda kind: kind.result_processor(DIALECT, None))
         typed += [(at, _number_too) for at, c in enumerate(table.columns) if is_json(c)]

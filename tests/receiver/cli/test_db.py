@@ -197,6 +197,24 @@ def test_copy_says_the_same_to_programs(
     assert {"table": "events", "rows": 0, "verified": True, "cleaned": 0} in told["tables"]
 
 
+def test_copy_names_the_variable_that_has_the_keys(
+    run: Run, made_url: str, target: str, tmp_path: Path, configure: Configure
+) -> None:
+    (tmp_path / "keys").write_text(KEY)
+    configure(encryption_keys=None, encryption_keys_file=str(tmp_path / "keys"))
+    told = json.loads(run("db", "copy", made_url, target, "--json").out)
+    assert told["set"] == ["RESULTSINK_DATABASE_URL", "RESULTSINK_ENCRYPTION_KEYS_FILE"]
+
+
+def test_copy_names_the_settings_file_that_has_the_keys(
+    run: Run, made_url: str, target: str, configure: Configure
+) -> None:
+    Path("resultsink.toml").write_text(f'encryption_keys = ["{KEY}"]')
+    configure(encryption_keys=None)
+    said = run("db", "copy", made_url, target).out
+    assert "RESULTSINK_ENCRYPTION_KEYS to what encryption_keys in resultsink.toml is now" in said
+
+
 @pytest.mark.sqlite
 def test_copy_says_where_the_key_lies_that_goes_on(run: Run, made_url: str, target: str) -> None:
     ended = run("db", "copy", made_url, target)
