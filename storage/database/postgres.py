@@ -29,7 +29,7 @@ from storage.errors import CannotOpen, CannotStore, DiskFull, NewerSchema, NoDat
 T = TypeVar("T")
 
 CONNECT_SECONDS = 2
-PREPARE_SECONDS = 2.0
+PREPARE_SECONDS = 5.0
 """How long the login may take; and what is said on a new connection before it is used."""
 
 LOOK_SECONDS = 10.0
