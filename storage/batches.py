@@ -199,7 +199,7 @@ def save(
     lock(connection, source, batch.batch_id)
     values: dict[str, Any] = {
         "sender_status": batch.sender_status,
-        "counts": {**batch.counts, "total": batch.total, "ended": batch.ended},
+        "counts": {**clean(batch.counts), "total": batch.total, "ended": batch.ended},
         "checked_at": now,
     }
     if announced:

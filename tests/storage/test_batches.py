@@ -275,6 +275,12 @@ def test_a_status_call_makes_a_batch_known(store: Store) -> None:
     assert (ledger.name, ledger.runner, ledger.expected) == ("night", "fast", 5)
 
 
+def test_what_a_sender_counts_may_have_any_name(store: Store) -> None:
+    store.note_batch("valyu", shown(total=2, counts={"\x00": 1, "\ud800 b": 1}))
+    (kept,) = rows(store.database, Batch)
+    assert kept.counts == {"\ufffd": 1, "\ufffd b": 1, "total": 2, "ended": None}
+
+
 def test_knowing_a_batch_again_fills_in_and_takes_nothing(store: Store) -> None:
     endpoint = store.add_endpoint("valyu", "batch")
     store.register_batch("valyu", "b", endpoint_id=endpoint, secret="s", name="night")  # noqa: S106
