@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 from sqlmodel import col
 
+from storage import additions
 from storage.database import insert, is_alone, statement
 from storage.errors import NotFound
 from storage.fetched import TERMINAL, FetchedBatch, SubmittedRun, clean
@@ -95,13 +96,18 @@ def add_runs(
     runs: Sequence[SubmittedRun],
     *,
     unlisted: int = 0,
+    addition: str | None = None,
+    now: datetime,
 ) -> None:
     """Expect the runs that the sender accepted, with their inputs, and `unlisted` unknown ones.
 
     The batch is open again unless the results of all of them are here: a webhook and its fetch
-    may be faster than the answer to the addition.
+    may be faster than the answer to the addition. What is repeated under the same `addition`
+    counts its unknown runs once.
     """
     lock(connection, source, batch_id)
+    if unlisted and addition is not None and not additions.is_new(connection, addition, now=now):
+        unlisted = 0
     before = _known(connection, source, batch_id)
     _expect(connection, source, batch_id, runs)
     known = _known(connection, source, batch_id)

@@ -74,19 +74,26 @@ class Batches(Base):
             return batches.defaults(connection, source, batch_id)
 
     def add_runs(
-        self, source: str, batch_id: str, runs: Sequence[SubmittedRun], *, unlisted: int = 0
+        self,
+        source: str,
+        batch_id: str,
+        runs: Sequence[SubmittedRun],
+        *,
+        unlisted: int = 0,
+        addition: str | None = None,
     ) -> None:
         """Expect runs that the sender accepted, and `unlisted` more whose ids it did not tell.
 
         The endpoints of their own are bound to them. The batch is watched again if it had ended,
         unless all that was added has ended too. Many take several transactions, and acks get
-        between; what is done twice because a later one failed changes nothing.
+        between. To do it again, because a later one failed or the answer to a COMMIT was lost,
+        changes nothing; where some are unlisted, under the same `addition`, a name for this one.
         """
         starts = range(0, max(len(runs), 1), RUNS_AT_ONCE)
         for start in starts:
             part = runs[start : start + RUNS_AT_ONCE]
             rest = unlisted if start == starts[-1] else 0
-            self.database.write(partial(self._add_runs, source, batch_id, part, rest))
+            self.database.write(partial(self._add_runs, source, batch_id, part, rest, addition))
 
     def _add_runs(
         self,
@@ -94,15 +101,18 @@ class Batches(Base):
         batch_id: str,
         runs: Sequence[SubmittedRun],
         unlisted: int,
+        addition: str | None,
         connection: Connection,
     ) -> None:
-        batches.add_runs(connection, source, batch_id, runs, unlisted=unlisted)
+        moment = self.now()
+        counted: dict[str, Any] = {"unlisted": unlisted, "addition": addition, "now": moment}
+        batches.add_runs(connection, source, batch_id, runs, **counted)
         for run in runs:
             if run.endpoint_id is not None:
                 _bind(connection, run.endpoint_id, run.run_id)
         watched = batches.watched(connection, source, batch_id)
         if watched is not None:
-            watch(connection, watched, self.now())
+            watch(connection, watched, moment)
 
     def note_batch(self, source: str, batch: FetchedBatch) -> Ledger:
         """Keep what a status call said of a batch, outside of any job.

@@ -1,11 +1,12 @@
 """The ledger: a batch is complete by its runs and the sender's counts, not by its status."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 
-from storage import FetchedBatch, Ledger, NotFound, Store, SubmittedRun, batches
-from storage.models import Batch, Event, Job, Run
+from storage import FetchedBatch, Ledger, NotFound, Store, SubmittedRun, additions, batches
+from storage.models import Batch, Event, Job, Meta, Run
 from storage.store.batches import RUNS_AT_ONCE
 from tests.storage.build import at, claim, claimed, deliver, delivery, keep, rows, run, tried
 
@@ -173,6 +174,30 @@ def test_runs_whose_ids_are_not_told_count_once_when_they_are_found(store: Store
     results(store, "r1", "r2", "r3")
     store.add_runs("valyu", "b", [SubmittedRun("r4", None, None)])
     assert store.ledger("b").expected == 4
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_an_addition_that_is_repeated_counts_its_unknown_runs_once(store: Store) -> None:
+    for addition in ("one", "one", "another", "one"):
+        store.add_runs(
+            "valyu", "b", [SubmittedRun("r1", None, None)], unlisted=2, addition=addition
+        )
+    assert store.ledger("b").expected == 5
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_additions_are_known_again_for_a_day(store: Store) -> None:
+    def noted() -> list[str]:
+        return [
+            row.key for row in rows(store.database, Meta) if row.key.startswith(additions.NOTED)
+        ]
+
+    named: dict[str, Any] = {"source": "valyu", "batch_id": "b", "runs": []}
+    for name, moment in (("old", at(0)), ("new", at(60)), ("next", at(86_430))):
+        how: dict[str, Any] = {"unlisted": 1, "addition": name, "now": moment}
+        store.database.write(partial(batches.add_runs, **named, **how))
+    assert noted() == [additions.NOTED + "new", additions.NOTED + "next"]
+    assert store.ledger("b").expected == 3
 
 
 def live_checks(store: Store) -> list[str]:

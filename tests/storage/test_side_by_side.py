@@ -262,6 +262,21 @@ def test_runs_that_come_while_others_are_added_are_counted_once(pair: tuple[Stor
         assert pair[0].ledger(name).expected == 30
 
 
+def test_additions_of_several_at_once_count_each_its_unknown_runs_once(
+    pair: tuple[Store, Store],
+) -> None:
+    pair[0].register_batch("valyu", "b", endpoint_id=None)
+    for number in range(10):
+        names = (f"{number} mine", f"{number} yours", f"{number} mine", f"{number} yours")
+        together(
+            *(
+                partial(store.add_runs, "valyu", "b", [], unlisted=2, addition=name)
+                for store, name in zip((*pair, *pair), names, strict=True)
+            )
+        )
+    assert pair[0].ledger("b").expected == 40
+
+
 def _a_page(store: Store, lease: Any) -> None:
     page = [run("r1", batch_id="b")]
     store.store_results(lease, page, fetched_at=store.now(), progress={})
