@@ -145,14 +145,15 @@ class PostgresDatabase(Database):
             yield connection
 
     @contextmanager
-    def watch(self) -> Iterator[Callable[[], int]]:
-        latest = text("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+    def watch(self) -> Iterator[Callable[[], object]]:
+        # All of it, not the latest transaction alone: an earlier one may commit after a later one.
+        snapshot = text("SELECT pg_current_snapshot()::text")
 
-        def number() -> int:
+        def version() -> object:
             with self.read() as connection:
-                return int(connection.execute(latest).scalar_one())
+                return connection.execute(snapshot).scalar_one()
 
-        yield number
+        yield version
 
     # --- many processes ------------------------------------------------------------------------
 

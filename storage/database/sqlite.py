@@ -190,7 +190,7 @@ class SqliteDatabase(Database):
             yield connection
 
     @contextmanager
-    def watch(self) -> Iterator[Callable[[], int]]:
+    def watch(self) -> Iterator[Callable[[], object]]:
         with self._read_engine.connect() as connection:
             raw = _driver(connection)
             yield lambda: int(raw.execute("PRAGMA data_version").fetchone()[0])

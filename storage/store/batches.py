@@ -201,8 +201,8 @@ class Batches(Base):
             return deliveries.dead_of(connection, source, batch_id)
 
     @contextmanager
-    def watch(self) -> Iterator[Callable[[], int]]:
-        """Yield a cheap number that changes when another connection has committed."""
+    def watch(self) -> Iterator[Callable[[], object]]:
+        """Yield a cheap look that tells another value when another connection has committed."""
         with self.database.watch() as version:
             yield version
 

@@ -374,6 +374,17 @@ def test_every_change_of_an_endpoint_is_a_change_of_the_revision(
     assert pair[0].endpoints_revision() == before + 20
 
 
+def test_a_watcher_notices_a_commit_that_began_before_the_one_it_saw(
+    store: Store, made_url: str
+) -> None:
+    with psycopg.connect(made_url) as other, store.watch() as version:
+        other.execute("INSERT INTO meta VALUES ('older', '')")
+        enqueue(store.database)
+        seen = version()
+        other.commit()
+        assert version() != seen
+
+
 def test_a_hint_of_one_is_heard_by_the_others(pair: tuple[Store, Store]) -> None:
     heard = threading.Event()
     pair[1].listen(heard.set)
