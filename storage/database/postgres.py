@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, TimeoutError
 
 from storage import migrations
 from storage.database.base import Database, Done, Work
-from storage.database.faults import asks_again, is_full, is_not_now, reading, reason
+from storage.database.faults import asks_again, is_cancelled, is_full, is_not_now, reading, reason
 from storage.database.gate import Gate
 from storage.database.standing import CLOCK, SERVED, Standing
 from storage.database.watchdog import Watchdog
@@ -51,7 +51,7 @@ class Pool:
     def __init__(
         self, url: URL, *, size: int, wait: float, statement: float, lock: float, cut: float
     ) -> None:
-        self.cut = cut
+        self.statement, self.cut = statement, cut
         options = {
             "timezone": "UTC",
             "statement_timeout": f"{statement * 1000:.0f}",
@@ -64,6 +64,22 @@ class Pool:
         self.reading = self.engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
+
+
+@contextmanager
+def _in_time(pool: Pool, is_cut: Callable[[], bool]) -> Iterator[None]:
+    """Raise CannotStore that says so where a limit of ours ended what is done in the block."""
+    began = time.monotonic()
+    try:
+        yield
+    except DBAPIError as error:
+        is_stopped = is_cancelled(error) and time.monotonic() - began >= pool.statement
+        if not (is_cut() or is_stopped):
+            raise
+        limit = pool.cut if is_cut() else pool.statement
+        raise CannotStore(
+            f"The database cannot do it now: it took longer than {limit:g} s."
+        ) from error
 
 
 class PostgresDatabase(Database):
@@ -116,7 +132,7 @@ class PostgresDatabase(Database):
             raise CannotStore("The database is being copied, or its connection was just lost.")
         for attempt in range(1, TRIES + 1):
             try:
-                with self._transaction(pool.engine, pool.cut) as connection:
+                with self._transaction(pool, pool.engine) as connection:
                     return work(connection)
             except (DBAPIError, TimeoutError) as error:
                 if asks_again(error) and attempt < TRIES:
@@ -130,10 +146,14 @@ class PostgresDatabase(Database):
         raise AssertionError("not reached")
 
     @contextmanager
-    def _transaction(self, engine: Engine, cut: float) -> Iterator[Connection]:
+    def _transaction(self, pool: Pool, engine: Engine) -> Iterator[Connection]:
         with self._gate.passed(), engine.connect() as connection:
             raw = connection.connection.driver_connection
-            with self._watchdog.limit(raw, cut), connection.begin():
+            with (
+                self._watchdog.limit(raw, pool.cut) as is_cut,
+                _in_time(pool, is_cut),
+                connection.begin(),
+            ):
                 yield connection
 
     # --- reading -------------------------------------------------------------------------------
@@ -141,7 +161,7 @@ class PostgresDatabase(Database):
     @contextmanager
     def read(self, *, urgent: bool = False) -> Iterator[Connection]:
         pool = self._intake if urgent else self._work
-        with reading(), self._transaction(pool.reading, pool.cut) as connection:
+        with reading(), self._transaction(pool, pool.reading) as connection:
             yield connection
 
     @contextmanager

@@ -20,6 +20,7 @@ from sqlmodel import SQLModel, col
 import storage
 from storage import (
     CannotOpen,
+    CannotStore,
     FetchedBatch,
     LeaseLost,
     NewerSchema,
@@ -32,7 +33,7 @@ from storage import (
 from storage.database import postgres, standing
 from storage.leases import LEASE_SECONDS
 from storage.models import Attempt, Delivery, Event, Job, Result
-from tests import databases
+from tests import behind, databases
 from tests.databases import KEY, Maker
 from tests.storage.build import deliver, delivery, enqueue, job, rows, run, tried
 
@@ -437,6 +438,36 @@ def test_a_session_has_its_limits_and_waits_for_the_disk_whatever_the_server_is_
     assert found == ["on", "10s", "5s", "UTC"]
 
 
+@pytest.mark.parametrize(("limit", "name"), [("1", "statement"), ("2", "cut")])
+def test_what_took_too_long_is_said_to_have(
+    made_url: str, monkeypatch: pytest.MonkeyPatch, limit: str, name: str
+) -> None:
+    class Short(postgres.Pool):
+        def __init__(self, url: Any, **limits: Any) -> None:
+            super().__init__(url, **{**limits, name: float(limit)})
+
+    monkeypatch.setattr(postgres, "Pool", Short)
+    with (
+        databases.opened(made_url) as store,
+        pytest.raises(CannotStore, match=f"it took longer than {limit} s\\.$"),
+        store.database.read() as connection,
+    ):
+        connection.exec_driver_sql("SELECT pg_sleep(60)")
+
+
+def test_what_somebody_stopped_is_not_said_to_have_taken_too_long(
+    store: Store, made_url: str
+) -> None:
+    def work(connection: Connection) -> None:
+        pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        stop = f"SELECT pg_cancel_backend({pid})"
+        threading.Timer(0.2, behind.execute, [made_url, stop]).start()
+        connection.exec_driver_sql("SELECT pg_sleep(60)")
+
+    with pytest.raises(CannotStore, match="due to user request"):
+        store.database.write(work)
+
+
 def test_hints_are_heard_above_the_thousandth_descriptor(made_url: str) -> None:
     """Connections of senders take the low numbers; the standing one may be made anew any time."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -464,7 +495,7 @@ def test_a_server_that_goes_while_its_clock_is_looked_at_is_one_that_cannot_now(
             other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
         store.database.look_at_clock(connection)
 
-    with pytest.raises(storage.CannotStore):
+    with pytest.raises(CannotStore):
         store.database.write(work)
     assert store.release_expired() == 0
 
