@@ -318,12 +318,17 @@ def _of(source: Any, batch_id: Any, endpoint_id: Any) -> Executable:
     )
 
 
-def list_all(connection: Connection, *, source: str | None, limit: int) -> list[Ledger]:
-    """The newest batches, newest first."""
+def list_page(
+    connection: Connection, *, source: str | None, limit: int, before: int | None
+) -> tuple[list[Ledger], int | None]:
+    """The newest batches, newest first, of those `before` a row; and that row for the next page."""
     query = select(Batch).order_by(col(Batch.id).desc()).limit(limit)
     if source is not None:
         query = query.where(col(Batch.source) == source)
-    return [_ledger(connection, row) for row in connection.execute(query).all()]
+    if before is not None:
+        query = query.where(col(Batch.id) < before)
+    rows = connection.execute(query).all()
+    return [_ledger(connection, row) for row in rows], rows[-1].id if rows else None
 
 
 def unstored(

@@ -24,6 +24,9 @@ from storage.store.watching import watch
 RUNS_AT_ONCE = 200
 """Runs added in one transaction."""
 
+LISTED_AT_ONCE = 100
+"""Ledgers in one read: the runs of each are counted."""
+
 
 class Batches(Base):
     """Batches: known, watched, and what is missing of them."""
@@ -176,9 +179,19 @@ class Batches(Base):
             return batches.find(connection, batch_id, source=source)
 
     def list_batches(self, *, source: str | None = None, limit: int = 100) -> list[Ledger]:
-        """The newest batches, newest first."""
-        with self.database.read() as connection:
-            return batches.list_all(connection, source=source, limit=limit)
+        """The newest batches, newest first; many take several short reads."""
+        found: list[Ledger] = []
+        before: int | None = None
+        while limit > len(found):
+            most = min(limit - len(found), LISTED_AT_ONCE)
+            with self.database.read() as connection:
+                page, before = batches.list_page(
+                    connection, source=source, limit=most, before=before
+                )
+            found += page
+            if len(page) < most:
+                break
+        return found
 
     def unstored_runs(self, source: str, batch_id: str) -> list[dict[str, Any]]:
         """The runs of a batch without a result, each with the sender's last word on it."""
