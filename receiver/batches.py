@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from secrets import token_hex
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -181,12 +183,14 @@ class Batches:
         if not runs and told is None:
             raise NotDone(accepted.says_nothing(part))
         answer = accepted.compare(runs, told, part.tasks)
+        expect = partial(
+            self._store.add_runs,
+            *(self._source.name, part.batch_id, answer.runs),
+            unlisted=answer.unlisted,
+            addition=token_hex(16),
+        )
         try:
-            await self._keep_trying(
-                lambda: self._store.add_runs(
-                    self._source.name, part.batch_id, answer.runs, unlisted=answer.unlisted
-                )
-            )
+            await self._keep_trying(expect)
         except StorageError as error:
             raise NotDone(accepted.not_stored(part, answer, error)) from error
         self._complain(part, answer)

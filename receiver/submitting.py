@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from starlette.concurrency import run_in_threadpool
 
@@ -139,14 +140,16 @@ class Submitting:
             )
             for place, run in enumerate(runs)
         ]
-        missing = max(0, len(tasks) - len(runs))
+        missing, addition = max(0, len(tasks) - len(runs)), secrets.token_hex(16)
         for start in range(0, max(len(submitted), 1), AT_ONCE):
             part = submitted[start : start + AT_ONCE]
-            await self._keep_trying(
-                lambda part=part, start=start: self._store.add_runs(  # type: ignore[misc]
-                    self._source, batch_id, part, unlisted=0 if start else missing
-                )
+            expect = partial(
+                self._store.add_runs,
+                *(self._source, batch_id, part),
+                unlisted=0 if start else missing,
+                addition=addition,
             )
+            await self._keep_trying(expect)
 
     async def _keep_trying(self, write: Callable[[], None]) -> None:
         await keep_trying(write, seconds=self._store_seconds)

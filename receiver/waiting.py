@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
@@ -17,6 +17,9 @@ T = TypeVar("T")
 LOOK_SECONDS = 0.1
 """How often a waiting process looks whether anything was committed; it reads only then."""
 
+AGAIN_SECONDS = 1.0
+"""After how long a database that could not be read is read again."""
+
 STATUS_SECONDS = 30.0
 RUN_SECONDS = 10.0
 
@@ -29,12 +32,15 @@ async def wait(
     batches: Batches | None,
     deadline: float | None,
     progressed: Callable[[Ledger], None],
+    unread: Callable[[Exception], None],
     status_seconds: float = STATUS_SECONDS,
 ) -> Ledger:
     """Return the ledger once the batch is complete, or as it is at the deadline (seconds).
 
     Wakes when any process has committed, and reads only then; the sender is asked for the status
-    every `status_seconds`, to move the bar, and only where `batches` is given. Raises NotFound.
+    every `status_seconds`, to move the bar, and only where `batches` is given. A database that
+    cannot be read is waited for too; `unread` is told the first time. Raises NotFound, and
+    CannotStore where it still cannot be read at the deadline.
     """
     return await _until(
         store,
@@ -43,6 +49,7 @@ async def wait(
         look=None if batches is None else lambda: batches.look(batch_id),
         deadline=deadline,
         progressed=progressed,
+        unread=unread,
         failed=lambda _: None,  # the receiver's own work reports what is wrong
         seconds=status_seconds,
         looked=time.monotonic(),
@@ -57,13 +64,14 @@ async def wait_for_run(
     tasks: Tasks | None,
     deadline: float | None,
     progressed: Callable[[dict[str, Any]], None],
+    unread: Callable[[Exception], None],
     failed: Callable[[Exception], None],
     status_seconds: float = RUN_SECONDS,
 ) -> dict[str, Any]:
     """Return what is known of a run once its result is stored, or as it is at the deadline.
 
     Like `wait`; but the sender is asked at once, what it tells is stored, and `failed` is told
-    where it could not be asked, or that not stored. Raises NotFound.
+    where it could not be asked, or that not stored.
     """
     return await _until(
         store,
@@ -72,6 +80,7 @@ async def wait_for_run(
         look=None if tasks is None else lambda: tasks.look(run_id),
         deadline=deadline,
         progressed=progressed,
+        unread=unread,
         failed=failed,
         seconds=status_seconds,
         looked=None,
@@ -86,30 +95,69 @@ async def _until(
     look: Callable[[], Awaitable[Any]] | None,
     deadline: float | None,
     progressed: Callable[[T], None],
+    unread: Callable[[Exception], None],
     failed: Callable[[Exception], None],
     seconds: float,
     looked: float | None,
 ) -> T:
     began = time.monotonic()
     with store.watch() as version:
-        seen = None
+        reader = _Reader(version, read, progressed, unread)
         while True:
-            current = version()
-            if current != seen:
-                found = await run_in_threadpool(read)
-                progressed(found)
-                if is_over(found):
-                    return found
-                seen = current
+            await reader.look()
+            if reader.lost is None and is_over(reader.found):
+                return reader.found
             left = None if deadline is None else began + deadline - time.monotonic()
             if left is not None and left <= 0:
-                return found
-            if look is not None and (looked is None or time.monotonic() - looked >= seconds):
+                return reader.as_it_is()
+            if reader.lost is not None:
+                await asyncio.sleep(AGAIN_SECONDS if left is None else min(left, AGAIN_SECONDS))
+            elif look is not None and (looked is None or time.monotonic() - looked >= seconds):
                 looked = time.monotonic()
                 await _ask(look, left, failed)
-                seen = None  # what we write ourselves does not wake us
+                reader.seen = None  # what we write ourselves does not wake us
             else:
                 await asyncio.sleep(LOOK_SECONDS)
+
+
+class _Reader(Generic[T]):
+    """What is waited for, read again when somebody has committed; `lost`: why it cannot be now."""
+
+    found: T
+
+    def __init__(
+        self,
+        version: Callable[[], object],
+        read: Callable[[], T],
+        progressed: Callable[[T], None],
+        unread: Callable[[Exception], None],
+    ) -> None:
+        self._version, self._read, self._progressed = version, read, progressed
+        self._unread: Callable[[Exception], None] | None = unread
+        self.seen: object = None
+        self.lost: CannotStore | None = None
+
+    async def look(self) -> None:
+        """Read where there may be news, and show it."""
+        try:
+            current = self._version()
+            if current != self.seen:
+                self.found = await run_in_threadpool(self._read)
+                self._progressed(self.found)
+                self.seen = current
+            self.lost = None
+        except CannotStore as error:
+            self.lost = error
+            tell, self._unread = self._unread, None
+            if tell is not None:
+                tell(error)
+
+    def as_it_is(self) -> T:
+        """What was read last; raises CannotStore where it may be old."""
+        if self.lost is None:
+            return self.found
+        said = str(self.lost).rstrip(".")
+        raise CannotStore(f"{said}; the time to wait is over.") from self.lost
 
 
 async def _ask(

@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 from sqlmodel import col
 
+from storage import additions
 from storage.database import insert, is_alone, statement
 from storage.errors import NotFound
 from storage.fetched import TERMINAL, FetchedBatch, SubmittedRun, clean
@@ -95,13 +96,18 @@ def add_runs(
     runs: Sequence[SubmittedRun],
     *,
     unlisted: int = 0,
+    addition: str | None = None,
+    now: datetime,
 ) -> None:
     """Expect the runs that the sender accepted, with their inputs, and `unlisted` unknown ones.
 
     The batch is open again unless the results of all of them are here: a webhook and its fetch
-    may be faster than the answer to the addition.
+    may be faster than the answer to the addition. What is repeated under the same `addition`
+    counts its unknown runs once.
     """
     lock(connection, source, batch_id)
+    if unlisted and addition is not None and not additions.is_new(connection, addition, now=now):
+        unlisted = 0
     before = _known(connection, source, batch_id)
     _expect(connection, source, batch_id, runs)
     known = _known(connection, source, batch_id)
@@ -199,7 +205,7 @@ def save(
     lock(connection, source, batch.batch_id)
     values: dict[str, Any] = {
         "sender_status": batch.sender_status,
-        "counts": {**batch.counts, "total": batch.total, "ended": batch.ended},
+        "counts": {**clean(batch.counts), "total": batch.total, "ended": batch.ended},
         "checked_at": now,
     }
     if announced:
@@ -312,12 +318,17 @@ def _of(source: Any, batch_id: Any, endpoint_id: Any) -> Executable:
     )
 
 
-def list_all(connection: Connection, *, source: str | None, limit: int) -> list[Ledger]:
-    """The newest batches, newest first."""
+def list_page(
+    connection: Connection, *, source: str | None, limit: int, before: int | None
+) -> tuple[list[Ledger], int | None]:
+    """The newest batches, newest first, of those `before` a row; and that row for the next page."""
     query = select(Batch).order_by(col(Batch.id).desc()).limit(limit)
     if source is not None:
         query = query.where(col(Batch.source) == source)
-    return [_ledger(connection, row) for row in connection.execute(query).all()]
+    if before is not None:
+        query = query.where(col(Batch.id) < before)
+    rows = connection.execute(query).all()
+    return [_ledger(connection, row) for row in rows], rows[-1].id if rows else None
 
 
 def unstored(

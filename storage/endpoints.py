@@ -232,6 +232,12 @@ def list_all(connection: Connection, *, source: str | None) -> list[dict[str, An
     return [dict(row._mapping) for row in connection.execute(query)]
 
 
+def is_any(connection: Connection, source: str) -> bool:
+    """Whether a source has an endpoint at all."""
+    query = select(col(Endpoint.id)).where(col(Endpoint.source) == source).limit(1)
+    return connection.execute(query).first() is not None
+
+
 def revision(connection: Connection) -> int:
     """A number that grows with every change of an endpoint or a secret: for caches."""
     value = connection.execute(select(col(Meta.value)).where(col(Meta.key) == REVISION)).scalar()

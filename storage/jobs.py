@@ -44,6 +44,7 @@ from sqlmodel import col
 from storage.claiming import TOLD, claiming
 from storage.database import insert, statement, take_turns
 from storage.errors import LeaseLost, NotFound
+from storage.fetched import clean
 from storage.leases import LEASE_SECONDS, Lease, Tried
 from storage.models import Attempt, Job
 
@@ -53,6 +54,8 @@ MAX_CLAIMS = 10
 
 def enqueue(connection: Connection, **values: Any) -> None:
     """Add a job; a second live check job for the same endpoint changes nothing."""
+    if values.get("progress"):
+        values["progress"] = clean(values["progress"])
     connection.execute(insert(Job).values(**values).on_conflict_do_nothing())
 
 
@@ -147,7 +150,7 @@ def renew(connection: Connection, leases: Iterable[Lease], *, now: datetime) -> 
 
 def save_progress(connection: Connection, lease: Lease, progress: dict[str, Any]) -> None:
     """Keep how far the job is; also the fence of what is written with it: raises LeaseLost."""
-    _move(connection, lease, progress=progress)
+    _move(connection, lease, progress=clean(progress))
 
 
 def lost(lease: Lease) -> LeaseLost:
@@ -178,7 +181,7 @@ def save_progress_of(
     connection: Connection, reached: Sequence[tuple[Lease, dict[str, Any]]]
 ) -> None:
     """Keep how far these jobs are, which were fenced just now."""
-    _set(connection, [(lease, {"progress": progress}) for lease, progress in reached])
+    _set(connection, [(lease, {"progress": clean(progress)}) for lease, progress in reached])
 
 
 def finish(connection: Connection, lease: Lease, tried: Tried) -> None:

@@ -48,7 +48,7 @@ SQLModel.metadata.naming_convention = {
 
 
 class Meta(SQLModel, table=True):
-    """Small facts about this database: the encryption canary, the revision of the endpoints."""
+    """Small facts: the encryption canary, the endpoints' revision, a day's additions to batches."""
 
     __tablename__ = "meta"
 

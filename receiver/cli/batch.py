@@ -21,6 +21,7 @@ from receiver.cli.common import (
     opened,
     print_json,
     print_rows,
+    say_unread,
 )
 from receiver.cli.missing import DeadLetters, print_missing, reasons
 from receiver.errors import UsageError
@@ -160,6 +161,7 @@ async def _wait(store: Store, settings: Settings, ledger: Ledger, timeout: float
                 batches=batches,
                 deadline=timeout,
                 progressed=moved,
+                unread=say_unread,
             )
 
         if not askable:

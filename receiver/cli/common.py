@@ -80,6 +80,11 @@ async def tasks_of(store: Store, settings: Settings, source: str) -> AsyncIterat
         yield Tasks(store, Calls(found, client), settings.public_url, warn=errors.print)
 
 
+def say_unread(error: Exception) -> None:
+    """Why a command that waits does not know now how far it is."""
+    errors.print(f"{in_one_line(error).rstrip('.')}. Waiting goes on.")
+
+
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     typer.echo(json.dumps(value, default=plain, indent=2))

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from receiver.app import open_store
 from receiver.batches import NewBatch
-from receiver.cli.common import batches_of, readable
+from receiver.cli.common import batches_of, readable, say_unread
 from receiver.errors import ReceiverError
 from receiver.providers import Plan
 from receiver.settings import GivenSettings, Settings, SourceSettings
@@ -96,6 +96,7 @@ async def _run(store: Store, settings: Settings, lines: IO[str], console: Consol
                 batches=batches,
                 deadline=PATIENCE_SECONDS,
                 progressed=moved,
+                unread=say_unread,
                 status_seconds=0.5,
             )
 

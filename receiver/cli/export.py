@@ -76,7 +76,8 @@ def _ledgers(store: Store, batch: str | None, source: str | None) -> list[Ledger
     if batch is not None:
         return [store.ledger(batch, source=source)]
     ledgers = store.list_batches(source=source, limit=sys.maxsize)
-    if not ledgers and not store.list_endpoints(source=source):  # single runs have no batch
+    # single runs have no batch
+    if not ledgers and not (source and store.has_endpoints(source)):
         raise UsageError(f"Nothing is known of source {source}: see `endpoint list`.")
     return ledgers
 

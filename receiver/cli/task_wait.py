@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from receiver.cli.common import errors, in_one_line, opened, print_json, tasks_of
+from receiver.cli.common import errors, in_one_line, opened, print_json, say_unread, tasks_of
 from receiver.cli.task_show import artifacts_of, described, outcome, provider_of, question
 from receiver.providers import Provider
 from receiver.settings import Settings, load
@@ -53,6 +53,7 @@ async def _wait(
             tasks=tasks,
             deadline=timeout,
             progressed=notes.question,
+            unread=say_unread,
             failed=notes.failure,
         )
 

@@ -58,8 +58,12 @@ class Database(ABC):
         """
 
     @abstractmethod
-    def watch(self) -> AbstractContextManager[Callable[[], int]]:
-        """Yield a cheap number that changes whenever another connection has committed."""
+    def watch(self) -> AbstractContextManager[Callable[[], object]]:
+        """Yield a cheap look that tells another value whenever another connection has committed.
+
+        Values are equal or not, and no more can be told from them. A look raises CannotStore when
+        the database cannot be read now.
+        """
 
     @abstractmethod
     def now(self) -> datetime:

@@ -44,6 +44,7 @@ _POSTGRES_NOT_NOW = (
 )
 _POSTGRES_AGAIN = ("40001", "40P01")
 _POSTGRES_FULL = "53100"
+_POSTGRES_CANCELLED = "57014"
 
 
 def is_not_now(error: BaseException) -> bool:
@@ -82,6 +83,11 @@ def asks_again(error: BaseException) -> bool:
 def is_full(error: BaseException) -> bool:
     """Whether the server's disk is full."""
     return getattr(getattr(error, "orig", None), "sqlstate", None) == _POSTGRES_FULL
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Whether the server stopped a statement: for its limit, or because somebody said so."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) == _POSTGRES_CANCELLED
 
 
 def reason(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, TimeoutError
 
 from storage import migrations
 from storage.database.base import Database, Done, Work
-from storage.database.faults import asks_again, is_full, is_not_now, reading, reason
+from storage.database.faults import asks_again, is_cancelled, is_full, is_not_now, reading, reason
 from storage.database.files import kind_of
 from storage.database.gate import Gate
 from storage.database.standing import CLOCK, SERVED, Standing
@@ -32,7 +32,6 @@ CONNECT_SECONDS = 2
 PREPARE_SECONDS = 5.0
 """How long the login may take; and what is said on a new connection before it is used."""
 
-LOOK_SECONDS = 10.0
 IDLE_SECONDS = 5
 PROMPT_SECONDS = 0.5
 """An answer that took longer does not tell the time: the clock would be off by half of that."""
@@ -64,7 +63,7 @@ class Pool:
         lock: float,
         cut: float,
     ) -> None:
-        self.cut = cut
+        self.statement, self.cut = statement, cut
         options = {
             "statement_timeout": f"{statement * 1000:.0f}",
             "lock_timeout": f"{lock * 1000:.0f}",
@@ -115,7 +114,7 @@ class PostgresDatabase(Database):
         self._writer = Writer(lambda work: self._run(self._intake, work))
 
     def _look(self) -> None:
-        with self._transaction(self._work.engine, LOOK_SECONDS) as connection:
+        with self._transaction(self._work, self._work.engine) as connection:
             check_encoding(connection, self.name)
             check_schema(migrations.current(connection), self.name)
             self.look_at_clock(connection)
@@ -133,7 +132,7 @@ class PostgresDatabase(Database):
             raise CannotStore("The database is being copied, or its connection was just lost.")
         for attempt in range(1, TRIES + 1):
             try:
-                with self._transaction(pool.engine, pool.cut) as connection:
+                with self._transaction(pool, pool.engine) as connection:
                     return work(connection)
             except (DBAPIError, TimeoutError) as error:
                 if asks_again(error) and attempt < TRIES:
@@ -147,10 +146,14 @@ class PostgresDatabase(Database):
         raise AssertionError("not reached")
 
     @contextmanager
-    def _transaction(self, engine: Engine, cut: float) -> Iterator[Connection]:
+    def _transaction(self, pool: Pool, engine: Engine) -> Iterator[Connection]:
         with self._gate.passed(), engine.connect() as connection:
             raw = connection.connection.driver_connection
-            with self._watchdog.limit(raw, cut), connection.begin():
+            with (
+                self._watchdog.limit(raw, pool.cut) as is_cut,
+                _in_time(pool, is_cut),
+                connection.begin(),
+            ):
                 yield connection
 
     # --- reading -------------------------------------------------------------------------------
@@ -158,18 +161,19 @@ class PostgresDatabase(Database):
     @contextmanager
     def read(self, *, urgent: bool = False) -> Iterator[Connection]:
         pool = self._intake if urgent else self._work
-        with reading(), self._transaction(pool.reading, pool.cut) as connection:
+        with reading(), self._transaction(pool, pool.reading) as connection:
             yield connection
 
     @contextmanager
-    def watch(self) -> Iterator[Callable[[], int]]:
-        latest = text("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+    def watch(self) -> Iterator[Callable[[], object]]:
+        # All of it, not the latest transaction alone: an earlier one may commit after a later one.
+        snapshot = text("SELECT pg_current_snapshot()::text")
 
-        def number() -> int:
+        def version() -> object:
             with self.read() as connection:
-                return int(connection.execute(latest).scalar_one())
+                return connection.execute(snapshot).scalar_one()
 
-        yield number
+        yield version
 
     # --- many processes ------------------------------------------------------------------------
 
@@ -233,6 +237,22 @@ class PostgresDatabase(Database):
         self._watchdog.close()
         self._intake.engine.dispose()
         self._work.engine.dispose()
+
+
+@contextmanager
+def _in_time(pool: Pool, is_cut: Callable[[], bool]) -> Iterator[None]:
+    """Raise CannotStore that says so where a limit of ours ended what is done in the block."""
+    began = time.monotonic()
+    try:
+        yield
+    except DBAPIError as error:
+        is_stopped = is_cancelled(error) and time.monotonic() - began >= pool.statement
+        if not (is_cut() or is_stopped):
+            raise
+        limit = pool.cut if is_cut() else pool.statement
+        raise CannotStore(
+            f"The database cannot do it now: it took longer than {limit:g} s."
+        ) from error
 
 
 def postgres_url(url: str) -> URL:

@@ -192,10 +192,17 @@ class SqliteDatabase(Database):
             yield connection
 
     @contextmanager
-    def watch(self) -> Iterator[Callable[[], int]]:
+    def watch(self) -> Iterator[Callable[[], object]]:
         with self._read_engine.connect() as connection:
             raw = _driver(connection)
-            yield lambda: int(raw.execute("PRAGMA data_version").fetchone()[0])
+
+            def version() -> object:
+                try:
+                    return raw.execute("PRAGMA data_version").fetchone()
+                except sqlite3.Error as error:
+                    raise CannotStore(f"The database cannot be read now: {error}.") from error
+
+            yield version
 
     # --- one process ---------------------------------------------------------------------------
 

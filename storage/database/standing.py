@@ -46,7 +46,7 @@ class Standing:
         self,
         connect: Callable[[], Any],
         measure: Callable[[Callable[[], float]], None],
-        limit: Callable[[Any, float], AbstractContextManager[None]],
+        limit: Callable[[Any, float], AbstractContextManager[object]],
     ) -> None:
         self._connect = connect
         self._measure = measure

@@ -4,7 +4,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -28,11 +28,14 @@ class Watchdog:
         self._thread.start()
 
     @contextmanager
-    def limit(self, raw: Any, seconds: float) -> Iterator[None]:
-        """Within the block the psycopg connection `raw` is cut off after so many seconds."""
+    def limit(self, raw: Any, seconds: float) -> Iterator[Callable[[], bool]]:
+        """Within the block the psycopg connection `raw` is cut off after so many seconds.
+
+        The block gets what says whether it has been.
+        """
         self.begin(raw, seconds)
         try:
-            yield
+            yield lambda: id(raw) not in self._watched
         finally:
             self.end(raw)
 

@@ -24,6 +24,9 @@ from storage.store.watching import watch
 RUNS_AT_ONCE = 200
 """Runs added in one transaction."""
 
+LISTED_AT_ONCE = 100
+"""Ledgers in one read: the runs of each are counted."""
+
 
 class Batches(Base):
     """Batches: known, watched, and what is missing of them."""
@@ -74,19 +77,26 @@ class Batches(Base):
             return batches.defaults(connection, source, batch_id)
 
     def add_runs(
-        self, source: str, batch_id: str, runs: Sequence[SubmittedRun], *, unlisted: int = 0
+        self,
+        source: str,
+        batch_id: str,
+        runs: Sequence[SubmittedRun],
+        *,
+        unlisted: int = 0,
+        addition: str | None = None,
     ) -> None:
         """Expect runs that the sender accepted, and `unlisted` more whose ids it did not tell.
 
         The endpoints of their own are bound to them. The batch is watched again if it had ended,
         unless all that was added has ended too. Many take several transactions, and acks get
-        between; what is done twice because a later one failed changes nothing.
+        between. To do it again, because a later one failed or the answer to a COMMIT was lost,
+        changes nothing; where some are unlisted, under the same `addition`, a name for this one.
         """
         starts = range(0, max(len(runs), 1), RUNS_AT_ONCE)
         for start in starts:
             part = runs[start : start + RUNS_AT_ONCE]
             rest = unlisted if start == starts[-1] else 0
-            self.database.write(partial(self._add_runs, source, batch_id, part, rest))
+            self.database.write(partial(self._add_runs, source, batch_id, part, rest, addition))
 
     def _add_runs(
         self,
@@ -94,15 +104,18 @@ class Batches(Base):
         batch_id: str,
         runs: Sequence[SubmittedRun],
         unlisted: int,
+        addition: str | None,
         connection: Connection,
     ) -> None:
-        batches.add_runs(connection, source, batch_id, runs, unlisted=unlisted)
+        moment = self.now()
+        counted: dict[str, Any] = {"unlisted": unlisted, "addition": addition, "now": moment}
+        batches.add_runs(connection, source, batch_id, runs, **counted)
         for run in runs:
             if run.endpoint_id is not None:
                 _bind(connection, run.endpoint_id, run.run_id)
         watched = batches.watched(connection, source, batch_id)
         if watched is not None:
-            watch(connection, watched, self.now())
+            watch(connection, watched, moment)
 
     def note_batch(self, source: str, batch: FetchedBatch) -> Ledger:
         """Keep what a status call said of a batch, outside of any job.
@@ -166,9 +179,19 @@ class Batches(Base):
             return batches.find(connection, batch_id, source=source)
 
     def list_batches(self, *, source: str | None = None, limit: int = 100) -> list[Ledger]:
-        """The newest batches, newest first."""
-        with self.database.read() as connection:
-            return batches.list_all(connection, source=source, limit=limit)
+        """The newest batches, newest first; many take several short reads."""
+        found: list[Ledger] = []
+        before: int | None = None
+        while limit > len(found):
+            most = min(limit - len(found), LISTED_AT_ONCE)
+            with self.database.read() as connection:
+                page, before = batches.list_page(
+                    connection, source=source, limit=most, before=before
+                )
+            found += page
+            if len(page) < most:
+                break
+        return found
 
     def unstored_runs(self, source: str, batch_id: str) -> list[dict[str, Any]]:
         """The runs of a batch without a result, each with the sender's last word on it."""
@@ -191,8 +214,8 @@ class Batches(Base):
             return deliveries.dead_of(connection, source, batch_id)
 
     @contextmanager
-    def watch(self) -> Iterator[Callable[[], int]]:
-        """Yield a cheap number that changes when another connection has committed."""
+    def watch(self) -> Iterator[Callable[[], object]]:
+        """Yield a cheap look that tells another value when another connection has committed."""
         with self.database.watch() as version:
             yield version
 

@@ -212,6 +212,11 @@ class Endpoints(Base):
             rows = endpoints.list_all(connection, source=source)
             return signing.describe(connection, rows, source=source)
 
+    def has_endpoints(self, source: str) -> bool:
+        """Whether a source has an endpoint at all, however many they are."""
+        with self.database.read() as connection:
+            return endpoints.is_any(connection, source)
+
     def endpoints_revision(self) -> int:
         """A number that changes whenever an endpoint or a secret does."""
         with self.database.read(urgent=True) as connection:

@@ -3,16 +3,18 @@
 import asyncio
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from receiver.batches import Batches
 from receiver.calls import Calls
 from receiver.errors import NotDone
 from receiver.providers import NewTask
 from receiver.sandbox import SandboxServer
-from storage import Store
+from storage import CannotStore, Store
 from tests.processes import until
 from tests.receiver import working
 from tests.receiver.creating import (
@@ -24,6 +26,7 @@ from tests.receiver.creating import (
     left_behind,
     locked,
     refusal,
+    tasks,
 )
 from tests.receiver.working import (
     a_source,
@@ -92,6 +95,25 @@ async def test_tasks_that_are_counted_and_not_listed_are_expected_and_said_so(st
         "give back are not known for them."
     ]
     assert (ledger(store, "batch_1").expected, ledger(store, "batch_1").state) == (3, "open")
+
+
+async def test_what_is_told_without_ids_counts_once_though_the_answer_to_a_commit_was_lost(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, lost = store.database.write, [True, False]
+
+    def losing(work: Callable[[Connection], Any]) -> Any:
+        value = write(work)
+        if lost.pop(0):
+            raise CannotStore("The connection was lost.")
+        return value
+
+    known(store, "batch_1")
+    monkeypatch.setattr(store.database, "write", losing)
+    async with answering(accepting(3, [])) as wire:
+        batches = Batches(store, Calls(a_source(), wire), PUBLIC, warn=lambda _: None)
+        await batches.add("batch_1", tasks(3), added=lambda _: None)
+    assert (ledger(store, "batch_1").expected, lost) == (3, [])
 
 
 async def test_an_answer_that_says_nothing_is_not_taken_for_a_yes(store: Store) -> None:

@@ -366,6 +366,7 @@ async def test_who_waits_is_told_of_the_question_at_once_and_goes_on_waiting(
             tasks=tasks,
             deadline=DEADLINE,
             progressed=lambda facts: seen.append(facts["sender_status"]),
+            unread=lambda error: pytest.fail(str(error)),
             failed=lambda error: pytest.fail(str(error)),
         )
         waiting = asyncio.create_task(waits)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from receiver.batches import Batches, NewBatch
 from receiver.calls import Calls
@@ -15,11 +16,11 @@ from receiver.clients import clients_for
 from receiver.providers import Plan
 from receiver.sandbox import SandboxServer
 from receiver.waiting import wait
-from storage import Store, SubmittedRun
+from storage import CannotStore, Store, SubmittedRun
 from tests import databases
 from tests.processes import serving
 from tests.receiver import working
-from tests.receiver.conftest import SOON
+from tests.receiver.conftest import SOON, broken, until
 from tests.receiver.creating import (
     ADD,
     PUBLIC,
@@ -31,14 +32,24 @@ from tests.receiver.working import (
     a_source,
     answering,
     known,
+    sql,
 )
 
 running_sender, sender = working.running_sender, working.sender
 
 
+IGNORED: dict[str, Any] = {"progressed": lambda _: None, "unread": lambda _: None}
+
+
 async def waited(store: Store, batch_id: str, **more: Any) -> Any:
-    given: dict[str, Any] = {"source": "valyu", "batches": None, "deadline": None, **more}
-    return await wait(store, batch_id, progressed=lambda _: None, **given)
+    given: dict[str, Any] = {
+        "source": "valyu",
+        "batches": None,
+        "deadline": None,
+        **IGNORED,
+        **more,
+    }
+    return await wait(store, batch_id, **given)
 
 
 async def test_a_deadline_ends_the_wait_with_the_ledger_as_it_is(store: Store) -> None:
@@ -66,6 +77,7 @@ async def test_a_wait_shows_how_far_it_is_and_asks_the_sender_now_and_then(
             batches=Batches(store, Calls(source, wire), PUBLIC),
             deadline=2,
             progressed=lambda now: shown.append(now.expected),
+            unread=lambda error: pytest.fail(str(error)),
             status_seconds=0.2,
         )
     assert (shown[0], shown[-1]) == (0, 3)
@@ -90,6 +102,50 @@ async def test_a_look_that_cannot_be_stored_does_not_end_a_wait(
             ended = await waited(store, batch_id, batches=batches, deadline=2, status_seconds=0.1)
     assert ended.state == "open"
     assert sender.state()["calls"]["GET /deepresearch/batches/{batch_id}"] >= 1
+
+
+async def test_a_database_that_cannot_be_read_for_a_while_does_not_end_a_wait(
+    store: Store,
+) -> None:
+    known(store, "batch_1")
+    told: list[Exception] = []
+    with broken(store, "runs"):
+        waiting = asyncio.create_task(waited(store, "batch_1", unread=told.append))
+        await until(lambda: told)
+    sql(store, "UPDATE batches SET state = 'complete'")
+    ended = await asyncio.wait_for(waiting, 20)
+    assert (ended.state, len(told)) == ("complete", 1)
+
+
+@pytest.mark.postgres
+async def test_lost_connections_do_not_end_a_wait(store: Store, database_url: str) -> None:
+    known(store, "batch_1")
+    seen: list[Any] = []
+    told: list[Exception] = []
+    with working.opened(database_url) as beside:
+        how: dict[str, Any] = {"progressed": seen.append, "unread": told.append}
+        waiting = asyncio.create_task(waited(beside, "batch_1", **how))
+        await until(lambda: seen)
+        sql(
+            store,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        await until(lambda: told)
+        sql(store, "UPDATE batches SET state = 'complete'")
+        ended = await asyncio.wait_for(waiting, 20)
+    assert (ended.state, len(told)) == ("complete", 1)
+
+
+async def test_a_deadline_that_comes_while_the_database_cannot_be_read_says_so(
+    store: Store,
+) -> None:
+    known(store, "batch_1")
+    with (
+        broken(store, "runs"),
+        pytest.raises(CannotStore, match=r"cannot be read now: .*; the time to wait is over\.$"),
+    ):
+        await waited(store, "batch_1", deadline=0.2)
 
 
 async def test_a_batch_that_is_fetched_before_its_addition_is_answered_stays_complete(

@@ -1,11 +1,12 @@
 """The ledger: a batch is complete by its runs and the sender's counts, not by its status."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 
-from storage import FetchedBatch, Ledger, NotFound, Store, SubmittedRun, batches
-from storage.models import Batch, Event, Job, Run
+from storage import FetchedBatch, Ledger, NotFound, Store, SubmittedRun, additions, batches
+from storage.models import Batch, Event, Job, Meta, Run
 from storage.store.batches import RUNS_AT_ONCE
 from tests.storage.build import at, claim, claimed, deliver, delivery, keep, rows, run, tried
 
@@ -175,6 +176,30 @@ def test_runs_whose_ids_are_not_told_count_once_when_they_are_found(store: Store
     assert store.ledger("b").expected == 4
 
 
+@pytest.mark.usefixtures("endpoint")
+def test_an_addition_that_is_repeated_counts_its_unknown_runs_once(store: Store) -> None:
+    for addition in ("one", "one", "another", "one"):
+        store.add_runs(
+            "valyu", "b", [SubmittedRun("r1", None, None)], unlisted=2, addition=addition
+        )
+    assert store.ledger("b").expected == 5
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_additions_are_known_again_for_a_day(store: Store) -> None:
+    def noted() -> list[str]:
+        return [
+            row.key for row in rows(store.database, Meta) if row.key.startswith(additions.NOTED)
+        ]
+
+    named: dict[str, Any] = {"source": "valyu", "batch_id": "b", "runs": []}
+    for name, moment in (("old", at(0)), ("new", at(60)), ("next", at(86_430))):
+        how: dict[str, Any] = {"unlisted": 1, "addition": name, "now": moment}
+        store.database.write(partial(batches.add_runs, **named, **how))
+    assert noted() == [additions.NOTED + "new", additions.NOTED + "next"]
+    assert store.ledger("b").expected == 3
+
+
 def live_checks(store: Store) -> list[str]:
     found = (row for row in rows(store.database, Job) if row.kind == "check")
     return [row.endpoint_id for row in found if row.status == "pending"]
@@ -273,6 +298,12 @@ def test_a_status_call_makes_a_batch_known(store: Store) -> None:
     store.note_batch("valyu", shown(total=5, name="night", runner="fast"))
     ledger = store.ledger("b")
     assert (ledger.name, ledger.runner, ledger.expected) == ("night", "fast", 5)
+
+
+def test_what_a_sender_counts_may_have_any_name(store: Store) -> None:
+    store.note_batch("valyu", shown(total=2, counts={"\x00": 1, "\ud800 b": 1}))
+    (kept,) = rows(store.database, Batch)
+    assert kept.counts == {"\ufffd": 1, "\ufffd b": 1, "total": 2, "ended": None}
 
 
 def test_knowing_a_batch_again_fills_in_and_takes_nothing(store: Store) -> None:

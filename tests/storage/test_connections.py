@@ -16,9 +16,10 @@ from sqlalchemy.engine import make_url
 
 import storage
 from storage import CannotOpen, CannotStore, Store
+from storage.database import postgres
 from storage.database.standing import SERVED
 from storage.models import Event
-from tests import databases
+from tests import behind, databases
 from tests.databases import KEY
 from tests.storage.build import deliver, delivery, rows
 
@@ -183,3 +184,33 @@ def test_a_server_that_was_told_to_be_read_only_is_obeyed(made_url: str) -> None
                     store.probe_sources_now()
         finally:
             admin.execute(change + b" RESET ALL")
+
+
+@pytest.mark.parametrize(("limit", "name"), [("1", "statement"), ("2", "cut")])
+def test_what_took_too_long_is_said_to_have(
+    made_url: str, monkeypatch: pytest.MonkeyPatch, limit: str, name: str
+) -> None:
+    class Short(postgres.Pool):
+        def __init__(self, *given: Any, **limits: Any) -> None:
+            super().__init__(*given, **{**limits, name: float(limit)})
+
+    monkeypatch.setattr(postgres, "Pool", Short)
+    with (
+        databases.opened(made_url) as store,
+        pytest.raises(CannotStore, match=f"it took longer than {limit} s\\.$"),
+        store.database.read() as connection,
+    ):
+        connection.exec_driver_sql("SELECT pg_sleep(60)")
+
+
+def test_what_somebody_stopped_is_not_said_to_have_taken_too_long(
+    store: Store, made_url: str
+) -> None:
+    def work(connection: Connection) -> None:
+        pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        stop = f"SELECT pg_cancel_backend({pid})"
+        threading.Timer(0.2, behind.execute, [made_url, stop]).start()
+        connection.exec_driver_sql("SELECT pg_sleep(60)")
+
+    with pytest.raises(CannotStore, match="due to user request"):
+        store.database.write(work)

@@ -352,6 +352,22 @@ def test_a_release_leaves_the_progress(database: Database) -> None:
     assert again.progress == {"cursor": "x"}
 
 
+HOSTILE = {"cursor": "a\x00b", "looks": {"\ud800": float("nan")}, "page": 2}
+MILD = {"cursor": "a\ufffdb", "looks": {"\ufffd": None}, "page": 2}
+
+
+@pytest.mark.parametrize("verb", ["save_progress", "store_results"])
+def test_how_far_a_job_is_may_hold_any_text(store: Store, verb: str) -> None:
+    lease = claimed(store.database, progress=HOSTILE)
+    assert lease.progress == MILD
+    lease.progress.clear()
+    if verb == "save_progress":
+        store.database.write(lambda c: jobs.save_progress(c, lease, HOSTILE))
+    else:
+        store.store_results(lease, [run()], fetched_at=NOON, progress=HOSTILE)
+    assert job(store.database, lease.job_id).progress == MILD
+
+
 # --- replay -------------------------------------------------------------------------------------
 
 

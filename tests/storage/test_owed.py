@@ -1,10 +1,13 @@
 """Which single runs are missing: each once, whoever expects it, until its result is here."""
 
+import sys
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
-from storage import Store
+from storage import Store, owed
 from tests.storage.build import NOON, claim, deliver, delivery, enqueue, keep, run, tried
 
 
@@ -47,3 +50,43 @@ def test_the_runs_of_batches_are_left_to_their_ledgers(store: Store) -> None:
     enqueue(store.database, subject="of-a-batch", due=NOON)
     stored(store, run("of-a-batch", "running", batch_id="batch-1"))
     assert store.count_owed("valyu") == 0
+
+
+def test_however_many_are_missing_each_counts_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "a", "b", "c", "d", "e", "of-a-batch", "stored"):
+        store.add_endpoint("valyu", "run", resource=name)
+    for name in ("e", "f", "f", "g", "h", "known", "stored"):
+        enqueue(store.database, subject=name)
+    stored(store, *(run(name, "running") for name in ("known", "k2", "k3", "d")), run("stored"))
+    stored(store, run("of-a-batch", "running", batch_id="batch-1"))
+    missing = {*"abcdefgh", "known", "k2", "k3"}
+    for at_once in (1, 2, 3, 100):
+        monkeypatch.setattr(owed, "AT_ONCE", at_once)
+        assert store.count_owed("valyu") == len(missing)
+
+
+def test_a_source_is_counted_in_many_short_reads(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        store.add_endpoint("valyu", "run", resource=f"run-{number}")
+        store.register_batch("valyu", f"batch-{number}", endpoint_id=None)
+    monkeypatch.setattr(owed, "AT_ONCE", 1)
+    monkeypatch.setattr("storage.store.batches.LISTED_AT_ONCE", 2)
+    reads: list[int] = []
+    read = store.database.read
+
+    def counted() -> AbstractContextManager[Connection]:
+        reads.append(1)
+        return read()
+
+    monkeypatch.setattr(store.database, "read", counted)
+    assert store.count_owed("valyu") == 5
+    assert len(reads) > 10
+    reads.clear()
+    listed = store.list_batches(source="valyu", limit=sys.maxsize)
+    assert [ledger.batch_id for ledger in listed] == [f"batch-{n}" for n in (4, 3, 2, 1, 0)]
+    assert [ledger.batch_id for ledger in store.list_batches(limit=3)][-1] == "batch-2"
+    assert len(reads) == 3 + 2

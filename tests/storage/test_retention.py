@@ -28,7 +28,6 @@ from storage import (
     batches,
     jobs,
     now,
-    owed,
     recording,
     results,
     retention,
@@ -301,8 +300,7 @@ def test_a_pruned_batch_is_complete_and_nothing_of_it_is_missing(store: Store) -
     assert (ledger.state, ledger.stored, ledger.expected, ledger.pruned) == ("complete", 2, 2, 2)
     assert store.missing(ledger)["missing"] == []
     assert store.unseen_runs("valyu", "batch-1", since=LATER, limit=9) == []
-    with store.database.read() as connection:
-        assert owed.count(connection, "valyu") == 0
+    assert store.count_owed("valyu") == 0
 
 
 def test_the_results_of_an_open_batch_stay(store: Store) -> None:

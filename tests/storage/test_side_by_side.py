@@ -19,6 +19,7 @@ from sqlmodel import SQLModel, col
 import storage
 from storage import (
     CannotOpen,
+    CannotStore,
     FetchedBatch,
     LeaseLost,
     NewerSchema,
@@ -287,6 +288,21 @@ def test_runs_that_come_while_others_are_added_are_counted_once(pair: tuple[Stor
         assert pair[0].ledger(name).expected == 30
 
 
+def test_additions_of_several_at_once_count_each_its_unknown_runs_once(
+    pair: tuple[Store, Store],
+) -> None:
+    pair[0].register_batch("valyu", "b", endpoint_id=None)
+    for number in range(10):
+        names = (f"{number} mine", f"{number} yours", f"{number} mine", f"{number} yours")
+        together(
+            *(
+                partial(store.add_runs, "valyu", "b", [], unlisted=2, addition=name)
+                for store, name in zip((*pair, *pair), names, strict=True)
+            )
+        )
+    assert pair[0].ledger("b").expected == 40
+
+
 def _a_page(store: Store, lease: Any) -> None:
     page = [run("r1", batch_id="b")]
     store.store_results(lease, page, fetched_at=store.now(), progress={})
@@ -384,6 +400,17 @@ def test_every_change_of_an_endpoint_is_a_change_of_the_revision(
     assert pair[0].endpoints_revision() == before + 20
 
 
+def test_a_watcher_notices_a_commit_that_began_before_the_one_it_saw(
+    store: Store, made_url: str
+) -> None:
+    with psycopg.connect(made_url) as other, store.watch() as version:
+        other.execute("INSERT INTO meta VALUES ('older', '')")
+        enqueue(store.database)
+        seen = version()
+        other.commit()
+        assert version() != seen
+
+
 def test_a_hint_of_one_is_heard_by_the_others(pair: tuple[Store, Store]) -> None:
     heard = threading.Event()
     pair[1].listen(heard.set)
@@ -428,7 +455,7 @@ def test_a_server_that_goes_while_its_clock_is_looked_at_is_one_that_cannot_now(
             other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
         store.database.look_at_clock(connection)
 
-    with pytest.raises(storage.CannotStore):
+    with pytest.raises(CannotStore):
         store.database.write(work)
     assert store.release_expired() == 0
 
