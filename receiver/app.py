@@ -143,15 +143,16 @@ async def _running(
     async with clients_for(*sources.values()) as clients:
         parts: list[Callable[[], Any]] = []
         woken = store.hint
+        commits = GroupCommit(store)
         if role is not Role.INTAKE:
-            worker = Worker(store, sources.values(), clients)
+            worker = Worker(store, sources.values(), clients, gives_way=commits.is_busy)
             store.listen(_on_loop(worker.wake))
             parts += [worker.run, Pruning(store, kept_for).run]
             woken = partial(_wake, worker, store)
         intake: Intake = Elsewhere()
         if role is not Role.WORKER:
             endpoints, quarantining = EndpointCache(store, sources), Quarantining(store)
-            intake = Intake(sources, endpoints, GroupCommit(store), quarantining, woken=woken)
+            intake = Intake(sources, endpoints, commits, quarantining, woken=woken)
             parts += [endpoints.follow, quarantining.run]
         async with _beside(*parts, broke=broke), _few_collections():
             yield intake

@@ -18,6 +18,10 @@ GROUP_BYTES = 8 * 1024 * 1024
 MAX_WAITING = 10_000
 """Deliveries that may wait at once; beyond it they are refused at once."""
 
+WINDOW_SECONDS = 0.1
+BUSY_PER_SECOND = 500
+"""From so many deliveries a second on, counted by windows, their answers need the processor."""
+
 T = TypeVar("T")
 Told = Callable[[str | CannotStore], None]
 """Takes what became of a delivery: `accepted` or `duplicate` after its COMMIT, or why not."""
@@ -46,6 +50,9 @@ class GroupCommit:
         self._is_flying = False
         self._is_due = False
         self._watch: asyncio.TimerHandle | None = None
+        self._window_began = 0.0
+        self._in_window = 0
+        self._was_busy = False
 
     async def commit(self, delivery: VerifiedDelivery) -> str:
         """Return `accepted` or `duplicate` once the delivery is on disk.
@@ -67,12 +74,25 @@ class GroupCommit:
         """
         if len(self._waiting) >= MAX_WAITING:
             raise CannotStore("Too many deliveries wait for the disk.")
-        self._waiting.append(_Waiting(delivery, told, self._loop.time()))
+        moment = self._loop.time()
+        self._waiting.append(_Waiting(delivery, told, moment))
+        self._in_window += 1
+        if moment - self._window_began >= WINDOW_SECONDS:
+            self._begin_window(moment)
         if not self._is_flying and not self._is_due:
             self._is_due = True
             self._loop.call_soon(self._fly)
         if self._watch is None:
             self._watch = self._loop.call_later(LOOK_SECONDS, self._refuse_the_late)
+
+    def is_busy(self) -> bool:
+        """Whether deliveries come so fast that other work had better wait."""
+        return self._was_busy and self._loop.time() - self._window_began < 2 * WINDOW_SECONDS
+
+    def _begin_window(self, moment: float) -> None:
+        elapsed = moment - self._window_began
+        self._was_busy = self._in_window >= BUSY_PER_SECOND * elapsed
+        self._window_began, self._in_window = moment, 0
 
     def _fly(self) -> None:
         """Hand over what has gathered, within the bounds of a group."""

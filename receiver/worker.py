@@ -35,6 +35,12 @@ from storage import RENEW_SECONDS, CannotStore, Lease, LeaseLost, Store, Tried
 POLL_SECONDS = 1.0
 """The clock beneath the wake-ups: how late a due job is noticed when no hint came."""
 
+BEHIND_ACKS_SECONDS = 1.0
+"""While deliveries come fast, jobs are begun no more often than this: answers go first."""
+
+GIVING_WAY_SECONDS = 0.05
+"""How often it is looked whether they still do."""
+
 LOOK_SECONDS = 1.0
 """How often we look for jobs whose worker is gone, where there are others than us."""
 
@@ -48,10 +54,18 @@ log = get_logger("worker")
 class Worker:
     """Works off the jobs of all sources until it is stopped."""
 
-    def __init__(self, store: Store, sources: Iterable[Source], wire: Wire) -> None:
+    def __init__(
+        self,
+        store: Store,
+        sources: Iterable[Source],
+        wire: Wire,
+        *,
+        gives_way: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`gives_way` says whether something else needs the processor more, now."""
         self._store = store
         self._slots = {
-            source.name: _Slots(store, Calls(source, wire, pace=pace_of(source, store)))
+            source.name: _Slots(store, Calls(source, wire, pace=pace_of(source, store)), gives_way)
             for source in sources
         }
 
@@ -93,10 +107,11 @@ class Worker:
 class _Slots:
     """The slots of one source: claims for the free ones, works each lease in a task."""
 
-    def __init__(self, store: Store, calls: Calls) -> None:
+    def __init__(self, store: Store, calls: Calls, gives_way: Callable[[], bool]) -> None:
         self.hint = asyncio.Event()
         self.leases: dict[int, Lease] = {}
         self._store = store
+        self._gives_way = gives_way
         self._source = calls.source
         self._fetch = Fetch(store, calls)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -105,10 +120,16 @@ class _Slots:
     async def run(self) -> None:
         try:
             while True:
+                await self._give_way()
                 if not await self._claim():
                     await self._rest()
         finally:
             await self._give_back()
+
+    async def _give_way(self) -> None:
+        ends = time.monotonic() + BEHIND_ACKS_SECONDS
+        while self._gives_way() and time.monotonic() < ends:
+            await asyncio.sleep(GIVING_WAY_SECONDS)
 
     async def _claim(self) -> bool:
         """Fill the free slots; says whether there may be more to do at once."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 import time
 
 import pytest
@@ -188,3 +189,29 @@ async def test_an_answer_that_cannot_be_given_keeps_no_other_from_its_own(store:
     await until(lambda: told)
     assert told == ["accepted"]
     assert [str(fault) for fault in faults] == ["cannot say accepted"]
+
+
+async def test_deliveries_that_come_fast_are_noticed_for_as_long_as_they_come(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "WINDOW_SECONDS", 0.5)
+    monkeypatch.setattr(commits, "BUSY_PER_SECOND", 2)
+    group, number = GroupCommit(store), itertools.count()
+    assert not group.is_busy()
+    async with asyncio.timeout(DEADLINE):
+        while not group.is_busy():
+            await group.commit(delivery(str(next(number))))
+        while group.is_busy():
+            await asyncio.sleep(0.05)
+    assert next(number) > 1
+
+
+async def test_deliveries_that_come_slowly_keep_nobody_waiting(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "WINDOW_SECONDS", 0.02)
+    group = GroupCommit(store)
+    for number in range(5):
+        await group.commit(delivery(str(number)))
+        assert not group.is_busy()
+        await asyncio.sleep(0.03)

@@ -410,3 +410,27 @@ async def test_jobs_of_a_worker_that_is_gone_wake_the_one_that_found_them(
     await until(lambda: len(looks) > 2)
     renewing.stop()
     assert bool(wakes) is bool(released)
+
+
+async def test_nothing_is_begun_while_answers_need_the_processor(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "BEHIND_ACKS_SECONDS", 60)
+    announce(store, "t1", kind="task")
+    busy = [True]
+    async with working.working(
+        store, a_source(), client=answering(a_run), gives_way=lambda: busy[0]
+    ):
+        await asyncio.sleep(0.5)
+        assert job(store)["status"] == "pending"
+        busy[0] = False
+        await until(lambda: job(store)["status"] == "done")
+
+
+async def test_work_goes_on_all_the_same_however_long_deliveries_come_fast(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "BEHIND_ACKS_SECONDS", 0.1)
+    announce(store, "t1", kind="task")
+    async with working.working(store, a_source(), client=answering(a_run), gives_way=lambda: True):
+        await until(lambda: job(store)["status"] == "done")

@@ -198,10 +198,12 @@ async def fetch(
 
 
 @asynccontextmanager
-async def working(store: Store, source: Source, *, client: Any = None) -> AsyncIterator[Worker]:
+async def working(
+    store: Store, source: Source, *, client: Any = None, **options: Any
+) -> AsyncIterator[Worker]:
     """A worker at work until the end of the block, which is its polite stop."""
     async with client or clients_for() as wire:
-        worker = Worker(store, [source], wire)
+        worker = Worker(store, [source], wire, **options)
         task = asyncio.create_task(worker.run())
         try:
             yield worker
