@@ -93,6 +93,7 @@ class Pruning:
         self._lap_began = clock()
         self._seen = store.now(), clock()
         self._believes_from = -math.inf
+        self._is_told = False
         self._complaints = Throttle(EVERY_SECONDS)
 
     async def run(self) -> None:
@@ -121,9 +122,11 @@ class Pruning:
         next look begins with whose turn it is then.
         """
         if await run_in_threadpool(self._store.clock_may_be_ahead):
-            if self._complaints.allow("ahead", self._clock()) is not None:
-                log.warning("the clock is days later than it was: nothing is pruned for a day")
+            if not self._is_told:
+                log.warning("the clock is a day or more later than it was: nothing is pruned today")
+            self._is_told = True
             return False
+        self._is_told = False
         self._begin_a_lap_if_due()
         ends = self._clock() + LOOK_SECONDS
         kinds, gone, size = deque(self._turns), Counter[str](), 0

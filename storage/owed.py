@@ -7,7 +7,7 @@ in between: those that nobody has seen are counted first, so that none is missed
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, distinct, exists, func, select
+from sqlalchemy import ColumnElement, and_, distinct, exists, func, select
 from sqlmodel import col
 
 from storage.database import Database
@@ -84,15 +84,16 @@ def _of_jobs(database: Database, source: str) -> int:
         ~exists().where(_is_seen(source, name)),
     )
     names: set[str] = set()
-    for connection, first, last in _parts(database, col(Job.id)):
-        names.update(connection.scalars(query.where(col(Job.id).between(first, last))))
+    for first, last in _parts(database, col(Job.id)):
+        with database.read() as connection:
+            names.update(connection.scalars(query.where(col(Job.id).between(first, last))))
     return len(names)
 
 
 def _without_result(database: Database, source: str) -> int:
     """The runs that are known by themselves, but whose result is not here."""
     total = 0
-    for connection, first, last in _parts(database, col(Run.id)):
+    for first, last in _parts(database, col(Run.id)):
         # said of both: a plan for one part must not look at all results
         result = exists().where(
             col(Result.run_pk) == col(Run.id),
@@ -102,7 +103,8 @@ def _without_result(database: Database, source: str) -> int:
         mine = (col(Run.source) == source, col(Run.batch_id).is_(None))
         query = select(func.count()).select_from(Run).where(*mine, ~result)
         among = col(Run.id).between(first, last)
-        total += connection.execute(query.where(among)).scalar_one()
+        with database.read() as connection:
+            total += connection.execute(query.where(among)).scalar_one()
     return total
 
 
@@ -114,10 +116,9 @@ def _is_seen(source: str, name: Any) -> ColumnElement[bool]:
     return and_(col(Run.source) == source, col(Run.run_id) == name)
 
 
-def _parts(database: Database, key: Any) -> Iterator[tuple[Connection, int, int]]:
-    """A short read for each part of a table, with the first and the last key of that part."""
+def _parts(database: Database, key: Any) -> Iterator[tuple[int, int]]:
+    """The first and the last key of each part of a table that is looked at in one read."""
     with database.read() as connection:
         end = connection.execute(select(func.max(key))).scalar() or 0
     for first in range(1, end + 1, AT_ONCE):
-        with database.read() as connection:
-            yield connection, first, first + AT_ONCE - 1
+        yield first, first + AT_ONCE - 1

@@ -62,8 +62,9 @@ def prune(
     try:
         if not (dry_run or trust_clock) and store.clock_may_be_ahead():
             raise UsageError(
-                f"By the clock it is {store.now():%Y-%m-%d %H:%M} UTC, days after this database "
-                "was last served: if that is right, say --trust-clock."
+                f"The clock may be ahead: it says {store.now():%Y-%m-%d %H:%M} UTC, a day or more "
+                "after a worker served this database, or that was so within the last day. If the "
+                "clock is right, say --trust-clock."
             )
         rows = [
             {"kind": kind, "days": chosen[AGE_OF[kind]], **_walk(store, kind, kept_for, dry_run)}

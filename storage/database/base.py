@@ -36,7 +36,7 @@ class Database(ABC):
     def write(self, work: Callable[[Connection], T], *, urgent: bool = False) -> T:
         """Run `work` in one transaction; return after its COMMIT.
 
-        What is `urgent` goes the way of the intake, and does not wait for other work.
+        What is `urgent` has the connections and the limits of the intake.
         It may be run again where the database asks for that, so it changes nothing but rows.
         Raises CannotStore when the database cannot take it now; nothing was written then. What is
         wrong with the statement itself is raised as it is.

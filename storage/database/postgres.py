@@ -122,7 +122,7 @@ class PostgresDatabase(Database):
     # --- writing -------------------------------------------------------------------------------
 
     def write(self, work: Callable[[Connection], T], *, urgent: bool = False) -> T:
-        return self._writer.call(work) if urgent else self._run(self._work, work)
+        return self._run(self._intake if urgent else self._work, work)
 
     def submit(self, work: Work, done: Done) -> None:
         self._writer.submit(work, done, urgent=True)

@@ -5,9 +5,10 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine, event
 
-from storage import Store, owed
+from storage import CannotStore, Store, owed
+from tests import behind
 from tests.storage.build import NOON, claim, deliver, delivery, enqueue, keep, run, tried
 
 
@@ -90,3 +91,24 @@ def test_a_source_is_counted_in_many_short_reads(
     assert [ledger.batch_id for ledger in listed] == [f"batch-{n}" for n in (4, 3, 2, 1, 0)]
     assert [ledger.batch_id for ledger in store.list_batches(limit=3)][-1] == "batch-2"
     assert len(reads) == 3 + 2
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("counted", ["FROM jobs", "FROM runs"])
+def test_a_connection_that_is_lost_meanwhile_is_a_database_that_cannot_now(
+    store: Store, made_url: str, counted: str
+) -> None:
+    enqueue(store.database)
+    stored(store, run(status="running"))
+
+    def end(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if counted in statement and "BETWEEN" in statement:
+            pid = connection.connection.driver_connection.info.backend_pid
+            behind.execute(made_url, f"SELECT pg_terminate_backend({pid}, 5000)")
+
+    event.listen(Engine, "before_cursor_execute", end)
+    try:
+        with pytest.raises(CannotStore):
+            store.count_owed("valyu")
+    finally:
+        event.remove(Engine, "before_cursor_execute", end)

@@ -166,7 +166,7 @@ def test_a_clock_days_after_the_last_service_is_asked_about(run: Run, store: Sto
     aged(store, 100, "old")
     store.database.write(lambda c: clocks.note(c, now=now() - 2 * DAY))
     ended = run("prune")
-    assert (ended.code, "if that is right, say --trust-clock" in ended.sentence) == (2, True)
+    assert (ended.code, "If the clock is right, say --trust-clock" in ended.sentence) == (2, True)
     assert len(store.list_events()) == 1
     assert run("prune", "--dry-run").code == 0
     assert run("prune", "--trust-clock").code == 0
