@@ -30,8 +30,8 @@ from rich.table import Table
 from benchmarks import machine
 from benchmarks.command import Command, note
 from benchmarks.rows import Row
-from receiver import logs
 from receiver.sandbox import SandboxServer, Switches, serve_in_thread
+from receiver.telemetry import logs
 from tests.conformance import habits
 from tests.conformance.cases import CASES, KEY, Case
 from tests.conformance.sink import Sink, running

@@ -15,19 +15,20 @@ from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 import storage
-from receiver import api, routes
-from receiver.bodies import Bodies
-from receiver.clients import clients_for
-from receiver.commits import GroupCommit
-from receiver.endpoint_cache import EndpointCache
+from receiver import api
 from receiver.errors import UsageError
-from receiver.intake import Elsewhere, Intake
-from receiver.logs import get_logger
-from receiver.pruning import Pruning, ages
-from receiver.quarantining import Quarantining
+from receiver.intake import routes
+from receiver.intake.endpoint_cache import EndpointCache
+from receiver.intake.group_commit import GroupCommit
+from receiver.intake.intake import Elsewhere, Intake
+from receiver.intake.quarantine_writer import Quarantining
+from receiver.intake.request_body import Bodies
+from receiver.sender_api.client_pool import clients_for
 from receiver.settings import Settings
 from receiver.sources import Source, configured
-from receiver.worker import Worker
+from receiver.telemetry.logs import get_logger
+from receiver.work.pruning import Pruning, ages
+from receiver.work.worker import Worker
 
 log = get_logger("app")
 

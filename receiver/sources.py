@@ -7,16 +7,16 @@ from functools import cached_property, lru_cache
 
 import httpx
 
-from receiver.account_keys import AccountKeys
 from receiver.errors import UsageError
-from receiver.keys import Key
-from receiver.overrides import override
-from receiver.providers import Provider
-from receiver.providers.parallel import Parallel
-from receiver.providers.parallel_v0 import ParallelV0
-from receiver.providers.valyu import Valyu
-from receiver.schemes import AnyScheme, Bearer
+from receiver.providers.base import Provider
+from receiver.providers.parallel.provider import Parallel
+from receiver.providers.parallel_v0.provider import ParallelV0
+from receiver.providers.valyu.provider import Valyu
 from receiver.settings import Settings, SourceSettings
+from receiver.signatures.account_keys import AccountKeys
+from receiver.signatures.keys import Key
+from receiver.signatures.overrides import override
+from receiver.signatures.schemes import AnyScheme, Bearer
 
 PROVIDERS: Mapping[str, type[Provider]] = {
     provider.name: provider for provider in (Valyu, Parallel, ParallelV0)

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
-from storage.batches import Ledger, Watched
+from storage.batches.batches import Ledger, Watched
 from storage.copying import Copied, CopyReport, Progressed, copy
 from storage.database import kind_of, now, open_database, upgrade_server
-from storage.database.files import look, sqlite_path
+from storage.database.sqlite.files import look, sqlite_path
+from storage.deliveries.quarantine import UnverifiedDelivery
+from storage.deliveries.recording import VerifiedDelivery
 from storage.encryption import Vault, new_key, read_or_make_key
-from storage.endpoints import MAX_SECRETS, EndpointView, SigningSecret
+from storage.endpoints.endpoints import MAX_SECRETS, EndpointView, SigningSecret
 from storage.errors import (
     AlreadyServed,
     CannotOpen,
@@ -25,13 +27,11 @@ from storage.errors import (
 )
 from storage.export import FORMATS, ExportReport, Selection
 from storage.fetched import TERMINAL, FetchedBatch, FetchedRun, SubmittedRun
-from storage.leases import LEASE_SECONDS, RENEW_SECONDS, Lease, Tried
+from storage.jobs.lease import LEASE_SECONDS, RENEW_SECONDS, Lease, Tried
 from storage.migrations import HEAD as SCHEMA
-from storage.quarantine import UnverifiedDelivery
-from storage.recording import VerifiedDelivery
-from storage.results import Stored
 from storage.retention import AGE_OF, KINDS, Ages, Step
-from storage.runs import Known as KnownRun
+from storage.runs.results import Stored
+from storage.runs.runs import Known as KnownRun
 from storage.store import Store
 from storage.tokens import NewToken, TokenView
 

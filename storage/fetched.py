@@ -6,7 +6,7 @@ from datetime import datetime
 from math import isfinite
 from typing import Any
 
-from storage.documents import mapped
+from storage.json_text import mapped
 
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
 """The statuses of a run after which nothing more comes."""

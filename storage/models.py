@@ -275,7 +275,7 @@ _LONE_CHECK = "kind = 'check' AND endpoint_id IS NULL AND status IN ('pending', 
 
 
 class Job(SQLModel, table=True):
-    """A piece of background work; see storage/jobs.py for its states."""
+    """A piece of background work; see storage/jobs/__init__.py for its states."""
 
     __tablename__ = "jobs"
     __table_args__ = (

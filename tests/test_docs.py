@@ -10,7 +10,7 @@ from pydantic_core import PydanticUndefined
 
 from receiver.api import PREFIX, ROUTES
 from receiver.cli import app
-from receiver.routes import STATUSES
+from receiver.intake.routes import STATUSES
 from receiver.settings import Settings, SourceSettings
 
 ROOT = Path(__file__).parent.parent

@@ -11,8 +11,8 @@ import pytest
 import typer.main
 
 from receiver.cli import app
-from receiver.overrides import override
 from receiver.settings import PREFIX, Settings, SourceSettings
+from receiver.signatures.overrides import override
 from receiver.sources import PROVIDERS
 
 DOCS = Path(__file__).parent.parent / "docs"

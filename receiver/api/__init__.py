@@ -4,8 +4,8 @@
 """
 
 from receiver.api.access import SCOPES
-from receiver.api.desk import Desk
-from receiver.api.routing import PREFIX, ROUTES, Api
+from receiver.api.app import PREFIX, ROUTES, Api
+from receiver.api.context import Desk
 
 __all__ = [
     "PREFIX",

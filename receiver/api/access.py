@@ -5,9 +5,9 @@ from typing import Final
 
 from starlette.requests import Request
 
-from receiver.api.answers import CLOSE, Problem
-from receiver.api.desk import Desk
-from receiver.signatures import behind_bearer
+from receiver.api.context import Desk
+from receiver.api.responses import CLOSE, Problem
+from receiver.signatures.verify import behind_bearer
 from storage import TokenView
 
 SCOPES: Final = ("read", "register")

@@ -4,9 +4,9 @@ from typing import Any, Literal, get_args
 
 from starlette.responses import Response
 
-from receiver.api.answers import RETRY_AFTER, Problem, answer
-from receiver.api.asked import Asked
-from receiver.api.streams import ResultLines
+from receiver.api.requests import Asked
+from receiver.api.responses import RETRY_AFTER, Problem, answer
+from receiver.api.result_stream import ResultLines
 from storage import Ledger, NotFound, Selection
 
 MAX_LIMIT = 1_000

@@ -4,11 +4,11 @@ from typing import Any
 
 from starlette.responses import Response
 
-from receiver.api.answers import Problem, answer
-from receiver.api.asked import Asked
-from receiver.logs import get_logger
-from receiver.signatures import doubt, prepare
+from receiver.api.requests import Asked
+from receiver.api.responses import Problem, answer
+from receiver.signatures.verify import doubt, prepare
 from receiver.sources import Source, webhook_url
+from receiver.telemetry.logs import get_logger
 from storage import EndpointView, NotFound, SecretRefused
 
 log = get_logger("api")

@@ -10,8 +10,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from receiver.app import open_store
-from receiver.batches import NewBatch
-from receiver.cli.common import (
+from receiver.cli.batch_report import DeadLetters, print_missing, reasons
+from receiver.cli.output import (
     AsJson,
     Limit,
     SourceName,
@@ -23,13 +23,13 @@ from receiver.cli.common import (
     print_rows,
     say_unread,
 )
-from receiver.cli.missing import DeadLetters, print_missing, reasons
 from receiver.errors import UsageError
-from receiver.providers import NewTask, Plan, Provider
+from receiver.providers.base import NewTask, Plan, Provider
 from receiver.settings import Settings, load
 from receiver.sources import configured, named
-from receiver.tasks_file import read_tasks
-from receiver.waiting import wait as wait_for
+from receiver.submissions.batches import NewBatch
+from receiver.submissions.tasks_file import read_tasks
+from receiver.submissions.waiting import wait as wait_for
 from storage import Ledger, Store
 
 app = typer.Typer(help="Create batches, watch them, wait for their results.", no_args_is_help=True)

@@ -8,7 +8,7 @@ import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 import storage
-from receiver.cli.common import AsJson, errors, print_json, print_rows
+from receiver.cli.output import AsJson, errors, print_json, print_rows
 from receiver.errors import ReceiverError
 from receiver.settings import Settings, load, variable_of
 

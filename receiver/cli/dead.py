@@ -2,7 +2,7 @@
 
 import typer
 
-from receiver.cli.common import AsJson, Id, Limit, errors, opened, print_json, print_rows
+from receiver.cli.output import AsJson, Id, Limit, errors, opened, print_json, print_rows
 
 app = typer.Typer(help="Dead letters: jobs that ended without success.", no_args_is_help=True)
 

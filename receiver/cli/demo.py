@@ -20,13 +20,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from receiver.app import open_store
-from receiver.batches import NewBatch
-from receiver.cli.common import batches_of, readable, say_unread
+from receiver.cli.output import batches_of, readable, say_unread
 from receiver.errors import ReceiverError
-from receiver.providers import Plan
+from receiver.providers.base import Plan
 from receiver.settings import GivenSettings, Settings, SourceSettings
 from receiver.sources import configured
-from receiver.waiting import wait
+from receiver.submissions.batches import NewBatch
+from receiver.submissions.waiting import wait
 from storage import Ledger, Selection, Store
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from receiver.app import open_store
-from receiver.cli.common import (
+from receiver.cli.durations import end_of_old
+from receiver.cli.output import (
     AsJson,
     SourceName,
     errors,
@@ -18,10 +19,9 @@ from receiver.cli.common import (
     print_json,
     print_rows,
 )
-from receiver.cli.spans import end_of_old
 from receiver.errors import UsageError
 from receiver.settings import load
-from receiver.signatures import doubt, prepare
+from receiver.signatures.verify import doubt, prepare
 from receiver.sources import Source, configured, named, webhook_url
 from storage import EndpointView
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import typer
 
-from receiver.cli.common import (
+from receiver.cli.output import (
     AsJson,
     Id,
     Limit,

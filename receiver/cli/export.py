@@ -11,7 +11,7 @@ from typing import IO, Annotated
 
 import typer
 
-from receiver.cli.common import errors, opened
+from receiver.cli.output import errors, opened
 from receiver.errors import UsageError
 from storage import Ledger, Selection, Store
 

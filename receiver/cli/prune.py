@@ -9,11 +9,11 @@ import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from receiver.app import open_store
-from receiver.cli.common import AsJson, errors, print_json, print_rows
+from receiver.cli.output import AsJson, errors, print_json, print_rows
 from receiver.errors import UsageError
-from receiver.pruning import ages
 from receiver.settings import RetentionSettings, days, load
 from receiver.sources import configured
+from receiver.work.pruning import ages
 from storage import AGE_OF, KINDS, Ages, CannotStore, Step, Store
 
 PAUSE_SECONDS = 0.01

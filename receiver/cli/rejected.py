@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from receiver.app import open_store
-from receiver.cli.common import (
+from receiver.cli.output import (
     AsJson,
     Id,
     IdOrNone,
@@ -22,10 +22,10 @@ from receiver.cli.common import (
     print_json,
     print_rows,
 )
-from receiver.diagnosis import Diagnosis
 from receiver.errors import UsageError
-from receiver.rejected import Rejected, Retried, shown_headers
+from receiver.intake.rejected import Rejected, Retried, shown_headers
 from receiver.settings import load
+from receiver.signatures.diagnosis import Diagnosis
 from receiver.sources import configured
 from storage import NotFound, Store
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from receiver.cli.common import errors
+from receiver.cli.output import errors
 from receiver.errors import UsageError
 
 

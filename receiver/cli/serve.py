@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from receiver import logs, server
+from receiver import server
 from receiver.app import Role, check_role, create_app, open_store
 from receiver.errors import ReceiverError
-from receiver.logs import get_logger
-from receiver.pruning import ages
 from receiver.settings import load
 from receiver.sources import configured
+from receiver.telemetry import logs
+from receiver.telemetry.logs import get_logger
+from receiver.work.pruning import ages
 
 log = get_logger("serve")
 

@@ -6,7 +6,7 @@ import typer
 
 from receiver.api import SCOPES
 from receiver.app import open_store
-from receiver.cli.common import AsJson, Id, errors, opened, print_json, print_rows
+from receiver.cli.output import AsJson, Id, errors, opened, print_json, print_rows
 from receiver.errors import UsageError
 from receiver.settings import load
 from receiver.sources import configured, named

@@ -9,16 +9,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.sandbox import control, parallel, v0, valyu
+from receiver.sandbox import control
 from receiver.sandbox.answers import ErrorBody, Refusal, answer, as_refusal, error_body
+from receiver.sandbox.parallel import routes as parallel
+from receiver.sandbox.parallel_v0 import routes as parallel_v0
 from receiver.sandbox.switches import Switches
+from receiver.sandbox.valyu import routes as valyu
 from receiver.sandbox.world import World
 
 # Who answers for paths that nobody has, by how they begin; all others are Valyu's.
 ERRORS: dict[str, ErrorBody] = {
     "/v1/tasks/": parallel.error_body,
     "/v1beta/": parallel.error_body,
-    "/v0/": v0.error_body,
+    "/v0/": parallel_v0.error_body,
 }
 
 
@@ -44,7 +47,7 @@ def create_sandbox(switches: Switches | None = None) -> Starlette:
 
     return Starlette(
         # Valyu comes last of the senders, for its /v1 would take Parallel's /v1/tasks as well.
-        routes=[*control.routes(), *parallel.routes(), *v0.routes(), *valyu.routes()],
+        routes=[*control.routes(), *parallel.routes(), *parallel_v0.routes(), *valyu.routes()],
         lifespan=lifespan,
         exception_handlers={Refusal: _refused, HTTPException: _refused},
     )

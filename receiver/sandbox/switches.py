@@ -4,10 +4,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from receiver.sandbox.common_switches import CommonSwitches, Fault
-from receiver.sandbox.parallel_switches import ParallelSwitches
+from receiver.sandbox.parallel.switches import ParallelSwitches
+from receiver.sandbox.parallel_v0.switches import V0Switches
 from receiver.sandbox.settings import Forgery, SandboxError, first_fault, parse
-from receiver.sandbox.v0_switches import V0Switches
+from receiver.sandbox.switches_common import CommonSwitches, Fault
 
 __all__ = [
     "Fault",

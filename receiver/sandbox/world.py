@@ -6,11 +6,11 @@ from typing import Any
 from receiver.sandbox.answers import Refusal
 from receiver.sandbox.deliveries import Courier, Parcel
 from receiver.sandbox.faults import FaultPlan
-from receiver.sandbox.parallel_sender import Parallel
+from receiver.sandbox.parallel.sender import Parallel
+from receiver.sandbox.parallel_v0.sender import ParallelV0
 from receiver.sandbox.senders import Sender
 from receiver.sandbox.switches import Panel, Switches
-from receiver.sandbox.v0_sender import ParallelV0
-from receiver.sandbox.valyu_sender import Valyu
+from receiver.sandbox.valyu.sender import Valyu
 
 
 class World:

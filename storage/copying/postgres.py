@@ -14,16 +14,16 @@ from sqlalchemy.exc import DBAPIError
 
 from storage import migrations
 from storage.copying.sides import Row, Side, kind
-from storage.database.faults import reason
-from storage.database.postgres import (
+from storage.database.errors import reason
+from storage.database.postgres.database import (
     MIGRATING,
     check_encoding,
     make_engine,
     postgres_url,
     shown_name,
 )
-from storage.database.standing import SERVED
-from storage.database.watchdog import Watchdog
+from storage.database.postgres.presence import SERVED
+from storage.database.postgres.watchdog import Watchdog
 from storage.errors import CannotOpen, CopyFailed
 
 OPTIONS = {

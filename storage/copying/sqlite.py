@@ -14,8 +14,8 @@ from sqlalchemy.exc import DBAPIError
 
 from storage import migrations
 from storage.copying.sides import Row, Side, is_json
-from storage.database import files
-from storage.database.sqlite import make_engine
+from storage.database.sqlite import files
+from storage.database.sqlite.database import make_engine
 from storage.errors import AlreadyServed, CopyFailed
 
 DIALECT = sqlite_dialect()

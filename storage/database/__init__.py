@@ -5,12 +5,12 @@ Elsewhere at most a column has a type for each, and a statement a hint that only
 On SQLite one process serves a file, and one thread writes. On Postgres any number of processes do.
 """
 
+from storage.database.advisory_locks import is_alone, take_turns
 from storage.database.base import Database, insert, now
-from storage.database.faults import is_not_now
-from storage.database.files import kind_of
-from storage.database.sqlite import SqliteDatabase
+from storage.database.errors import is_not_now
+from storage.database.sqlite.database import SqliteDatabase
+from storage.database.sqlite.files import kind_of
 from storage.database.statements import statement
-from storage.database.turns import is_alone, take_turns
 from storage.errors import CannotOpen
 
 __all__ = [
@@ -34,7 +34,7 @@ def open_database(url: str, *, serve: bool = False) -> Database:
     if kind_of(url) == "sqlite":
         return SqliteDatabase(url, serve=serve)
     need_psycopg()
-    from storage.database.postgres import PostgresDatabase  # an extra: loaded where it is needed
+    from storage.database.postgres.database import PostgresDatabase
 
     return PostgresDatabase(url, serve=serve)
 
@@ -42,9 +42,9 @@ def open_database(url: str, *, serve: bool = False) -> Database:
 def upgrade_server(url: str) -> str | None:
     """Bring the schema of a Postgres database to this version's; returns what it was."""
     need_psycopg()
-    from storage.database import postgres
+    from storage.database.postgres.database import upgrade
 
-    return postgres.upgrade(url)
+    return upgrade(url)
 
 
 def need_psycopg() -> None:

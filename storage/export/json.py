@@ -12,7 +12,7 @@ from typing import IO
 
 from storage.export.rows import Progress, Record, Snapshot
 from storage.models import Result, Run
-from storage.signed import without_signatures
+from storage.presigned_urls import without_signatures
 
 KEYS = (
     "source", "batch_id", "run_id", "task_id", "status", "runner", "input", "output", "sources",

@@ -17,7 +17,7 @@ from sqlmodel import col
 from storage.database import Database
 from storage.errors import ExportChanged
 from storage.models import Result, Run
-from storage.signed import without_signatures
+from storage.presigned_urls import without_signatures
 
 PAGE_ROWS = 2_000
 PAGE_CHARACTERS = 4 * 1024 * 1024

@@ -6,14 +6,14 @@ when there could be none.
 """
 
 from storage.store.batches import Batches
-from storage.store.bringing import Bringing
 from storage.store.endpoints import Endpoints
+from storage.store.export import Reading
+from storage.store.fetching import Bringing
 from storage.store.intake import Intake
-from storage.store.reading import Reading
+from storage.store.jobs import Work
 from storage.store.retention import Retention
 from storage.store.runs import Runs
 from storage.store.tokens import Tokens
-from storage.store.work import Work
 
 
 class Store(Intake, Endpoints, Batches, Runs, Work, Bringing, Reading, Retention, Tokens):

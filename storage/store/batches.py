@@ -8,18 +8,16 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from storage import (
-    batches,
-    checks,
-    deliveries,
-    endpoints,
-    jobs,
-)
-from storage.batches import Ledger, Watched
+from storage import jobs
+from storage.batches import batches
+from storage.batches.batches import Ledger, Watched
+from storage.deliveries import events
+from storage.endpoints import endpoints
 from storage.errors import NotFound
 from storage.fetched import FetchedBatch, SubmittedRun
+from storage.jobs import checks
 from storage.store.base import Base
-from storage.store.watching import watch
+from storage.store.check_jobs import watch
 
 RUNS_AT_ONCE = 200
 """Runs added in one transaction."""
@@ -204,14 +202,14 @@ class Batches(Base):
             named = (ledger.source, ledger.batch_id)
             return {
                 "missing": batches.unstored(connection, *named),
-                "dead": deliveries.dead_of(connection, *named),
-                "last_attempt": deliveries.last_attempt_of(connection, *named),
+                "dead": events.dead_of(connection, *named),
+                "last_attempt": events.last_attempt_of(connection, *named),
             }
 
     def dead_of(self, source: str, batch_id: str) -> list[dict[str, Any]]:
         """The dead letters that keep results of a batch away, newest first."""
         with self.database.read() as connection:
-            return deliveries.dead_of(connection, source, batch_id)
+            return events.dead_of(connection, source, batch_id)
 
     @contextmanager
     def watch(self) -> Iterator[Callable[[], object]]:

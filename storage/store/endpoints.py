@@ -6,17 +6,14 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from storage import (
-    batches,
-    checks,
-    endpoints,
-    jobs,
-    runs,
-    signing,
-)
-from storage.endpoints import EndpointView, SigningSecret
+from storage import jobs
+from storage.batches import batches
+from storage.endpoints import endpoints, secrets
+from storage.endpoints.endpoints import EndpointView, SigningSecret
+from storage.jobs import checks
+from storage.runs import runs
 from storage.store.base import Base
-from storage.store.watching import enqueue_check
+from storage.store.check_jobs import enqueue_check
 
 
 class Endpoints(Base):
@@ -177,7 +174,7 @@ class Endpoints(Base):
     def rotate_secret(self, endpoint_id: str, text: str, *, old_until: datetime) -> None:
         """Register a new secret; the older ones end at `old_until`. Raises NotFound."""
         self.database.write(
-            lambda c: signing.rotate(
+            lambda c: secrets.rotate(
                 c, self.vault, endpoint_id, text, old_until=old_until, now=self.now()
             )
         )
@@ -185,7 +182,7 @@ class Endpoints(Base):
     def secrets_of(self, source: str) -> list[tuple[str, SigningSecret]]:
         """The newest secrets of a source's endpoints, decrypted, each with its endpoint's id."""
         with self.database.read() as connection:
-            return signing.of_source(connection, self.vault, source)
+            return secrets.of_source(connection, self.vault, source)
 
     def remember_reading(self, secret_id: int, reading: str) -> None:
         """Note which key reading of a secret verified a delivery."""
@@ -210,7 +207,7 @@ class Endpoints(Base):
         """All endpoints, newest first, with all that may be shown of their secrets."""
         with self.database.read() as connection:
             rows = endpoints.list_all(connection, source=source)
-            return signing.describe(connection, rows, source=source)
+            return secrets.describe(connection, rows, source=source)
 
     def has_endpoints(self, source: str) -> bool:
         """Whether a source has an endpoint at all, however many they are."""

@@ -5,10 +5,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from storage import deliveries, quarantine, recording
+from storage.deliveries import events, quarantine, recording
+from storage.deliveries.quarantine import UnverifiedDelivery
+from storage.deliveries.recording import VerifiedDelivery
 from storage.errors import CannotStore
-from storage.quarantine import UnverifiedDelivery
-from storage.recording import VerifiedDelivery
 from storage.store.base import Base
 
 
@@ -76,14 +76,14 @@ class Intake(Base):
     def list_events(self, *, source: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """The newest events, each with the number of its deliveries and the states of its jobs."""
         with self.database.read() as connection:
-            return deliveries.list_events(connection, source=source, limit=limit)
+            return events.list_events(connection, source=source, limit=limit)
 
     def show_event(self, event_id: int) -> dict[str, Any]:
         """One event with deliveries, jobs and attempts; raises NotFound."""
         with self.database.read() as connection:
-            return deliveries.show_event(connection, event_id)
+            return events.show_event(connection, event_id)
 
     def carried_bodies(self, event_id: int) -> list[bytes]:
         """What the deliveries of an event carried, as far as it is kept, newest first."""
         with self.database.read() as connection:
-            return deliveries.carried_bodies(connection, event_id)
+            return events.carried_bodies(connection, event_id)

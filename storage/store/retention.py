@@ -1,9 +1,6 @@
 """Letting go of what is old."""
 
-from storage import (
-    clocks,
-    retention,
-)
+from storage import clock, retention
 from storage.retention import Ages, Step
 from storage.store.base import Base
 
@@ -29,7 +26,7 @@ class Retention(Base):
     def clock_may_be_ahead(self) -> bool:
         """Whether the clock is a day or more later than when it was last seen, or was of late."""
         with self.database.read() as connection:
-            return clocks.may_be_ahead(connection, now=self.database.look_at_clock(connection))
+            return clock.may_be_ahead(connection, now=self.database.look_at_clock(connection))
 
     def keys_of(self, kind: str) -> tuple[int, int]:
         """The first and the last key there are of a kind, to tell how far a walk is."""

@@ -5,20 +5,16 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from storage import (
-    checks,
-    endpoints,
-    jobs,
-    owed,
-    results,
-    runs,
-    singles,
-)
+from storage import jobs
+from storage.batches import outstanding
+from storage.endpoints import endpoints
 from storage.fetched import FetchedRun
-from storage.prepared import pieces
-from storage.runs import Known as KnownRun
+from storage.jobs import checks
+from storage.runs import results, runs, views
+from storage.runs.rows import pieces
+from storage.runs.runs import Known as KnownRun
 from storage.store.base import Base
-from storage.store.watching import enqueue_check
+from storage.store.check_jobs import enqueue_check
 
 
 class Runs(Base):
@@ -66,14 +62,14 @@ class Runs(Base):
     ) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """What is known of a run, and the raw answer of its current result; raises NotFound."""
         with self.database.read() as connection:
-            return singles.show(connection, run_id, source=source)
+            return views.show(connection, run_id, source=source)
 
     def list_single_runs(
         self, *, source: str | None = None, limit: int = 100
     ) -> list[dict[str, Any]]:
         """The newest runs that are of no batch, newest first."""
         with self.database.read() as connection:
-            return singles.list_all(connection, source=source, limit=limit)
+            return views.list_all(connection, source=source, limit=limit)
 
     def note_run(self, source: str, run: FetchedRun, *, fetched_at: datetime) -> None:
         """Keep what a call told of a run, and its result if it has one, outside of any job.
@@ -94,4 +90,4 @@ class Runs(Base):
 
         It is asked in many short reads, and may count twice what becomes known in between.
         """
-        return owed.count(self.database, source)
+        return outstanding.count(self.database, source)

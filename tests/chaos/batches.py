@@ -9,10 +9,10 @@ import httpx
 
 import storage
 from receiver.app import open_store
-from receiver.batches import NewBatch
-from receiver.cli.common import batches_of
-from receiver.providers import NewTask, Plan
+from receiver.cli.output import batches_of
+from receiver.providers.base import NewTask, Plan
 from receiver.sandbox import SandboxServer
+from receiver.submissions.batches import NewBatch
 from tests.chaos.processes import KEY, Receiver
 from tests.chaos.sending import Endpoint
 

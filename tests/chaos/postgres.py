@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.chaos.patience import until
+from tests.chaos.deadlines import until
 from tests.processes import free_port
 
 HOST = "127.0.0.1"

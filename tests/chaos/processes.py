@@ -14,7 +14,7 @@ from receiver.sandbox import SandboxServer
 from receiver.settings import Settings, SourceSettings
 from tests import processes
 from tests.chaos.books import Books
-from tests.chaos.patience import until
+from tests.chaos.deadlines import until
 from tests.chaos.places import Place
 
 HOST = "127.0.0.1"

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from tests.chaos.patience import until
+from tests.chaos.deadlines import until
 
 HOST = "127.0.0.1"
 PIECE = 65536

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection
 
 from receiver.sandbox.switches import Switches
-from receiver.sandbox.valyu_signing import headers
+from receiver.sandbox.valyu.signing import headers
 
 ANSWER_LIMIT = 30.0
 """How long a sender waits; whoever is left waiting for so long was left hanging."""

@@ -13,7 +13,7 @@ import pytest
 
 from storage import LEASE_SECONDS, RENEW_SECONDS
 from tests.chaos.conftest import Note
-from tests.chaos.patience import until
+from tests.chaos.deadlines import until
 from tests.chaos.places import POSTGRES, SQLITE, Place, in_a_file, on_a_server
 from tests.chaos.postgres import Server
 from tests.chaos.processes import dice, sandbox

@@ -9,7 +9,7 @@ from itertools import count
 from tests.chaos import batches
 from tests.chaos.books import Books, half_done, repeated
 from tests.chaos.conftest import Say
-from tests.chaos.patience import until
+from tests.chaos.deadlines import until
 from tests.chaos.places import Place
 from tests.chaos.processes import HOST, Receiver, sandbox
 from tests.chaos.sending import ANSWER_LIMIT, Delivery, post

@@ -9,7 +9,7 @@ import pytest
 
 from storage import LEASE_SECONDS
 from tests.chaos.conftest import Note
-from tests.chaos.patience import until
+from tests.chaos.deadlines import until
 from tests.chaos.places import on_a_server
 from tests.chaos.postgres import Server
 from tests.chaos.processes import Receiver, dice, sandbox

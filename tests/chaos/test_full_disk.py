@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.conftest import Note
+from tests.chaos.deadlines import until
 from tests.chaos.figures import Figures
-from tests.chaos.patience import until
 from tests.chaos.places import Place, in_a_file, on_a_server
 from tests.chaos.postgres import Server
 from tests.chaos.pour import Pour

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.chaos.conftest import Note, Say
-from tests.chaos.patience import until
+from tests.chaos.deadlines import until
 from tests.chaos.places import Place, on_a_server
 from tests.chaos.postgres import FAST, IMMEDIATE, Server
 from tests.chaos.pour import Pour

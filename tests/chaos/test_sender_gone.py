@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.conftest import Note, Say
-from tests.chaos.patience import until
+from tests.chaos.deadlines import until
 from tests.chaos.places import Place
 from tests.chaos.processes import dice, sandbox
 from tests.chaos.world import World, in_time

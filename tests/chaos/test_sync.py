@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import batches
+from tests.chaos.deadlines import until
 from tests.chaos.disk import Disk
-from tests.chaos.patience import until
 from tests.chaos.places import in_a_file
 from tests.chaos.pour import Pour
 from tests.chaos.processes import Receiver, dice, sandbox

@@ -9,8 +9,8 @@ from typing import Any
 from receiver.sandbox import SandboxServer
 from tests.chaos import batches
 from tests.chaos.books import half_done, is_sound, lost, repeated
+from tests.chaos.deadlines import until
 from tests.chaos.figures import Figures
-from tests.chaos.patience import until
 from tests.chaos.places import Place
 from tests.chaos.pour import Answers, Pour
 from tests.chaos.processes import Receiver

@@ -14,15 +14,15 @@ import httpx
 import uvicorn
 
 from receiver.app import create_app
-from receiver.batches import Batches, NewBatch
-from receiver.calls import Calls
-from receiver.clients import clients_for
-from receiver.providers import NewTask
+from receiver.providers.base import NewTask
 from receiver.sandbox import SandboxServer
+from receiver.sender_api.calls import Calls
+from receiver.sender_api.client_pool import clients_for
 from receiver.server import GuardedProtocol, listen
 from receiver.settings import GivenSettings, Settings
 from receiver.sources import PROVIDERS, configured
-from receiver.tasks import Tasks
+from receiver.submissions.batches import Batches, NewBatch
+from receiver.submissions.tasks import Tasks
 from storage import Ledger, Selection, Store
 from tests import databases
 from tests.behind import tables

@@ -18,7 +18,7 @@ import pytest
 from parallel import Parallel
 from parallel.types import RunInputParam, WebhookParam
 
-from receiver.api import routing
+from receiver.api import app
 from receiver.sandbox import SandboxServer, Switches, serve_in_thread
 from storage import Selection, Store
 from tests import databases
@@ -274,7 +274,7 @@ def test_the_sentences_of_the_pages_are_those_of_the_api(
     assert {status for status, _ in rows} == {401, 403, 404, 409, 422, 503}
     for status, sentence in rows:
         if status == 503:  # in the source, since no process can be made to say it at will
-            assert f'"{sentence}"' in Path(routing.__file__).read_text()
+            assert f'"{sentence}"' in Path(app.__file__).read_text()
             continue
         pattern = re.escape(sentence).replace(r"\.\.\.", ".+")
         matching = [code for code, detail in answers if re.fullmatch(pattern, detail)]

@@ -15,10 +15,10 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from receiver.commits import GroupCommit
-from receiver.endpoint_cache import EndpointCache
-from receiver.intake import Intake, Reply
-from receiver.quarantining import Quarantining
+from receiver.intake.endpoint_cache import EndpointCache
+from receiver.intake.group_commit import GroupCommit
+from receiver.intake.intake import Intake, Reply
+from receiver.intake.quarantine_writer import Quarantining
 from receiver.settings import Settings, SourceSettings
 from receiver.sources import configured
 from storage import Store

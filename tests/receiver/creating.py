@@ -8,12 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
-from receiver.batches import Batches, NewBatch
-from receiver.calls import Calls
-from receiver.clients import clients_for
 from receiver.errors import NotDone
-from receiver.providers import NewTask, Plan
+from receiver.providers.base import NewTask, Plan
+from receiver.sender_api.calls import Calls
+from receiver.sender_api.client_pool import clients_for
 from receiver.sources import Source
+from receiver.submissions.batches import Batches, NewBatch
 from storage import Store
 from tests import behind
 from tests.databases import url_of

@@ -15,9 +15,9 @@ from pydantic import SecretStr
 from starlette.applications import Starlette
 
 import storage
-from receiver import routes
 from receiver.app import _beside, create_app, open_store
 from receiver.errors import UsageError
+from receiver.intake import routes
 from receiver.settings import Settings
 from storage import CannotOpen, Store
 from tests import databases

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from receiver.errors import UsageError
-from receiver.providers.valyu import Valyu
-from receiver.schemes import Scheme
+from receiver.providers.valyu.provider import Valyu
 from receiver.settings import Settings, SourceSettings, load
+from receiver.signatures.schemes import Scheme
 from receiver.sources import configured, named
 from tests.receiver.conftest import OTHER_SECRET, SECRET, settings
 

@@ -11,13 +11,13 @@ from typing import Any
 import httpx
 import pytest
 
-from receiver.calls import Calls
-from receiver.clients import clients_for
-from receiver.fetch import Fetch
 from receiver.sandbox import SandboxServer, Switches, serve_in_thread
+from receiver.sender_api.calls import Calls
+from receiver.sender_api.client_pool import clients_for
 from receiver.settings import Settings, SourceSettings
 from receiver.sources import Source, configured
-from receiver.worker import Worker
+from receiver.work.fetch import Fetch
+from receiver.work.worker import Worker
 from storage import (
     FetchedBatch,
     Lease,

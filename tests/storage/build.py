@@ -9,14 +9,16 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Row, select
 from sqlmodel import SQLModel
 
-from storage import Store, jobs, recording, results
+from storage import Store, jobs
 from storage.database import Database
+from storage.deliveries import recording
+from storage.deliveries.recording import VerifiedDelivery
 from storage.fetched import FetchedRun
-from storage.leases import Lease, Tried
+from storage.jobs.lease import Lease, Tried
 from storage.models import Job
-from storage.prepared import pieces
-from storage.recording import VerifiedDelivery
-from storage.results import Stored
+from storage.runs import results
+from storage.runs.results import Stored
+from storage.runs.rows import pieces
 
 T = TypeVar("T")
 

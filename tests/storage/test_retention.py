@@ -25,17 +25,17 @@ from storage import (
     Selection,
     Step,
     Store,
-    batches,
     jobs,
     now,
-    recording,
-    results,
     retention,
 )
+from storage.batches import batches
 from storage.database import Database
+from storage.deliveries import recording
 from storage.export import rows as export_rows
 from storage.models import Attempt, Delivery, Event, Job, Result
-from storage.prepared import pieces
+from storage.runs import results
+from storage.runs.rows import pieces
 from tests.storage.build import (
     NOON,
     at,

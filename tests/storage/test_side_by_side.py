@@ -26,12 +26,13 @@ from storage import (
     NoDatabase,
     Store,
     SubmittedRun,
-    batches,
     jobs,
     migrations,
 )
-from storage.database import postgres, standing
-from storage.leases import LEASE_SECONDS
+from storage.batches import batches
+from storage.database.postgres import database as postgres
+from storage.database.postgres import presence
+from storage.jobs.lease import LEASE_SECONDS
 from storage.models import Attempt, Delivery, Event, Job, Result
 from tests import databases
 from tests.databases import KEY, Maker
@@ -436,7 +437,7 @@ def test_an_answer_that_a_stall_drew_out_does_not_move_the_clock(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "PROMPT_SECONDS", 0.05)
-    monkeypatch.setattr(postgres, "CLOCK", f"{standing.CLOCK} FROM pg_sleep(1)")
+    monkeypatch.setattr(postgres, "CLOCK", f"{presence.CLOCK} FROM pg_sleep(1)")
     began, right = time.monotonic(), store.now()
     with store.database.read() as connection:
         store.database.look_at_clock(connection)

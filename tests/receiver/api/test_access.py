@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from receiver import logs
-from receiver.api import ROUTES, SCOPES, desk
+from receiver.api import ROUTES, SCOPES, context
+from receiver.telemetry import logs
 from storage import Store
 from tests.receiver.api.conftest import NEW, MakeProgram, Program, problem
 from tests.receiver.conftest import add_endpoint, locked, stuck
@@ -160,11 +160,11 @@ async def test_a_database_that_does_not_answer_is_told_in_time(
     program: MakeProgram, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = program()
-    monkeypatch.setattr(desk, "ASK_SECONDS", 0.5)
+    monkeypatch.setattr(context, "ASK_SECONDS", 0.5)
     with stuck(store):
         reply = await mine.ask("POST", "/endpoints", NEW)
     assert reply.status_code == 503
-    monkeypatch.setattr(desk, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(context, "ASK_SECONDS", 0.0)
     assert (await mine.ask("GET", "/batches")).status_code == 503
 
 

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from receiver import logs
 from receiver.app import create_app
 from receiver.settings import Settings, SourceSettings
+from receiver.telemetry import logs
 from storage import Store, now
 from tests.receiver.api.conftest import NEW, PUBLIC, MakeProgram, Program, Start, problem
 from tests.receiver.conftest import (

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from receiver.cli import prune
-from storage import FetchedBatch, Store, batches, clocks, now
+from storage import FetchedBatch, Store, clock, now
+from storage.batches import batches
 from tests.receiver.cli.conftest import Run
 from tests.receiver.conftest import locked
 from tests.storage import build
@@ -164,7 +165,7 @@ def test_a_bar_is_drawn_on_a_terminal_alone(
 
 def test_a_clock_days_after_the_last_service_is_asked_about(run: Run, store: Store) -> None:
     aged(store, 100, "old")
-    store.database.write(lambda c: clocks.note(c, now=now() - 2 * DAY))
+    store.database.write(lambda c: clock.note(c, now=now() - 2 * DAY))
     ended = run("prune")
     assert (ended.code, "If the clock is right, say --trust-clock" in ended.sentence) == (2, True)
     assert len(store.list_events()) == 1

@@ -7,7 +7,7 @@ import pytest
 from storage import Store
 from tests.receiver.cli.conftest import Run
 from tests.receiver.conftest import OTHER_SECRET, SECRET, add_endpoint, batch_body, fetches, signed
-from tests.receiver.test_rejected import refused
+from tests.receiver.intake.test_rejected import refused
 
 pytestmark = pytest.mark.usefixtures("configured")
 

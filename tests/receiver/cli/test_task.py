@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from receiver.cli.task_options import attached
+from receiver.cli.task.options import attached
 from receiver.sandbox import SandboxServer
 from storage import Store
 from tests.processes import until

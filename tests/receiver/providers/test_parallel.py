@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.errors import Unavailable
-from receiver.providers import Announcement, Callback, Plan, Subject
-from receiver.providers.parallel import MAX_INPUT, Parallel
+from receiver.providers.base import Announcement, Callback, Plan, Subject
+from receiver.providers.parallel.provider import MAX_INPUT, Parallel
 from storage import FetchedBatch, FetchedRun
 
 PARALLEL = Parallel()

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from receiver.errors import Refused, Unavailable
-from receiver.providers import Announcement, Callback, NewTask, Plan, Subject
-from receiver.providers.parallel_v0 import ParallelV0
-from receiver.streams import Rows
+from receiver.providers.base import Announcement, Callback, NewTask, Plan, Subject
+from receiver.providers.parallel_v0.provider import ParallelV0
+from receiver.sender_api.stream_parsers import Rows
 from storage import FetchedBatch, FetchedRun
 
 V0, BY_ROWS = ParallelV0(), ParallelV0(export="csv")

@@ -1,0 +1,96 @@
+"""The API's addresses: which scope each request needs, and who answers it."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import compile_path
+from starlette.types import Receive, Scope, Send
+
+from receiver.api import batches, endpoints
+from receiver.api.access import admitted, require
+from receiver.api.context import Desk
+from receiver.api.requests import Asked
+from receiver.api.responses import CLOSE, RETRY_AFTER, Problem
+from receiver.json_values import word
+from receiver.telemetry.logs import Throttle, get_logger
+from storage import CannotStore, TokenView, WrongKey
+
+Handler = Callable[[Asked], Awaitable[Response]]
+
+PREFIX: Final = "/api/v1"
+
+ROUTES: Final[Mapping[str, Mapping[str, tuple[str, Handler]]]] = {
+    "/endpoints": {"POST": ("register", endpoints.add)},
+    "/endpoints/{endpoint_id}": {
+        "GET": ("register", endpoints.show),
+        "DELETE": ("register", endpoints.close),
+    },
+    "/endpoints/{endpoint_id}/secret": {"PUT": ("register", endpoints.set_secret)},
+    "/batches": {"GET": ("read", batches.list_all)},
+    "/batches/{batch_id}": {"GET": ("read", batches.show)},
+    "/batches/{batch_id}/results": {"GET": ("read", batches.results)},
+    "/runs/{run_id}": {"GET": ("read", batches.run)},
+}
+"""Below PREFIX: for each address and method, the scope that a token needs, and the answer."""
+
+_PATTERNS = [(compile_path(path)[0], methods) for path, methods in ROUTES.items()]
+
+log = get_logger("api")
+
+
+class Api:
+    """The ASGI application below PREFIX; works with the lifespan's `desk`.
+
+    Nothing is told before the token is known, not even whether there is such an address.
+    """
+
+    def __init__(self) -> None:
+        self._refusals = Throttle()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            response = await self._answer(request, scope["state"]["desk"])
+        except Problem as problem:
+            response = problem.response()
+        except (CannotStore, WrongKey) as fault:
+            self._tell("the api cannot use the database", 503, error=str(fault))
+            response = Problem(
+                503, "The database cannot be used now: try again in 5 seconds.", headers=RETRY_AFTER
+            ).response()
+        # Outside: what breaks once the answer has begun must break the connection.
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request, desk: Desk) -> Response:
+        token: TokenView | None = None
+        try:
+            token = await admitted(request, desk)
+            methods, params = _find(request)
+            if request.method not in methods:
+                allowed = ", ".join(methods)
+                raise Problem(405, f"Use {allowed} here.", headers={"allow": allowed, **CLOSE})
+            needed, handle = methods[request.method]
+            require(token, needed)
+            return await handle(Asked(request, desk, token, params))
+        except Problem as problem:
+            if problem.status in (401, 403):
+                self._tell("request refused", problem.status, by=token and token.id)
+            raise
+
+    def _tell(self, event: str, status: int, **more: object) -> None:
+        """One line a while: anybody can ask to be refused."""
+        suppressed = self._refusals.allow(event + str(status), time.monotonic())
+        if suppressed is not None:
+            log.warning(event, status=status, suppressed=suppressed, **more)
+
+
+def _find(request: Request) -> tuple[Mapping[str, tuple[str, Handler]], dict[str, str]]:
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    for pattern, methods in _PATTERNS:
+        found = pattern.match(path)
+        if found and all(word(value) for value in found.groupdict().values()):
+            return methods, found.groupdict()
+    raise Problem(404, f"There is no such address below {PREFIX}: the README has them all.")

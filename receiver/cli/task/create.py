@@ -1,0 +1,146 @@
+"""resultsink task create: everything that a single task can be given, and a batch's cannot."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from receiver.app import open_store
+from receiver.cli.output import AsJson, errors, tasks_of
+from receiver.cli.task.options import (
+    attached,
+    given,
+    json_or_file,
+    object_or_file,
+    pairs,
+    text_or_object,
+)
+from receiver.cli.task.show import show_stored
+from receiver.cli.task.wait import Fail, wait_until_stored
+from receiver.errors import UsageError
+from receiver.providers.base import NewRun
+from receiver.settings import Settings, load
+from receiver.sources import configured, named
+from storage import Store
+
+JSON = "JSON, or a file of it."
+
+
+def create(  # one parameter for each option: that is what Typer reads
+    source: Annotated[str, typer.Argument(help="The configured source.")],
+    query: Annotated[str | None, typer.Option(help="What is to be found out (Valyu).")] = None,
+    input: Annotated[
+        str | None, typer.Option(help="Text or a JSON object to work on (Parallel).")
+    ] = None,
+    runner: Annotated[
+        str | None,
+        typer.Option(
+            "--mode",
+            "--processor",
+            "--runner",
+            help="Who does the work, in the sender's word: instant, fast, core and so on.",
+        ),
+    ] = None,
+    output_schema: Annotated[
+        str | None, typer.Option(help=f"A JSON schema for the output: {JSON}")
+    ] = None,
+    format: Annotated[
+        list[str] | None, typer.Option(help="markdown, pdf or toon. Repeatable.")
+    ] = None,
+    strategy: Annotated[str | None, typer.Option(help="How to go about the research.")] = None,
+    report_format: Annotated[str | None, typer.Option(help="How to write the report.")] = None,
+    deliverable: Annotated[
+        list[str] | None,
+        typer.Option(help="xlsx, 'xlsx:What is in it', a sentence, or JSON. Repeatable."),
+    ] = None,
+    file: Annotated[list[Path] | None, typer.Option(help="A file to read. Repeatable.")] = None,
+    file_context: Annotated[
+        list[str] | None, typer.Option(help="What a file is about: NAME=TEXT. Repeatable.")
+    ] = None,
+    url: Annotated[list[str] | None, typer.Option(help="A page to read. Repeatable.")] = None,
+    search: Annotated[str | None, typer.Option(help=f"Search options: {JSON}")] = None,
+    tools: Annotated[str | None, typer.Option(help=f"Which tools to use: {JSON}")] = None,
+    mcp_servers: Annotated[str | None, typer.Option(help=f"MCP servers: {JSON}")] = None,
+    previous_report: Annotated[
+        list[str] | None, typer.Option(help="The id of a task to build on. Repeatable.")
+    ] = None,
+    hitl: Annotated[
+        list[str] | None,
+        typer.Option(help="Ask at this checkpoint: plan_review and so on, or all. Repeatable."),
+    ] = None,
+    alert_email: Annotated[
+        str | None, typer.Option(help="An address, or JSON with email and custom_url.")
+    ] = None,
+    brand_collection: Annotated[str | None, typer.Option(help="The id of a branding.")] = None,
+    metadata: Annotated[
+        list[str] | None, typer.Option(help="NAME=TEXT, or a JSON object. Repeatable.")
+    ] = None,
+    workflow: Annotated[str | None, typer.Option(help="A stored workflow, by its slug.")] = None,
+    workflow_params: Annotated[str | None, typer.Option(help=f"Its parameters: {JSON}")] = None,
+    workflow_version: Annotated[int | None, typer.Option(help="Its version.", min=1)] = None,
+    set: Annotated[
+        list[str] | None,
+        typer.Option(help="What has no option of its own: NAME=JSON. Repeatable."),
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return when the result is stored, as `task wait`.")
+    ] = False,
+    fail: Fail = False,
+    as_json: AsJson = False,
+) -> None:
+    """Create a single task with its webhook registered, and print its id."""
+    if fail and not wait:
+        raise UsageError("--fail is for --wait: nothing is known of the task before its end.")
+    options = given(
+        query=query,
+        input=text_or_object("--input", input),
+        runner=runner,
+        output_schema=object_or_file("--output-schema", output_schema),
+        format=format,
+        strategy=strategy,
+        report_format=report_format,
+        deliverable=deliverable,
+        file=attached(file, pairs("--file-context", file_context)),
+        url=url,
+        search=object_or_file("--search", search),
+        tools=object_or_file("--tools", tools),
+        mcp_servers=json_or_file("--mcp-servers", mcp_servers),
+        previous_report=previous_report,
+        hitl=hitl,
+        alert_email=text_or_object("--alert-email", alert_email),
+        brand_collection=brand_collection,
+        metadata=pairs("--metadata", metadata) or None,
+        workflow=workflow,
+        workflow_params=object_or_file("--workflow-params", workflow_params),
+        workflow_version=workflow_version,
+        set=pairs("--set", set, as_json=True) or None,
+    )
+    run_id = _created(source, options, quiet=as_json)
+    if wait:
+        wait_until_stored(run_id, source, timeout=None, fail=fail, as_json=as_json)
+    elif as_json:
+        show_stored(run_id, source, as_json=True)
+    else:
+        errors.print(f"next: resultsink task wait {run_id}")
+
+
+def _created(source: str, options: dict[str, Any], *, quiet: bool) -> str:
+    settings = load()
+    try:
+        new = named(configured(settings), source).provider.new_run(options)
+    except ValueError as error:
+        raise UsageError(f"The task was not created: {error}.") from None
+    store = open_store(settings)
+    try:
+        run_id = asyncio.run(_create(store, settings, source, new))
+    finally:
+        store.close()
+    if not quiet:
+        typer.echo(run_id)
+    return run_id
+
+
+async def _create(store: Store, settings: Settings, source: str, new: NewRun) -> str:
+    async with tasks_of(store, settings, source) as tasks:
+        return await tasks.create(new)

@@ -1,0 +1,119 @@
+"""A single run as a person reads it: how it stands, what it asks, what it brought."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import typer
+
+from receiver.cli.output import harmless, in_one_line, opened, print_json, print_rows
+from receiver.providers.base import Artifact, Provider
+from receiver.settings import Settings, load
+from receiver.sources import configured
+from storage import Selection, Store
+
+COLUMNS = ("source", "run_id", "status", "runner", "created_at", "completed_at", "cost")
+ARTIFACTS = ("kind", "id", "title", "status", "url")
+
+
+def show_stored(run_id: str, source: str | None, *, as_json: bool) -> None:
+    """Print what is stored of a run."""
+    settings = load()
+    with opened() as store:
+        facts, raw = store.show_run(run_id, source=source)
+        provider = provider_of(settings, facts["source"])
+        if as_json:
+            print_json(described(store, facts, artifacts_of(provider, raw)))
+        else:
+            print_run(facts, raw, provider)
+
+
+def provider_of(settings: Settings, source: str) -> Provider | None:
+    """The adapter of a source; None where it is configured no more."""
+    found = configured(settings).get(source)
+    return None if found is None else found.provider
+
+
+def artifacts_of(provider: Provider | None, raw: dict[str, Any] | None) -> Sequence[Artifact]:
+    """The files that a result points to."""
+    return () if provider is None or raw is None else provider.artifacts(raw)
+
+
+def described(store: Store, facts: dict[str, Any], artifacts: Sequence[Artifact]) -> dict[str, Any]:
+    """Everything that is known, for programs; the URLs of artifacts whole, as they are signed."""
+    known = ("source", "run_id", "batch_id", "status", "sender_status", "runner", "input")
+    times = ("waits_for", "created_at", "seen_at", "origin", "output_type", "pruned_at")
+    selection = Selection(source=facts["source"], run_id=facts["run_id"])
+    line = b"".join(store.json_lines(selection)) or b"null"
+    return {
+        **{name: facts[name] for name in (*known, *times)},
+        "artifacts": [
+            {name: getattr(artifact, name) for name in ARTIFACTS} for artifact in artifacts
+        ],
+        "result": json.loads(line),
+    }
+
+
+def print_run(facts: dict[str, Any], raw: dict[str, Any] | None, provider: Provider | None) -> None:
+    """Tell a person on standard output."""
+    shown = {**facts, "status": facts["sender_status"] or facts["status"]}
+    print_rows([shown], COLUMNS, nothing="")
+    if facts["waits_for"] is not None:
+        typer.echo(f"\n{question(facts, provider)}")
+        typer.echo(harmless(json.dumps(facts["waits_for"], indent=2, ensure_ascii=False)))
+    typer.echo(f"\n{outcome(facts, raw)}")
+    if artifacts := artifacts_of(provider, raw):
+        typer.echo("")
+        print_rows([_row(artifact) for artifact in artifacts], ARTIFACTS, nothing="")
+
+
+def question(facts: dict[str, Any], provider: Provider | None) -> str:
+    """What a run waits for, and how it is answered: one sentence and a command."""
+    waits_for = facts["waits_for"]
+    kind = in_one_line(waits_for.get("type") or "something")
+    example = provider.example(waits_for) if provider else None
+    answer = "JSON" if example is None else shlex.quote(json.dumps(example))
+    is_paused = facts["sender_status"] == "paused"
+    state = "is paused until it is answered" if is_paused else "awaits input"
+    run_id = facts["run_id"]
+    return f"{run_id} {state} ({kind}): resultsink task respond {run_id} --response {answer}"
+
+
+def outcome(facts: dict[str, Any], raw: dict[str, Any] | None) -> str:
+    """What the current result is, in a sentence or two."""
+    if facts["result_status"] is None:
+        return "No result is stored yet."
+    if facts["pruned_at"] is not None:
+        pruned_at = in_one_line(facts["pruned_at"])
+        return f"{facts['result_status']}, version {facts['version']}: content pruned {pruned_at}"
+    raw = raw or {}
+    parts = [in_one_line(raw["title"])] if raw.get("title") else []
+    if facts["output_type"] == "contents":
+        parts.append(f"{raw.get('urls_processed')} of {raw.get('urls_total')} URLs read")
+    elif raw.get("output") is not None:
+        output = raw["output"]
+        length = len(output if isinstance(output, str) else json.dumps(output))
+        parts.append(f"{facts['output_type'] or 'output'} of {length} characters")
+    if isinstance(raw.get("sources"), list):
+        parts.append(f"{len(raw['sources'])} sources")
+    if facts["error"]:
+        parts.append(in_one_line(facts["error"]))
+    said = f"{facts['result_status']}, version {facts['version']}: {', '.join(parts) or 'empty'}"
+    if facts["origin"] == "delivery":
+        said += "\nThe sender has forgotten it: this is what its signed webhook carried."
+    return said
+
+
+def _row(artifact: Artifact) -> dict[str, Any]:
+    """Without what signs the URL: whoever holds that may fetch the file."""
+    row = {name: getattr(artifact, name) for name in ARTIFACTS}
+    if artifact.url is not None:
+        try:
+            parts = urlsplit(artifact.url)
+            row["url"] = parts._replace(query="", fragment="").geturl()
+            row["url"] += " (signed: see --json)" if parts.query else ""
+        except ValueError:
+            row["url"] = None
+    return row

@@ -1,0 +1,1 @@
+"""Parallel's task API: single runs and task groups."""

@@ -1,0 +1,139 @@
+"""Parallel's v1 answers and bodies in our words, read as leniently as identity allows."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from receiver.json_values import leniently, moment, text, whole, word
+from receiver.providers.base import Announcement
+from storage import TERMINAL, FetchedBatch, FetchedRun
+
+# is_active is no help: action_required is neither active nor an end.
+STATUSES = {
+    "queued": "queued",
+    "running": "running",
+    "action_required": "running",
+    "cancelling": "running",
+    "completed": "completed",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+FRUITLESS = frozenset({"failed", "cancelled"})
+"""Ends after which there is no result to ask for."""
+
+
+def announced(body: Mapping[str, Any]) -> Announcement | None:
+    """What a webhook is about: a run, or something that this provider does not fetch."""
+    data = body.get("data")
+    if not isinstance(data, dict):
+        return None
+    kind = word(body.get("type")) or "unknown"
+    if kind.startswith(("findall", "monitor")):
+        resource = word(data.get("findall_id")) or word(data.get("monitor_id"))
+        return Announcement(kind.partition(".")[0], resource or "unknown", is_end=False)
+    run_id = word(data.get("run_id"))
+    if run_id is None:
+        return None
+    status = word(data.get("status"))
+    return Announcement(
+        kind="run",
+        resource=run_id,
+        batch_id=_group_id(data),
+        status=status,
+        is_end=STATUSES.get(status or "", "completed") in TERMINAL,
+    )
+
+
+def group(data: Mapping[str, Any]) -> FetchedBatch:
+    """A task group. It has no status of its own: ended is what its counts say, while all rests."""
+    told = data.get("status")
+    status: Mapping[str, Any] = told if isinstance(told, dict) else {}
+    listed = status.get("task_run_status_counts")
+    counts = {
+        name: found
+        for name, value in (listed.items() if isinstance(listed, dict) else ())
+        if (found := whole(value)) is not None
+    }
+    total = whole(status.get("num_task_runs"))
+    ended = None  # counts that do not add up tell nothing
+    if sum(counts.values()) == (total or 0):
+        ended = sum(count for name, count in counts.items() if STATUSES.get(name) in TERMINAL)
+    is_active = status.get("is_active") is not False
+    metadata = data.get("metadata")
+    return FetchedBatch(
+        batch_id=data["taskgroup_id"],
+        sender_status="active" if is_active else "inactive",
+        is_terminal=not is_active and bool(total) and ended in (None, total),
+        total=total,
+        ended=ended,
+        name=text(metadata.get("name")) if isinstance(metadata, dict) else None,
+        counts=counts,
+        created_at=moment(data.get("created_at")),
+    )
+
+
+def run(data: Mapping[str, Any], *, given: Any = None, brought: Any = None) -> FetchedRun | None:
+    """A task run, with its input and its output where the call told them; None without an id."""
+    run_id = word(data.get("run_id"))
+    if run_id is None:
+        return None
+    sender_status = word(data.get("status")) or "unknown"
+    status = STATUSES.get(sender_status, "running")
+    output: Mapping[str, Any] = brought if isinstance(brought, dict) else {}
+    metadata = data.get("metadata")
+    raw = {"run": dict(data), "input": given, "output": brought}
+    return FetchedRun(
+        run_id=run_id,
+        status=status,
+        sender_status=sender_status,
+        raw={name: value for name, value in raw.items() if value is not None},
+        batch_id=_group_id(data),
+        task_id=text(metadata.get("task_id")) if isinstance(metadata, dict) else None,
+        runner=word(data.get("processor")),
+        input=as_input(given.get("input")) if isinstance(given, dict) else None,
+        output=_content(output),
+        output_type=text(output.get("type")),
+        sources=output.get("basis") or None,
+        error=_error(data.get("error")) if status in FRUITLESS else None,
+        created_at=moment(data.get("created_at")),
+        completed_at=moment(data.get("modified_at")) if status in TERMINAL else None,
+        has_output=isinstance(brought, dict) and "content" in brought,
+        is_input_whole=True,
+    )
+
+
+def in_group(found: FetchedRun, listed: FetchedBatch) -> FetchedRun:
+    """A run that a group's stream told of; older samples do not name the group themselves."""
+    return replace(found, batch_id=listed.batch_id)
+
+
+def as_input(value: Any) -> dict[str, Any] | None:
+    """A run's input as an object: text stands under the key `input`."""
+    if isinstance(value, str) and value:
+        return {"input": value}
+    return value if isinstance(value, dict) else None
+
+
+def _group_id(data: Mapping[str, Any]) -> str | None:
+    """The API's name, or that of the SDK."""
+    return word(data.get("taskgroup_id")) or word(data.get("task_group_id"))
+
+
+def _content(output: Mapping[str, Any]) -> Any:
+    """An output's content; one sample of the docs shows JSON content as text."""
+    content = output.get("content")
+    if output.get("type") == "json" and isinstance(content, str):
+        try:
+            return leniently(content.encode("utf-8", "surrogatepass"))
+        except ValueError:
+            return content
+    return content
+
+
+def _error(value: Any) -> str | None:
+    """The message, with the details that stand beside it under either spelling."""
+    if not isinstance(value, dict):
+        return text(value)
+    message = text(value.get("message")) or str(value)
+    more = value.get("detail") or value.get("details")
+    return f"{message} ({more})" if more else message

@@ -1,0 +1,253 @@
+"""Parallel's older batch API (v0): stored tasks, and batches whose runs call back one by one.
+
+A historical contract: no SDK, no OpenAPI, and much that no page says (see the fact sheet of this
+project's contracts). Addresses of batches and runs name the stored task. All runs of a batch are
+made in one call, each with a callback of its own, whose only documented check are the headers
+that we ask for; its body may be unsigned, so nothing rests on it but a hint.
+"""
+
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from receiver.errors import Refused, Unavailable
+from receiver.json_values import strictly, word
+from receiver.providers import responses
+from receiver.providers.base import (
+    Announcement,
+    Answer,
+    Callback,
+    Created,
+    Listing,
+    NewTask,
+    Plan,
+    Provider,
+    Request,
+    Streamed,
+    Subject,
+)
+from receiver.providers.parallel_v0 import reading
+from receiver.providers.responses import part
+from receiver.signatures.schemes import BEARER, bearer_token
+from storage import FetchedBatch, FetchedRun
+
+IDENTITY = frozenset({"run_id", "batch_run_id", "status"})
+PROCESSOR = "neon"
+
+
+@dataclass(frozen=True)
+class ParallelV0(Provider):
+    """The provider `parallel-v0`.
+
+    run_path: where a single run is asked for, which no copy of the guide shows. export: the format
+    in which a whole batch is fetched.
+    """
+
+    run_path: str = "/v0/tasks/{task_id}/runs/{run_id}"
+    export: Literal["json", "csv"] = "json"
+
+    name = "parallel-v0"
+    scheme = BEARER
+    base_url = "https://api.parallel.ai"
+    kinds = frozenset({"batch", "run"})
+    announced_at = "run"
+    gathers = True
+    below_tasks = True
+    statuses = reading.STATUSES
+    tasks_per_call = 1_000_000
+    columns = frozenset({"runner"})
+
+    def __post_init__(self) -> None:
+        if self.export not in ("json", "csv"):
+            raise ValueError("export must be json or csv")
+        fields = [name for _, name, _, _ in string.Formatter().parse(self.run_path) if name]
+        if sorted(fields) != ["run_id", "task_id"] or not self.run_path.startswith("/"):
+            raise ValueError("run_path must be a path with {task_id} and {run_id} in it")
+
+    @property
+    def listing(self) -> Listing:
+        """See Provider."""
+        return "documents" if self.export == "json" else "rows"
+
+    # --- webhooks ------------------------------------------------------------------------------
+
+    def identify(self, body: bytes) -> Announcement | None:
+        """See Provider."""
+        parsed = strictly(body, IDENTITY)
+        return None if parsed is None else reading.announced(parsed)
+
+    # --- every call ----------------------------------------------------------------------------
+
+    def judge(self, answer: Answer, *, now: float) -> None:
+        """See Provider."""
+        responses.judge(answer, now=now)
+
+    # --- creating ------------------------------------------------------------------------------
+
+    def new_task(self, row: Mapping[str, Any]) -> NewTask:
+        """See Provider. Every column but `runner` is an argument of the stored task's prompt."""
+        given = {key: value for key, value in row.items() if value not in (None, "")}
+        runner = given.pop("runner", None)
+        if not given:
+            raise ValueError("it has no arguments: write a column for each that the prompt names")
+        body: dict[str, Any] = {"arguments": given}
+        if runner is not None:
+            body["runner"] = str(runner)
+        return NewTask(None, body, given)
+
+    def check(self, plan: Plan, tasks: Sequence[NewTask]) -> None:
+        """See Provider."""
+        if (plan.task_id is None) == (plan.prompt is None):
+            raise ValueError("name the stored task with --task, or give the --prompt of a new one")
+        if plan.runner is None and any("runner" not in task.body for task in tasks):
+            raise ValueError("the runner is missing: give --runner, such as neon or argon")
+        if plan.task_id is not None and plan.schema is not None:
+            raise ValueError("the stored task has its own output schema: leave --output-schema out")
+
+    def create_batch(
+        self, plan: Plan, tasks: Sequence[NewTask], *, webhook_url: str | None
+    ) -> Request | None:
+        """See Provider: the stored task, whose input schema names the arguments."""
+        if plan.task_id is not None:
+            return None
+        names = _arguments(tasks)
+        body = {
+            "name": plan.name or "resultsink",
+            "prompt": plan.prompt,
+            "input_schema": {
+                "type": "object",
+                "properties": {name: {"type": _type(tasks, name)} for name in names},
+                "required": [name for name in names if _is_everywhere(tasks, name)],
+            },
+            "output_schema": plan.schema or _TEXT,
+            "processor": plan.runner or PROCESSOR,
+        }
+        return Request("POST", "/v0/tasks", json=body)
+
+    def read_created(self, data: Any) -> Created:
+        """See Provider: a batch's answer names its stored task too."""
+        for name in ("batch_run_id", "task_id"):
+            if isinstance(data, dict) and (found := word(data.get(name))) is not None:
+                return Created(found)
+        raise Unavailable("the answer to the create call names neither a batch nor a task")
+
+    def defaults(self, plan: Plan, tasks: Sequence[NewTask]) -> Mapping[str, Any]:
+        """See Provider. The CSV export does not say which of its columns are arguments."""
+        return {"runner": plan.runner, "arguments": _arguments(tasks)}
+
+    def add_tasks(
+        self,
+        batch: Subject,
+        tasks: Sequence[NewTask],
+        *,
+        defaults: Mapping[str, Any],
+        callbacks: Sequence[Callback | None],
+    ) -> Request:
+        """See Provider. `batch` is the stored task."""
+        requests = [
+            {**task.body, **_callback(callback)}
+            for task, callback in zip(tasks, callbacks, strict=True)
+        ]
+        body = {"task_run_requests": requests, "runner": defaults.get("runner")}
+        if body["runner"] is None:
+            del body["runner"]
+        return Request("POST", f"/v0/tasks/{part(batch.id)}/batches", json=body)
+
+    def read_added(self, data: Any) -> Sequence[FetchedRun]:
+        """See Provider."""
+        listed = data.get("run_ids") if isinstance(data, dict) else None
+        ids = [word(found) for found in listed] if isinstance(listed, list) else []
+        return [FetchedRun(found, "queued", "queued", {}) for found in ids if found is not None]
+
+    # --- reading -------------------------------------------------------------------------------
+
+    def batch(self, batch: Subject) -> Request:
+        """See Provider."""
+        return Request("GET", f"/v0/tasks/{_task(batch)}/batches/{part(batch.id)}")
+
+    def read_batch(self, data: Any, batch: Subject) -> FetchedBatch:
+        """See Provider. The answer names no batch, and each run with its status."""
+        told = data.get("status_map") if isinstance(data, dict) else None
+        if not isinstance(told, dict):
+            raise Unavailable(f"the answer about {batch.id} has no status_map")
+        return reading.batch(told, batch)
+
+    def list_runs(self, batch: Subject, *, cursor: str | None, size: int | None) -> Request:
+        """See Provider."""
+        path = f"/v0/tasks/{_task(batch)}/batches/{part(batch.id)}/export"
+        return Request("GET", path, {"format": self.export})
+
+    def read_streamed(
+        self, item: Any, batch: FetchedBatch, *, defaults: Mapping[str, Any]
+    ) -> Streamed:
+        """See Provider. An item is a run object, or the header and the cells of a CSV row."""
+        data = reading.from_row(item, defaults) if self.export == "csv" else item
+        run = reading.run(data) if isinstance(data, dict) else None
+        if run is None or run.batch_id not in (None, batch.batch_id):
+            return Streamed(None)
+        return Streamed(_as_csv_tells(run, defaults) if self.export == "csv" else run)
+
+    def run(self, run: Subject) -> Sequence[Request]:
+        """See Provider."""
+        path = self.run_path.format(task_id=_task(run), run_id=part(run.id))
+        return [Request("GET", path)]
+
+    def read_run(self, data: Any, run: Subject) -> FetchedRun:
+        """See Provider."""
+        found = reading.run(data) if isinstance(data, dict) else None
+        if found is None or found.run_id != run.id:
+            raise Unavailable(f"the answer is not about {run.id}")
+        return found
+
+
+def _as_csv_tells(run: FetchedRun, defaults: Mapping[str, Any]) -> FetchedRun:
+    """CSV knows no types, no errors, and without the names of the arguments no outputs."""
+    return replace(
+        run,
+        output_type="csv",
+        has_output=run.has_output and "arguments" in defaults,
+        is_whole=run.status == "completed",
+        is_input_whole=False,
+        is_typed=False,
+    )
+
+
+_TEXT = {"type": "object", "properties": {"output": {"type": "string"}}, "required": ["output"]}
+
+
+def _callback(callback: Callback | None) -> dict[str, Any]:
+    """The names inside are inferred: the guide says "the URL", "the headers" and "Secret"."""
+    if callback is None:
+        return {}
+    token = bearer_token(callback.secret)
+    headers = {"Authorization": f"Bearer {token}"}
+    return {
+        "callback_webhook": {"url": callback.url, "secret": callback.secret, "headers": headers}
+    }
+
+
+def _task(subject: Subject) -> str:
+    if subject.task_id is None:
+        raise Refused(
+            f"it is not known of which stored task {subject.kind} {subject.id} is: "
+            "name it with `endpoint add --task`"
+        )
+    return part(subject.task_id)
+
+
+def _arguments(tasks: Sequence[NewTask]) -> list[str]:
+    return list(dict.fromkeys(name for task in tasks for name in task.input))
+
+
+def _is_everywhere(tasks: Sequence[NewTask], name: str) -> bool:
+    return all(name in task.input for task in tasks)
+
+
+_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", dict: "object"}
+
+
+def _type(tasks: Sequence[NewTask], name: str) -> str:
+    """The JSON type of an argument: text, where the tasks do not agree."""
+    types = {type(task.input[name]) for task in tasks if name in task.input}
+    return _TYPES.get(types.pop(), "array") if len(types) == 1 else "string"

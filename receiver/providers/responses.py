@@ -1,0 +1,81 @@
+"""What an API's answer means where senders agree: statuses, and the words that name the cause."""
+
+from typing import Any
+from urllib.parse import quote
+
+from receiver.errors import (
+    FetchError,
+    Forbidden,
+    Missing,
+    NotReady,
+    RateLimited,
+    Refused,
+    SourceRefused,
+    Unavailable,
+    Unreadable,
+)
+from receiver.json_values import number
+from receiver.providers.base import Answer
+from receiver.work.retry import parse_retry_after
+
+MEANINGS: dict[int, type[FetchError]] = {
+    401: SourceRefused,
+    402: SourceRefused,
+    403: Forbidden,
+    404: Missing,
+    408: Unavailable,
+    409: NotReady,
+    410: Missing,
+    425: NotReady,
+    429: RateLimited,
+}
+"""What a status means; every other 4xx with JSON in it is a refusal, all else no answer."""
+
+
+def judge(answer: Answer, *, now: float) -> None:
+    """Return for a success that is JSON; raise what else the answer means."""
+    if answer.status >= 300 or not isinstance(answer.data, dict | list):
+        raise _meaning(answer)(said(answer), retry_after=_asked(answer, now))
+
+
+def _meaning(answer: Answer) -> type[FetchError]:
+    if answer.status < 300:
+        return Unreadable
+    if answer.status == 408 and answer.waited:
+        return NotReady
+    if answer.status == 403 and answer.data is None:  # a firewall's page: it says so to everybody
+        return Unavailable
+    is_refusal = 400 <= answer.status < 500 and answer.data is not None
+    return MEANINGS.get(answer.status, Refused if is_refusal else Unavailable)
+
+
+def said(answer: Answer) -> str:
+    """The status and the sender's own words: all of them, as Calls hides the key and then cuts."""
+    kind = "" if isinstance(answer.data, dict | list) else ", which is no JSON"
+    words = _words(answer.data)
+    return f"the sender answered {answer.status}{kind}: {words}".rstrip(": ")
+
+
+def part(value: str) -> str:
+    """An id as a segment of a path."""
+    return quote(value, safe="")
+
+
+def _asked(answer: Answer, now: float) -> float | None:
+    """Seconds that the sender asks us to wait: in a header, or in the body."""
+    asked = parse_retry_after(answer.headers.get("retry-after"), now=now)
+    if asked is None and isinstance(answer.data, dict):
+        return number(answer.data.get("retry_after"))
+    return asked
+
+
+def _words(data: Any) -> str:
+    """`message`, `error` or `detail`: a text, an object with one of these, or a list of such."""
+    if isinstance(data, list):
+        return "; ".join(filter(None, map(_words, data[:5])))
+    if not isinstance(data, dict):
+        return data if isinstance(data, str) else ""
+    for name in ("message", "error", "detail", "msg"):
+        if data.get(name):
+            return _words(data[name]) or str(data[name])
+    return ""

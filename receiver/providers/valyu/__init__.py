@@ -1,0 +1,1 @@
+"""Valyu's DeepResearch API: batches, single tasks and contents jobs."""

@@ -1,0 +1,143 @@
+"""Valyu's single tasks: what creates, steers and answers them. See `valyu` for the rest.
+
+What the sender would refuse is refused in `valyu_limits`, before anything is created.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from receiver.errors import Unavailable
+from receiver.json_values import text, word
+from receiver.providers.base import Created, NewRun, Provider, Request, Subject
+from receiver.providers.responses import part
+from receiver.providers.valyu.limits import CHECKPOINTS, FILE_TYPES, check
+
+TASKS = "/deepresearch/tasks"
+FIELDS = {
+    "query": "query",
+    "runner": "mode",
+    "strategy": "research_strategy",
+    "report_format": "report_format",
+    "search": "search",
+    "url": "urls",
+    "file": "files",
+    "mcp_servers": "mcp_servers",
+    "tools": "tools",
+    "previous_report": "previous_reports",
+    "alert_email": "alert_email",
+    "brand_collection": "brand_collection_id",
+    "metadata": "metadata",
+    "workflow": "workflow_id",
+    "workflow_params": "workflow_params",
+    "workflow_version": "workflow_version",
+}
+"""Options whose values travel as they are, under the sender's names."""
+
+OTHERS = frozenset({"format", "output_schema", "deliverable", "hitl", "set"})
+OURS = frozenset({"webhook_url"})
+NOT_INPUT = frozenset({"mode", "output_formats", "mcp_servers", "alert_email", "tools", "hitl"})
+"""What does not say what was asked, and what may hold credentials."""
+
+EXAMPLES: Mapping[str, Any] = {
+    "planning_questions": {"answers": [{"question": "...", "answer": "..."}]},
+    "plan_review": {"approved": True},
+    "source_review": {"included_domains": [], "excluded_domains": []},
+    "outline_review": {"approved": True},
+}
+
+
+class ValyuTasks(Provider):
+    """The part of the provider `valyu` that is about single tasks."""
+
+    run_kind = "task"
+
+    def new_run(self, options: Mapping[str, Any]) -> NewRun:
+        """See Provider."""
+        body = _body(options)
+        check(body)
+        if "workflow_id" not in body:  # a workflow has defaults of its own
+            body = {"mode": "standard", "output_formats": ["markdown"], **body}
+        asked = {name: value for name, value in body.items() if name not in NOT_INPUT}
+        if "files" in asked:
+            asked["files"] = [file["filename"] for file in body["files"]]
+        may_ask = any((body.get("hitl") or {}).values())
+        return NewRun(body, asked, body.get("mode"), may_ask)
+
+    def create_run(self, new: NewRun, *, webhook_url: str | None) -> Request:
+        """See Provider."""
+        return Request("POST", TASKS, json={**new.body, "webhook_url": webhook_url})
+
+    def read_created_run(self, data: Any) -> Created:
+        """See Provider."""
+        task_id = word(data.get("deepresearch_id")) if isinstance(data, dict) else None
+        if task_id is None:
+            raise Unavailable("the answer to the create call names no task")
+        return Created(task_id, text(data.get("webhook_secret")))
+
+    def update_run(self, run: Subject, instruction: str) -> Request:
+        """See Provider."""
+        return Request("POST", f"{TASKS}/{part(run.id)}/update", json={"instruction": instruction})
+
+    def cancel_run(self, run: Subject) -> Request:
+        """See Provider."""
+        return Request("POST", f"{TASKS}/{part(run.id)}/cancel", json={})
+
+    def respond(self, run: Subject, interaction: str, response: Any) -> Request:
+        """See Provider."""
+        body = {"interaction_id": interaction, "response": response}
+        return Request("POST", f"{TASKS}/{part(run.id)}/respond", json=body)
+
+    def example(self, waits_for: Mapping[str, Any]) -> Any:
+        """See Provider."""
+        return EXAMPLES.get(str(waits_for.get("type")))
+
+
+# --- from options to a body ---------------------------------------------------------------------
+
+
+def _body(options: Mapping[str, Any]) -> dict[str, Any]:
+    for name in options:
+        if name not in FIELDS and name not in OTHERS:
+            raise ValueError(f"Valyu's tasks take no --{name.replace('_', '-')}")
+    body = {FIELDS[name]: value for name, value in options.items() if name in FIELDS}
+    formats = list(options.get("format", ()))
+    if "output_schema" in options:
+        formats.append(options["output_schema"])
+    if formats:
+        body["output_formats"] = formats
+    if "deliverable" in options:
+        body["deliverables"] = [_deliverable(each) for each in options["deliverable"]]
+    if "hitl" in options:
+        body["hitl"] = {name: True for each in options["hitl"] for name in _checkpoints(each)}
+    for name, value in options.get("set", {}).items():
+        if name in OURS:
+            raise ValueError(f"`{name}` is set by resultsink: leave it out")
+        if name in body:
+            raise ValueError(f"`{name}` is given twice: by its own option and by --set")
+        body[name] = value
+    return body
+
+
+def _checkpoints(given: str) -> tuple[str, ...]:
+    return CHECKPOINTS if given == "all" else (given,)
+
+
+def _deliverable(given: str) -> Any:
+    """`xlsx`, `xlsx:What stands in it`, a JSON object, or a request in plain words."""
+    if given.lstrip().startswith("{"):
+        try:
+            return json.loads(given)
+        except ValueError as error:
+            raise ValueError(f"the deliverable {given!r} is no JSON: {error}") from None
+    before, _, after = given.partition(":")
+    kind, description = before.strip().lower(), after.strip()
+    if kind in FILE_TYPES:
+        return {"type": kind, "description": description or "The results of this research"}
+    looks_like_a_type = len(before.split()) < 2 and not after.startswith(" ")
+    if not looks_like_a_type:
+        return given
+    raise ValueError(
+        f"the deliverable {given!r} is not one of {', '.join(FILE_TYPES)}: write TYPE, "
+        "TYPE:DESCRIPTION, a sentence, or a JSON object"
+    )

@@ -1,0 +1,1 @@
+"""A simulated Parallel task API, with groups, runs and signed webhooks."""

@@ -1,0 +1,1 @@
+"""A simulated Parallel v0 API, with batches, exports and webhooks."""

@@ -1,0 +1,1 @@
+"""A simulated Valyu DeepResearch API, with batches, tasks, contents jobs and webhooks."""

@@ -1,0 +1,1 @@
+"""Calls to a sender's API: pooled clients, rate limits, bounded answers, streams."""

@@ -1,0 +1,57 @@
+"""What batches and single runs share when they are created: where the sender is to announce them,
+and whether what it gives us to verify that with can be used.
+"""
+
+from collections.abc import Callable
+
+from receiver.errors import UsageError
+from receiver.providers.base import Callback, Created
+from receiver.signatures.verify import prepare
+from receiver.sources import Source, webhook_url
+
+
+def reachable(public_url: str | None) -> str:
+    """Our address as senders see it; raises UsageError where none is set."""
+    if public_url is None:
+        raise UsageError(
+            "The setting public_url is missing: set RESULTSINK_PUBLIC_URL to the https "
+            "address at which the sender reaches this receiver."
+        )
+    return public_url
+
+
+def account_callback(
+    source: Source, public_url: str | None, warn: Callable[[str], None]
+) -> Callback | None:
+    """The account's own URL; None, after a warning, where nothing could be proven there."""
+    if not source.account_keys:
+        warn(
+            f"No signing_secrets are set for source {source.name}: no webhooks are asked "
+            "for, since none could be verified, and results are found by checks, the first "
+            "after ten minutes."
+        )
+        return None
+    return Callback(webhook_url(reachable(public_url), source.name), secret="")
+
+
+def usable_secret(
+    source: Source, made: Created, endpoint_id: str, warn: Callable[[str], None], *, first: str
+) -> str | None:
+    """The secret of what was made; None, after a warning, where nothing can be verified with it.
+
+    `first` is when the first check looks.
+    """
+    why = f"The sender gave no signing secret for {made.id}"
+    if made.secret is not None:
+        try:
+            prepare(source.scheme, made.secret)
+        except ValueError as error:
+            why = f"The signing secret for {made.id} cannot be used ({error})"
+        else:
+            return made.secret
+    warn(
+        f"{why}: its webhooks cannot be verified, so its results are found by checks, the "
+        f"first after {first}. If the sender shows you a secret: "
+        f"endpoint secret {endpoint_id}."
+    )
+    return None

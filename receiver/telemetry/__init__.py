@@ -1,0 +1,1 @@
+"""Structured logs, written off the event loop."""

@@ -1,0 +1,1 @@
+"""Batches: their ledgers, what is outstanding, and which additions were counted."""

@@ -1,0 +1,133 @@
+"""A clock that goes back: what was due by then must not wait until it is that late again.
+
+Somebody has set the clock of this machine, or of the database server, or the server is another one
+now. The latest moment that was seen stands in the database; an earlier one tells. So does one that
+is much later: either nobody served for so long, or the clock is ahead.
+"""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Select, select, update
+from sqlmodel import col
+
+from storage.database import insert
+from storage.jobs.lease import LEASE_SECONDS
+from storage.models import Job, Meta, Pace, SourceState
+
+SEEN = "clock_seen"
+LEAPT = "clock_leapt"
+FAR = timedelta(days=1)
+"""A moment so long after the last one that was seen is not believed by what cannot be undone."""
+
+NOTED = timedelta(seconds=10)
+"""How often the moment is noted: a clock that goes back by less delays by less."""
+
+LOOKED_SECONDS = 6.0
+"""After so long every process has looked at the server's clock; until then one may still note what
+comes by the clock as it was."""
+
+HURRY_SECONDS = 2.0
+"""How long one look may hurry what waits, however much it is."""
+
+STEP = 2_000
+"""Jobs that are hurried in one transaction."""
+
+
+def is_believed(moment: datetime, now: datetime) -> bool:
+    """Whether a moment that we noted can be true; one to come was noted by a clock that was ahead.
+
+    What such a clock noted must not make what comes now look old.
+    """
+    return moment <= now + NOTED
+
+
+def gone_back(connection: Connection, *, now: datetime) -> timedelta | None:
+    """By how much the clock has gone back, if it has; else the moment is noted now and then.
+
+    Whoever is told so hurries what waits, and notes the moment when that is done: until then it is
+    told again, here and elsewhere.
+    """
+    seen = _kept(connection, SEEN)
+    if seen is not None and now < seen - timedelta(seconds=1):
+        return seen - now
+    if seen is not None and now > seen + FAR:
+        _keep(connection, LEAPT, now)
+    if seen is None or now >= seen + NOTED:
+        note(connection, now=now)
+    return None
+
+
+def note(connection: Connection, *, now: datetime) -> None:
+    """This is the latest moment from now on."""
+    _keep(connection, SEEN, now)
+
+
+def may_be_ahead(connection: Connection, *, now: datetime) -> bool:
+    """Whether the clock has leapt over more than FAR since it was last seen, or did within FAR.
+
+    A service that nobody ran for so long looks the same; it is believed a day later.
+    """
+    seen, leapt = _kept(connection, SEEN), _kept(connection, LEAPT)
+    is_leap = seen is not None and now > seen + FAR
+    return is_leap or (leapt is not None and leapt <= now < leapt + FAR)
+
+
+def hurry(connection: Connection, *, now: datetime) -> int:
+    """Make some of what waits due at once, which at worst asks a sender a little early.
+
+    Leases, pauses and paces last no longer than they would from now on. Returns how many jobs
+    were hurried: whoever calls comes again until it is none.
+    """
+    _shorten(connection, now)
+    for source in connection.scalars(_waiting_sources()).all():
+        late = (
+            select(col(Job.id))
+            .where(
+                col(Job.status) == "pending",
+                col(Job.source) == source,
+                col(Job.next_attempt_at) > now,
+            )
+            .limit(STEP)
+            .with_for_update(skip_locked=True)
+        )
+        hurried = connection.execute(
+            update(Job).where(col(Job.id).in_(late)).values(next_attempt_at=now)
+        )
+        if hurried.rowcount:
+            return hurried.rowcount
+    return 0
+
+
+def _kept(connection: Connection, key: str) -> datetime | None:
+    kept = connection.execute(select(col(Meta.value)).where(col(Meta.key) == key)).scalar()
+    return None if kept is None else datetime.fromisoformat(kept)
+
+
+def _keep(connection: Connection, key: str, moment: datetime) -> None:
+    text = moment.isoformat()
+    connection.execute(
+        insert(Meta)
+        .values(key=key, value=text)
+        .on_conflict_do_update(index_elements=["key"], set_={"value": text})
+    )
+
+
+def _shorten(connection: Connection, now: datetime) -> None:
+    lease, until = col(Job.lease_until), now + timedelta(seconds=LEASE_SECONDS)
+    connection.execute(
+        update(Job).where(col(Job.status) == "running", lease > until).values(lease_until=until)
+    )
+    connection.execute(  # for when the lease has run out: a job is due as it was then
+        update(Job)
+        .where(col(Job.status) == "running", col(Job.next_attempt_at) > now)
+        .values(next_attempt_at=now)
+    )
+    connection.execute(
+        update(SourceState).where(col(SourceState.probe_at) > now).values(probe_at=now)
+    )
+    moment = now.timestamp()
+    connection.execute(update(Pace).where(col(Pace.next_at) > moment).values(next_at=moment))
+
+
+def _waiting_sources() -> Select[str]:
+    return select(col(Job.source)).where(col(Job.status) == "pending").distinct()

@@ -1,0 +1,1 @@
+"""Postgres: any number of processes serve one database."""

@@ -1,0 +1,1 @@
+"""What was delivered: events with their deliveries, and the quarantine of refused requests."""

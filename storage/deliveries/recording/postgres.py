@@ -1,0 +1,63 @@
+"""New events on Postgres: one statement for a whole group, events with what they cause."""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from storage.deliveries.recording.verified import VerifiedDelivery
+from storage.fetched import clean
+
+_INSERT = """
+WITH given AS MATERIALIZED (
+  SELECT * FROM unnest(
+    %b::text[], %b::text[], %b::text[], %b::bytea[], %b::text[], %b::bytea[], %b::text[],
+    %b::bytea[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[]
+  ) AS t (source, endpoint_id, key, key_digest, disposition, digest, headers, body,
+          subject_kind, subject, status, progress, reason)
+), new AS (
+  INSERT INTO events (source, endpoint_id, key, key_digest, disposition, received_at)
+  SELECT source, endpoint_id, key, key_digest, disposition, %b::timestamptz FROM given
+  ON CONFLICT (key_digest) DO NOTHING
+  RETURNING id, key_digest, received_at
+), kept AS (
+  INSERT INTO deliveries (event_id, digest, headers, body, received_at, copies)
+  SELECT id, digest, headers, body, received_at, 0 FROM new JOIN given USING (key_digest)
+), caused AS (
+  INSERT INTO jobs (kind, source, subject_kind, subject, endpoint_id, event_id, status,
+    next_attempt_at, progress, reason, created_at, ended_at, claims, failures, waits)
+  SELECT 'fetch', source, subject_kind, subject, endpoint_id, id, status, received_at,
+    progress::jsonb, reason, received_at, CASE status WHEN 'dead' THEN received_at END, 0, 0, 0
+  FROM new JOIN given USING (key_digest) WHERE status IS NOT NULL
+)
+SELECT key_digest FROM new
+"""
+
+
+def insert_new(
+    connection: Connection, group: Mapping[bytes, VerifiedDelivery], now: datetime
+) -> Collection[bytes]:
+    """Insert the events that are not there yet, by key digest; returns which were not.
+
+    In the order of their digests: two groups of two machines that share some wait for each other,
+    but never both.
+    """
+    digests = sorted(group)
+    deliveries = [group[digest] for digest in digests]
+    columns = (
+        [clean(delivery.source) for delivery in deliveries],
+        [delivery.endpoint_id for delivery in deliveries],
+        [clean(delivery.key) for delivery in deliveries],  # the digest is of what it was
+        digests,
+        [delivery.disposition for delivery in deliveries],
+        [delivery.digest for delivery in deliveries],
+        [delivery.headers for delivery in deliveries],
+        [delivery.body for delivery in deliveries],
+        [delivery.subject_kind for delivery in deliveries],
+        [clean(delivery.subject) for delivery in deliveries],
+        [delivery.job_status for delivery in deliveries],
+        [delivery.progress for delivery in deliveries],
+        [delivery.reason for delivery in deliveries],
+    )
+    new = connection.exec_driver_sql(_INSERT, (*columns, now))
+    return {row[0] for row in new}

@@ -1,0 +1,112 @@
+"""Deliveries of events that are here already: counted, or kept and looked at again."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+from sqlmodel import col
+
+from storage.deliveries.recording.verified import VerifiedDelivery
+from storage.models import Delivery, Event, Job
+
+MAX_BODIES = 5
+"""Differing bodies kept for one event key; further ones are fetched for, but only counted."""
+
+
+def record_repeats(
+    connection: Connection, repeats: Sequence[tuple[bytes, VerifiedDelivery]], now: datetime
+) -> set[bytes]:
+    """Count equal bodies; keep differing ones and fetch again, for the sender's API decides.
+
+    Each comes with its key digest. The event's row is locked: two machines may have it at once.
+    Returns the digests of the events that were pruned at this very moment: they are new again.
+    """
+    gone: set[bytes] = set()
+    counts = Counter((digest, delivery.digest) for digest, delivery in repeats)
+    samples: dict[tuple[bytes, bytes], VerifiedDelivery] = {}
+    for digest, delivery in repeats:
+        samples.setdefault((digest, delivery.digest), delivery)
+    for (key_digest, body_digest), copies in sorted(counts.items(), key=_by_event):
+        event_id = connection.execute(
+            select(col(Event.id)).where(col(Event.key_digest) == key_digest).with_for_update()
+        ).scalar()
+        if event_id is None:
+            gone.add(key_digest)
+            continue
+        is_same = (col(Delivery.event_id) == event_id) & (col(Delivery.digest) == body_digest)
+        if not _count(connection, is_same, copies, now):
+            _keep_other_body(connection, event_id, samples[key_digest, body_digest], copies, now)
+    return gone
+
+
+def _by_event(counted: tuple[tuple[bytes, bytes], int]) -> bytes:
+    """Events in one order at all machines, the bodies of each in the order of their coming."""
+    return counted[0][0]
+
+
+def _count(connection: Connection, which: Any, copies: int, now: datetime) -> bool:
+    counted = connection.execute(
+        update(Delivery).where(which).values(copies=col(Delivery.copies) + copies, last_copy_at=now)
+    )
+    return counted.rowcount > 0
+
+
+def _keep_other_body(
+    connection: Connection, event_id: int, delivery: VerifiedDelivery, copies: int, now: datetime
+) -> None:
+    kept, newest = connection.execute(
+        select(func.count(), func.max(col(Delivery.id))).where(col(Delivery.event_id) == event_id)
+    ).one()
+    if kept >= MAX_BODIES:
+        _count(connection, col(Delivery.id) == newest, copies, now)
+        if _is_fetch_pending(connection, event_id):
+            return
+    else:
+        connection.execute(
+            insert(Delivery).values(
+                event_id=event_id,
+                digest=delivery.digest,
+                headers=delivery.headers,
+                body=delivery.body,
+                received_at=now,
+                copies=copies - 1,
+                last_copy_at=now if copies > 1 else None,
+            )
+        )
+    if delivery.job_status is not None:
+        _work_again(connection, event_id, delivery, now)
+
+
+def _work_again(
+    connection: Connection, event_id: int, delivery: VerifiedDelivery, now: datetime
+) -> None:
+    """What is here already does not answer an event that came with another body."""
+    connection.execute(
+        insert(Job).values(
+            kind="fetch",
+            source=delivery.source,
+            subject_kind=delivery.subject_kind,
+            subject=delivery.subject,
+            endpoint_id=delivery.endpoint_id,
+            event_id=event_id,
+            status=delivery.job_status,
+            next_attempt_at=now,
+            progress={"again": True, "awaits_end": delivery.awaits_end},
+            reason=delivery.reason,
+            created_at=now,
+            ended_at=now if delivery.job_status == "dead" else None,
+            claims=0,
+            failures=0,
+            waits=0,
+        )
+    )
+
+
+def _is_fetch_pending(connection: Connection, event_id: int) -> bool:
+    """Whether a fetch for this event is still to come, and will see what is new."""
+    found = connection.execute(
+        select(col(Job.id)).where(col(Job.event_id) == event_id, col(Job.status) == "pending")
+    )
+    return found.first() is not None

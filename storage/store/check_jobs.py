@@ -1,0 +1,50 @@
+"""Having something looked at from time to time, whether a webhook comes or not."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from storage import jobs
+from storage.batches.batches import Ledger, Watched
+
+FIRST_CHECK = timedelta(minutes=10)
+"""How long an endpoint may stay silent before we look for ourselves."""
+
+
+def watch(
+    connection: Connection,
+    batch: Ledger | Watched,
+    moment: datetime,
+    *,
+    even_complete: bool = False,
+) -> None:
+    """Have an open batch looked at from time to time; where it is already, nothing changes."""
+    if batch.state == "open" or even_complete:
+        enqueue_check(connection, batch.source, "batch", batch.batch_id, batch.endpoint_id, moment)
+
+
+def enqueue_check(
+    connection: Connection,
+    source: str,
+    kind: str,
+    resource: str | None,
+    endpoint_id: str | None,
+    moment: datetime,
+    *,
+    every: float | None = None,
+) -> None:
+    jobs.enqueue(
+        connection,
+        kind="check",
+        source=source,
+        subject_kind=kind,
+        subject=resource,
+        endpoint_id=endpoint_id,
+        status="pending",
+        progress=None if every is None else {"every": every},
+        next_attempt_at=moment + (FIRST_CHECK if every is None else timedelta(seconds=every)),
+        created_at=moment,
+        claims=0,
+        failures=0,
+        waits=0,
+    )

@@ -1,0 +1,140 @@
+"""What is refused is kept for the operator, slowly and within bounds, behind the answer's back."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from receiver.intake import quarantine_writer
+from receiver.intake.quarantine_writer import MAX_WAITING, ROWS_PER_SECOND, Quarantining
+from storage import Store, UnverifiedDelivery
+from tests.receiver.conftest import (
+    OTHER_SECRET,
+    Taking,
+    add_endpoint,
+    batch_body,
+    broken,
+    locked,
+    stuck,
+    until,
+)
+
+KIB = 1024
+
+
+def refused(number: int = 0, body: bytes = b"{}") -> UnverifiedDelivery:
+    return UnverifiedDelivery("valyu", None, "mismatch", f"number {number}", "", body)
+
+
+def kept(store: Store) -> list[str]:
+    return [row["detail"] for row in reversed(store.list_rejected())]
+
+
+@pytest.fixture
+async def quarantine(store: Store) -> AsyncIterator[Quarantining]:
+    quarantine = Quarantining(store)
+    running = asyncio.create_task(quarantine.run())
+    yield quarantine
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_refused_request_is_kept_with_its_reason(
+    store: Store, quarantine: Quarantining
+) -> None:
+    quarantine.offer(refused())
+    await until(store.list_rejected)
+    (row,) = store.list_rejected()
+    assert (row["source"], row["reason"], row["body_bytes"]) == ("valyu", "mismatch", 2)
+
+
+async def test_a_flood_costs_a_few_rows_a_second(store: Store, quarantine: Quarantining) -> None:
+    began = time.monotonic()
+    while time.monotonic() - began < 1:
+        quarantine.offer(refused())
+        await asyncio.sleep(0.001)
+    assert 2 <= len(store.list_rejected()) <= ROWS_PER_SECOND + 1
+
+
+async def test_what_waits_is_bounded_in_number_and_the_first_are_kept(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quarantine_writer, "ROWS_PER_SECOND", 1000)
+    quarantine = Quarantining(store)
+    for number in range(MAX_WAITING * 2):
+        quarantine.offer(refused(number))
+    running = asyncio.create_task(quarantine.run())
+    await until(lambda: len(kept(store)) == MAX_WAITING)
+    await asyncio.sleep(0.05)
+    running.cancel()
+    assert kept(store) == [f"number {number}" for number in range(MAX_WAITING)]
+
+
+async def test_what_waits_is_bounded_in_bytes(store: Store) -> None:
+    quarantine = Quarantining(store)  # nobody writes yet
+    for _ in range(MAX_WAITING):
+        quarantine.offer(refused(body=b"x" * 300 * KIB))
+    assert sum(len(each.body) for each in quarantine._refused) < 1500 * KIB
+
+
+async def test_a_body_is_cut_and_its_size_is_kept(store: Store, quarantine: Quarantining) -> None:
+    quarantine.offer(refused(body=b"x" * 100 * KIB))
+    await until(store.list_rejected)
+    assert store.list_rejected()[0]["body_bytes"] == 100 * KIB
+    with store.database.read() as connection:
+        cut = connection.exec_driver_sql("SELECT length(body) FROM quarantine").scalar()
+    assert cut == 64 * KIB
+
+
+async def test_a_refusal_does_not_wait_for_the_disk(taking: Taking, store: Store) -> None:
+    endpoint_id = add_endpoint(store)
+    await taking.intake.find("valyu", endpoint_id)
+    with locked(store):
+        began = time.monotonic()
+        reply = await taking.deliver(endpoint_id, batch_body(), secret=OTHER_SECRET)
+        assert time.monotonic() - began < 0.9
+    assert reply.outcome == "unauthorized"
+    assert await taking.refusal() == "mismatch"
+
+
+async def test_it_goes_on_after_the_database_could_not_store(
+    store: Store, quarantine: Quarantining
+) -> None:
+    with broken(store, "quarantine"):
+        quarantine.offer(refused(1))
+        quarantine.remember(1, "text")
+        await asyncio.sleep(0.5)
+    quarantine.offer(refused(2))
+    await until(lambda: kept(store) == ["number 2"])
+
+
+async def test_readings_may_be_noted_from_any_thread(
+    store: Store, quarantine: Quarantining
+) -> None:
+    endpoint_id = add_endpoint(store)
+    view = store.find_endpoint(endpoint_id)
+    assert view is not None
+    await asyncio.to_thread(quarantine.remember, view.secrets[0].id, "hex")
+
+    def reading() -> str | None:
+        view = store.find_endpoint(endpoint_id)
+        return view.secrets[0].reading if view else None
+
+    await until(lambda: reading() == "hex")
+
+
+async def test_the_reading_that_matched_last_is_the_one_that_stays(
+    store: Store, quarantine: Quarantining
+) -> None:
+    endpoint_id = add_endpoint(store)
+    with stuck(store):
+        quarantine.remember(1, "text")
+        await asyncio.sleep(0.1)  # it is being written, and another one matches meanwhile
+        quarantine.remember(1, "hex")
+
+    def reading() -> str | None:
+        view = store.find_endpoint(endpoint_id)
+        return view.secrets[0].reading if view else None
+
+    await until(lambda: reading() == "hex")

@@ -1,0 +1,113 @@
+"""Bodies are read whole or refused, while they stream; what is in flight is bounded."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.intake.request_body import Bodies, BodyRefused, ClientGone, Receive
+
+KIB = 1024
+GONE = {"type": "http.disconnect"}
+
+
+def wire(*chunks: bytes | dict[str, Any], wait: float = 0) -> Receive:
+    """What the server hands over: chunks of a body, each after `wait` seconds; or a disconnect."""
+    left = list(chunks)
+
+    async def receive() -> Any:
+        await asyncio.sleep(wait)
+        chunk = left.pop(0)
+        if isinstance(chunk, dict):
+            return chunk
+        return {"type": "http.request", "body": chunk, "more_body": bool(left)}
+
+    return receive
+
+
+async def read(bodies: Bodies, receive: Receive, declared: int | None = None) -> bytes:
+    return await bodies.read(receive, limit=KIB, declared=declared)
+
+
+async def nothing_counts(bodies: Bodies) -> bool:
+    """Whether everything that may be in flight still may."""
+    return len(await read(bodies, wire(b"x" * 512, b"x" * 512))) == KIB
+
+
+@pytest.mark.parametrize("chunks", [(b"",), (b"abc",), (b"a", b"", b"bc"), (b"x" * KIB,)])
+async def test_a_body_comes_out_as_it_came(chunks: tuple[bytes, ...]) -> None:
+    assert await read(Bodies(KIB), wire(*chunks)) == b"".join(chunks)
+
+
+async def test_a_body_that_declares_too_much_is_refused_unread() -> None:
+    with pytest.raises(BodyRefused, match="too large"):
+        await read(Bodies(KIB), wire(), declared=KIB + 1)
+
+
+@pytest.mark.parametrize("declared", [None, 3])
+@pytest.mark.parametrize("chunks", [(b"x" * (KIB + 1),), (b"x" * KIB, b"x"), (b"x",) * (KIB + 1)])
+async def test_a_body_over_the_limit_is_refused_and_never_cut(
+    chunks: tuple[bytes, ...], declared: int | None
+) -> None:
+    bodies = Bodies(KIB * 4)
+    with pytest.raises(BodyRefused, match="too large"):
+        await read(bodies, wire(*chunks), declared)
+    assert await nothing_counts(bodies)
+
+
+async def test_a_body_that_never_begins_is_refused() -> None:
+    with pytest.raises(BodyRefused, match="timeout"):
+        await read(Bodies(KIB, seconds=0.02), wire(b"late", wait=5))
+
+
+@pytest.mark.parametrize(("wait", "chunks"), [(0.02, 40), (0.15, 2)])
+async def test_the_time_is_for_the_whole_body_however_it_trickles(wait: float, chunks: int) -> None:
+    bodies = Bodies(KIB, seconds=0.2)
+    with pytest.raises(BodyRefused, match="timeout"):
+        await read(bodies, wire(*[b"x"] * chunks, wait=wait))
+    assert await nothing_counts(bodies)
+
+
+@pytest.mark.parametrize("chunks", [(GONE,), (b"x", GONE)])
+async def test_a_sender_that_leaves_gets_no_answer(chunks: tuple[Any, ...]) -> None:
+    bodies = Bodies(KIB)
+    with pytest.raises(ClientGone):
+        await read(bodies, wire(*chunks))
+    assert await nothing_counts(bodies)
+
+
+async def test_bodies_count_together_until_they_are_released() -> None:
+    bodies = Bodies(KIB)
+    body = await read(bodies, wire(b"x" * 600))
+    with pytest.raises(BodyRefused, match="overloaded"):
+        await read(bodies, wire(b"x" * 600))
+    with pytest.raises(BodyRefused, match="overloaded"):
+        await read(bodies, wire(b"x" * 300, b"x" * 300))
+    bodies.release(body)
+    assert await nothing_counts(bodies)
+
+
+async def test_a_body_that_has_come_whole_counts_like_the_others() -> None:
+    bodies = Bodies(KIB)
+    body = b"x" * 600
+    assert not bodies.hold(body, limit=599)
+    assert bodies.hold(body, limit=KIB)
+    assert not bodies.hold(body, limit=KIB)
+    bodies.release(body)
+    assert await nothing_counts(bodies)
+
+
+@given(st.lists(st.lists(st.integers(0, 700), min_size=1, max_size=4), max_size=20))
+async def test_whatever_came_nothing_counts_once_all_is_released(bodies_: list[list[int]]) -> None:
+    bodies, kept = Bodies(2 * KIB), []
+    for sizes in bodies_:
+        try:
+            kept.append(await read(bodies, wire(*(b"x" * size for size in sizes))))
+        except BodyRefused:
+            continue
+    assert sum(map(len, kept)) <= 2 * KIB
+    for body in kept:
+        bodies.release(body)
+    assert await bodies.read(wire(b"x" * 2 * KIB), limit=2 * KIB, declared=None)

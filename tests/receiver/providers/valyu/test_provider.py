@@ -1,0 +1,331 @@
+"""Valyu: what its webhooks name, what its answers mean, and that lies in them do no harm."""
+
+import json
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.errors import (
+    FetchError,
+    Forbidden,
+    Missing,
+    NotReady,
+    RateLimited,
+    Refused,
+    SourceRefused,
+    Unavailable,
+    Unreadable,
+)
+from receiver.providers.base import Announcement, Answer, Plan, Subject
+from receiver.providers.valyu.provider import MAX_QUERY, Valyu
+from storage import FetchedBatch
+from tests.receiver.conftest import BATCH, OTHER_BATCH, TASK
+
+NOW = 1791191172.0
+VALYU = Valyu()
+THE_BATCH, THE_TASK = Subject("batch", BATCH), Subject("task", TASK)
+OF_BATCH = FetchedBatch(BATCH, "processing", False, runner="fast")
+STAMP = "2026-10-05T09:06:12.480Z"
+
+LISTED = {
+    "deepresearch_id": TASK,
+    "task_id": "sodium-ion",
+    "query": "Which projects reached operation?",
+    "status": "completed",
+    "created_at": "2026-10-05T09:00:05.100Z",
+    "completed_at": STAMP,
+    "output_type": "markdown",
+    "output": "# Report",
+    "sources": [{"title": "Notice", "url": "https://utility.example/notice"}],
+    "images": [],
+    "cost": 0.15625,
+}
+
+
+def told(body: Any) -> Announcement | None:
+    return VALYU.identify(body if isinstance(body, bytes) else json.dumps(body).encode())
+
+
+def answer(status: int, data: Any = None, **headers: str) -> Answer:
+    return Answer(status, {name.replace("_", "-"): each for name, each in headers.items()}, data)
+
+
+def page(*tasks: Any, **more: Any) -> dict[str, Any]:
+    return {"batch_id": BATCH, "tasks": list(tasks), "pagination": {"count": 1}, **more}
+
+
+# Webhooks.
+
+BATCH_DONE = {"batch_id": BATCH, "status": "completed_with_errors", "completed_at": STAMP}
+TASK_DONE = {"deepresearch_id": TASK, "status": "completed"}
+
+
+@pytest.mark.parametrize("wrapper", [None, "data", "batch", "task", "result", "payload"])
+def test_a_batch_is_named_flat_or_wrapped(wrapper: str | None) -> None:
+    found = told({"type": "x", wrapper: BATCH_DONE} if wrapper else BATCH_DONE)
+    assert found == Announcement("batch", BATCH, BATCH, "completed_with_errors", STAMP)
+    assert found.key == f"batch:{BATCH}:completed_with_errors:{STAMP}"
+
+
+def test_a_task_is_a_task_also_where_it_names_its_batch() -> None:
+    assert told(TASK_DONE) == Announcement("task", TASK, None, "completed")
+    assert told({**TASK_DONE, "batch_id": BATCH}) == Announcement("task", TASK, BATCH, "completed")
+
+
+def test_a_contents_job_is_named_as_such_whatever_else_it_names() -> None:
+    job = {"job_id": "cj_0123456789abcdef", "status": "partial", "batch_id": BATCH}
+    found = told(job)
+    assert found is not None
+    assert (found.kind, found.resource) == ("contents", "cj_0123456789abcdef")
+
+
+@pytest.mark.parametrize("where", ["metadata", "counts", "search_params", "output", "x"])
+@pytest.mark.parametrize("fake", [{"batch_id": OTHER_BATCH}, {"deepresearch_id": TASK}])
+def test_what_a_user_wrote_into_a_body_fools_nobody(where: str, fake: dict[str, str]) -> None:
+    found = told({where: fake, **BATCH_DONE})
+    assert found is not None
+    assert (found.kind, found.resource) == ("batch", BATCH)
+    assert told({where: fake}) is None
+
+
+def test_the_outer_object_is_heard_before_an_inner_one() -> None:
+    found = told({"data": {"batch_id": OTHER_BATCH, "status": "completed"}, **BATCH_DONE})
+    assert found is not None
+    assert found.resource == BATCH
+
+
+@pytest.mark.parametrize("status", [None, 5, "", "a b", "\ud800", "x" * 300])
+def test_without_a_readable_status_there_is_no_key(status: Any) -> None:
+    found = told({"batch_id": BATCH, "status": status})
+    assert found is not None
+    assert (found.status, found.key, found.is_end) == (None, None, True)
+
+
+@pytest.mark.parametrize(
+    ("status", "is_end"),
+    [("completed", True), ("cancelled", True), ("brand_new", True)]
+    + [(status, False) for status in ("open", "processing", "queued", "running", "paused")],
+)
+def test_only_what_clearly_goes_on_is_no_end(status: str, is_end: bool) -> None:
+    found = told({"batch_id": BATCH, "status": status})
+    assert found is not None
+    assert found.is_end is is_end
+
+
+@given(
+    st.binary()
+    | st.dictionaries(
+        st.sampled_from(["batch_id", "deepresearch_id", "job_id", "status", "data"]),
+        st.none() | st.text() | st.integers() | st.dictionaries(st.just("batch_id"), st.text()),
+    ).map(lambda body: json.dumps(body).encode())
+)
+def test_whatever_comes_is_named_by_a_word_or_not_at_all(body: bytes) -> None:
+    found = told(body)
+    if found is not None:
+        assert found.kind in {"batch", "task", "contents"}
+        assert found.resource.isascii()
+        assert found.resource.isprintable()
+
+
+# Judging answers.
+
+
+@pytest.mark.parametrize("status", [200, 201, 202])
+@pytest.mark.parametrize("data", [{}, []])
+def test_a_good_answer_with_json_is_usable(status: int, data: Any) -> None:
+    VALYU.judge(answer(status, data), now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("status", "data", "kind"),
+    [
+        (200, None, Unreadable),
+        (200, "text", Unreadable),
+        (302, None, Unavailable),
+        (304, None, Unavailable),
+        (400, {"error": "x"}, Refused),
+        (400, None, Unavailable),
+        (401, {"error": "x"}, SourceRefused),
+        (402, None, SourceRefused),
+        (403, {}, Forbidden),
+        (403, None, Unavailable),
+        (404, {"error": "Task not found"}, Missing),
+        (404, None, Missing),
+        (408, {}, Unavailable),
+        (409, {}, NotReady),
+        (422, {}, Refused),
+        (425, {}, NotReady),
+        (429, {}, RateLimited),
+        (429, None, RateLimited),
+        (500, {"error": "x"}, Unavailable),
+        (502, None, Unavailable),
+        (503, {}, Unavailable),
+    ],
+)
+def test_every_status_says_what_to_do(status: int, data: Any, kind: type[FetchError]) -> None:
+    with pytest.raises(FetchError) as caught:
+        VALYU.judge(answer(status, data), now=NOW)
+    assert type(caught.value) is kind
+    assert str(caught.value).startswith(f"the sender answered {status}")
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        (answer(429, {}, retry_after="7"), 7.0),
+        (answer(429, {"retry_after": 9}), 9.0),
+        (answer(429, {"retry_after": 9}, retry_after="7"), 7.0),
+        (answer(429, {}, retry_after=format_datetime(datetime.fromtimestamp(NOW + 30, UTC))), 30.0),
+        (answer(503, None, retry_after="7"), 7.0),
+        (answer(429, {"retry_after": "soon"}, retry_after="soon"), None),
+        (answer(429, {"retry_after": 10**400}), None),
+        (answer(429, None), None),
+    ],
+    ids=str,
+)
+def test_when_to_come_again_stands_in_the_header_or_in_the_body(
+    said: Answer, seconds: float | None
+) -> None:
+    with pytest.raises(FetchError) as caught:
+        VALYU.judge(said, now=NOW)
+    assert caught.value.retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"message": "2 errors", "error": "validation_failed"}, ": 2 errors"),
+        ({"error": "Invalid API key"}, ": Invalid API key"),
+        ({"error": {"code": 5}}, ": {'code': 5}"),
+        ({}, ""),
+        ([], ""),
+        (None, ", which is no JSON"),
+    ],
+)
+def test_the_senders_own_words_are_passed_on(data: Any, words: str) -> None:
+    with pytest.raises(FetchError) as caught:
+        VALYU.judge(answer(401, data), now=NOW)
+    assert str(caught.value) == f"the sender answered 401{words}"
+
+
+# Creating.
+
+
+def created(plan: Plan) -> Any:
+    """The body of the call that creates a batch."""
+    VALYU.check(plan, [])
+    return VALYU.create_batch(plan, [], webhook_url="https://a.test/x").json
+
+
+def test_a_batch_is_created_with_what_was_given_and_nothing_else() -> None:
+    assert created(Plan()) == {"mode": "standard", "webhook_url": "https://a.test/x"}
+    schema = {"type": "object"}
+    full = created(Plan(name="n", runner="max", schema=schema))
+    assert (full["name"], full["mode"]) == ("n", "max")
+    assert full["output_formats"] == [schema]
+    with pytest.raises(ValueError, match="fast, standard, heavy, max"):
+        created(Plan(runner="instant"))
+
+
+@pytest.mark.parametrize("plan", [Plan(prompt="of $x"), Plan(task_id="t")])
+def test_a_stored_task_is_not_what_valyu_has(plan: Plan) -> None:
+    with pytest.raises(ValueError, match="no stored tasks"):
+        created(plan)
+
+
+@pytest.mark.parametrize(
+    ("data", "batch_id", "secret"),
+    [
+        ({"batch_id": BATCH, "webhook_secret": "s"}, BATCH, "s"),
+        ({"batch_id": BATCH, "webhook_secret": 5}, BATCH, None),
+        ({"batch_id": BATCH}, BATCH, None),
+    ],
+)
+def test_a_created_batch_may_come_without_a_secret(data: Any, batch_id: str, secret: Any) -> None:
+    made = VALYU.read_created(data)
+    assert (made.id, made.secret) == (batch_id, secret)
+
+
+@pytest.mark.parametrize("data", [{}, [], {"batch_id": None}, {"batch_id": "a b"}, {"batch_id": 5}])
+def test_an_answer_that_names_no_batch_is_none(data: Any) -> None:
+    with pytest.raises(Unavailable):
+        VALYU.read_created(data)
+
+
+def test_what_a_task_does_not_take_travels_as_metadata() -> None:
+    row = {"id": 7, "query": "q", "urls": "https://a https://b", "region": "EU", "note": ""}
+    task = VALYU.new_task({**row, "metadata": {"row": 1}})
+    assert task.task_id == "7"
+    assert task.body == {
+        "id": "7",
+        "query": "q",
+        "urls": ["https://a", "https://b"],
+        "metadata": {"row": 1, "region": "EU"},
+    }
+
+
+def test_a_users_id_may_be_called_task_id_or_be_left_out() -> None:
+    assert VALYU.new_task({"task_id": "a", "query": "q"}).body["id"] == "a"
+    plain = VALYU.new_task({"query": "q", "id": ""})
+    assert (plain.task_id, plain.body) == (None, {"query": "q"})
+
+
+@pytest.mark.parametrize(
+    ("row", "hint"),
+    [
+        ({}, "`query` is missing"),
+        ({"query": "  "}, "`query` is missing"),
+        ({"query": 5}, "`query` is missing"),
+        ({"query": "x" * (MAX_QUERY + 1)}, "25001 characters; 25000 are allowed"),
+        ({"query": "q", "urls": 5}, "`urls` must be a JSON list"),
+        ({"query": "q", "metadata": "x"}, "`metadata` must be a JSON object"),
+        ({"query": "q", "research_strategy": 5}, "`research_strategy` must be text"),
+        ({"query": "q", "report_format": ["x"]}, "`report_format` must be text"),
+    ],
+)
+def test_a_row_that_is_no_task_says_why(row: dict[str, Any], hint: str) -> None:
+    with pytest.raises(ValueError, match=hint):
+        VALYU.new_task(row)
+
+
+def test_added_tasks_are_read_and_ids_are_quoted_in_paths() -> None:
+    added = VALYU.read_added(
+        {"tasks": [{"task_id": "a", "deepresearch_id": TASK, "status": "queued"}, {}, None]}
+    )
+    assert [(run.task_id, run.run_id, run.status) for run in added] == [("a", TASK, "queued")]
+    request = VALYU.add_tasks(Subject("batch", "a/../b?c"), [], defaults={}, callbacks=[])
+    assert request.path == "/deepresearch/batches/a%2F..%2Fb%3Fc/tasks"
+    cancel = VALYU.cancel_batch(Subject("batch", "a/b"))
+    assert cancel.path == "/deepresearch/batches/a%2Fb/cancel"
+
+
+@pytest.mark.parametrize("wrapper", [None, "data", "task"])
+def test_a_result_that_a_body_carried_can_be_used(wrapper: str | None) -> None:
+    body = json.dumps({wrapper: LISTED} if wrapper else LISTED).encode()
+    run = VALYU.read_carried(body, TASK)
+    assert run is not None
+    assert run.output == "# Report"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[1]",
+        b"{}",
+        json.dumps({**LISTED, "status": "running"}).encode(),
+        json.dumps({**LISTED, "output": None}).encode(),
+    ],
+    ids=len,
+)
+def test_a_body_that_carries_no_result_is_none(body: bytes) -> None:
+    assert VALYU.read_carried(body, TASK) is None
+    assert VALYU.read_carried(json.dumps(LISTED).encode(), "another") is None
+
+
+def test_the_key_travels_in_one_header() -> None:
+    assert VALYU.headers("val_x") == {"x-api-key": "val_x"}

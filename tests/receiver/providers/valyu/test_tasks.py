@@ -1,0 +1,221 @@
+"""Valyu's single tasks: every option of the create call, and what is refused before it."""
+
+import re
+from typing import Any
+
+import pytest
+
+from receiver.errors import Unavailable
+from receiver.providers.base import Request, Subject
+from receiver.providers.parallel.provider import Parallel
+from receiver.providers.parallel_v0.provider import ParallelV0
+from receiver.providers.valyu.provider import Valyu
+
+TASK = Subject("task", "3f0c/1")
+SCHEMA = {"type": "object", "properties": {"price": {"type": "number"}}}
+FILE = {"data": "data:text/plain;base64,aGk=", "filename": "a.txt", "mediaType": "text/plain"}
+
+
+def body(**options: Any) -> Any:
+    """What is sent for a task with a query and these options."""
+    new = Valyu().new_run({"query": "q", **options})
+    return Valyu().create_run(new, webhook_url="https://us.test/w").json
+
+
+def test_a_query_alone_is_a_standard_task_with_a_report() -> None:
+    request = Valyu().create_run(Valyu().new_run({"query": "q"}), webhook_url="https://us.test/w")
+    assert (request.method, request.path) == ("POST", "/deepresearch/tasks")
+    assert request.json == {
+        "query": "q",
+        "mode": "standard",
+        "output_formats": ["markdown"],
+        "webhook_url": "https://us.test/w",
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        ({"runner": "instant"}, {"mode": "instant"}),
+        ({"format": ["markdown", "pdf"]}, {"output_formats": ["markdown", "pdf"]}),
+        ({"output_schema": SCHEMA}, {"output_formats": [SCHEMA]}),
+        ({"format": ["toon"], "output_schema": SCHEMA}, {"output_formats": ["toon", SCHEMA]}),
+        ({"strategy": "s"}, {"research_strategy": "s"}),
+        ({"report_format": "r"}, {"report_format": "r"}),
+        ({"search": {"search_type": "web"}}, {"search": {"search_type": "web"}}),
+        ({"url": ["https://a.test"]}, {"urls": ["https://a.test"]}),
+        ({"file": [FILE]}, {"files": [FILE]}),
+        (
+            {"mcp_servers": [{"url": "https://m.test"}]},
+            {"mcp_servers": [{"url": "https://m.test"}]},
+        ),
+        ({"tools": {"charts": True}}, {"tools": {"charts": True}}),
+        ({"previous_report": ["id"]}, {"previous_reports": ["id"]}),
+        ({"alert_email": "a@b.test"}, {"alert_email": "a@b.test"}),
+        ({"brand_collection": "b"}, {"brand_collection_id": "b"}),
+        ({"metadata": {"team": "x"}}, {"metadata": {"team": "x"}}),
+        ({"hitl": ["plan_review"]}, {"hitl": {"plan_review": True}}),
+        ({"set": {"public": True}}, {"public": True}),
+    ],
+)
+def test_each_option_has_its_place(options: dict[str, Any], sent: dict[str, Any]) -> None:
+    assert body(**options).items() >= sent.items()
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("xlsx", {"type": "xlsx", "description": "The results of this research"}),
+        ("XLSX: Table of vendors", {"type": "xlsx", "description": "Table of vendors"}),
+        ("A table of vendors", "A table of vendors"),
+        ("Vendors: a table", "Vendors: a table"),
+        (
+            '{"type": "pptx", "description": "Talk", "slides": 3}',
+            {"type": "pptx", "description": "Talk", "slides": 3},
+        ),
+    ],
+)
+def test_a_deliverable_may_be_a_type_a_sentence_or_json(given: str, sent: Any) -> None:
+    assert body(deliverable=[given])["deliverables"] == [sent]
+
+
+def test_all_checkpoints_are_had_by_one_word_and_such_a_task_may_ask() -> None:
+    new = Valyu().new_run({"query": "q", "hitl": ["all"]})
+    assert (len(new.body["hitl"]), new.may_ask) == (4, True)
+    assert not Valyu().new_run({"query": "q"}).may_ask
+
+
+def test_a_workflow_keeps_its_own_defaults() -> None:
+    given = {"workflow": "slug", "workflow_params": {"a": 1}, "workflow_version": 2}
+    new = Valyu().new_run(given)
+    assert new.body == {"workflow_id": "slug", "workflow_params": {"a": 1}, "workflow_version": 2}
+
+
+def test_what_is_kept_as_the_input_has_no_data_of_files_and_no_credentials() -> None:
+    servers = [{"url": "https://m.test", "auth": {"token": "secret"}}]
+    given = {"query": "q", "file": [FILE], "mcp_servers": servers, "alert_email": "a@b.test"}
+    new = Valyu().new_run({**given, "runner": "fast", "metadata": {"team": "x"}})
+    assert new.input == {"query": "q", "files": ["a.txt"], "metadata": {"team": "x"}}
+    assert (new.runner, "secret" in repr(new)) == ("fast", False)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"query": " "}, "the query is missing or empty"),
+        ({"query": "q" * 25_001}, "25001 characters; 25000 are allowed"),
+        ({"runner": "turbo"}, "'turbo' is not one of instant, fast"),
+        ({"format": ["html"]}, "'html' is not one of markdown"),
+        ({"format": ["markdown"], "output_schema": SCHEMA}, "cannot be mixed"),
+        ({"format": ["toon"]}, "toon needs a JSON schema"),
+        ({"output_schema": SCHEMA, "set": {"output_formats": [{}]}}, "given twice"),
+        ({"set": {"output_formats": [{}, {}]}}, "more than one JSON schema"),
+        ({"strategy": "s" * 8_000, "report_format": "r" * 7_001}, "15001 characters together"),
+        ({"url": ["https://a.test"] * 11}, "11 urls are given; 10 are allowed"),
+        ({"url": [""]}, "each of the urls must be text"),
+        ({"file": [FILE] * 11}, "11 files are given"),
+        ({"file": [{**FILE, "context": "c" * 50_001}]}, "the context of a.txt"),
+        ({"file": [{**FILE, "context": "c" * 40_000}] * 3}, "120000 characters together"),
+        ({"set": {"files": [{}]}}, "must have a filename"),
+        ({"deliverable": ["xlsx"] * 11}, "11 deliverables are given"),
+        ({"deliverable": ["xslx"]}, "'xslx' is not one of csv"),
+        ({"deliverable": ["xslx:Table of vendors"]}, "is not one of csv"),
+        ({"deliverable": ["{"]}, "is no JSON"),
+        ({"deliverable": ['{"type": "gif"}']}, "must have a type"),
+        ({"deliverable": ['{"type": "pdf"}']}, "must have a description"),
+        ({"deliverable": ["pdf:" + "d" * 501]}, "more than 500 characters"),
+        ({"deliverable": ["d " * 1_001]}, "more than 2000 characters"),
+        ({"mcp_servers": [{"url": "https://m.test"}] * 6}, "6 mcp_servers"),
+        ({"mcp_servers": [{}]}, "a JSON object with a url"),
+        ({"mcp_servers": {}}, "`mcp_servers` must be a JSON list"),
+        ({"tools": {"charts": "yes"}}, "the tool 'charts'"),
+        ({"previous_report": ["a"] * 4}, "4 previous_reports"),
+        ({"alert_email": "nobody"}, "an address or a JSON object"),
+        ({"alert_email": {"custom_url": "x"}}, "must have an email"),
+        ({"alert_email": {"email": "a@b.test", "custom_url": "x"}}, "must contain {id}"),
+        ({"hitl": ["review"]}, "'review' is not one of planning_questions"),
+        ({"hitl": ["all"], "runner": "instant"}, "instant asks nobody"),
+        ({"set": {"hitl": {"plan_review": 1}}}, "must be true or false"),
+        ({"workflow": "slug"}, "a workflow supplies `query` itself"),
+        ({"workflow_params": {}}, "needs a workflow"),
+        ({"set": {"metadata": []}}, "`metadata` must be a JSON object"),
+        ({"set": {"webhook_url": "https://x.test"}}, "is set by resultsink"),
+        ({"search": {"included_sources": ["a"], "excluded_sources": ["b"]}}, "keep one"),
+        ({"search": {"included_sources": ["a"] * 21}}, "more than 20 entries"),
+        ({"search": {"included_sources": "web"}}, "must be a JSON list"),
+        ({"search": {"start_date": "2026-01-01T10:00"}}, "needs historical_cache"),
+        ({"input": "text"}, "take no --input"),
+    ],
+)
+def test_what_the_sender_would_refuse_is_refused_in_one_sentence(
+    options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)) as raised:
+        body(**options)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_date_with_a_time_is_taken_with_the_historical_cache() -> None:
+    search = {"start_date": "2026-01-01T10:00", "historical_cache": True}
+    assert body(search=search)["search"] == search
+
+
+def test_what_was_created_is_named_with_its_secret() -> None:
+    made = Valyu().read_created_run({"deepresearch_id": "t1", "webhook_secret": "s"})
+    assert (made.id, made.secret) == ("t1", "s")
+    with pytest.raises(Unavailable):
+        Valyu().read_created_run({"status": "queued"})
+
+
+def test_a_task_is_steered_below_its_own_address() -> None:
+    path = "/deepresearch/tasks/3f0c%2F1"
+    assert Valyu().update_run(TASK, "more") == Request(
+        "POST", f"{path}/update", json={"instruction": "more"}
+    )
+    assert Valyu().cancel_run(TASK) == Request("POST", f"{path}/cancel", json={})
+    assert Valyu().respond(TASK, "int_1", {"approved": True}) == Request(
+        "POST",
+        f"{path}/respond",
+        json={"interaction_id": "int_1", "response": {"approved": True}},
+    )
+
+
+def test_every_kind_of_question_has_an_example_of_an_answer() -> None:
+    assert Valyu().example({"type": "plan_review"}) == {"approved": True}
+    assert Valyu().example({"type": "something new"}) is None
+
+
+def test_a_run_of_parallel_is_its_input_a_processor_and_perhaps_a_schema() -> None:
+    given = {"input": {"name": "a"}, "runner": "core", "output_schema": SCHEMA}
+    new = Parallel().new_run({**given, "metadata": {"k": "v"}, "set": {"enable_events": True}})
+    request = Parallel().create_run(new, webhook_url="https://us.test/w")
+    assert (request.method, request.path) == ("POST", "/v1/tasks/runs")
+    assert request.json == {
+        "processor": "core",
+        "input": {"name": "a"},
+        "metadata": {"k": "v"},
+        "task_spec": {"output_schema": {"type": "json", "json_schema": SCHEMA}},
+        "enable_events": True,
+        "webhook": {"url": "https://us.test/w", "event_types": ["task_run.status"]},
+    }
+    assert (new.input, new.runner) == ({"name": "a"}, "core")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"input": "text"}, "the processor is missing"),
+        ({"runner": "core"}, "the input is missing"),
+        ({"input": "i" * 25_001, "runner": "core"}, "25000 are allowed"),
+        ({"input": "i", "runner": "core", "deliverable": ["xlsx"]}, "take no --deliverable"),
+        ({"input": "i", "runner": "core", "set": {"webhook": {}}}, "or is ours"),
+    ],
+)
+def test_a_run_of_parallel_is_refused_in_one_sentence(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Parallel().new_run(options)
+
+
+def test_the_older_api_says_what_to_do_instead_of_a_single_run() -> None:
+    with pytest.raises(ValueError, match="make a batch of one"):
+        ParallelV0().new_run({"input": "text"})

@@ -1,0 +1,53 @@
+"""What the tests of Parallel's v1 ask for, and how its deliveries are checked."""
+
+from typing import Any
+
+from parallel import Parallel
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from receiver.sandbox import SandboxServer
+from tests.receiver.sandbox.conftest import Delivery, Inbox
+
+# Those of the contract's examples.
+SECRET = "whsec_cGFyYWxsZWwtc2FtcGxlLWtleS1BLTI0"  # noqa: S105
+OTHER_SECRET = "whsec_cGFyYWxsZWwtc2FtcGxlLWtleS1CLTI0"  # noqa: S105
+SPEC: Any = {
+    "output_schema": {
+        "type": "json",
+        "json_schema": {
+            "type": "object",
+            "properties": {
+                "ceo": {"type": "string"},
+                "staff": {"type": "integer"},
+                "offices": {"type": "array", "items": {"type": "string"}},
+            },
+        },
+    }
+}
+
+
+def told(inbox: Inbox) -> Any:
+    """A webhook that is asked for."""
+    return {"url": inbox.url, "event_types": ["task_run.status"]}
+
+
+def a_group(parallel: Parallel, *inputs: Any, **more: Any) -> tuple[str, list[str]]:
+    """A group with a run for each input: its id, and theirs."""
+    group = parallel.task_group.create().task_group_id
+    wanted: Any = [{"input": each, "processor": "core", **more} for each in inputs]
+    added = parallel.task_group.add_runs(group, inputs=wanted, default_task_spec=SPEC)
+    return group, added.run_ids
+
+
+def slowly(sandbox: SandboxServer) -> None:
+    """Runs take a moment: long enough to be seen running."""
+    sandbox.change(duration=[0.2, 0.3])
+
+
+def genuine(delivery: Delivery, key: str | bytes) -> bool:
+    """Whether the library of Standard Webhooks believes a delivery, with a secret or a raw key."""
+    try:
+        Webhook(key).verify(delivery.body, delivery.headers)
+    except (WebhookVerificationError, ValueError):
+        return False
+    return True

@@ -1,0 +1,251 @@
+"""What Parallel announces, and how it is signed; checked with the library of Standard Webhooks."""
+
+import json
+from typing import Any
+
+import pytest
+from parallel import Parallel, UnprocessableEntityError
+
+from receiver.sandbox import SandboxError, SandboxServer, Switches, parse
+from receiver.sandbox.parallel.signing import ParallelSigning, entry, keys
+from tests.receiver.sandbox.conftest import Inbox, log
+from tests.receiver.sandbox.parallel.calls import (
+    OTHER_SECRET,
+    SECRET,
+    a_group,
+    genuine,
+    slowly,
+    told,
+)
+
+LEGACY = SECRET.encode()
+
+
+def a_run(parallel: Parallel, inbox: Inbox, text: str = "q") -> str:
+    made = parallel.task_run.create(input=text, processor="base", webhook=told(inbox))
+    return made.run_id
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("new", "v1,49LfufIsrw8hm265Dqt+bzcchMiR+zXEHD4ZwtzoSc4="),
+        ("legacy", "v1,Dss7CBBIlrtrNSKuGbtlV9+o2xsMggmG2qUebGrghsk="),
+    ],
+)
+def test_the_signature_is_that_of_the_contracts_example(rule: str, expected: str) -> None:
+    body = (
+        b'{"timestamp":"2026-03-02T10:03:44.951000Z","type":"task_run.status","data":'
+        b'{"run_id":"trun_5f0c1d2e3b4a49788a9bacbdcedfe0f1",'
+        b'"interaction_id":"trun_5f0c1d2e3b4a49788a9bacbdcedfe0f1","status":"completed",'
+        b'"is_active":false,"warnings":null,"error":null,"processor":"core",'
+        b'"metadata":{"row":"1"},'
+        b'"taskgroup_id":"tgrp_0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f6071",'
+        b'"created_at":"2026-03-02T10:00:01.120000Z",'
+        b'"modified_at":"2026-03-02T10:03:44.902113Z"}}'
+    )
+    [key] = keys(SECRET, rule)
+    assert entry(key, "whevent_9d2f4b6c8e0a1c3e5f7a9b0c", "1772445825", body) == expected
+
+
+@pytest.mark.parametrize(
+    ("rule", "by_new", "by_legacy"),
+    [("new", True, False), ("legacy", False, True), ("both", True, True)],
+)
+def test_the_key_is_made_of_the_secret_by_the_rule(
+    parallel: Parallel,
+    sandbox: SandboxServer,
+    inbox: Inbox,
+    rule: str,
+    by_new: bool,
+    by_legacy: bool,
+) -> None:
+    sandbox.change(parallel_key=rule)
+    a_run(parallel, inbox)
+    [delivery] = inbox.expect(1)
+    assert genuine(delivery, SECRET) is by_new
+    assert genuine(delivery, LEGACY) is by_legacy
+    assert not genuine(delivery, OTHER_SECRET)
+    assert not genuine(delivery, OTHER_SECRET.encode())
+
+
+def test_while_secrets_are_rotated_either_is_good(
+    parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
+) -> None:
+    sandbox.change(parallel_secrets=[SECRET, OTHER_SECRET], parallel_key="both")
+    a_run(parallel, inbox)
+    [delivery] = inbox.expect(1)
+    assert len(delivery.headers["webhook-signature"].split()) == 4
+    assert genuine(delivery, SECRET)
+    assert genuine(delivery, OTHER_SECRET)
+
+
+@pytest.mark.parametrize("wrong", [[], ["secret"], ["whsec_é"], ["whsec_abc"], ["c2VjcmV0"]])
+def test_a_secret_that_is_none_is_refused(wrong: list[str]) -> None:
+    with pytest.raises(SandboxError):
+        parse(Switches, {"parallel_secrets": wrong})
+
+
+@pytest.mark.parametrize(("text", "status"), [("q", "completed"), ("q [fail]", "failed")])
+def test_a_run_is_announced_once_with_its_state_and_without_its_output(
+    parallel: Parallel, sandbox: SandboxServer, inbox: Inbox, text: str, status: str
+) -> None:
+    run = a_run(parallel, inbox, text)
+    [delivery] = inbox.expect(1)
+    body = json.loads(delivery.body)
+    shown = json.loads(parallel.task_run.with_raw_response.retrieve(run).text())
+    assert (body["type"], body["data"]) == ("task_run.status", shown)
+    assert (shown["status"], body["timestamp"][-1]) == (status, "Z")
+    assert [entry["kind"] for entry in log(sandbox)] == ["task_run"]
+
+
+def test_each_run_of_a_group_is_announced_and_the_group_is_not(
+    parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
+) -> None:
+    slowly(sandbox)
+    group, runs = a_group(parallel, "one", "two", webhook=told(inbox))
+    said = [json.loads(each.body)["data"] for each in inbox.expect(2)]
+    assert {each["run_id"] for each in said} == set(runs)
+    assert {each["taskgroup_id"] for each in said} == {group}
+    assert len(log(sandbox)) == 2
+
+
+@pytest.mark.parametrize(
+    ("types", "all_of_none", "announced"),
+    [(None, "none", 0), ([], "none", 0), ([], "all", 1), (["monitor.event.detected"], "all", 0)],
+)
+def test_only_event_types_that_are_asked_for_are_announced(
+    parallel: Parallel,
+    sandbox: SandboxServer,
+    inbox: Inbox,
+    types: Any,
+    all_of_none: str,
+    announced: int,
+) -> None:
+    sandbox.change(parallel_empty_event_types=all_of_none)
+    webhook: Any = {"url": inbox.url} | ({} if types is None else {"event_types": types})
+    parallel.task_run.create(input="q", processor="base", webhook=webhook)
+    assert len(log(sandbox)) == announced
+
+
+def test_a_webhook_can_need_the_beta_header(
+    parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
+) -> None:
+    a_run(parallel, inbox)
+    sandbox.change(parallel_webhook_beta=True)
+    with pytest.raises(UnprocessableEntityError, match="parallel-beta"):
+        a_run(parallel, inbox)
+    group = parallel.task_group.create().task_group_id
+    wanted: Any = [{"input": "q", "processor": "core", "webhook": told(inbox)}]
+    parallel.task_group.add_runs(group, inputs=wanted, betas=["webhook-2025-08-12"])
+    inbox.expect(2)
+
+
+def test_a_refused_delivery_keeps_its_id_and_its_bytes(
+    parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
+) -> None:
+    inbox.answers = [503, 404]
+    a_run(parallel, inbox)
+    tries = inbox.expect(3)
+    assert len({(each.headers["webhook-id"], each.body) for each in tries}) == 1
+    assert all(genuine(each, SECRET) for each in tries)
+    assert [entry["status"] for entry in log(sandbox)] == [503, 404, 200]
+
+
+def test_a_later_try_has_its_own_time_and_signature() -> None:
+    signing, now, later = ParallelSigning("whevent_1"), Switches(), Switches(clock_skew=5)
+    first, second = signing.headers(now, b"{}"), signing.headers(later, b"{}")
+    assert first["webhook-id"] == second["webhook-id"]
+    assert int(second["webhook-timestamp"]) - int(first["webhook-timestamp"]) in (5, 6)
+    assert first["webhook-signature"] != second["webhook-signature"]
+
+
+def test_copies_have_one_id_and_different_events_have_different_ones(
+    parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
+) -> None:
+    sandbox.change(copies=2)
+    a_run(parallel, inbox)
+    a_run(parallel, inbox)
+    assert len({each.headers["webhook-id"] for each in inbox.expect(4)}) == 2
+
+
+def test_forgeries_come_beside_the_genuine_one_and_are_none(
+    parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
+) -> None:
+    sandbox.change(forgeries=3, parallel_key="both")
+    a_run(parallel, inbox)
+    assert {entry["forgery"] for entry in log(sandbox)} == {
+        None,
+        "wrong_key",
+        "tampered",
+        "unsigned",
+    }
+    assert sum(genuine(each, SECRET) for each in inbox.received) == 1
+    assert sum(genuine(each, LEGACY) for each in inbox.received) == 1
+
+
+def test_a_clock_that_is_wrong_makes_genuine_deliveries_stale(
+    parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
+) -> None:
+    sandbox.change(clock_skew=-400)
+    a_run(parallel, inbox)
+    assert not genuine(inbox.expect(1)[0], SECRET)
+
+
+def test_there_may_be_no_webhook_at_all_and_it_can_be_sent_later(
+    parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
+) -> None:
+    sandbox.change(webhook=False)
+    group, runs = a_group(parallel, "one", "two", webhook=told(inbox))
+    assert log(sandbox) == []
+    sandbox.deliver(group)
+    sandbox.deliver(runs[0], times=2)
+    ids = [each.headers["webhook-id"] for each in inbox.expect(4)]
+    assert len(set(ids)) == 2
+
+
+def test_a_delivery_can_say_what_is_not_yet_so(
+    parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
+) -> None:
+    run = a_run(parallel, inbox, "q [stuck]")
+    sandbox.deliver(run, status="completed", is_active=False)
+    [delivery] = inbox.expect(1)
+    assert genuine(delivery, SECRET)
+    assert json.loads(delivery.body)["data"]["status"] == "completed"
+    assert parallel.task_run.retrieve(run).status == "running"
+
+
+def test_nothing_is_delivered_for_what_has_no_webhook(
+    parallel: Parallel, sandbox: SandboxServer
+) -> None:
+    group, _ = a_group(parallel, "one")
+    with pytest.raises(SandboxError, match="without a webhook"):
+        sandbox.deliver(group)
+
+
+def test_the_body_can_carry_the_output_or_name_another_run_or_be_unreadable(
+    parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
+) -> None:
+    runs = []
+    for form in ("outputs", "foreign", "unreadable"):
+        sandbox.change(webhook_body=form)
+        runs.append(a_run(parallel, inbox))
+        inbox.expect(len(runs))
+    outputs, foreign, unreadable = inbox.received
+    assert json.loads(outputs.body)["data"]["output"]["content"]
+    assert json.loads(foreign.body)["data"]["run_id"] not in runs
+    assert genuine(foreign, SECRET)
+    with pytest.raises(UnicodeDecodeError):
+        unreadable.body.decode()
+
+
+def test_announced_runs_can_be_as_in_old_samples(
+    parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
+) -> None:
+    sandbox.change(hold=True)
+    a_run(parallel, inbox, "[fail]")
+    sandbox.change(parallel_old_runs=True, parallel_details=True)
+    sandbox.change(hold=False)
+    data = json.loads(inbox.expect(1)[0].body)["data"]
+    assert "interaction_id" not in data
+    assert data["error"]["details"] is None

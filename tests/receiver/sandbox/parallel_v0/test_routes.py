@@ -1,0 +1,239 @@
+"""Parallel's v0 over HTTP: tasks, runs and batches, as contracts/parallel.md has them."""
+
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from receiver.sandbox import SandboxServer
+from tests.processes import until
+from tests.receiver.sandbox.parallel_v0.calls import TASK, a_batch, a_run, a_task, status_map
+
+UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+
+
+def test_creating_a_task_gives_its_id(v0: httpx.Client) -> None:
+    assert re.fullmatch(UUID, a_task(v0))
+
+
+def test_a_batch_has_its_runs_in_the_order_of_the_requests(v0: httpx.Client) -> None:
+    task = a_task(v0)
+    batch = a_batch(v0, task, "Acme, Inc.", "Globex")
+    assert list(batch) == ["task_id", "batch_run_id", "run_ids", "created_at"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}", batch["created_at"])
+    runs = [v0.get(f"/tasks/{task}/runs/{run}").json() for run in batch["run_ids"]]
+    assert [run["input"] for run in runs] == [
+        {"arguments": {"company": company}} for company in ("Acme, Inc.", "Globex")
+    ]
+
+
+def test_a_run_object_is_that_of_the_contract(v0: httpx.Client) -> None:
+    task = a_task(v0)
+    batch = a_batch(v0, task, "Globex")
+    run = v0.get(f"/tasks/{task}/runs/{batch['run_ids'][0]}").json()
+    output = run.pop("output")
+    assert run == {
+        "task_id": task,
+        "batch_run_id": batch["batch_run_id"],
+        "run_id": batch["run_ids"][0],
+        "status": "complete",
+        "runner": "neon",
+        "input": {"arguments": {"company": "Globex"}},
+    }
+    assert list(output) == ["city", "note"]
+
+
+def test_outputs_depend_on_the_seed_the_prompt_and_the_arguments_alone(
+    v0: httpx.Client, sandbox: SandboxServer
+) -> None:
+    task = a_task(v0)
+    first, again, other = (a_run(v0, task, name)["output"] for name in ("a", "a", "b"))
+    sandbox.change(seed=1)
+    assert first == again
+    assert other != first != a_run(v0, task, "a")["output"]
+
+
+def test_an_output_without_a_schema_is_a_text_of_any_size(
+    v0: httpx.Client, sandbox: SandboxServer
+) -> None:
+    sandbox.change(output_bytes=10_000)
+    plain = a_run(v0, a_task(v0, output_schema={}), "Globex")["output"]
+    assert len(plain["output"].encode()) == 10_000
+    assert plain["output"].startswith("# Name the city where Globex has its head office")
+    shaped = a_run(v0, a_task(v0), "Globex")["output"]
+    assert len(shaped["city"].encode()) == 10_000
+    text = a_run(v0, a_task(v0, output_schema={"type": "integer"}), "Globex")["output"]
+    assert isinstance(text["output"], int)
+
+
+def test_the_status_map_names_only_statuses_that_have_runs(
+    v0: httpx.Client, sandbox: SandboxServer
+) -> None:
+    sandbox.change(hold=True)
+    batch = a_batch(v0, a_task(v0), "good", "[fail]", "[stuck]", "[tools]", "[cancel]")
+    good, failed, stuck, waiting, cancelled = batch["run_ids"]
+    assert status_map(v0, batch) == {"queued": batch["run_ids"]}
+    sandbox.change(hold=False)
+    ends = {"failed": [failed], "complete": [good], "cancelled": [cancelled]}
+    still = {"running": [stuck], "awaiting_tool_calls": [waiting]}
+    assert status_map(v0, batch) == ends | still
+
+
+def test_runs_take_their_time(v0: httpx.Client, sandbox: SandboxServer) -> None:
+    sandbox.change(duration=30, speed=600)
+    batch = a_batch(v0, a_task(v0), "a", "[cancel]")
+    assert status_map(v0, batch) == {"queued": batch["run_ids"]}
+    until(lambda: "cancelling" in status_map(v0, batch))
+    until(lambda: set(status_map(v0, batch)) == {"complete", "cancelled"})
+
+
+def test_the_first_runs_of_a_batch_can_fail(v0: httpx.Client, sandbox: SandboxServer) -> None:
+    sandbox.change(failing_tasks=2)
+    batch = a_batch(v0, a_task(v0), "a", "b", "c")
+    assert status_map(v0, batch)["failed"] == batch["run_ids"][:2]
+    run = v0.get(f"/tasks/{batch['task_id']}/runs/{batch['run_ids'][0]}").json()
+    assert run["error"]
+    assert "output" not in run
+
+
+def test_a_run_of_a_batch_can_have_a_runner_of_its_own(v0: httpx.Client) -> None:
+    task = a_task(v0)
+    requests = [{"arguments": {"company": "a"}, "runner": "xenon"}, {"arguments": {"company": "b"}}]
+    created = v0.post(f"/tasks/{task}/batches", json={"task_run_requests": requests}).json()
+    runs = [v0.get(f"/tasks/{task}/runs/{run}").json() for run in created["run_ids"]]
+    assert [run["runner"] for run in runs] == ["xenon", "argon"]
+
+
+def test_a_single_run_is_answered_with_its_output_unless_it_is_enqueued(
+    v0: httpx.Client, sandbox: SandboxServer
+) -> None:
+    sandbox.change(duration=0.1)
+    task = a_task(v0)
+    done = a_run(v0, task, "Globex")
+    assert (done["status"], done["runner"], list(done["output"])) == (
+        "complete",
+        "krypton-80",
+        ["city", "note"],
+    )
+    queued = a_run(v0, task, "Globex", enqueue_run=True)
+    assert (queued["status"], "batch_run_id" in queued) == ("queued", False)
+    path = f"/tasks/{task}/runs/{queued['run_id']}"
+    assert until(lambda: v0.get(path).json().get("output")) == done["output"]
+
+
+@pytest.mark.parametrize(
+    ("where", "run", "result"), [("run", 200, 404), ("result", 404, 200), ("both", 200, 200)]
+)
+def test_where_a_run_is_found_is_a_switch(
+    v0: httpx.Client, sandbox: SandboxServer, where: str, run: int, result: int
+) -> None:
+    sandbox.change(v0_run_path=where)
+    task = a_task(v0)
+    path = f"/tasks/{task}/runs/{a_run(v0, task, 'Globex')['run_id']}"
+    assert v0.get(path).status_code == run
+    assert v0.get(f"{path}/result").status_code == result
+
+
+def test_any_key_will_do_but_none_will_not(sandbox: SandboxServer) -> None:
+    for key, status in (("", 401), ("x", 200)):
+        headers = {"x-api-key": key}
+        answer = httpx.post(f"{sandbox.url}/v0/tasks", json=TASK, headers=headers, trust_env=False)
+        assert answer.status_code == status
+    assert httpx.post(f"{sandbox.url}/v0/tasks", trust_env=False).json() == {
+        "error": "Invalid API key"
+    }
+
+
+@pytest.mark.parametrize("path", ["batches/none", "batches/none/export", "runs/none"])
+def test_what_is_unknown_or_of_another_task_is_not_found(v0: httpx.Client, path: str) -> None:
+    batch = a_batch(v0, a_task(v0), "Globex")
+    known = path.replace("batches/none", f"batches/{batch['batch_run_id']}")
+    known = known.replace("runs/none", f"runs/{batch['run_ids'][0]}")
+    assert v0.get(f"/tasks/{batch['task_id']}/{known}").status_code == 200
+    assert v0.get(f"/tasks/{a_task(v0)}/{known}").status_code == 404
+    assert v0.get(f"/tasks/{batch['task_id']}/{path}").status_code == 404
+    assert v0.get(f"/tasks/none/{known}").json() == {"error": "Task not found"}
+    assert v0.get("/elsewhere").json() == {"error": "Not found"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({}, "task_run_requests"),
+        ({"task_run_requests": []}, "task_run_requests"),
+        ({"task_run_requests": [{"arguments": {}}]}, "arguments.company"),
+        ({"task_run_requests": [{"arguments": 3}]}, "arguments"),
+    ],
+)
+def test_a_batch_that_makes_no_sense_is_a_422(v0: httpx.Client, wrong: Any, said: str) -> None:
+    refused = v0.post(f"/tasks/{a_task(v0)}/batches", json=wrong)
+    assert refused.status_code == 422
+    assert said in refused.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"prompt": ""},
+        {"input_schema": {"required": 3}},
+        {"output_schema": {"properties": [1]}},
+        {"output_schema": {"properties": {"a": {"enum": []}}}},
+    ],
+)
+def test_a_task_that_makes_no_sense_is_a_422(v0: httpx.Client, wrong: Any) -> None:
+    refused = v0.post("/tasks", json=TASK | wrong)
+    assert (refused.status_code, next(iter(wrong)) in refused.json()["error"]) == (422, True)
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        {"url": "http://elsewhere.example/"},
+        {"url": "ftp://127.0.0.1/"},
+        {"url": "https://a.example", "headers": {"X-A": "a\nb"}},
+        {"url": "https://a.example", "headers": {"X A": "b"}},
+        {"url": "https://a.example", "secret": ""},
+    ],
+)
+def test_a_callback_that_can_not_be_made_is_a_422(v0: httpx.Client, callback: Any) -> None:
+    refused = v0.post(
+        f"/tasks/{a_task(v0)}/runners/neon/runs",
+        json={"arguments": {"company": "a"}, "callback_webhook": callback},
+    )
+    assert refused.status_code == 422
+    assert "callback_webhook" in refused.json()["error"]
+
+
+def test_a_batch_needs_a_runner_from_somewhere(v0: httpx.Client) -> None:
+    task = a_task(v0, processor=None, input_schema={})
+    refused = v0.post(f"/tasks/{task}/batches", json={"task_run_requests": [{}]})
+    assert (refused.status_code, refused.json()["error"][:6]) == (422, "runner")
+    assert v0.post("/tasks", content=b"{").status_code == 422
+
+
+def test_faults_and_counts_name_v0_by_its_whole_path(
+    v0: httpx.Client, sandbox: SandboxServer
+) -> None:
+    sandbox.add_fault("GET /v0/tasks/*/batches/*", status=429, retry_after=7)
+    batch = a_batch(v0, a_task(v0), "Globex")
+    path = f"/tasks/{batch['task_id']}/batches/{batch['batch_run_id']}"
+    limited = v0.get(path)
+    assert (limited.status_code, limited.headers["Retry-After"]) == (429, "7")
+    assert limited.json() == {"error": "rate_limited", "retry_after": 7}
+    assert v0.get(path).status_code == 200
+    calls = sandbox.state()["calls"]
+    assert calls["GET /v0/tasks/{task_id}/batches/{batch_run_id}"] == 2
+
+
+def test_the_state_shows_runs_by_status_and_a_reset_forgets_them(
+    v0: httpx.Client, sandbox: SandboxServer
+) -> None:
+    batch = a_batch(v0, a_task(v0), "a", "[fail]", "[stuck]")
+    state = sandbox.state()
+    counts = {"complete": 1, "failed": 1, "running": 1}
+    assert (state["v0_tasks"], state["v0_runs"]) == (1, counts)
+    assert state["v0_batches"] == {batch["batch_run_id"]: counts}
+    sandbox.reset()
+    assert sandbox.state()["v0_runs"] == {}
+    assert v0.get(f"/tasks/{batch['task_id']}/runs/{batch['run_ids'][0]}").status_code == 404

@@ -1,0 +1,145 @@
+"""What is announced when, and what the webhook says; checked with the official SDK."""
+
+import json
+import time
+
+import pytest
+from valyu import Valyu
+
+from receiver.sandbox import SandboxError, SandboxServer
+from receiver.sandbox.valyu.signing import sign
+from tests.receiver.sandbox.conftest import Inbox, a_batch, genuine, log
+
+
+def test_a_batch_is_announced_once_when_all_its_tasks_are_done(
+    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
+) -> None:
+    batch = a_batch(sdk, "one", "two [fail]", webhook_url=inbox.url)
+    [delivery] = inbox.expect(1)
+    assert genuine(delivery, batch.webhook_secret)
+    assert json.loads(delivery.body)["status"] == "completed_with_errors"
+    assert [entry["status"] for entry in log(sandbox)] == [200]
+    assert abs(int(delivery.timestamp) - time.time()) < 60
+
+
+def test_a_single_task_is_announced_under_its_own_secret(sdk: Valyu, inbox: Inbox) -> None:
+    task = sdk.deepresearch.create(query="q", webhook_url=inbox.url)
+    [delivery] = inbox.expect(1)
+    assert genuine(delivery, task.webhook_secret)
+    assert json.loads(delivery.body)["output"].startswith("# q")
+
+
+def test_a_contents_job_is_announced_too(sdk: Valyu, inbox: Inbox) -> None:
+    job = sdk.contents(["https://a.example"], async_mode=True, webhook_url=inbox.url)
+    [delivery] = inbox.expect(1)
+    assert genuine(delivery, job.webhook_secret)
+    assert json.loads(delivery.body)["job_id"] == job.job_id
+
+
+def test_there_may_be_no_webhook_at_all(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
+    sandbox.change(webhook=False)
+    a_batch(sdk, webhook_url=inbox.url)
+    assert log(sandbox) == []
+
+
+def test_a_delivery_can_be_sent_again_and_again(
+    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
+) -> None:
+    batch = a_batch(sdk, webhook_url=inbox.url)
+    sandbox.deliver(batch.batch_id, times=200)
+    bodies = {each.body for each in inbox.expect(201)}
+    assert len(bodies) == 1
+
+
+def test_a_delivery_can_say_what_is_not_yet_so(
+    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
+) -> None:
+    sandbox.change(hold=True)
+    batch = a_batch(sdk, webhook_url=inbox.url)
+    sandbox.deliver(batch.batch_id, status="completed")
+    [delivery] = inbox.expect(1)
+    assert genuine(delivery, batch.webhook_secret)
+    assert json.loads(delivery.body)["status"] == "completed"
+    assert sdk.batch.status(batch.batch_id).batch.status == "processing"
+
+
+def test_nothing_is_delivered_for_what_has_no_webhook(sdk: Valyu, sandbox: SandboxServer) -> None:
+    batch = sdk.batch.create()
+    with pytest.raises(SandboxError, match="without a webhook_url"):
+        sandbox.deliver(batch.batch_id)
+
+
+def test_the_body_can_be_wrapped(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
+    sandbox.change(webhook_body="wrapped")
+    batch = a_batch(sdk, webhook_url=inbox.url)
+    body = json.loads(inbox.expect(1)[0].body)
+    assert (body["type"], body["data"]["batch_id"]) == ("batch.completed", batch.batch_id)
+
+
+def test_the_body_can_carry_the_outputs(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
+    sandbox.change(webhook_body="outputs")
+    a_batch(sdk, "one", "two", webhook_url=inbox.url)
+    body = json.loads(inbox.expect(1)[0].body)
+    assert [task["output"][:5] for task in body["tasks"]] == ["# one", "# two"]
+
+
+def test_the_body_can_name_another_resource(
+    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
+) -> None:
+    sandbox.change(webhook_body="foreign")
+    batch = a_batch(sdk, webhook_url=inbox.url)
+    [delivery] = inbox.expect(1)
+    assert genuine(delivery, batch.webhook_secret)
+    assert json.loads(delivery.body)["batch_id"] != batch.batch_id
+
+
+def test_the_body_can_be_no_json_and_still_be_signed(
+    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
+) -> None:
+    sandbox.change(webhook_body="unreadable")
+    batch = a_batch(sdk, webhook_url=inbox.url)
+    [delivery] = inbox.expect(1)
+    expected = sign(batch.webhook_secret, delivery.timestamp, delivery.body)
+    assert delivery.signature == expected
+    with pytest.raises(UnicodeDecodeError):
+        delivery.body.decode()
+
+
+@pytest.mark.parametrize(("told", "announced"), [(False, 0), (True, 1)])
+def test_whether_a_cancelled_batch_is_announced_is_a_switch(
+    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox, told: bool, announced: int
+) -> None:
+    sandbox.change(hold=True, webhook_on_cancel=told)
+    sdk.batch.cancel(a_batch(sdk, webhook_url=inbox.url).batch_id)
+    assert len(log(sandbox)) == announced
+
+
+def test_each_task_of_a_batch_can_be_announced_at_the_batchs_url(
+    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
+) -> None:
+    sandbox.change(task_webhooks=True)
+    batch = a_batch(sdk, "one", "two", webhook_url=inbox.url)
+    came = inbox.expect(3)
+    assert all(genuine(each, batch.webhook_secret) for each in came)
+    assert sorted(entry["kind"] for entry in log(sandbox)) == ["batch", "task", "task"]
+
+
+def test_tasks_and_jobs_can_be_announced_again_too(
+    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
+) -> None:
+    task = sdk.deepresearch.create(query="q", webhook_url=inbox.url)
+    job = sdk.contents(["https://a.example"], async_mode=True, webhook_url=inbox.url)
+    inbox.expect(2)
+    sandbox.deliver(task.deepresearch_id)
+    sandbox.deliver(job.job_id)
+    secrets = (task.webhook_secret, job.webhook_secret)
+    assert all(any(genuine(each, key) for key in secrets) for each in inbox.expect(4))
+
+
+def test_a_delivery_of_something_unknown_or_of_no_times_is_refused(
+    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
+) -> None:
+    with pytest.raises(SandboxError, match="not found"):
+        sandbox.deliver("none")
+    with pytest.raises(SandboxError, match="at least 1"):
+        sandbox.deliver(a_batch(sdk, webhook_url=inbox.url).batch_id, times=0)

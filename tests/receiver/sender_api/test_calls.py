@@ -1,0 +1,358 @@
+"""Calls to a sender's API: judged, paced, bounded, and with the key going nowhere else."""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from receiver.errors import (
+    FetchError,
+    Forbidden,
+    Missing,
+    NotReady,
+    RateLimited,
+    Refused,
+    SourceRefused,
+    Unavailable,
+    Unreadable,
+)
+from receiver.json_values import leniently
+from receiver.providers.base import Request
+from receiver.sandbox import SandboxServer
+from receiver.sender_api.calls import LARGE_BYTES, MAX_SAID, AnswerTooLarge, Calls, NotReached
+from receiver.sender_api.client_pool import Wire, clients_for
+from receiver.sender_api.rate_limit import OwnPace
+from receiver.sender_api.stream_parsers import Events
+from receiver.sources import Source
+from tests.receiver import working
+from tests.receiver.working import a_source, answering
+
+running_sender, sender = working.running_sender, working.sender
+
+LIST = Request("GET", "/deepresearch/batches")
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+HTML = "<html><body>502 Bad Gateway</body></html>"
+
+
+async def call(source: Source, client: Wire | None = None) -> Any:
+    async with client or clients_for() as wire:
+        return await Calls(source, wire, clock=NOW.timestamp).call(LIST)
+
+
+async def refused(*answer: Any, **more: Any) -> FetchError:
+    """The error that an answer means."""
+    client = answering(lambda _: httpx.Response(*answer, **more))
+    with pytest.raises(FetchError) as raised:
+        await call(a_source(), client)
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, Refused),
+        (401, SourceRefused),
+        (402, SourceRefused),
+        (403, Forbidden),
+        (404, Missing),
+        (408, Unavailable),
+        (409, NotReady),
+        (429, RateLimited),
+        (500, Unavailable),
+        (503, Unavailable),
+        (302, Unavailable),
+    ],
+)
+async def test_a_status_means_what_to_do_and_keeps_the_sender_s_words(
+    status: int, kind: type[FetchError]
+) -> None:
+    error = await refused(status, json={"error": "because of this"})
+    assert type(error) is kind
+    assert str(error) == f"the sender answered {status}: because of this"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(200, Unreadable), (400, Unavailable), (502, Unavailable)]
+)
+@pytest.mark.parametrize("body", [HTML, "", '{"half": ', "\udcff", "[" * 100_000])
+async def test_what_is_no_json_object_is_no_answer_whatever_its_status(
+    status: int, kind: type[FetchError], body: str
+) -> None:
+    error = await refused(status, content=body.encode("utf-8", "surrogateescape"))
+    assert type(error) is kind
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "seconds"),
+    [
+        ({"retry-after": "7"}, {}, 7),
+        ({"retry-after": format_datetime(NOW + timedelta(seconds=9), usegmt=True)}, {}, 9),
+        ({}, {"retry_after": 11}, 11),
+        ({}, {}, None),
+        ({"retry-after": "soon"}, {"retry_after": "later"}, None),
+    ],
+)
+async def test_a_429_says_when_in_seconds_as_a_date_or_in_its_body(
+    headers: dict[str, str], body: dict[str, Any], seconds: float | None
+) -> None:
+    error = await refused(429, json=body, headers=headers)
+    assert isinstance(error, RateLimited)
+    assert error.retry_after == seconds
+
+
+@pytest.mark.parametrize("kind", ["reset", "lost", "cut", "html"])
+async def test_a_sender_that_breaks_off_is_unavailable(sender: SandboxServer, kind: str) -> None:
+    sender.add_fault("GET /deepresearch/batches", kind=kind)
+    with pytest.raises(Unavailable):
+        await call(a_source(sender.api_url))
+    assert await call(a_source(sender.api_url)) == []
+
+
+async def test_a_sender_that_is_silent_for_too_long_is_unavailable(
+    sender: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.sender_api.calls.CALL_SECONDS", 0.1)
+    sender.add_fault("GET /deepresearch/batches", kind="hang")
+    with pytest.raises(Unavailable, match="ReadTimeout"):
+        await call(a_source(sender.api_url))
+
+
+async def test_a_sender_that_nobody_reaches_has_done_nothing() -> None:
+    with pytest.raises(NotReached):
+        await call(a_source("http://127.0.0.1:1/v1"))
+
+
+async def test_what_makes_no_url_is_the_fault_of_what_is_asked_for() -> None:
+    async with clients_for() as wire:
+        with pytest.raises(Refused, match="makes no URL"):
+            await Calls(a_source(), wire).call(Request("GET", "/" + "x" * 70_000))
+
+
+async def test_a_source_without_a_key_says_which_variable_to_set() -> None:
+    with pytest.raises(SourceRefused, match="RESULTSINK_SOURCES__VALYU__API_KEY"):
+        await call(a_source(api_key=None))
+
+
+async def test_the_key_is_sent_to_the_sender_and_not_where_it_redirects_to() -> None:
+    asked: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(307, headers={"location": "https://elsewhere.test/"})
+
+    with pytest.raises(Unavailable):
+        await call(a_source(), answering(handler))
+    assert [(request.url.host, request.headers["x-api-key"]) for request in asked] == [
+        ("sender.test", "val_test")
+    ]
+
+
+async def test_the_key_is_not_in_what_an_error_says() -> None:
+    for error in [await refused(401, json={}), await refused(500, json={})]:
+        assert "val_test" not in f"{error!r} {error}"
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 404, 500])
+@pytest.mark.parametrize("where", ["json", "text", "error"])
+async def test_a_sender_that_says_the_key_again_is_not_quoted_with_it(
+    status: int, where: str
+) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        words = f"Invalid API key {request.headers['x-api-key']}"
+        if where == "error":
+            raise httpx.RemoteProtocolError(words, request=request)
+        if where == "text":
+            return httpx.Response(status, text=words)
+        return httpx.Response(status, json={"error": words} if status != 200 else words)
+
+    with pytest.raises(FetchError) as raised:
+        await call(a_source(), answering(handler))
+    assert "val_test" not in f"{raised.value!r} {raised.value}"
+
+
+@pytest.mark.parametrize("before", range(MAX_SAID - 40, MAX_SAID))
+async def test_a_long_story_is_cut_and_no_part_of_the_key_stays_at_its_end(before: int) -> None:
+    said = str(await refused(400, json={"error": "-" * before + "val_test" + "-" * 10**6}))
+    assert len(said) == MAX_SAID
+    assert "v" not in said.removeprefix("the sender answered 400")
+
+
+async def test_a_stream_s_errors_do_not_quote_the_key_either() -> None:
+    body = 'data: {"type": "error"}\n\ndata: val_test\n\n'
+    answer = httpx.Response(200, text=body, headers={"content-type": "text/event-stream"})
+
+    async def read(wire: httpx.AsyncClient) -> None:
+        async with Calls(a_source(), wire).stream(LIST, Events()) as items:
+            async for item, _ in items:
+                assert item == {"type": "error"}
+                raise Unavailable("the stream says val_test")
+
+    async with answering(lambda _: answer) as wire:
+        with pytest.raises(Unavailable, match="the stream says <api_key>"):
+            await read(wire)
+
+
+async def test_a_stream_that_was_refused_says_what_a_call_would() -> None:
+    for status, kind in ((401, SourceRefused), (404, Missing), (302, Unavailable)):
+        answer = httpx.Response(status, json={"error": "no"})
+        async with answering(lambda _: answer) as wire:  # noqa: B023  it is used at once
+            with pytest.raises(FetchError, match=f"answered {status}: no") as raised:
+                async with Calls(a_source(), wire).stream(LIST, Events()):
+                    raise AssertionError("there is nothing to read")
+        assert type(raised.value) is kind
+
+
+async def test_an_answer_that_trickles_has_a_deadline_for_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("receiver.sender_api.calls.TOTAL_SECONDS", 0.2)
+
+    async def trickle() -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.02)  # much sooner than any single read would time out
+
+    async with asyncio.timeout(5):
+        error = await refused(200, content=trickle())
+    assert type(error) is Unavailable
+    assert "not whole" in str(error)
+
+
+async def test_an_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("receiver.sender_api.calls.MAX_ANSWER_BYTES", 1000)
+    assert type(await refused(200, content=b" " * 1001)) is AnswerTooLarge
+
+
+@pytest.mark.parametrize(("size", "is_large"), [(LARGE_BYTES - 100, False), (LARGE_BYTES, True)])
+async def test_a_large_answer_is_parsed_in_a_thread_that_lets_the_others_have_their_turn(
+    monkeypatch: pytest.MonkeyPatch, size: int, is_large: bool
+) -> None:
+    parsed_by: list[tuple[bool, bool]] = []
+
+    def parse(body: bytes, *, politely: bool) -> Any:
+        parsed_by.append((threading.current_thread() is threading.main_thread(), politely))
+        return leniently(body, politely=politely)
+
+    monkeypatch.setattr("receiver.sender_api.calls.leniently", parse)
+    body = json.dumps(["x" * size])
+    assert await call(a_source(), answering(lambda _: httpx.Response(200, text=body))) == [
+        "x" * size
+    ]
+    assert parsed_by == [(not is_large, is_large)]
+
+
+async def test_only_large_items_of_a_stream_are_parsed_in_a_thread_and_all_keep_their_order() -> (
+    None
+):
+    parsed_by: list[tuple[bool, bool]] = []
+
+    class Watched(Events):
+        def parse(self, piece: bytes, *, politely: bool = False) -> list[Any]:
+            parsed_by.append((threading.current_thread() is threading.main_thread(), politely))
+            return super().parse(piece, politely=politely)
+
+    sent = ["small", "x" * LARGE_BYTES, "last"]
+    body = "".join(f"data: {json.dumps(item)}\n\n" for item in sent)
+    answer = httpx.Response(200, text=body, headers={"content-type": "text/event-stream"})
+    wire = answering(lambda _: answer)
+    async with wire, Calls(a_source(), wire).stream(LIST, Watched()) as items:
+        assert [item async for item, _ in items] == sent
+    assert parsed_by == [(True, False), (False, True), (True, False)]
+
+
+# --- a proxy --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def proxied(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[bytes]]:
+    """What the user's proxy was asked for; it refuses everything."""
+    asked: list[bytes] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.write(b"HTTP/1.1 502 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.delenv(name.lower(), raising=False)
+            monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        yield asked
+
+
+async def test_what_is_on_this_machine_is_reached_without_the_proxy(
+    sender: SandboxServer, proxied: list[bytes]
+) -> None:
+    port = sender.api_url.rpartition(":")[2]
+    for host in ("127.0.0.1", "localhost"):
+        assert await call(a_source(f"http://{host}:{port}")) == []
+    far = a_source("http://127.8.0.1:1/v1")
+    with pytest.raises(NotReached):
+        await call(far, clients_for(far))
+    assert proxied == []
+
+
+async def test_a_real_sender_is_reached_through_the_proxy(proxied: list[bytes]) -> None:
+    with pytest.raises(NotReached):
+        await call(a_source("https://sender.test/v1"))
+    assert proxied == [b"CONNECT sender.test:443 HTTP/1.1\r\n"]
+
+
+# --- the pace -------------------------------------------------------------------------------------
+
+
+async def moments(source: Source, calls: int, *answers: httpx.Response) -> list[float]:
+    """When so many calls made at once were let go; `answers` come first, then empty lists."""
+    asked: list[float] = []
+
+    async def handler(_: httpx.Request) -> httpx.Response:
+        asked.append(time.monotonic())
+        answer = answers[len(asked) - 1] if len(asked) <= len(answers) else None
+        await asyncio.sleep(0.005)  # by now all the others wait for their turn
+        return answer or httpx.Response(200, json=[])
+
+    async with answering(handler) as wire:
+        made = Calls(source, wire)
+        await asyncio.gather(*(made.call(LIST) for _ in range(calls)), return_exceptions=True)
+    return asked
+
+
+async def test_calls_are_spread_over_the_seconds_that_the_limit_gives_them() -> None:
+    asked = await moments(a_source(requests_per_second=50), 11)
+    assert asked[-1] - asked[0] >= 10 / 50 - 0.01
+
+
+async def test_a_429_holds_everybody_back_also_who_waits_for_a_turn_already() -> None:
+    limited = httpx.Response(429, headers={"retry-after": "0.4"}, json={})
+    asked = await moments(a_source(requests_per_second=50), 5, limited)
+    assert len(asked) == 5
+    assert asked[1] - asked[0] >= 0.4
+    assert asked[4] - asked[1] >= 3 / 50 - 0.01  # and then it is the pace again, no burst
+
+
+async def test_a_429_is_obeyed_for_an_hour_and_no_longer() -> None:
+    seconds = [0.0]
+    limited = httpx.Response(429, headers={"retry-after": "86400"}, json={})
+    answers = [limited, httpx.Response(200, json=[])]
+    async with answering(lambda _: answers.pop(0)) as wire:
+        made = Calls(a_source(), wire)
+        made._pace = OwnPace(1.0, clock=lambda: seconds[0])
+        with pytest.raises(RateLimited):
+            await made.call(LIST)
+        seconds[0] = 3599.0
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await made.call(LIST)
+        seconds[0] = 3602.0  # the one that left had booked its second
+        async with asyncio.timeout(5):
+            assert await made.call(LIST) == []

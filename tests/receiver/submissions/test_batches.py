@@ -1,0 +1,280 @@
+"""Creating, adding to and waiting for batches: endpoint first, and a sentence wherever it stops."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from receiver.errors import NotDone, UsageError
+from receiver.providers.base import Plan
+from receiver.sandbox import SandboxServer
+from receiver.sender_api.calls import Calls
+from receiver.sender_api.client_pool import clients_for
+from receiver.submissions.batches import Batches, NewBatch
+from storage import Store
+from tests.receiver import working
+from tests.receiver.creating import (
+    ADD,
+    CREATE,
+    PUBLIC,
+    accepting,
+    create,
+    left_behind,
+    refusal,
+    tasks,
+)
+from tests.receiver.working import (
+    a_source,
+    answering,
+    ledger,
+    make_due,
+    stored,
+    work_off,
+)
+
+running_sender, sender = working.running_sender, working.sender
+
+
+async def test_the_url_exists_before_the_batch_and_the_secret_before_the_first_task(
+    store: Store, sender: SandboxServer
+) -> None:
+    seen: list[Any] = []
+
+    def created(batch_id: str) -> None:
+        (endpoint,) = store.list_endpoints()
+        view = store.find_endpoint(endpoint["id"])
+        assert view is not None
+        seen.append((view.state, view.resource == batch_id, len(view.secrets)))
+        seen.append(sender.state()["batches"][0]["counts"]["total"])
+        seen.append(sender.state()["batches"][0]["webhook_url"].endswith(view.id))
+
+    await create(store, a_source(sender.api_url), created=created)
+    assert seen == [("open", True, 1), 0, True]
+
+
+async def test_250_tasks_are_added_in_three_calls_of_a_hundred_at_most(
+    store: Store, sender: SandboxServer
+) -> None:
+    sender.change(hold=True)
+    told: list[int] = []
+    batch_id = await create(store, a_source(sender.api_url), 250, added=told.append)
+    assert sender.state()["calls"]["POST /deepresearch/batches/{batch_id}/tasks"] == 3
+    assert told == [100, 200, 250]
+    assert (ledger(store, batch_id).expected, ledger(store, batch_id).state) == (250, "open")
+
+
+async def test_what_was_submitted_is_kept_as_the_input_of_its_run(
+    store: Store, sender: SandboxServer
+) -> None:
+    await create(store, a_source(sender.api_url), 2)
+    rows = working.sql(store, "SELECT task_id, input FROM runs ORDER BY id")
+    assert [(row["task_id"], json.loads(row["input"])["row"]) for row in rows] == [
+        ("id0", 0),
+        ("id1", 1),
+    ]
+
+
+async def test_a_refusal_on_the_way_names_how_many_were_added_and_where_to_go_on(
+    store: Store, sender: SandboxServer
+) -> None:
+    sender.add_fault(ADD, status=402, after=1)
+    sentence = await refusal(store, a_source(sender.api_url), 250)
+    (batch,) = store.list_batches()
+    assert sentence == (
+        f"100 of 250 tasks were added to {batch.batch_id}, then: the sender answered 402: "
+        f"Insufficient credits. Once that is mended: "
+        f"batch add {batch.batch_id} --tasks FILE --skip 100."
+    )
+    assert batch.expected == 100
+
+
+async def test_a_lost_answer_to_an_addition_is_not_taken_for_a_refusal(
+    store: Store, sender: SandboxServer
+) -> None:
+    sender.change(hold=True)
+    sender.add_fault(ADD, kind="lost", after=1)
+    sentence = await refusal(store, a_source(sender.api_url), 250)
+    assert "100 of 250 tasks were added" in sentence
+    assert "whether the next 100 were added" in sentence
+    assert sender.state()["batches"][0]["counts"]["total"] == 200  # they were
+
+
+async def test_where_to_go_on_counts_what_was_skipped_before(
+    store: Store, sender: SandboxServer
+) -> None:
+    sender.change(hold=True)
+    batch_id = await create(store, a_source(sender.api_url))
+    sender.add_fault(ADD, status=402, after=1)
+    async with clients_for() as wire:
+        batches = Batches(store, Calls(a_source(sender.api_url), wire), PUBLIC)
+        with pytest.raises(NotDone, match=r"100 of 150 .* --skip 350\.$"):
+            await batches.add(batch_id, tasks(150), added=lambda _: None, skipped=250)
+
+
+async def test_a_429_while_creating_is_waited_out(store: Store, sender: SandboxServer) -> None:
+    sender.add_fault(CREATE, status=429, retry_after=0)
+    sender.add_fault(ADD, status=429, retry_after=0)
+    began = time.monotonic()
+    await create(store, a_source(sender.api_url))
+    assert time.monotonic() - began < 10
+    assert len(sender.state()["batches"]) == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 409])
+async def test_a_refused_creation_leaves_nothing_behind(
+    store: Store, sender: SandboxServer, status: int
+) -> None:
+    sender.add_fault(CREATE, status=status, error="No")
+    sentence = await refusal(store, a_source(sender.api_url))
+    assert sentence == f"The batch was not created: the sender answered {status}: No."
+    assert left_behind(store) == (["closed"], ["done"])
+    assert store.list_batches() == []
+
+
+async def test_a_wrong_mode_a_missing_key_and_a_sender_out_of_reach_leave_nothing_behind(
+    store: Store, sender: SandboxServer
+) -> None:
+    with pytest.raises(UsageError, match="RESULTSINK_SOURCES__VALYU__API_KEY"):
+        await create(store, a_source(api_key=None))
+    assert "ConnectError" in await refusal(store, a_source("http://127.0.0.1:1/v1"))
+    assert left_behind(store) == (["closed"] * 2, ["done"] * 2)
+
+
+@pytest.mark.parametrize(
+    ("secret", "why"),
+    [
+        ("short", "The signing secret for batch_1 cannot be used (the signing secret is too short"),
+        (None, "The sender gave no signing secret for batch_1: its webhooks cannot be verified"),
+    ],
+)
+async def test_without_a_usable_secret_a_batch_is_made_all_the_same_and_found_by_its_check(
+    store: Store, secret: str | None, why: str
+) -> None:
+    made = {"batch_id": "batch_1", "webhook_secret": secret}
+    warnings: list[str] = []
+    client = answering(accepting(None, ["r1"], created=made))
+    assert await create(store, a_source(), client=client, how={"warn": warnings.append})
+    (endpoint,) = store.list_endpoints()
+    (warning,) = warnings
+    assert warning.startswith(why)
+    assert "found by checks, the first after ten minutes. If the sender shows you a secret: " in (
+        warning
+    )
+    assert warning.endswith(f": endpoint secret {endpoint['id']}.")
+    assert (endpoint["state"], endpoint["resource"]) == ("pending", "batch_1")
+    assert (left_behind(store)[1], ledger(store, "batch_1").expected) == (["pending"], 1)
+
+
+async def test_a_missing_public_url_is_said_before_anything_is_made(store: Store) -> None:
+    async with clients_for() as wire:
+        batches = Batches(store, Calls(a_source(), wire), None)
+        with pytest.raises(UsageError, match="RESULTSINK_PUBLIC_URL"):
+            await batches.create(NewBatch(Plan(), tasks(1)), created=print, added=print)
+    assert left_behind(store) == ([], [])
+
+
+@pytest.mark.parametrize("kind", ["lost", "cut", "html"])
+async def test_a_batch_whose_creation_was_not_answered_is_found_by_our_url(
+    store: Store, sender: SandboxServer, kind: str
+) -> None:
+    sender.add_fault(CREATE, kind=kind)
+    sentence = await refusal(store, a_source(sender.api_url))
+    (endpoint,) = store.list_endpoints()
+    assert "The answer to the create call was lost" in sentence
+    assert endpoint["id"] in sentence
+    assert left_behind(store) == (["pending"], ["pending"])
+    if kind == "html":
+        return  # nothing was made; its check will say so
+    (batch,) = sender.state()["batches"]
+    working.more_tasks(sender, batch["batch_id"], 3)
+    make_due(store)
+    await work_off(store, a_source(sender.api_url))
+    assert (ledger(store, batch["batch_id"]).state, len(stored(store))) == ("complete", 3)
+
+
+async def test_a_batch_that_sends_no_webhook_ends_complete_by_its_check(
+    store: Store, sender: SandboxServer
+) -> None:
+    sender.change(hold=True)
+    batch_id = await create(store, a_source(sender.api_url), 120)
+    sender.change(hold=False)
+    assert stored(store) == []
+    make_due(store)
+    await work_off(store, a_source(sender.api_url))
+    assert (ledger(store, batch_id).state, ledger(store, batch_id).stored) == ("complete", 120)
+
+
+async def test_tasks_added_after_the_end_are_brought_in_too(
+    store: Store, sender: SandboxServer
+) -> None:
+    sender.change(add_after_end=True)
+    source = a_source(sender.api_url)
+    batch_id = await create(store, source, 2)
+    make_due(store)
+    await work_off(store, source)
+    assert ledger(store, batch_id).state == "complete"
+    async with clients_for() as wire:
+        added: Callable[[int], None] = lambda _: None  # noqa: E731
+        await Batches(store, Calls(source, wire), PUBLIC).add(batch_id, tasks(3), added=added)
+    assert (ledger(store, batch_id).state, ledger(store, batch_id).expected) == ("open", 5)
+    make_due(store)
+    await work_off(store, source)
+    assert (ledger(store, batch_id).state, ledger(store, batch_id).stored) == ("complete", 5)
+
+
+async def test_a_cancel_is_asked_of_the_sender_and_its_answer_kept(
+    store: Store, sender: SandboxServer
+) -> None:
+    sender.change(hold=True)
+    source = a_source(sender.api_url)
+    batch_id = await create(store, source, 2)
+    async with clients_for() as wire:
+        await Batches(store, Calls(source, wire), PUBLIC).cancel(batch_id)
+        with pytest.raises(NotDone, match=r"was not cancelled: .* Cannot cancel a batch"):
+            await Batches(store, Calls(source, wire), PUBLIC).cancel(batch_id)
+    assert ledger(store, batch_id).sender_status == "cancelled"
+    make_due(store)
+    await work_off(store, source)
+    assert (ledger(store, batch_id).state, ledger(store, batch_id).failed) == ("complete", 2)
+
+
+async def test_what_had_ended_before_a_cancel_or_a_status_is_brought_in_at_once(
+    store: Store, sender: SandboxServer
+) -> None:
+    sender.change(hold=True)
+    source = a_source(sender.api_url)
+    batch_ids = [await create(store, source, 2) for _ in range(2)]
+    async with clients_for() as wire:
+        batches = Batches(store, Calls(source, wire), PUBLIC)
+        await batches.cancel(batch_ids[0])
+        sender.change(hold=False)
+        await batches.status(batch_ids[1])
+    await work_off(store, source)  # nobody let ten minutes pass
+    assert [ledger(store, each).state for each in batch_ids] == ["complete", "complete"]
+
+
+@pytest.mark.parametrize("kind", ["lost", "html"])
+async def test_a_cancel_is_done_although_the_status_after_it_cannot_be_seen(
+    store: Store, sender: SandboxServer, kind: str
+) -> None:
+    sender.change(hold=True)
+    source = a_source(sender.api_url)
+    batch_id = await create(store, source, 2)
+    sender.add_fault("GET /deepresearch/batches/*", kind=kind)
+    async with clients_for() as wire:
+        await Batches(store, Calls(source, wire), PUBLIC).cancel(batch_id)
+    await work_off(store, source)
+    assert ledger(store, batch_id).state == "complete"
+
+
+async def test_a_status_that_cannot_be_had_names_the_batch(
+    store: Store, sender: SandboxServer
+) -> None:
+    batch_id = await create(store, a_source(sender.api_url))
+    sender.add_fault("GET /deepresearch/batches/*", status=500)
+    async with clients_for() as wire:
+        batches = Batches(store, Calls(a_source(sender.api_url), wire), PUBLIC)
+        with pytest.raises(NotDone, match=f"The sender did not tell of {batch_id}: .* 500"):
+            await batches.status(batch_id)

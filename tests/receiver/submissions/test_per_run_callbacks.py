@@ -1,0 +1,226 @@
+"""Batches whose runs call back one by one: an endpoint for each run before the one call."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+import pytest
+
+from receiver.errors import NotDone, UsageError
+from receiver.providers.base import Plan
+from receiver.sender_api.calls import Calls
+from receiver.signatures.schemes import bearer_token
+from receiver.submissions.batches import Batches, NewBatch
+from storage import FetchedRun, Store, now
+from tests.receiver import working
+from tests.receiver.conftest import locked
+from tests.receiver.parallel_senders import BATCH, TASK, BatchSender, parallel_v0
+from tests.receiver.working import answering, claim, ledger, make_due, sql
+
+PUBLIC = "https://receiver.test"
+PLAN = Plan(name="n", runner="neon", task_id=TASK)
+
+
+class Creating:
+    """A sender that makes tasks and batches; `run_ids` are told instead of one for each task."""
+
+    def __init__(self, run_ids: Sequence[str] | None = None, **failing: httpx.Response) -> None:
+        self.run_ids = run_ids
+        self.failing = failing
+        self.bodies: list[Any] = []
+        self.at_work = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.bodies.append(json.loads(request.content))
+        self.at_work.set()
+        await self.go_on.wait()
+        what = "task" if request.url.path == "/v0/tasks" else "batch"
+        if what in self.failing:
+            return self.failing[what]
+        if what == "task":
+            return httpx.Response(200, json={"task_id": TASK})
+        asked = self.bodies[-1]["task_run_requests"]
+        ids = [f"r{n}" for n in range(len(asked))] if self.run_ids is None else self.run_ids
+        answer = {"task_id": TASK, "batch_run_id": BATCH, "run_ids": list(ids)}
+        return httpx.Response(200, json=answer)
+
+
+async def submit(
+    store: Store, sender: Creating, count: int = 2, *, plan: Plan = PLAN, **how: Any
+) -> list[Any]:
+    """Create a batch; returns what was told on the way."""
+    told: list[Any] = []
+    source = parallel_v0()
+    tasks = [source.provider.new_task({"q": str(number)}) for number in range(count)]
+    async with answering(sender) as wire:
+        how = {"warn": told.append, **how}
+        batches = Batches(store, Calls(source, wire), how.pop("url", PUBLIC), **how)
+        await batches.create(NewBatch(plan, tasks), created=told.append, added=told.append)
+    return told
+
+
+def states(store: Store) -> list[str]:
+    return [endpoint["state"] for endpoint in store.list_endpoints()]
+
+
+async def test_every_run_has_an_endpoint_of_its_own_with_a_secret_before_the_call(
+    store: Store,
+) -> None:
+    sender = Creating()
+    sender.go_on.clear()
+    creating = asyncio.create_task(submit(store, sender))
+    await sender.at_work.wait()
+    for asked in (one["callback_webhook"] for one in sender.bodies[0]["task_run_requests"]):
+        view = store.find_endpoint(asked["url"].removeprefix(f"{PUBLIC}/webhooks/valyu/"))
+        assert view is not None
+        assert (view.kind, view.state, view.resource, view.task_id) == ("run", "open", None, TASK)
+        assert [secret.text for secret in view.secrets] == [asked["secret"]]
+        assert asked["headers"] == {"Authorization": f"Bearer {bearer_token(asked['secret'])}"}
+    sender.go_on.set()
+    assert await creating == [BATCH, 2]
+
+
+async def test_runs_are_bound_in_the_order_of_the_request_and_keep_their_inputs(
+    store: Store,
+) -> None:
+    sender = Creating()
+    await submit(store, sender, 3)
+    for number, asked in enumerate(sender.bodies[0]["task_run_requests"]):
+        view = store.find_endpoint(asked["callback_webhook"]["url"].rpartition("/")[2])
+        assert view is not None
+        assert (view.resource, view.task_id) == (f"r{number}", TASK)
+    inputs = sql(store, "SELECT run_id, input, task_id FROM runs ORDER BY run_id")
+    assert [json.loads(row["input"]) for row in inputs] == [{"q": "0"}, {"q": "1"}, {"q": "2"}]
+    known = ledger(store, BATCH)
+    assert (known.expected, known.state, known.task_id) == (3, "open", TASK)
+
+
+async def test_an_early_callback_s_bond_is_kept_and_stops_nothing(store: Store) -> None:
+    sender = Creating(["r1", "r0"])  # in another order than that of the request
+    sender.go_on.clear()
+    creating = asyncio.create_task(submit(store, sender))
+    await sender.at_work.wait()
+    first, _ = sender.bodies[0]["task_run_requests"]
+    early = first["callback_webhook"]["url"].rpartition("/")[2]
+    store.bind_endpoint(early, "r0")
+    sender.go_on.set()
+    assert await creating == [BATCH, 2]
+    view = store.find_endpoint(early)
+    assert view is not None
+    assert (view.resource, ledger(store, BATCH).expected) == ("r0", 2)
+
+
+async def test_the_sender_s_own_word_on_inputs_wins_over_the_order_of_its_answer(
+    store: Store,
+) -> None:
+    await submit(store, Creating(["1", "0"]))
+    make_due(store)
+    sender = BatchSender({"0": "complete", "1": "complete"})
+    await working.work_off(store, parallel_v0(), client=answering(sender))
+    rows = sql(store, "SELECT run_id, input FROM runs ORDER BY run_id")
+    assert [json.loads(row["input"]) for row in rows] == [{"q": "0"}, {"q": "1"}]
+    assert ledger(store, BATCH).state == "complete"
+
+
+async def test_the_batch_is_watched_and_its_runs_are_not_one_by_one(store: Store) -> None:
+    await submit(store, Creating(), 3)
+    check = working.job(store)
+    assert (check["kind"], check["subject_kind"], check["subject"]) == ("check", "batch", BATCH)
+    make_due(store)
+    assert claim(store).subject == BATCH
+
+
+async def test_a_prompt_makes_the_stored_task_first(store: Store) -> None:
+    sender = Creating()
+    await submit(store, sender, plan=Plan(runner="neon", prompt="of ${q}"))
+    assert [list(body)[-1] for body in sender.bodies] == ["processor", "runner"]
+    assert ledger(store, BATCH).task_id == TASK
+
+
+async def test_runs_that_cannot_be_told_apart_get_no_input_and_no_endpoint(store: Store) -> None:
+    told = await submit(store, Creating(["r1"]), 2)
+    assert told[0].startswith(f"The sender named 1 runs for 2 tasks of {BATCH}")
+    assert [row["input"] for row in sql(store, "SELECT input FROM runs")] == [None]
+    assert [endpoint["resource"] for endpoint in store.list_endpoints()] == [None, None]
+    assert ledger(store, BATCH).expected == 2
+
+
+async def test_hundreds_of_runs_are_all_known(store: Store) -> None:
+    assert await submit(store, Creating(), 250) == [BATCH, 250]
+    assert (ledger(store, BATCH).expected, len(store.list_endpoints())) == (250, 250)
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 422])
+async def test_a_refusal_closes_the_endpoints_again(store: Store, status: int) -> None:
+    refused = httpx.Response(status, json={"detail": "No"})
+    with pytest.raises(NotDone, match=rf"^The batch was not created: .* {status}: No\.$"):
+        await submit(store, Creating(batch=refused))
+    assert (states(store), store.list_batches()) == (["closed"] * 2, [])
+
+
+async def test_after_a_lost_answer_the_endpoints_stay_open_for_the_callbacks(store: Store) -> None:
+    with pytest.raises(NotDone, match=r"was lost .* see `event list`"):
+        await submit(store, Creating(batch=httpx.Response(502)))
+    assert states(store) == ["open"] * 2
+
+
+async def test_a_stored_task_that_is_refused_leaves_nothing(store: Store) -> None:
+    refused = httpx.Response(422, json={"detail": "No"})
+    with pytest.raises(NotDone, match=r"task was not created, and nothing was run: .* No\.$"):
+        await submit(store, Creating(task=refused), plan=Plan(runner="neon", prompt="p"))
+    assert states(store) == []
+
+
+@pytest.mark.parametrize(
+    ("plan", "url", "said"),
+    [
+        (Plan(runner="neon"), PUBLIC, "name the stored task with --task"),
+        (PLAN, None, "RESULTSINK_PUBLIC_URL"),
+    ],
+)
+async def test_what_cannot_be_is_said_before_anything_is_made(
+    store: Store, plan: Plan, url: str | None, said: str
+) -> None:
+    sender = Creating()
+    with pytest.raises(UsageError, match=said):
+        await submit(store, sender, plan=plan, url=url)
+    assert (sender.bodies, states(store)) == ([], [])
+
+
+async def test_a_batch_that_cannot_be_stored_is_named_with_what_to_do(store: Store) -> None:
+    sender = Creating()
+    sender.go_on.clear()
+    creating = asyncio.create_task(submit(store, sender, store_seconds=0.0))
+    await sender.at_work.wait()
+    with locked(store):
+        sender.go_on.set()
+        with pytest.raises(NotDone) as raised:
+            await creating
+    assert f"made {BATCH} of task {TASK}, but it could not be stored here" in str(raised.value)
+    assert "Do not create it again" in str(raised.value)
+    assert f"--kind batch --resource {BATCH} --task {TASK}." in str(raised.value)
+
+
+async def test_nothing_is_added_to_such_a_batch_and_nothing_cancels_it(store: Store) -> None:
+    await submit(store, Creating())
+    source = parallel_v0()
+    async with answering(Creating()) as wire:
+        batches = Batches(store, Calls(source, wire), PUBLIC)
+        with pytest.raises(UsageError, match="are made together with it"):
+            await batches.add(BATCH, [source.provider.new_task({"q": 1})], added=print)
+        with pytest.raises(UsageError, match="has no call for it"):
+            await batches.cancel(BATCH)
+
+
+async def test_a_run_whose_callback_was_quicker_than_the_answer_keeps_its_result(
+    store: Store,
+) -> None:
+    working.announce(store, "r0", kind="run")
+    result = FetchedRun("r0", "completed", "complete", {}, output={"a": 1})
+    store.store_results(claim(store), [result], fetched_at=now(), progress={})
+    await submit(store, Creating(), 1)
+    assert (ledger(store, BATCH).stored, ledger(store, BATCH).expected) == (1, 1)

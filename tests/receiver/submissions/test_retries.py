@@ -1,0 +1,130 @@
+"""Calls that create something are not made twice, and what is told once is not lost."""
+
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from receiver.errors import (
+    FetchError,
+    Missing,
+    NotDone,
+    NotReady,
+    RateLimited,
+    Refused,
+    SourceRefused,
+    Unavailable,
+    UsageError,
+)
+from receiver.providers.base import NewRun, Request
+from receiver.providers.parallel.provider import Parallel
+from receiver.sender_api.calls import Calls, NotReached
+from receiver.submissions.retries import PATIENCE, failed, keep_trying, may_have_acted, patiently
+from storage import CannotStore, NotFound
+from tests.receiver.parallel_senders import parallel
+from tests.receiver.working import a_source, answering
+
+CREATE = Request("POST", "/things", json={})
+
+
+async def asked(*statuses: int, retry_after: str = "0") -> tuple[int, FetchError | None]:
+    """How often a sender was asked that answers so in turn, the last for ever; and the error."""
+    left = list(statuses)
+    calls = 0
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        nonlocal calls
+        calls += 1
+        status = left.pop(0) if len(left) > 1 else left[0]
+        return httpx.Response(status, json={}, headers={"retry-after": retry_after})
+
+    async with answering(handler) as wire:
+        try:
+            await patiently(Calls(a_source(), wire), CREATE)
+        except FetchError as error:
+            return calls, error
+    return calls, None
+
+
+async def test_a_429_is_waited_out_and_not_for_ever() -> None:
+    assert await asked(429, 429, 200) == (3, None)
+    calls, error = await asked(429)
+    assert (calls, type(error)) == (PATIENCE + 1, RateLimited)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 409, 500, 502, 503])
+async def test_nothing_else_is_repeated_for_the_sender_may_have_acted(status: int) -> None:
+    calls, error = await asked(status, 200)
+    assert (calls, error is None) == (1, False)
+
+
+async def test_a_wait_is_as_long_as_the_sender_says() -> None:
+    began = time.monotonic()
+    assert await asked(429, 200, retry_after="0.3") == (2, None)
+    assert time.monotonic() - began >= 0.3
+
+
+@pytest.mark.parametrize(
+    ("error", "acted"),
+    [
+        (Unavailable("500"), True),
+        (NotReached("refused"), False),
+        (Refused("400"), False),
+        (Missing("404"), False),
+        (NotReady("409"), False),
+        (RateLimited("429"), False),
+        (SourceRefused("401"), False),
+    ],
+)
+def test_only_an_answer_that_is_missing_leaves_it_open_what_was_done(
+    error: Exception, acted: bool
+) -> None:
+    assert may_have_acted(error) is acted
+
+
+async def test_a_timeout_of_the_sender_leaves_it_open_too() -> None:
+    run = Parallel().create_run(NewRun({}, {}), webhook_url=None)
+    async with answering(lambda _: httpx.Response(408, json={"error": "timeout"})) as wire:
+        with pytest.raises(Unavailable) as raised:
+            await patiently(Calls(parallel(), wire), run)
+    assert may_have_acted(raised.value)
+
+
+def failing(times: int, error: Exception) -> Callable[[], int]:
+    """Something that fails so many times, and then says how often it was tried."""
+    tries = 0
+
+    def write() -> int:
+        nonlocal tries
+        tries += 1
+        if tries <= times:
+            raise error
+        return tries
+
+    return write
+
+
+async def test_a_write_is_tried_until_the_database_takes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("receiver.submissions.retries.STORE_AGAIN_SECONDS", 0.01)
+    assert await keep_trying(failing(5, CannotStore("locked")), seconds=10) == 6
+
+
+async def test_a_write_that_stays_impossible_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("receiver.submissions.retries.STORE_AGAIN_SECONDS", 0.01)
+    with pytest.raises(CannotStore, match="locked"):
+        await keep_trying(failing(10_000, CannotStore("locked")), seconds=0.1)
+
+
+@pytest.mark.parametrize("error", [NotFound("gone"), ValueError("bug")])
+async def test_a_write_that_is_wrong_is_not_repeated(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        await keep_trying(failing(1, error), seconds=10)
+
+
+async def test_without_a_key_nobody_was_asked_and_it_is_the_user_s_to_mend() -> None:
+    async with answering(lambda _: httpx.Response(200)) as wire:
+        assert type(failed(Calls(a_source(api_key=None), wire), "No.")) is UsageError
+        assert type(failed(Calls(a_source(), wire), "No.")) is NotDone

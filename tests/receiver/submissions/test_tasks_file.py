@@ -1,0 +1,203 @@
+"""Tasks files: what each format brings, and one sentence with file and line for what is wrong."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver.errors import UsageError
+from receiver.providers.base import NewTask
+from receiver.providers.valyu.provider import Valyu
+from receiver.submissions.tasks_file import read_tasks
+
+SAVE_IT = "save it with commas between them."
+
+
+def read(name: str, content: str | bytes) -> list[NewTask]:
+    """The tasks of a file in the working directory."""
+    data = content.encode() if isinstance(content, str) else content
+    Path(name).write_bytes(data)
+    return read_tasks(Path(name), Valyu())
+
+
+def queries(name: str, content: str | bytes) -> list[Any]:
+    return [task.body["query"] for task in read(name, content)]
+
+
+def refusal(name: str, content: str | bytes) -> str:
+    with pytest.raises(UsageError) as raised:
+        read(name, content)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", "query,id\none,a\ntwo,b\n"),
+        ("t.csv", "query,id\r\none,a\r\n\r\ntwo,b"),
+        ("t.csv", "\ufeffquery,id\none,a\ntwo,b\n"),
+        ("T.CSV", 'query,id\n"one","a"\ntwo,b\n'),
+        ("t.csv", " Query , ID\none,a\ntwo,b\n"),
+        ("t.csv", '"QUERY","Task_Id"\r\n"one","a"\r\n"two","b"\r\n'),
+        ("t.csv", "query,id\rone,a\rtwo,b\r"),
+        ("t.json", '[{"query": "one", "id": "a"}, {"query": "two", "task_id": "b"}]'),
+        ("t.json", '\ufeff[{"query": "one", "id": "a"}, {"query": "two", "id": "b"}]'),
+        ("t.jsonl", '{"query": "one", "id": "a"}\n\n{"query": "two", "id": "b"}'),
+        ("t.ndjson", '\ufeff{"query": "one", "id": "a"}\r\n{"query": "two", "id": "b"}\r\n'),
+    ],
+)
+def test_each_format_brings_the_same_tasks(name: str, content: str) -> None:
+    tasks = read(name, content)
+    assert [(task.task_id, task.body["query"]) for task in tasks] == [("a", "one"), ("b", "two")]
+
+
+def test_a_quoted_cell_may_have_commas_quotes_and_lines() -> None:
+    assert queries("t.csv", 'query\n"one, ""two""\nthree"\n') == ['one, "two"\nthree']
+
+
+@pytest.mark.parametrize("odd", ["\u2028", "\x85", "\x0c", "\x1e"])
+def test_only_line_ends_end_a_row_of_csv(odd: str) -> None:
+    assert queries("t.csv", f"query\none{odd}two\n") == [f"one{odd}two"]
+
+
+def test_columns_that_the_sender_does_not_know_travel_as_metadata_and_stay_the_input() -> None:
+    (task,) = read("t.csv", "query,row,empty\none,7,\n")
+    assert task.body == {"query": "one", "metadata": {"row": "7"}}
+    assert task.input == {"query": "one", "row": "7"}
+
+
+def test_the_user_s_own_columns_keep_their_case() -> None:
+    (task,) = read("t.csv", "QUERY, Row ,Metadata\none,7,x\n")
+    assert task.body == {"query": "one", "metadata": {"Row": "7", "Metadata": "x"}}
+
+
+def test_metadata_of_a_json_task_is_kept_beside_further_columns() -> None:
+    (task,) = read("t.json", '[{"query": "one", "metadata": {"a": 1}, "row": 7}]')
+    assert task.body["metadata"] == {"a": 1, "row": 7}
+
+
+def test_fields_that_the_sender_knows_are_sent_as_such() -> None:
+    (task,) = read("t.csv", "query,urls,research_strategy\none,https://a https://b,slowly\n")
+    assert task.body["urls"] == ["https://a", "https://b"]
+    assert task.body["research_strategy"] == "slowly"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("t.txt", "query\none\n", "t.txt: write the tasks as .csv, .json or .jsonl."),
+        ("t.csv", "", "t.csv, line 1: the header row has no column `query`."),
+        ("t.csv", "id,question\n", "t.csv, line 1: the header row has no column `query`."),
+        ("t.csv", "query\n", "t.csv has no tasks: write at least one row."),
+        *(
+            ("t.csv", header, f"t.csv, line 1: the columns are separated by {name}: {SAVE_IT}")
+            for header, name in [
+                ("query;id\none;a\n", "semicolons"),
+                ("id; Query\r\na;one\r\n", "semicolons"),
+                ('"query";"id"\n"one, two";"a"\n', "semicolons"),
+                ("id;query;notes, if any\n", "semicolons"),
+                ("\ufeffid\tquery\na\tone\n", "tabs"),
+            ]
+        ),
+        (
+            "t.csv",
+            "query,Query\na,b\n",
+            "t.csv, line 1: the column `query` stands there twice.",
+        ),
+        ("t.csv", "query,query\na,b\n", "t.csv, line 1: the column `query` stands there twice."),
+        ("t.csv", "query,id\none,a\n,b\n", "t.csv, line 3: `query` is missing or empty."),
+        ("t.csv", "query,id\none,a\n  ,b\n", "t.csv, line 3: `query` is missing or empty."),
+        (
+            "t.csv",
+            "query,id\none,a\ntwo,b,c\n",
+            "t.csv, line 3: more cells than the header row has columns.",
+        ),
+        (
+            "t.csv",
+            "query,id\none\n",
+            "t.csv, line 2: fewer cells than the header row has columns.",
+        ),
+        ("t.csv", "query,id\none,a\ntwo,a\n", "t.csv, line 3: id 'a' stands in line 2 already."),
+        ("t.csv", b"query\n\xff\n", "t.csv is not UTF-8 (at byte 6): save it as UTF-8."),
+        (
+            "t.csv",
+            "query\none\n".encode("utf-16"),
+            "t.csv is not UTF-8 (at byte 0): save it as UTF-8.",
+        ),
+        ("t.csv", "query,metadata\na,b\n", "t.csv, line 2: `metadata` must be a JSON object."),
+        (
+            "t.csv",
+            f"query\n{'x' * 25_001}\n",
+            "t.csv, line 2: `query` has 25001 characters; 25000 are allowed.",
+        ),
+        (
+            "t.json",
+            "",
+            "t.json is not valid JSON: Expecting value: line 1 column 1 (char 0).",
+        ),
+        ("t.json", "[]", "t.json has no tasks: write at least one row."),
+        ("t.json", '{"query": "one"}', "t.json: the tasks must be a JSON list of objects."),
+        (
+            "t.json",
+            '[{"query": "one"}, "two"]',
+            "t.json, item 2: a task must be a JSON object.",
+        ),
+        ("t.json", '[{"query": "one"}, {}]', "t.json, item 2: `query` is missing or empty."),
+        ("t.json", '[{"query": 5}]', "t.json, item 1: `query` is missing or empty."),
+        (
+            "t.json",
+            '[{"query": "one"},]',
+            "t.json is not valid JSON: Expecting value: line 1 column 19 (char 18).",
+        ),
+        ("t.jsonl", "", "t.jsonl has no tasks: write at least one row."),
+        (
+            "t.jsonl",
+            '{"query": "one"}\n{"query": }\n',
+            "t.jsonl, line 2: not valid JSON: Expecting value: line 1 column 11 (char 10).",
+        ),
+        (
+            "t.jsonl",
+            '{"query": "one"}\n[]\n',
+            "t.jsonl, line 2: a task must be a JSON object.",
+        ),
+        (
+            "t.jsonl",
+            '{"query": "a", "id": 1}\n{"query": "b", "id": "1"}',
+            "t.jsonl, line 2: id '1' stands in line 1 already.",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence_with_file_and_line(
+    name: str, content: str | bytes, sentence: str
+) -> None:
+    assert refusal(name, content) == sentence
+
+
+@pytest.mark.parametrize("rest", ['"one"x', '"one', '"one"\n"two"x'])
+def test_csv_that_is_none_is_refused_with_the_line(rest: str) -> None:
+    lines = rest.count("\n") + 2
+    assert refusal("t.csv", f"query\n{rest}\n").startswith(f"t.csv, line {lines}: not valid CSV: ")
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999", '"\\ud800"', "[" * 100_000 + "]" * 100_000])
+@pytest.mark.parametrize("name", ["t.json", "t.jsonl"])
+def test_what_no_sender_can_be_sent_is_refused_where_it_stands(name: str, value: str) -> None:
+    row = f'{{"query": "a", "n": {value}}}'
+    assert refusal(name, f"[{row}]" if name == "t.json" else row).startswith(name)
+
+
+def test_a_file_that_is_not_there_and_one_that_is_a_folder_are_named() -> None:
+    Path("folder.csv").mkdir()
+    for name, sentence in [
+        ("none.csv", "none.csv does not exist."),
+        ("folder.csv", "folder.csv cannot be read: Is a directory."),
+    ]:
+        with pytest.raises(UsageError) as raised:
+            read_tasks(Path(name), Valyu())
+        assert str(raised.value) == sentence
+
+
+def test_thousands_of_tasks_keep_their_order() -> None:
+    rows = [{"query": f"q{number}"} for number in range(5000)]
+    assert queries("t.json", json.dumps(rows)) == [row["query"] for row in rows]

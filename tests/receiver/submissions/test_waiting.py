@@ -1,0 +1,194 @@
+"""Waiting for a batch: it ends at once with the batch, and costs the sender next to nothing."""
+
+import asyncio
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from receiver.providers.base import Plan
+from receiver.sandbox import SandboxServer
+from receiver.sender_api.calls import Calls
+from receiver.sender_api.client_pool import clients_for
+from receiver.submissions.batches import Batches, NewBatch
+from receiver.submissions.waiting import wait
+from storage import CannotStore, Store, SubmittedRun
+from tests import databases
+from tests.processes import serving
+from tests.receiver import working
+from tests.receiver.conftest import SOON, broken, until
+from tests.receiver.creating import (
+    ADD,
+    PUBLIC,
+    locked,
+    tasks,
+)
+from tests.receiver.working import (
+    a_batch,
+    a_source,
+    answering,
+    known,
+    sql,
+)
+
+running_sender, sender = working.running_sender, working.sender
+
+
+IGNORED: dict[str, Any] = {"progressed": lambda _: None, "unread": lambda _: None}
+
+
+async def waited(store: Store, batch_id: str, **more: Any) -> Any:
+    given: dict[str, Any] = {
+        "source": "valyu",
+        "batches": None,
+        "deadline": None,
+        **IGNORED,
+        **more,
+    }
+    return await wait(store, batch_id, **given)
+
+
+async def test_a_deadline_ends_the_wait_with_the_ledger_as_it_is(store: Store) -> None:
+    known(store, "batch_1")
+    store.add_runs("valyu", "batch_1", [SubmittedRun("r1", None, None)])
+    began = time.monotonic()
+    ended = await waited(store, "batch_1", deadline=0.2)
+    assert (ended.state, ended.expected) == ("open", 1)
+    assert 0.2 <= time.monotonic() - began < 5
+
+
+async def test_a_wait_shows_how_far_it_is_and_asks_the_sender_now_and_then(
+    store: Store, sender: SandboxServer
+) -> None:
+    sender.change(hold=True)
+    source = a_source(sender.api_url)
+    batch_id, _ = a_batch(sender, 3)
+    known(store, batch_id)
+    shown: list[int] = []
+    async with clients_for() as wire:
+        await wait(
+            store,
+            batch_id,
+            source=None,
+            batches=Batches(store, Calls(source, wire), PUBLIC),
+            deadline=2,
+            progressed=lambda now: shown.append(now.expected),
+            unread=lambda error: pytest.fail(str(error)),
+            status_seconds=0.2,
+        )
+    assert (shown[0], shown[-1]) == (0, 3)
+
+
+async def test_a_sender_in_trouble_does_not_end_a_wait(store: Store) -> None:
+    known(store, "batch_1")
+    async with answering(lambda _: httpx.Response(500)) as wire:
+        batches = Batches(store, Calls(a_source(), wire), PUBLIC)
+        ended = await waited(store, "batch_1", batches=batches, deadline=0.4, status_seconds=0.1)
+    assert ended.state == "open"
+
+
+async def test_a_look_that_cannot_be_stored_does_not_end_a_wait(
+    store: Store, sender: SandboxServer
+) -> None:
+    batch_id, _ = a_batch(sender, 3)
+    known(store, batch_id)
+    async with clients_for() as wire:
+        batches = Batches(store, Calls(a_source(sender.api_url), wire), PUBLIC)
+        with locked(store):
+            ended = await waited(store, batch_id, batches=batches, deadline=2, status_seconds=0.1)
+    assert ended.state == "open"
+    assert sender.state()["calls"]["GET /deepresearch/batches/{batch_id}"] >= 1
+
+
+async def test_a_database_that_cannot_be_read_for_a_while_does_not_end_a_wait(
+    store: Store,
+) -> None:
+    known(store, "batch_1")
+    told: list[Exception] = []
+    with broken(store, "runs"):
+        waiting = asyncio.create_task(waited(store, "batch_1", unread=told.append))
+        await until(lambda: told)
+    sql(store, "UPDATE batches SET state = 'complete'")
+    ended = await asyncio.wait_for(waiting, 20)
+    assert (ended.state, len(told)) == ("complete", 1)
+
+
+@pytest.mark.postgres
+async def test_lost_connections_do_not_end_a_wait(store: Store, database_url: str) -> None:
+    known(store, "batch_1")
+    seen: list[Any] = []
+    told: list[Exception] = []
+    with working.opened(database_url) as beside:
+        how: dict[str, Any] = {"progressed": seen.append, "unread": told.append}
+        waiting = asyncio.create_task(waited(beside, "batch_1", **how))
+        await until(lambda: seen)
+        sql(
+            store,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        await until(lambda: told)
+        sql(store, "UPDATE batches SET state = 'complete'")
+        ended = await asyncio.wait_for(waiting, 20)
+    assert (ended.state, len(told)) == ("complete", 1)
+
+
+async def test_a_deadline_that_comes_while_the_database_cannot_be_read_says_so(
+    store: Store,
+) -> None:
+    known(store, "batch_1")
+    with (
+        broken(store, "runs"),
+        pytest.raises(CannotStore, match=r"cannot be read now: .*; the time to wait is over\.$"),
+    ):
+        await waited(store, "batch_1", deadline=0.2)
+
+
+async def test_a_batch_that_is_fetched_before_its_addition_is_answered_stays_complete(
+    database_url: str, tmp_path: Path, sender: SandboxServer
+) -> None:
+    settings = {
+        **databases.settings(database_url),
+        "sources__valyu__api_key": "val_test",
+        "sources__valyu__base_url": sender.api_url,
+    }
+    sender.change(webhook=True)
+    source, new = a_source(sender.api_url), NewBatch(Plan(), tasks(2))
+    with serving(tmp_path / "log", settings) as receiver, working.opened(database_url) as store:
+        for turn in range(20):
+            if turn % 2:
+                sender.add_fault(ADD, kind="slow", seconds=0.3)
+            async with clients_for() as wire:
+                batches = Batches(store, Calls(source, wire), receiver.url)
+                batch_id = await batches.create(new, created=lambda _: None, added=lambda _: None)
+            ended = await waited(store, batch_id, deadline=10)
+            assert (ended.state, ended.stored) == ("complete", 2), turn
+        inputs = [row["input"] for row in working.sql(store, "SELECT input FROM runs")]
+    assert [json.loads(told)["row"] >= 0 for told in inputs] == [True] * 40
+
+
+async def test_a_wait_wakes_at_once_when_another_process_has_stored_without_asking_the_sender(
+    database_url: str, tmp_path: Path, sender: SandboxServer
+) -> None:
+    settings = {
+        **databases.settings(database_url),
+        "sources__valyu__api_key": "val_test",
+        "sources__valyu__base_url": sender.api_url,
+    }
+    sender.change(webhook=True, duration=(0.3, 0.3))
+    with serving(tmp_path / "log", settings) as receiver, working.opened(database_url) as store:
+        source = a_source(sender.api_url)
+        async with clients_for() as wire:
+            batches = Batches(store, Calls(source, wire), receiver.url)
+            new = NewBatch(Plan(), tasks(2))
+            batch_id = await batches.create(new, created=lambda _: None, added=lambda _: None)
+        ended = await asyncio.wait_for(waited(store, batch_id), 20)
+        late = datetime.now(UTC) - ended.completed_at
+    assert (ended.state, ended.stored) == ("complete", 2)
+    assert late.total_seconds() < SOON
+    calls = sender.state()["calls"]
+    assert calls["GET /deepresearch/batches/{batch_id}"] == 1  # the receiver's own

@@ -1,0 +1,186 @@
+"""Strict where identity hangs on it, lenient everywhere else, and total in both."""
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.json_values import (
+    DEEPEST,
+    items,
+    leniently,
+    moment,
+    number,
+    strictly,
+    text,
+    whole,
+    word,
+)
+
+IDENTITY = frozenset({"id", "status"})
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+NO_WORDS: list[Any] = ["", "x" * 201, "a b", "a\n", "a\x00", "ä", "\ud800", None, 5, True, [], {}]
+NO_NUMBERS: list[Any] = [True, None, [], {}, *map(json.loads, ("1e999", "-1e999", "9" * 400))]
+NO_COUNTS: list[Any] = ["", "-1", "+1", "1.0", "1e3", " 5", "5\n", "\u0665", "\u00b2", "9" * 16]
+NO_MOMENTS: list[Any] = ["", "soon", "2026-13-01", "0001-01-01T00:00:00+23:00", None, True, [], {}]
+FAR_MOMENTS: list[Any] = [-1e300, 1e300, 10**400]
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b'"id"',
+        b"[]",
+        b'{"id": 1',
+        b'{"a": NaN}',
+        b'{"a": [-Infinity]}',
+        b'{"a": ' + b"9" * 5000 + b"}",
+        b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        b'{"id": "a", "id": "b"}',
+        b'{"id": "a", "\\u0069d": "b"}',
+        b'{"x": {"status": 1, "status": 1}}',
+        b'\xff\xfe{"id": 1}',
+        b'{"id": "\xff"}',
+        '{"id": "a"}'.encode("utf-16-le"),
+    ],
+    ids=lambda body: body[:20],
+)
+def test_a_body_that_must_not_name_anything_is_unreadable(body: bytes) -> None:
+    assert strictly(body, IDENTITY) is None
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"id": "a", "other": 1, "other": 2}', b'{"id": "a", "x": {"id": "b"}}']
+)
+def test_only_a_key_of_the_identity_twice_in_one_object_makes_a_body_unreadable(
+    body: bytes,
+) -> None:
+    assert strictly(body, IDENTITY) == json.loads(body)
+
+
+@given(values)
+def test_an_ordinary_object_is_read_as_json_reads_it(value: Any) -> None:
+    body = json.dumps({"a": value}).encode()
+    read = strictly(body, IDENTITY)
+    assert read is None or read == json.loads(body)
+    if read is None:
+        assert any(word in body for word in (b"NaN", b"Infinity"))
+
+
+@given(st.binary())
+def test_reading_is_total(body: bytes) -> None:
+    strictly(body, IDENTITY)
+    try:
+        leniently(body)
+    except ValueError:
+        return
+
+
+def test_an_answer_with_what_json_has_not_is_still_read() -> None:
+    assert leniently(b'{"cost": NaN, "x": [Infinity]}') == {"cost": None, "x": [None]}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>", b"", b"\xff", b"[" * 100_000, b"[" * 5_000 + b'"\\"'],
+    ids=["a page", "nothing", "no text", "no end", "no end of a text"],
+)
+def test_an_answer_that_is_no_json_is_a_value_error(body: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  json's own errors are among them
+        leniently(body)
+
+
+def test_what_python_s_parser_does_not_take_is_read_as_text() -> None:
+    assert leniently(b'{"n": -%b, "m": 7}' % (b"9" * 5_000)) == {"n": "-" + "9" * 5_000, "m": 7}
+    levels = 5_000
+    deep = b'{"a]": [' * levels + b"1" + b"]}" * levels
+    found = leniently(b'{"deep": %b, "beside": [1]}' % deep)
+    assert found["beside"] == [1]
+    for level in range(DEEPEST - 1):
+        found = found["deep"] if level == 0 else found[0] if level % 2 == 0 else found["a]"]
+    inner = json.dumps(found).replace("\\", "")
+    assert (deep.decode().count("{"), inner.count("{")) == (levels, levels - DEEPEST // 2 + 1)
+
+
+def test_a_line_end_in_a_text_is_read_as_one() -> None:
+    assert leniently(b'{"report": "one\ntwo\x01"}') == {"report": "one\ntwo\x01"}
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ("batch_1", "batch_1"),
+        ("x" * 200, "x" * 200),
+        *((bad, None) for bad in NO_WORDS),
+    ],
+)
+def test_a_word_is_bounded_printable_ascii(value: Any, read: str | None) -> None:
+    assert word(value) == read
+
+
+@pytest.mark.parametrize(
+    ("value", "as_number", "as_count"),
+    [
+        (5, 5.0, 5),
+        (0.15625, 0.15625, None),
+        (5.0, 5.0, 5),
+        (-1, -1.0, None),
+        ("5", None, 5),
+        ("0", None, 0),
+        ("007", None, 7),
+        ("9" * 15, None, 10**15 - 1),
+        *((bad, None, None) for bad in NO_NUMBERS + NO_COUNTS),
+    ],
+)
+def test_a_number_is_finite_and_a_count_is_whole_and_may_be_text(
+    value: Any, as_number: float | None, as_count: int | None
+) -> None:
+    assert (number(value), whole(value)) == (as_number, as_count)
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ("2026-11-22T12:00:00.000Z", NOON),
+        ("2026-11-22T14:00:00+02:00", NOON),
+        ("2026-11-22T12:00:00", NOON),
+        (NOON.timestamp(), NOON),
+        (int(NOON.timestamp() * 1000), NOON),
+        *((bad, None) for bad in NO_MOMENTS + FAR_MOMENTS),
+    ],
+)
+def test_a_moment_is_utc_however_it_is_written(value: Any, read: datetime | None) -> None:
+    found = moment(value)
+    assert found == read
+    assert found is None or found.tzinfo == UTC
+
+
+@given(values)
+def test_every_reader_takes_every_value(value: Any) -> None:
+    found = moment(value)
+    assert found is None or found.utcoffset() == timedelta()
+    assert text(value) is None or value
+    assert all(isinstance(item, dict) for item in items(value))
+    assert (word(value) is None) or word(value) == value
+    assert whole(value) is None or whole(value) == (int(value) if isinstance(value, str) else value)
+
+
+def test_what_is_no_object_is_left_out_of_a_list() -> None:
+    assert list(items([{"a": 1}, None, "x", [], {}])) == [{"a": 1}, {}]
+    assert list(items({"a": {}})) == []
+
+
+def test_a_zone_of_the_senders_own_is_no_other_moment() -> None:
+    zone = timezone(timedelta(hours=-9))
+    assert moment(NOON.astimezone(zone).isoformat()) == NOON

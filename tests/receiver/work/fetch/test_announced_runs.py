@@ -1,0 +1,393 @@
+"""Runs that are announced one by one and brought in together, and what a run needs on its own."""
+
+import json
+from datetime import timedelta
+
+import httpx
+import pytest
+
+from receiver.errors import NotReady
+from receiver.intake.verification import prove
+from receiver.sender_api.calls import Calls
+from receiver.signatures.keys import prepare
+from receiver.work.fetch import Fetch
+from receiver.work.fetch.runs import LISTED_FIRST
+from storage import FetchedRun, Store, SubmittedRun
+from tests import behind
+from tests.databases import url_of
+from tests.receiver.conftest import until
+from tests.receiver.parallel_senders import (
+    BATCH,
+    GROUP,
+    TASK,
+    BatchSender,
+    GroupSender,
+    announce_run,
+    parallel,
+    parallel_v0,
+)
+from tests.receiver.working import (
+    a_source,
+    announce,
+    answering,
+    fetch,
+    in_seconds,
+    job,
+    jobs,
+    ledger,
+    make_due,
+    sql,
+    stored,
+    tried_in_vain,
+    work_off,
+    working,
+)
+
+THE_GROUP, ITS_RUNS = f"/groups/{GROUP}", f"/groups/{GROUP}/runs"
+
+
+async def work(store: Store, sender: GroupSender | BatchSender, turns: int = 1) -> None:
+    """Work off what is due so many times, letting the time pass between them."""
+    source = parallel() if isinstance(sender, GroupSender) else parallel_v0()
+    for _ in range(turns):
+        make_due(store)
+        await work_off(store, source, client=answering(sender))
+
+
+def outcomes(store: Store) -> list[str]:
+    """What was said of the runs whose results are here, one for each of their jobs."""
+    rows = sql(store, "SELECT detail FROM attempts WHERE outcome = 'done' ORDER BY job_id")
+    return [row["detail"] for row in rows]
+
+
+# --- events of a group --------------------------------------------------------------------------
+
+
+async def test_a_run_s_event_waits_for_its_group_s_listing_and_then_needs_no_call(
+    store: Store,
+) -> None:
+    sender = GroupSender({"r1": "completed", "r2": "failed", "r3": "completed"})
+    for run_id, status in sender.runs.items():
+        announce_run(store, run_id, status)
+    await work(store, sender, turns=3)
+    assert set(sender.calls) == {THE_GROUP, ITS_RUNS}
+    assert {result["run_id"] for result in stored(store)} == set(sender.runs)
+    assert {each["status"] for each in jobs(store)} == {"done"}
+    assert outcomes(store).count("run completed, stored before") == 2
+    assert ledger(store, GROUP).state == "complete"
+
+
+async def test_a_hundred_events_that_come_together_make_one_listing(store: Store) -> None:
+    sender = GroupSender({f"r{number}": "completed" for number in range(100)})
+    for run_id in sender.runs:
+        announce_run(store, run_id)
+    await work(store, sender, turns=3)
+    assert sender.calls == [THE_GROUP, ITS_RUNS]
+    assert len(stored(store)) == 100
+
+
+async def test_a_thousand_events_of_a_group_cost_one_write_to_its_check(store: Store) -> None:
+    behind.count_updates(url_of(store), "jobs", when="new.kind = 'check'")
+    for number in range(1_000):
+        announce_run(store, f"r{number}")
+    leases = store.claim_jobs("valyu", limit=1_000)
+    async with answering(GroupSender({})) as wire:
+        fetching = Fetch(store, Calls(parallel(), wire))
+        for lease in leases:
+            with pytest.raises(NotReady, match="listed first"):
+                await fetching.fetch(lease)
+    assert (len(leases), len(jobs(store, kind="check"))) == (1_000, 1)
+    assert len(sql(store, "SELECT * FROM updates_of_jobs")) == 1
+
+
+async def test_news_makes_a_check_that_is_due_much_later_due_sooner(store: Store) -> None:
+    store.register_batch("valyu", GROUP, endpoint_id=None)
+    assert in_seconds(job(store)) > 500
+    announce_run(store, "r1")
+    await work_off(store, parallel(), client=answering(GroupSender({"r1": "completed"})))
+    assert in_seconds(job(store, kind="check")) <= 30
+
+
+async def test_news_is_gathered_for_a_second_at_least_before_a_group_is_listed(
+    store: Store,
+) -> None:
+    announce_run(store, "r1")
+    await work_off(store, parallel(), client=answering(GroupSender({"r1": "completed"})))
+    check = job(store, kind="check")
+    assert check["subject"] == GROUP
+    assert check["next_attempt_at"] > check["created_at"]
+
+
+async def test_a_run_is_asked_for_itself_where_its_group_cannot_be_listed(store: Store) -> None:
+    broken = httpx.Response(500)
+    sender = GroupSender({"r1": "completed"}, lambda r: broken if "/groups" in str(r.url) else None)
+    announce_run(store, "r1")
+    await work(store, sender, turns=LISTED_FIRST)
+    assert stored(store) == []
+    await work(store, sender)
+    assert [result["run_id"] for result in stored(store)] == ["r1"]
+    assert [path for path in sender.calls if "/groups" not in path] == [
+        "/runs/r1/result",
+        "/runs/r1/input",
+    ]
+
+
+async def test_a_run_that_goes_on_makes_no_listing(store: Store) -> None:
+    sender = GroupSender({"r1": "running"})
+    store.register_batch("valyu", GROUP, endpoint_id=None)
+    announce_run(store, "r1", "running")
+    await work_off(store, parallel(), client=answering(sender))
+    assert THE_GROUP not in sender.calls
+    assert job(store, kind="fetch")["status"] == "done"
+
+
+async def test_a_group_that_only_the_api_names_is_watched_from_then_on(store: Store) -> None:
+    sender = GroupSender({"r1": "completed", "other": "completed"})
+    announce_run(store, "r1", group=None)
+    announce_run(store, "other", group=None)
+    await work(store, sender, turns=2)
+    check = job(store, kind="check")
+    assert (check["subject_kind"], check["subject"], check["status"]) == ("batch", GROUP, "done")
+    assert ledger(store, GROUP).state == "complete"
+
+
+async def test_an_old_result_is_not_taken_for_what_an_event_announces(store: Store) -> None:
+    sender = GroupSender({"r1": "failed"})
+    announce_run(store, "r1", "failed", group=None)
+    await work(store, sender)
+    sender.runs["r1"] = "completed"
+    announce(store, "r1", kind="run", body=b"2", hints={"batch": None, "status": "completed"})
+    await work(store, sender, turns=LISTED_FIRST + 2)
+    assert [result["status"] for result in stored(store)] == ["completed"]
+
+
+async def test_an_end_that_a_status_map_told_first_is_not_taken_for_a_result_that_is_here(
+    store: Store,
+) -> None:
+    sender = BatchSender({"r1": "failed"})
+    a_v0_batch(store)
+    await work(store, sender)
+    store.note_run(
+        "valyu",
+        FetchedRun("r1", "completed", "complete", {}, batch_id=BATCH, is_whole=False),
+        fetched_at=store.now(),
+    )
+    sender.runs["r1"] = "complete"
+    announce(store, "r1", kind="run", hints={"status": "complete"})
+    await work(store, sender, turns=LISTED_FIRST + 2)
+    assert [result["status"] for result in stored(store)] == ["completed"]
+
+
+async def test_the_same_event_with_another_body_is_fetched_though_its_result_is_here(
+    store: Store,
+) -> None:
+    sender = GroupSender({"r1": "completed"})
+    hints = {"batch": GROUP, "status": "completed"}
+    announce(store, "r1", kind="run", key="k", hints=hints)
+    await work(store, sender, turns=3)
+    assert ledger(store, GROUP).state == "complete"
+    output = {"type": "text", "content": "corrected"}
+    corrected = httpx.Response(200, json={"run": sender.run("r1"), "output": output})
+    sender.first = lambda r: corrected if r.url.path.endswith("/result") else None
+    sender.calls.clear()
+    for body in (b"2", b"2", b"2"):
+        announce(store, "r1", kind="run", key="k", body=body, hints=hints)
+    await work(store, sender, turns=2)
+    assert sender.calls == ["/runs/r1/result"]
+    assert [result["output"] for result in stored(store)] == ['"corrected"']
+
+
+# --- a run of its own ---------------------------------------------------------------------------
+
+
+async def test_what_was_announced_as_failed_has_no_result_that_is_asked_for(store: Store) -> None:
+    sender = GroupSender({"r1": "failed"})
+    announce_run(store, "r1", "failed", group=None)
+    assert await fetch(store, parallel(), client=answering(sender)) == "run failed"
+    assert sender.calls == ["/runs/r1", "/runs/r1/input"]
+    assert (stored(store)[0]["status"], stored(store)[0]["error"]) == ("failed", "went wrong")
+
+
+async def test_a_404_of_the_result_is_explained_by_the_run_itself(store: Store) -> None:
+    sender = GroupSender({"r1": "failed"})
+    announce_run(store, "r1", group=None)
+    assert await fetch(store, parallel(), client=answering(sender)) == "run failed"
+    assert sender.calls == ["/runs/r1/result", "/runs/r1", "/runs/r1/input"]
+
+
+async def test_a_result_call_that_timed_out_is_no_failure(store: Store) -> None:
+    sender = GroupSender({"r1": "running"})
+    announce_run(store, "r1", group=None)
+    await work_off(store, parallel(), client=answering(sender))
+    waiting = job(store)
+    assert (waiting["status"], waiting["failures"], waiting["waits"]) == ("pending", 0, 1)
+    assert sender.calls == ["/runs/r1/result"]
+
+
+async def test_a_run_s_input_is_asked_for_once_and_only_where_it_is_not_known(
+    store: Store,
+) -> None:
+    sender = GroupSender({"mine": "completed", "other": "completed"}, group_id=None)
+    store.note_input("valyu", "mine", {"q": "as I sent it"})
+    for turn, run_id in enumerate(("mine", "other", "other")):
+        announce(store, run_id, kind="run", body=b"%d" % turn, hints={"status": "completed"})
+        await work(store, sender)
+    assert [path for path in sender.calls if path.endswith("/input")] == ["/runs/other/input"]
+    inputs = {row["run_id"]: row["input"] for row in sql(store, "SELECT * FROM runs")}
+    assert {run_id: json.loads(told) for run_id, told in inputs.items()} == {
+        "mine": {"q": "as I sent it"},
+        "other": {"q": "other"},
+    }
+
+
+@pytest.mark.parametrize(("status", "done"), [(404, True), (422, True), (500, False)])
+async def test_an_input_that_is_not_told_keeps_no_result_away(
+    store: Store, status: int, done: bool
+) -> None:
+    refused = httpx.Response(status, json={"error": {"message": "no"}})
+    sender = GroupSender(
+        {"r1": "completed"},
+        lambda r: refused if r.url.path.endswith("/input") else None,
+        group_id=None,
+    )
+    announce_run(store, "r1", group=None)
+    async with working(store, parallel(), client=answering(sender)):
+        await until(lambda: sql(store, "SELECT * FROM attempts"))
+    assert [result["run_id"] for result in stored(store)] == ["r1"]
+    assert (job(store)["status"] == "done") is done
+
+
+# --- v0 -----------------------------------------------------------------------------------------
+
+
+def a_v0_batch(store: Store) -> None:
+    """A batch that we know of, with its stored task."""
+    store.register_batch("valyu", BATCH, endpoint_id=None, task_id=TASK)
+
+
+@pytest.mark.parametrize("knows_runs", [True, False])
+async def test_a_status_map_names_the_runs_and_those_that_failed_are_results_too(
+    store: Store, knows_runs: bool
+) -> None:
+    sender = BatchSender({"r1": "complete", "r2": "failed"}, knows_runs=knows_runs)
+    a_v0_batch(store)
+    await work(store, sender)
+    ended = {result["run_id"]: (result["status"], result["error"]) for result in stored(store)}
+    error = "went wrong" if knows_runs else None
+    assert ended == {"r1": ("completed", None), "r2": ("failed", error)}
+    assert (ledger(store, BATCH).state, ledger(store, BATCH).failed) == ("complete", 1)
+    assert sender.calls == [f"/batches/{BATCH}", f"/batches/{BATCH}/export", "/runs/r2"]
+
+
+async def test_a_run_that_the_map_calls_complete_is_no_result_without_its_output(
+    store: Store,
+) -> None:
+    sender = BatchSender({"r1": "complete", "r2": "running", "r3": "cancelling"})
+    sender.run = lambda run_id: {"run_id": "another"}  # type: ignore[method-assign]
+    a_v0_batch(store)
+    await work(store, sender)
+    assert stored(store) == []
+    statuses = sql(store, "SELECT run_id, status, sender_status FROM runs ORDER BY run_id")
+    known = [tuple(row.values()) for row in statuses if row["run_id"] != "another"]
+    assert known == [
+        ("r1", "completed", "complete"),
+        ("r2", "running", "running"),
+        ("r3", "running", "cancelling"),
+    ]
+
+
+async def test_an_export_is_not_worth_it_until_it_doubles_what_is_here(store: Store) -> None:
+    sender = BatchSender({f"r{number:02}": "running" for number in range(16)})
+    a_v0_batch(store)
+    exports = []
+    for number in range(16):
+        sender.runs[f"r{number:02}"] = "complete"
+        sender.calls.clear()
+        await work(store, sender)
+        exports += [number + 1] * sum(path.endswith("/export") for path in sender.calls)
+    assert exports == [1, 2, 4, 8, 16]
+    assert (ledger(store, BATCH).state, len(stored(store))) == ("complete", 16)
+
+
+async def test_a_v0_run_of_which_no_task_is_known_says_what_is_missing(store: Store) -> None:
+    announce(store, "r1", kind="run")
+    await work_off(store, parallel_v0(), client=answering(BatchSender({})))
+    assert "endpoint add --task" in job(store)["reason"]
+
+
+async def test_a_v0_run_is_asked_for_below_the_task_of_its_endpoint(store: Store) -> None:
+    sender = BatchSender({"r1": "complete"})
+    endpoint_id = store.add_endpoint("valyu", "run", resource="r1", task_id=TASK)
+    announce(store, "r1", kind="run", endpoint_id=endpoint_id)
+    assert await fetch(store, parallel_v0(), client=answering(sender)) == "run completed"
+    assert sender.calls == ["/runs/r1"]
+
+
+# --- what the sender has forgotten --------------------------------------------------------------
+
+
+async def test_a_410_is_as_final_as_a_404_and_what_the_body_carried_is_used(store: Store) -> None:
+    run = {"deepresearch_id": "t1", "status": "completed", "output": "x"}
+    announce(store, "t1", kind="task", body=json.dumps(run).encode())
+    tried_in_vain(store, 16)
+    gone = httpx.Response(410, json={"error": "expired"})
+    await work_off(store, a_source(), client=answering(lambda _: gone))
+    (result,) = stored(store)
+    assert (result["run_id"], result["origin"], result["output"]) == ("t1", "delivery", '"x"')
+
+
+async def test_a_failed_run_that_parallel_has_forgotten_is_told_by_its_event(store: Store) -> None:
+    data = {"run_id": "r1", "status": "failed", "error": {"message": "because"}}
+    body = json.dumps({"type": "task_run.status", "data": data}).encode()
+    announce(store, "r1", kind="run", body=body, hints={"status": "failed", "batch": None})
+    tried_in_vain(store, 16)
+    await work_off(store, parallel(), client=answering(GroupSender({})))
+    (result,) = stored(store)
+    assert (result["status"], result["error"], result["origin"]) == (
+        "failed",
+        "because",
+        "delivery",
+    )
+
+
+async def test_a_run_that_was_submitted_is_of_its_batch_though_its_event_does_not_say(
+    store: Store,
+) -> None:
+    store.register_batch("valyu", GROUP, endpoint_id=None)
+    store.add_runs("valyu", GROUP, [SubmittedRun("r1", None, {"q": 1})])
+    announce_run(store, "r1", group=None)
+    sql(store, "UPDATE jobs SET next_attempt_at = '2999-01-01' WHERE kind = 'check'")
+    with pytest.raises(NotReady, match=f"{GROUP} is listed first"):
+        await fetch(store, parallel(), client=answering(GroupSender({"r1": "completed"})))
+
+
+# --- a body that nobody signed ------------------------------------------------------------------
+
+
+async def test_an_unsigned_body_cannot_lead_the_way_to_somebody_else_s_batch(store: Store) -> None:
+    source, secret = parallel_v0(), "s" * 64
+    store.register_batch("valyu", BATCH, endpoint_id=None, task_id=TASK)
+    store.add_runs("valyu", BATCH, [SubmittedRun("v1", TASK, {"q": 1})])
+    endpoint_id = store.add_endpoint("valyu", "run", resource="mine", task_id="evil", secret=secret)
+    view = store.find_endpoint(endpoint_id)
+    for batch in (BATCH, "invented"):
+        told = {"run_id": "mine", "batch_run_id": batch, "status": "complete"}
+        headers = [(b"authorization", f"Bearer {secret}".encode())]
+        keys = prepare(source.scheme, secret)
+        _, delivery = prove(source, view, keys, headers, json.dumps(told).encode(), now=0.0)
+        assert "batch" not in (delivery.hints or {})
+        announce(store, "mine", kind="run", endpoint_id=endpoint_id, hints=delivery.hints)
+    victim = BatchSender({"v1": "complete"})
+    await work(store, victim, turns=2)
+    assert [(known.batch_id, known.task_id) for known in store.list_batches()] == [(BATCH, TASK)]
+    assert (ledger(store, BATCH).state, ledger(store, BATCH).stored) == ("complete", 1)
+
+
+async def test_a_run_that_was_fetched_alone_has_its_open_batch_looked_at(store: Store) -> None:
+    sender = GroupSender({"r1": "completed"})
+    store.check_batch("valyu", GROUP, after=timedelta(hours=1))
+    announce_run(store, "r1", group=None)
+    await work_off(store, parallel(), client=answering(sender))
+    due = store.check_due("valyu", GROUP)
+    assert due is not None
+    assert due < timedelta(seconds=5)

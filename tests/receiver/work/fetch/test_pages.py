@@ -1,0 +1,341 @@
+"""Pages that are too large, refused, late or about something else."""
+
+import contextlib
+import json
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from receiver.errors import (
+    NotReady,
+    Refused,
+    Unavailable,
+    Unreadable,
+)
+from receiver.sandbox import SandboxServer
+from receiver.work.fetch.batches import LISTED_IN_VAIN_AT_ALL
+from receiver.work.fetch.context import FEWEST_LOOKS, SEEN_WITHOUT_OUTPUT
+from storage import CannotStore, Store, Stored, SubmittedRun
+from tests.receiver import working
+from tests.receiver.working import (
+    LISTS,
+    a_batch,
+    a_run,
+    a_source,
+    announce,
+    answering,
+    batch_of_one,
+    claim,
+    fetch,
+    job,
+    make_old,
+    run_named,
+    sql,
+    stored,
+)
+
+running_sender, sender = working.running_sender, working.sender
+
+
+async def test_a_page_that_is_too_large_is_asked_for_in_halves(
+    store: Store, sender: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.sender_api.calls.MAX_ANSWER_BYTES", 40_000)
+    sender.change(output_bytes=10_000)
+    batch_id, _ = a_batch(sender, 8)
+    announce(store, batch_id)
+    assert await fetch(store, a_source(sender.api_url)) == "8 of 8 results stored"
+    assert sender.state()["calls"][LISTS] == 8  # 100, 50, 25, 12, 6 are too large, then by three
+
+
+async def test_a_page_size_that_is_refused_is_left_to_the_sender(store: Store) -> None:
+    sizes: list[str | None] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/tasks"):
+            sizes.append(request.url.params.get("limit"))
+            if sizes[-1] is not None:
+                return httpx.Response(400, json={"error": "limit is not allowed"})
+        return batch_of_one(request, {"total": 1, "completed": 1})
+
+    announce(store, "batch_1")
+    assert await fetch(store, a_source(), client=answering(handler)) == "1 of 1 results stored"
+    assert sizes == ["100", None]
+
+
+async def test_a_page_that_is_refused_with_every_size_is_refused(store: Store) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/tasks"):
+            return httpx.Response(400, json={"error": "no"})
+        return batch_of_one(request, {"total": 1})
+
+    announce(store, "batch_1")
+    with pytest.raises(Refused, match="400: no"):
+        await fetch(store, a_source(), client=answering(handler))
+
+
+async def test_a_sender_that_takes_no_size_and_whose_own_is_too_large_is_not_asked_for_ever(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.sender_api.calls.MAX_ANSWER_BYTES", 1000)
+    asked: list[str | None] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if not request.url.path.endswith("/tasks"):
+            return batch_of_one(request, {"total": 1})
+        asked.append(request.url.params.get("limit"))
+        assert len(asked) < 100
+        if asked[-1] is not None:
+            return httpx.Response(400, json={"error": "limit is not allowed"})
+        return httpx.Response(200, content=b" " * 1001)
+
+    announce(store, "batch_1")
+    with pytest.raises(Unavailable, match="more than 1000 bytes"):
+        await fetch(store, a_source(), client=answering(handler))
+    assert [size for size in asked if size] == ["100", "50", "25", "12", "6", "3", "1"]
+
+
+async def test_a_page_that_cannot_be_read_is_asked_for_in_halves(store: Store) -> None:
+    runs = [json.dumps(run_named(f"t{number}")) for number in range(4)]
+    runs[3] = '{"half": '
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if not request.url.path.endswith("/tasks"):
+            return batch_of_one(request, {"total": 4, "completed": 4})
+        first = int(request.url.params.get("last_key") or 0)
+        shown, after = runs[first:][: int(request.url.params["limit"])], first + 1
+        more = json.dumps({"last_key": str(after), "has_more": after < len(runs)})
+        return httpx.Response(200, text=f'{{"tasks": [{",".join(shown)}], "pagination": {more}}}')
+
+    announce(store, "batch_1")
+    with pytest.raises(Unreadable, match="no JSON"):
+        await fetch(store, a_source(), client=answering(handler))
+    assert {row["run_id"] for row in stored(store)} == {"t0", "t1", "t2"}
+
+
+async def test_a_page_is_stored_while_the_next_is_asked_for_with_no_more_progress_than_its_own(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {page: threading.Event() for page in range(1, 5)}
+    cursors: list[Any] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if not request.url.path.endswith("/tasks"):
+            return batch_of_one(request, {"total": 9, "completed": 9})
+        page = int(request.url.params.get("last_key") or 1)
+        asked[page].set()
+        if page == 4:
+            return httpx.Response(500)
+        more = {"last_key": str(page + 1), "has_more": True}
+        return httpx.Response(200, json={"tasks": [run_named(f"t{page}")], "pagination": more})
+
+    def store_late(*args: Any, progress: dict[str, Any], **more: Any) -> Stored:
+        cursors.append(progress["listing"]["cursor"])
+        assert asked[len(cursors) + 1].wait(10)
+        return store_now(*args, progress=progress, **more)
+
+    store_now = store.store_prepared
+    monkeypatch.setattr(store, "store_prepared", store_late)
+    announce(store, "batch_1")
+    with pytest.raises(Unavailable, match="500"):
+        await fetch(store, a_source(), client=answering(handler))
+    assert cursors == ["2", "3", "4"]
+    assert [row["run_id"] for row in stored(store)] == ["t1", "t2", "t3"]
+    progress = job(store)["progress"]
+    assert (progress if isinstance(progress, dict) else json.loads(progress))["listing"][
+        "cursor"
+    ] == "4"
+
+
+async def test_a_page_that_cannot_be_stored_ends_the_listing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if not request.url.path.endswith("/tasks"):
+            return batch_of_one(request, {"total": 9, "completed": 9})
+        asked.append(request.url.params.get("last_key"))
+        page = {"tasks": [run_named(f"t{len(asked)}")]}
+        more = {"last_key": str(len(asked) + 1), "has_more": True}
+        return httpx.Response(200, json={**page, "pagination": more})
+
+    def refuse(*_args: Any, **_more: Any) -> Stored:
+        raise CannotStore("no")
+
+    monkeypatch.setattr(store, "store_prepared", refuse)
+    announce(store, "batch_1")
+    with pytest.raises(CannotStore):
+        await fetch(store, a_source(), client=answering(handler))
+    assert asked == [None, "2"]
+
+
+@pytest.mark.parametrize("odd", ["9" * 5_000, "[" * 1_200 + "]" * 1_200])
+async def test_what_python_does_not_parse_keeps_no_run_of_its_page_away(
+    store: Store, odd: str
+) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        answer = batch_of_one(request, {"total": 1, "completed": 1}, output="odd")
+        return httpx.Response(200, text=answer.text.replace('"odd"', odd))
+
+    announce(store, "batch_1")
+    assert await fetch(store, a_source(), client=answering(handler)) == "1 of 1 results stored"
+    (row,) = stored(store)
+    assert (row["error"], row["output"][:2]) == (None, f'"{odd[0]}' if odd[0] == "9" else odd[:2])
+
+
+async def test_a_batch_that_has_ended_is_brought_in_without_a_listing_that_always_fails(
+    store: Store,
+) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/tasks"):
+            return httpx.Response(500)
+        counts = {"total": 1, "completed": 1}
+        return a_run(request) if "/t1/" in request.url.path else batch_of_one(request, counts)
+
+    store.register_batch("valyu", "batch_1", endpoint_id=None)
+    store.add_runs("valyu", "batch_1", [SubmittedRun("t1", None, {"query": "q"})])
+    sql(store, "DELETE FROM jobs")
+    announce(store, "batch_1")
+    lease = claim(store)
+    for lease.failures in range(LISTED_IN_VAIN_AT_ALL):
+        with pytest.raises(Unavailable, match="500"):
+            await fetch(store, a_source(), lease=lease, client=answering(handler))
+        assert stored(store) == []
+    lease.failures = LISTED_IN_VAIN_AT_ALL
+    said = await fetch(store, a_source(), lease=lease, client=answering(handler))
+    assert said == "1 of 1 results stored"
+
+
+async def test_a_page_key_that_makes_no_url_is_a_refused_one(store: Store) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        if not request.url.path.endswith("/tasks"):
+            return batch_of_one(request, {"total": 2, "completed": 2})
+        pagination = {"last_key": "k" * 70_000, "has_more": True}
+        page = {"batch_id": "batch_1", "tasks": [run_named("t1")], "pagination": pagination}
+        return httpx.Response(200, json=page)
+
+    announce(store, "batch_1")
+    with pytest.raises(Unavailable, match="refused again and again"):
+        await fetch(store, a_source(), client=answering(handler))
+    assert [row["run_id"] for row in stored(store)] == ["t1"]
+
+
+async def test_a_giant_result_is_stored_whole(store: Store, sender: SandboxServer) -> None:
+    sender.change(output_bytes=5_000_000)
+    batch_id, _ = a_batch(sender, 1)
+    announce(store, batch_id)
+    await fetch(store, a_source(sender.api_url))
+    assert len(json.loads(stored(store)[0]["output"])) == 5_000_000
+
+
+async def test_numbers_that_are_none_in_the_api_s_json_do_not_lose_the_result(store: Store) -> None:
+    text = '{"deepresearch_id": "t1", "status": "completed", "output": [NaN, 1], "cost": Infinity}'
+    client = answering(lambda _: httpx.Response(200, text=text))
+    announce(store, "t1", kind="task")
+    await fetch(store, a_source(), client=client)
+    assert (stored(store)[0]["output"], stored(store)[0]["cost"]) == ("[null, 1]", None)
+
+
+@pytest.mark.parametrize("answer", [{}, {"batch_id": "batch_2"}, [], {"batch": 5}, {"batch_id": 1}])
+async def test_an_answer_about_something_else_is_none(store: Store, answer: Any) -> None:
+    announce(store, "batch_1")
+    with pytest.raises(Unavailable, match="not about batch_1"):
+        await fetch(store, a_source(), client=answering(lambda _: httpx.Response(200, json=answer)))
+
+
+async def test_a_page_of_another_batch_is_not_stored(store: Store) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        answer = json.loads(batch_of_one(request, {}).content)
+        other = {**answer, "batch_id": "batch_2"} if "tasks" in answer else answer
+        return httpx.Response(200, json=other)
+
+    announce(store, "batch_1")
+    with pytest.raises(Unavailable, match="not of batch_1"):
+        await fetch(store, a_source(), client=answering(handler))
+    assert stored(store) == []
+
+
+async def test_a_listed_task_that_names_another_batch_is_not_stored(store: Store) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        return batch_of_one(request, {"total": 1, "completed": 1}, batch_id="batch_2")
+
+    announce(store, "batch_1")
+    with pytest.raises(NotReady, match="0 of 1 results stored"):
+        await fetch(store, a_source(), client=answering(handler))
+    assert sql(store, "SELECT * FROM runs") == []
+
+
+# --- outputs that come late -----------------------------------------------------------------------
+
+
+def without_output(minutes: float | None) -> Any:
+    """A run that the sender says completed so many minutes ago, without an output."""
+    at = None if minutes is None else datetime.now(UTC) - timedelta(minutes=minutes)
+    shown = {"output": None, "completed_at": at and at.isoformat()}
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/status"):
+            run = {"deepresearch_id": "t1", "status": "completed", "batch_id": "batch_1"}
+            return httpx.Response(200, json={**run, **shown})
+        return batch_of_one(request, {"total": 1, "completed": 1}, **shown)
+
+    return answering(handler)
+
+
+@pytest.mark.parametrize(
+    ("since_job", "since_end", "believed"),
+    [(14, 60, False), (60, 14, False), (16, 16, True), (60, None, False)],
+)
+@pytest.mark.parametrize("subject", ["t1", "batch_1"])
+async def test_a_completed_run_without_its_output_is_believed_after_a_quarter_of_an_hour(
+    store: Store, since_job: float, since_end: float | None, believed: bool, subject: str
+) -> None:
+    announce(store, subject, kind="task" if subject == "t1" else "batch")
+    make_old(store, since_job)
+    said = "its output is not there" if subject == "t1" else "0 of 1 results stored"
+    lease = claim(store)
+    for look in range(1, FEWEST_LOOKS + 1):  # a clock that jumps ahead makes none of them
+        is_believed = believed and look == FEWEST_LOOKS
+        with contextlib.nullcontext() if is_believed else pytest.raises(NotReady, match=said):
+            await fetch(store, a_source(), lease=lease, client=without_output(since_end))
+        told = [(row["status"], row["output"]) for row in stored(store)]
+        assert told == [("completed", None)] * is_believed
+
+
+@pytest.mark.parametrize(("minutes", "believed"), [(14, False), (16, True)])
+@pytest.mark.parametrize("subject", ["t1", "batch_1"])
+async def test_without_the_end_s_stamp_the_quarter_begins_when_this_job_saw_it_first(
+    store: Store, minutes: float, believed: bool, subject: str
+) -> None:
+    announce(store, subject, kind="task" if subject == "t1" else "batch")
+    make_old(store, 24 * 60)
+    lease = claim(store)
+    with pytest.raises(NotReady):
+        await fetch(store, a_source(), lease=lease, client=without_output(None))
+    ((run_id, (seen, looks)),) = json.loads(job(store)["progress"])[SEEN_WITHOUT_OUTPUT].items()
+    first = datetime.fromisoformat(seen)
+    assert datetime.now(UTC) - first < timedelta(minutes=1)
+    assert (run_id, looks) == ("t1", 1)
+    first -= timedelta(minutes=minutes)
+    lease.progress[SEEN_WITHOUT_OUTPUT] = {"t1": (first.isoformat(), FEWEST_LOOKS - 1)}
+    with contextlib.nullcontext() if believed else pytest.raises(NotReady):
+        await fetch(store, a_source(), lease=lease, client=without_output(None))
+    assert [(row["status"], row["output"]) for row in stored(store)] == [
+        ("completed", None)
+    ] * believed
+
+
+async def test_an_output_that_came_late_is_waited_for_no_more(store: Store) -> None:
+    announce(store, "t1", kind="task")
+    lease = claim(store)
+    with pytest.raises(NotReady):
+        await fetch(store, a_source(), lease=lease, client=without_output(None))
+    run = {"deepresearch_id": "t1", "status": "completed", "output": "late"}
+    there = answering(lambda _: httpx.Response(200, json=run))
+    assert await fetch(store, a_source(), lease=lease, client=there) == "run completed"
+    assert [row["output"] for row in stored(store)] == ['"late"']
+    assert lease.progress[SEEN_WITHOUT_OUTPUT] == {}

@@ -1,0 +1,436 @@
+"""Slots, stops, leases and pauses: which jobs a worker takes, and what it gives back."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx
+import pytest
+
+from receiver.errors import Forbidden, Refused
+from receiver.sandbox import SandboxServer
+from receiver.sender_api.calls import Calls
+from receiver.work import worker
+from receiver.work.fetch import REFUSALS, Fetch
+from storage import LEASE_SECONDS, RENEW_SECONDS, CannotStore, Lease, Store
+from tests.receiver import working
+from tests.receiver.conftest import stuck, until
+from tests.receiver.parallel_senders import (
+    BATCH,
+    GROUP,
+    TASK,
+    BatchSender,
+    announce_run,
+    parallel,
+    parallel_v0,
+)
+from tests.receiver.working import (
+    NOT_FOUND,
+    a_batch,
+    a_run,
+    a_source,
+    announce,
+    answering,
+    attempts,
+    batch_of_one,
+    claim,
+    in_seconds,
+    job,
+    jobs,
+    ledger,
+    make_due,
+    run_named,
+    sql,
+    stored,
+    tried_in_vain,
+    work_off,
+)
+
+running_sender, sender = working.running_sender, working.sender
+
+# --- a paused source ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("status", "calls"), [(401, 1), (402, 1), (403, 2)])
+async def test_a_refused_account_pauses_the_source_says_why_and_burns_no_attempt(
+    store: Store, sender: SandboxServer, status: int, calls: int
+) -> None:
+    batch_id, _ = a_batch(sender, 1)
+    how = {"status": status, "error": "No, because.", "times": calls}
+    sender.add_fault("GET /deepresearch/batches**", **how)
+    announce(store, batch_id)
+    await work_off(store, a_source(sender.api_url))
+    (paused,) = store.paused_sources()
+    assert paused["paused_reason"] == f"the sender answered {status}: No, because."
+    assert (job(store)["status"], job(store)["failures"]) == ("pending", 0)
+    assert attempts(store) == ["paused"]
+
+
+async def test_a_403_for_one_resource_alone_buries_it_and_the_others_go_on(
+    store: Store, sender: SandboxServer
+) -> None:
+    (mine, _), (other, _) = a_batch(sender, 1), a_batch(sender, 1)
+    sender.add_fault(f"GET /deepresearch/batches/{other}", status=403, error="Not yours.")
+    for batch_id in (other, mine):
+        announce(store, batch_id)
+    await work_off(store, a_source(sender.api_url, concurrency=1))
+    (dead,) = store.list_dead()
+    assert dead["reason"] == "this alone is refused: the sender answered 403: Not yours."
+    assert (dead["subject"], store.paused_sources()) == (other, [])
+    assert ledger(store, mine).state == "complete"
+
+
+def v0_runs(store: Store, *run_ids: str) -> None:
+    """Runs that are announced alone, below the task that v0's addresses need."""
+    for run_id in run_ids:
+        endpoint_id = store.add_endpoint("valyu", "run", resource=run_id, task_id=TASK)
+        announce(store, run_id, kind="run", endpoint_id=endpoint_id)
+
+
+async def test_a_403_is_a_run_s_own_once_the_sender_has_answered_for_another(store: Store) -> None:
+    v0_runs(store, "mine", "other")
+    sender = BatchSender({"other": "complete"})
+    refused = httpx.Response(403, json={"detail": "Not yours."})
+    async with answering(lambda r: refused if r.url.path.endswith("mine") else sender(r)) as wire:
+        fetching = Fetch(store, Calls(parallel_v0(), wire))
+        leases = {lease.subject: lease for lease in store.claim_jobs("valyu", limit=2)}
+        with pytest.raises(Forbidden):
+            await fetching.fetch(leases["mine"])
+        assert await fetching.fetch(leases["other"]) == "run completed"
+        with pytest.raises(Refused, match="this alone is refused: the sender answered 403: Not"):
+            await fetching.fetch(leases["mine"])
+
+
+async def test_a_v0_source_goes_on_without_a_run_that_it_is_refused(store: Store) -> None:
+    v0_runs(store, "mine", "other")
+    sender = BatchSender({"other": "complete"})
+    refused = httpx.Response(403, json={"detail": "Not yours."})
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        return refused if request.url.path.endswith("mine") else sender(request)
+
+    async with working.working(store, parallel_v0(concurrency=1), client=answering(handler)):
+        await until(store.paused_sources)
+        sql(store, "UPDATE source_state SET probe_at = '2000-01-01'")
+        await until(store.list_dead)
+    (dead,) = store.list_dead()
+    assert (dead["subject"], store.paused_sources()) == ("mine", [])
+    assert dead["reason"] == "this alone is refused: the sender answered 403: Not yours."
+    assert [result["run_id"] for result in stored(store)] == ["other"]
+
+
+async def test_a_403_that_nothing_can_explain_is_a_run_s_own_after_a_few(store: Store) -> None:
+    v0_runs(store, "mine")
+    refused = httpx.Response(403, json={"detail": "Not yours."})
+    for refusals in range(REFUSALS):
+        assert attempts(store) == ["paused"] * refusals
+        sql(store, "UPDATE jobs SET next_attempt_at = '2999-01-01' WHERE kind = 'check'")
+        sql(store, "UPDATE jobs SET next_attempt_at = '2000-01-01' WHERE kind != 'check'")
+        sql(store, "UPDATE source_state SET probe_at = '2000-01-01'")
+        await work_off(store, parallel_v0(), client=answering(lambda _: refused))
+    (dead,) = store.list_dead()
+    assert dead["subject"] == "mine"
+
+
+async def test_a_run_that_a_v0_batch_is_refused_pauses_nobody(store: Store) -> None:
+    sender = BatchSender({"r1": "complete", "r2": "failed"})
+    store.register_batch("valyu", BATCH, endpoint_id=None, task_id=TASK)
+    refused = httpx.Response(403, json={"detail": "Not yours."})
+    client = answering(lambda r: refused if r.url.path.endswith("/r2") else sender(r))
+    make_due(store)
+    await work_off(store, parallel_v0(), client=client)
+    assert (store.paused_sources(), attempts(store)) == ([], ["not yet"])
+    assert [result["run_id"] for result in stored(store)] == ["r1"]
+
+
+async def test_a_job_that_asked_nobody_resumes_no_source(store: Store) -> None:
+    refused = answering(lambda _: httpx.Response(401, json={"error": "Invalid API key"}))
+    store.check_batch("valyu", GROUP)
+    await work_off(store, parallel(), client=refused)
+    announce_run(store, "r1")
+    make_due(store)
+    sql(store, "UPDATE jobs SET next_attempt_at = '2999-01-01' WHERE kind = 'check'")
+    await work_off(store, parallel(), client=answering(lambda _: httpx.Response(500)))
+    assert attempts(store) == ["paused", "not yet"]
+    assert len(store.paused_sources()) == 1
+
+
+async def test_jobs_refused_together_pause_their_source_for_a_minute(store: Store) -> None:
+    door = Door(httpx.Response(401, json={"error": "Invalid API key"}))
+    for number in range(8):
+        announce(store, f"t{number}", kind="task")
+    async with working.working(store, a_source(concurrency=8), client=answering(door)):
+        await until(lambda: door.waiting == 8)
+        door.open()
+        await until(lambda: len(attempts(store)) == 8)
+    (state,) = sql(store, "SELECT probe_at AS next_attempt_at FROM source_state")
+    assert 50 < in_seconds(state) <= 60
+
+
+async def test_while_its_source_is_paused_no_job_comes_nearer_to_its_end(store: Store) -> None:
+    answers = [httpx.Response(401, json={})]
+    announce(store, "t1", kind="task")
+    tried_in_vain(store, 16)
+    client = answering(lambda _: answers.pop() if answers else NOT_FOUND)
+    async with working.working(store, a_source(), client=client) as worker:
+        await until(store.paused_sources)
+        make_due(store)
+        worker.wake()
+        await until(lambda: len(attempts(store)) > 1)
+    assert attempts(store)[:2] == ["paused", "failed"]
+
+
+async def test_a_paused_source_is_left_alone_until_its_probe_which_resumes_it(
+    store: Store, sender: SandboxServer
+) -> None:
+    batches = [a_batch(sender, 1)[0] for _ in range(3)]
+    sender.add_fault("GET /deepresearch/batches/*", status=401)
+    announce(store, batches[0])
+    async with working.working(store, a_source(sender.api_url)) as worker:
+        await until(store.paused_sources)
+        announce(store, batches[1])
+        announce(store, batches[2])
+        worker.wake()
+        await asyncio.sleep(0.3)  # nothing must happen in this time
+        assert stored(store) == []
+        make_due(store)
+        worker.wake()
+        await until(lambda: len(stored(store)) == 3)
+    assert store.paused_sources() == []
+    assert {each["failures"] for each in jobs(store)} == {0}
+
+
+async def test_a_start_probes_a_paused_source_at_once(store: Store, sender: SandboxServer) -> None:
+    announce(store, a_batch(sender, 1)[0])
+    await work_off(store, a_source(sender.api_url, api_key="wrong"))
+    assert len(store.paused_sources()) == 1
+    async with working.working(store, a_source(sender.api_url)):
+        await until(lambda: stored(store))
+        await until(lambda: job(store)["status"] == "done")
+    assert store.paused_sources() == []
+
+
+async def test_a_paused_source_is_probed_by_one_job_and_not_by_all_slots(store: Store) -> None:
+    asked: list[str] = []
+
+    async def refuse(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        await asyncio.sleep(0.2)
+        return httpx.Response(401, json={"error": "Invalid API key"})
+
+    source = a_source(concurrency=1)
+    announce(store, "t0", kind="task")
+    await work_off(store, source, client=answering(refuse))
+    for number in range(1, 6):
+        announce(store, f"t{number}", kind="task")
+    asked.clear()
+    async with working.working(store, a_source(), client=answering(refuse)):
+        await until(lambda: attempts(store).count("paused") >= 2)
+    assert len(asked) == 1
+
+
+# --- slots, stops and leases ----------------------------------------------------------------------
+
+
+class Door:
+    """A sender whose answers wait until it is opened; it counts who waits."""
+
+    def __init__(self, answer: httpx.Response | None = None) -> None:
+        self.answer = answer
+        self.waiting = 0
+        self.most = 0
+        self._opened = asyncio.Event()
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.waiting += 1
+        self.most = max(self.most, self.waiting)
+        await self._opened.wait()
+        await asyncio.sleep(0.01)
+        self.waiting -= 1
+        return self.answer or a_run(request)
+
+    def open(self) -> None:
+        self._opened.set()
+
+
+async def test_no_more_jobs_are_claimed_than_there_are_free_slots(store: Store) -> None:
+    door = Door()
+    for number in range(7):
+        announce(store, f"t{number}", kind="task")
+    async with working.working(store, a_source(concurrency=3), client=answering(door)) as worker:
+        await until(lambda: door.waiting == 3)
+        worker.wake()
+        await asyncio.sleep(0.1)  # no fourth one may come in this time
+        assert (len(jobs(store, status="running")), door.waiting) == (3, 3)
+        door.open()
+        await until(lambda: len(stored(store)) == 7)
+    assert door.most == 3
+
+
+async def test_a_polite_stop_gives_back_what_is_not_finished_as_if_never_tried(
+    store: Store,
+) -> None:
+    door = Door()
+    announce(store, "t1", kind="task")
+    async with working.working(store, a_source(), client=answering(door)):
+        await until(lambda: door.waiting == 1)
+        assert job(store)["claims"] == 1
+    given_back = job(store)
+    assert (given_back["status"], given_back["claims"]) == ("pending", 0)
+    assert (given_back["lease_token"], attempts(store)) == (None, [])
+
+
+async def test_a_polite_stop_gives_back_also_what_is_just_being_claimed(store: Store) -> None:
+    async with AsyncExitStack() as stack:
+        work = working.working(store, a_source(), client=answering(a_run))
+        worker = await stack.enter_async_context(work)
+        await asyncio.sleep(0.1)  # it has found nothing, and rests
+        announce(store, "t1", kind="task")
+        with stuck(store):
+            worker.wake()
+            await asyncio.sleep(0.1)  # the claim waits for the writer
+            stopping = asyncio.create_task(stack.aclose())
+            await asyncio.sleep(0.1)
+        await stopping
+    store.probe()  # comes after whatever was queued
+    assert (job(store)["status"], job(store)["claims"]) == ("pending", 0)
+
+
+@pytest.mark.parametrize("error", [CannotStore("down"), ValueError("a bug")])
+async def test_a_polite_stop_between_two_pages_does_not_wait_for_a_store_that_fails(
+    store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    door, has_failed = Door(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def handler(request: httpx.Request) -> httpx.Response:
+        if not request.url.path.endswith("/tasks"):
+            return batch_of_one(request, {"total": 9, "completed": 9})
+        if "last_key" in request.url.params:
+            return await door(request)
+        more = {"last_key": "2", "has_more": True}
+        return httpx.Response(200, json={"tasks": [run_named("t1")], "pagination": more})
+
+    def fail(*_args: Any, **_more: Any) -> None:
+        loop.call_soon_threadsafe(has_failed.set)
+        raise error
+
+    monkeypatch.setattr(store, "store_prepared", fail)
+    announce(store, "batch_1")
+    async with (
+        asyncio.timeout(30),  # it would be for ever
+        working.working(store, a_source(), client=answering(handler)),
+    ):
+        await until(lambda: door.waiting == 1 and has_failed.is_set())
+        if isinstance(error, CannotStore):
+            monkeypatch.setattr(store, "give_back", fail)
+    assert attempts(store) == []
+    assert job(store)["failures"] == 0
+
+
+async def test_a_start_goes_on_with_what_an_earlier_process_left_behind(store: Store) -> None:
+    announce(store, "t1", kind="task")
+    claim(store)
+    if store.is_shared:  # then it may be alive until its lease runs out
+        working.died(store)
+    await work_off(store, a_source(), client=answering(a_run))
+    assert (job(store)["status"], len(stored(store))) == ("done", 1)
+
+
+async def test_who_lost_his_lease_records_nothing_and_the_other_does_the_work(
+    store: Store,
+) -> None:
+    door = Door()
+    announce(store, "t1", kind="task")
+    async with working.working(store, a_source(), client=answering(door)):
+        await until(lambda: door.waiting == 1)
+        working.taken_over(store)
+        await until(lambda: door.waiting == 2)  # claimed anew
+        door.open()
+        await until(lambda: job(store)["status"] == "done")
+        await until(lambda: door.waiting == 0)
+    assert (attempts(store), len(stored(store))) == (["done"], 1)
+
+
+async def test_a_job_claimed_anew_is_still_ours_when_the_loser_of_its_lease_ends(
+    store: Store,
+) -> None:
+    doors = [Door(), Door()]
+    left = list(doors)
+
+    async def handler(request: httpx.Request) -> httpx.Response:
+        return await left.pop(0)(request)
+
+    announce(store, "t1", kind="task")
+    async with working.working(store, a_source(), client=answering(handler)):
+        await until(lambda: doors[0].waiting == 1)
+        working.taken_over(store)
+        await until(lambda: doors[1].waiting == 1)
+        doors[0].open()
+        await until(lambda: doors[0].waiting == 0)
+        await asyncio.sleep(0.1)  # the loser records that it lost
+    assert job(store)["status"] == "pending"  # given back, for it was known to be held
+
+
+def test_a_lease_outlives_a_renewal_that_fails_and_ends_within_15_seconds_of_its_worker() -> None:
+    """A renewal is late by a look at most, and so is the one who notices that there is none."""
+    assert 2 * (RENEW_SECONDS + worker.LOOK_SECONDS) < LEASE_SECONDS
+    assert LEASE_SECONDS + worker.LOOK_SECONDS <= 15
+
+
+async def test_renewing_outlives_whatever_breaks_in_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "RENEW_SECONDS", 0.01)
+    looks: list[int] = []
+
+    def leases() -> list[Lease]:
+        looks.append(len(looks))
+        raise ZeroDivisionError
+
+    renewing = worker._Renewing(store, leases, released=lambda: None)
+    await until(lambda: len(looks) > 2)
+    renewing.stop()
+
+
+@pytest.mark.parametrize("released", [0, 1])
+async def test_jobs_of_a_worker_that_is_gone_wake_the_one_that_found_them(
+    store: Store, monkeypatch: pytest.MonkeyPatch, released: int
+) -> None:
+    looks, wakes = list[int](), list[int]()
+
+    def release() -> int:
+        looks.append(released)
+        return released
+
+    for name in ("RENEW_SECONDS", "LOOK_SECONDS"):
+        monkeypatch.setattr(worker, name, 0.01)
+    monkeypatch.setattr(store, "release_expired", release)
+    renewing = worker._Renewing(store, list, released=lambda: wakes.append(1))
+    await until(lambda: len(looks) > 2)
+    renewing.stop()
+    assert bool(wakes) is bool(released)
+
+
+async def test_nothing_is_begun_while_answers_need_the_processor(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "BEHIND_ACKS_SECONDS", 60)
+    announce(store, "t1", kind="task")
+    busy = [True]
+    async with working.working(
+        store, a_source(), client=answering(a_run), gives_way=lambda: busy[0]
+    ):
+        await asyncio.sleep(0.5)
+        assert job(store)["status"] == "pending"
+        busy[0] = False
+        await until(lambda: job(store)["status"] == "done")
+
+
+async def test_work_goes_on_all_the_same_however_long_deliveries_come_fast(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "BEHIND_ACKS_SECONDS", 0.1)
+    announce(store, "t1", kind="task")
+    async with working.working(store, a_source(), client=answering(a_run), gives_way=lambda: True):
+        await until(lambda: job(store)["status"] == "done")

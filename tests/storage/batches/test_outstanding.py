@@ -1,0 +1,115 @@
+"""Which single runs are missing: each once, whoever expects it, until its result is here."""
+
+import sys
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, event
+
+from storage import CannotStore, Store
+from storage.batches import outstanding
+from tests import behind
+from tests.storage.build import NOON, claim, deliver, delivery, enqueue, keep, run, tried
+
+
+def stored(store: Store, *page: Any) -> None:
+    store.database.write(lambda c: keep(c, *page))
+
+
+@pytest.mark.parametrize("kind", ["task", "run", "contents"])
+def test_a_run_is_missing_from_its_endpoint_on_until_its_result_is_here(
+    store: Store, kind: str
+) -> None:
+    endpoint_id = store.add_endpoint("valyu", kind)
+    assert store.count_owed("valyu") == 1  # whichever it will be
+    store.bind_endpoint(endpoint_id, "run-1")
+    deliver(store, delivery(endpoint_id=endpoint_id))
+    stored(store, run(status="running"))
+    assert store.count_owed("valyu") == 1
+    assert store.count_owed("another") == 0
+    stored(store, run())
+    assert store.count_owed("valyu") == 0
+
+
+def test_an_endpoint_that_nothing_looks_for_any_more_is_not_waited_for(store: Store) -> None:
+    endpoint_id = store.add_endpoint("valyu", "task")
+    store.end_checks(endpoint_id)
+    assert store.count_owed("valyu") == 0
+
+
+def test_what_a_dead_letter_was_for_is_missing(store: Store) -> None:
+    enqueue(store.database)
+    store.bury(claim(store.database)[0], tried("dead"))
+    assert store.count_owed("valyu") == 1
+    stored(store, run())
+    assert store.count_owed("valyu") == 0
+
+
+def test_the_runs_of_batches_are_left_to_their_ledgers(store: Store) -> None:
+    store.add_endpoint("valyu", "batch", resource="batch-1")
+    store.add_endpoint("valyu", "account")
+    enqueue(store.database, subject="of-a-batch", due=NOON)
+    stored(store, run("of-a-batch", "running", batch_id="batch-1"))
+    assert store.count_owed("valyu") == 0
+
+
+def test_however_many_are_missing_each_counts_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "a", "b", "c", "d", "e", "of-a-batch", "stored"):
+        store.add_endpoint("valyu", "run", resource=name)
+    for name in ("e", "f", "f", "g", "h", "known", "stored"):
+        enqueue(store.database, subject=name)
+    stored(store, *(run(name, "running") for name in ("known", "k2", "k3", "d")), run("stored"))
+    stored(store, run("of-a-batch", "running", batch_id="batch-1"))
+    missing = {*"abcdefgh", "known", "k2", "k3"}
+    for at_once in (1, 2, 3, 100):
+        monkeypatch.setattr(outstanding, "AT_ONCE", at_once)
+        assert store.count_owed("valyu") == len(missing)
+
+
+def test_a_source_is_counted_in_many_short_reads(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        store.add_endpoint("valyu", "run", resource=f"run-{number}")
+        store.register_batch("valyu", f"batch-{number}", endpoint_id=None)
+    monkeypatch.setattr(outstanding, "AT_ONCE", 1)
+    monkeypatch.setattr("storage.store.batches.LISTED_AT_ONCE", 2)
+    reads: list[int] = []
+    read = store.database.read
+
+    def counted() -> AbstractContextManager[Connection]:
+        reads.append(1)
+        return read()
+
+    monkeypatch.setattr(store.database, "read", counted)
+    assert store.count_owed("valyu") == 5
+    assert len(reads) > 10
+    reads.clear()
+    listed = store.list_batches(source="valyu", limit=sys.maxsize)
+    assert [ledger.batch_id for ledger in listed] == [f"batch-{n}" for n in (4, 3, 2, 1, 0)]
+    assert [ledger.batch_id for ledger in store.list_batches(limit=3)][-1] == "batch-2"
+    assert len(reads) == 3 + 2
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("counted", ["FROM jobs", "FROM runs"])
+def test_a_connection_that_is_lost_meanwhile_is_a_database_that_cannot_now(
+    store: Store, made_url: str, counted: str
+) -> None:
+    enqueue(store.database)
+    stored(store, run(status="running"))
+
+    def end(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if counted in statement and "BETWEEN" in statement:
+            pid = connection.connection.driver_connection.info.backend_pid
+            behind.execute(made_url, f"SELECT pg_terminate_backend({pid}, 5000)")
+
+    event.listen(Engine, "before_cursor_execute", end)
+    try:
+        with pytest.raises(CannotStore):
+            store.count_owed("valyu")
+    finally:
+        event.remove(Engine, "before_cursor_execute", end)

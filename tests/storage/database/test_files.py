@@ -1,0 +1,148 @@
+"""The file before it is opened: looking changes nothing, and is in nobody's way."""
+
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+import storage
+from storage import AlreadyServed, CannotOpen, NoDatabase
+from storage.database.sqlite.files import claim, is_served, look
+from storage.migrations import HEAD
+
+pytestmark = pytest.mark.sqlite
+
+
+@contextmanager
+def another(path: Path, *statements: str) -> Iterator[sqlite3.Connection]:
+    """A connection of another program."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        yield connection
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def sqlite_of_another(path: Path) -> None:
+    with another(path, "CREATE TABLE invoices (id)"):
+        pass
+
+
+def alembic_of_another(path: Path) -> None:
+    with another(path, "CREATE TABLE alembic_version (version_num)", "CREATE TABLE users (id)"):
+        pass
+
+
+def wal_of_another(path: Path) -> None:
+    with another(path, "PRAGMA journal_mode = WAL", "CREATE TABLE invoices (id)"):
+        pass
+
+
+def text(path: Path) -> None:
+    path.write_text("notes")
+
+
+@pytest.mark.parametrize("make", [sqlite_of_another, alembic_of_another, wal_of_another, text])
+@pytest.mark.parametrize("serve", [False, True])
+def test_another_program_s_file_is_said_to_be_one_and_left_as_it_was(
+    database_url: str, tmp_path: Path, make: Callable[[Path], None], serve: bool
+) -> None:
+    make(tmp_path / "resultsink.db")
+    before = everything(tmp_path)
+    with pytest.raises(CannotOpen, match="belongs to another program"):
+        storage.open(database_url, serve=serve)
+    assert everything(tmp_path) == before
+
+
+def test_the_revision_is_seen_while_all_of_it_is_in_the_log(made_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "resultsink.db"
+    assert look(path) == HEAD
+    with closing(storage.open(made_url)) as store:
+        store.probe()
+        assert look(path) == HEAD
+    with another(tmp_path / "log.db", "PRAGMA journal_mode = WAL", "CREATE TABLE x (y)"):
+        assert (tmp_path / "log.db-wal").stat().st_size > 0
+        with pytest.raises(CannotOpen, match="another program"):
+            look(tmp_path / "log.db")
+
+
+def test_no_file_and_an_empty_one_have_no_revision(tmp_path: Path) -> None:
+    assert look(tmp_path / "none.db") is None
+    (tmp_path / "empty.db").touch()
+    assert look(tmp_path / "empty.db") is None
+
+
+def test_a_current_database_is_opened_while_another_process_writes(
+    made_url: str, tmp_path: Path
+) -> None:
+    with another(tmp_path / "resultsink.db", "BEGIN IMMEDIATE"):
+        began = time.monotonic()
+        with closing(storage.open(made_url)) as store:
+            assert store.list_batches() == []
+        assert time.monotonic() - began < 1
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_locked_database_that_must_be_changed_says_that_it_is_locked(
+    database_url: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "resultsink.db"
+    locked = another(path, "PRAGMA journal_mode = WAL", "BEGIN IMMEDIATE")
+    with locked, pytest.raises(CannotOpen) as refusal:
+        storage.open(database_url, [storage.new_key()])
+    assert str(refusal.value) == (
+        f"The database {path} is locked by another program: try again when that has ended."
+    )
+
+
+def test_nothing_is_made_where_only_what_is_there_was_to_be_opened(
+    database_url: str, tmp_path: Path
+) -> None:
+    with pytest.raises(NoDatabase, match=r"no database .*resultsink\.db yet: `resultsink serve`"):
+        storage.open(database_url, create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- who serves it ------------------------------------------------------------------------------
+
+
+@contextmanager
+def looking(path: Path) -> Iterator[None]:
+    """Somebody looks whether the file is served, and takes its time."""
+    lock = os.open(f"{path}.lock", os.O_RDONLY | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def test_who_looks_does_not_take_others_who_look_for_a_server(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    assert not is_served(path)
+    assert list(tmp_path.iterdir()) == []
+    with looking(path):
+        assert not is_served(path)
+
+
+def test_a_start_waits_a_moment_for_who_only_looks(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    with looking(path):
+        locks: list[int] = []
+        starting = threading.Thread(target=lambda: locks.append(claim(path)))
+        starting.start()
+        time.sleep(0.15)
+    starting.join()
+    assert is_served(path)
+    with pytest.raises(AlreadyServed):
+        claim(path)
+    os.close(locks[0])

@@ -1,0 +1,328 @@
+"""What a 2xx promises: raw bytes, identity and the work, once for each event."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import col
+
+from storage import CannotStore, NotFound, Store
+from storage.database import Database
+from storage.deliveries import recording
+from storage.deliveries.recording import MAX_BODIES, VerifiedDelivery
+from storage.models import Delivery, Event, Job
+from tests.storage.build import (
+    NOON,
+    claim,
+    contents,
+    deliver,
+    delivery,
+    record,
+    rows,
+    tried,
+    undone,
+)
+
+# --- one delivery -------------------------------------------------------------------------------
+
+
+def test_a_delivery_is_kept_whole_with_its_event_and_its_job(database: Database) -> None:
+    raw = b'\xff\x00{"id": "run-1"}\n'
+    assert record(database, delivery(body=raw, endpoint_id="e")) == ["accepted"]
+    (event,), (kept,), (job,) = (rows(database, table) for table in (Event, Delivery, Job))
+    assert (event.source, event.key, event.disposition) == ("valyu", "event", "fetch")
+    assert (kept.event_id, kept.body, kept.headers) == (event.id, raw, "webhook-id: 1\n")
+    assert (job.event_id, job.kind, job.status) == (event.id, "fetch", "pending")
+    assert (job.subject_kind, job.subject, job.endpoint_id) == ("run", "run-1", "e")
+    assert event.received_at == kept.received_at == job.next_attempt_at == job.created_at == NOON
+
+
+def test_the_job_of_a_delivery_is_due_at_once(database: Database) -> None:
+    record(database, delivery())
+    (lease,) = claim(database, now=NOON)
+    assert (lease.event_id, lease.progress) == (1, {})
+
+
+def test_a_job_that_need_not_wait_for_an_end_says_so(database: Database) -> None:
+    record(database, delivery(awaits_end=False))
+    assert claim(database)[0].progress == {"awaits_end": False}
+
+
+def test_the_same_event_again_has_no_second_effect(database: Database) -> None:
+    outcomes = [record(database, delivery())[0] for _ in range(3)]
+    assert outcomes == ["accepted", "duplicate", "duplicate"]
+    assert len(rows(database, Event)) == len(rows(database, Job)) == 1
+    (kept,) = rows(database, Delivery)
+    assert (kept.copies, kept.last_copy_at) == (2, NOON)
+
+
+def test_a_duplicate_inside_one_group_is_seen(database: Database) -> None:
+    assert record(database, *[delivery()] * 3) == ["accepted", "duplicate", "duplicate"]
+    assert len(rows(database, Event)) == len(rows(database, Job)) == 1
+    assert rows(database, Delivery)[0].copies == 2
+
+
+def test_an_ignored_event_is_kept_and_makes_no_job(database: Database) -> None:
+    ignored = delivery(disposition="ignored")
+    assert record(database, ignored, delivery(body=b"2", disposition="ignored"))[0] == "accepted"
+    assert len(rows(database, Delivery)) == 2
+    assert rows(database, Job) == []
+
+
+def test_an_unusable_delivery_is_born_dead_with_its_reason(database: Database) -> None:
+    record(database, delivery(disposition="unusable", subject=None, reason="it names another"))
+    (job,) = rows(database, Job)
+    assert (job.status, job.reason, job.ended_at) == ("dead", "it names another", NOON)
+    assert claim(database) == []
+
+
+# --- differing bodies ---------------------------------------------------------------------------
+
+
+def test_the_same_key_with_another_body_is_kept_and_makes_a_fetch(database: Database) -> None:
+    record(database, delivery(body=b"1"))
+    assert record(database, delivery(body=b"2")) == ["duplicate"]
+    assert [row.body for row in rows(database, Delivery)] == [b"1", b"2"]
+    assert [row.event_id for row in rows(database, Job)] == [1, 1]
+
+
+def test_a_fetch_for_another_body_is_told_that_an_older_result_does_not_do(
+    database: Database,
+) -> None:
+    for body in (b"1", b"2", b"2"):
+        record(database, delivery(body=body, hints={"batch": "b", "status": "completed"}))
+    told = {"batch": "b", "status": "completed", "awaits_end": True}
+    assert [row.progress for row in rows(database, Job)] == [
+        told,
+        {"again": True, "awaits_end": True},
+    ]
+
+
+def test_differing_bodies_inside_one_group_are_kept_and_make_fetches(database: Database) -> None:
+    assert len(record(database, *[delivery(body=b"%d" % n) for n in range(3)])) == 3
+    assert [row.body for row in rows(database, Delivery)] == [b"0", b"1", b"2"]
+    assert len(rows(database, Job)) == 3
+
+
+def test_bodies_beyond_the_limit_are_only_counted_while_a_fetch_is_to_come(
+    database: Database,
+) -> None:
+    for number in range(MAX_BODIES + 3):
+        record(database, delivery(body=b"%d" % number))
+    assert [row.copies for row in rows(database, Delivery)] == [0, 0, 0, 0, 3]
+    assert len(rows(database, Job)) == MAX_BODIES
+
+
+@pytest.mark.parametrize("status", ["running", "done", "dead"])
+def test_a_body_beyond_the_limit_is_fetched_for_where_no_fetch_is_to_come(
+    database: Database, status: str
+) -> None:
+    record(database, *[delivery(body=b"%d" % number) for number in range(MAX_BODIES)])
+    record(database, delivery("another"))
+    database.write(
+        lambda c: c.execute(update(Job).where(col(Job.event_id) == 1).values(status=status))
+    )
+    for number in range(2):
+        assert record(database, delivery(body=b"late %d" % number)) == ["duplicate"]
+    assert [row.copies for row in rows(database, Delivery)] == [0, 0, 0, 0, 2, 0]
+    assert [row.event_id for row in rows(database, Job) if row.status == "pending"] == [2, 1]
+
+
+def test_the_limit_of_bodies_is_each_event_s_own(database: Database) -> None:
+    bodies = [delivery(key, b"%d" % n) for key in ("a", "b") for n in range(MAX_BODIES)]
+    record(database, *bodies)
+    assert len(rows(database, Delivery)) == 2 * MAX_BODIES
+
+
+def test_of_differing_bodies_that_came_twice_in_a_group_the_first_is_kept(
+    database: Database,
+) -> None:
+    record(database, delivery(body=b"1"))
+    record(database, *[delivery(body=b"2", headers=text) for text in ("first", "second")])
+    assert rows(database, Delivery)[1].headers == "first"
+
+
+def test_a_differing_body_that_came_twice_in_a_group_says_when(database: Database) -> None:
+    record(database, delivery(body=b"1"))
+    record(database, delivery(body=b"2"), delivery(body=b"2"))
+    assert [(row.copies, row.last_copy_at) for row in rows(database, Delivery)][1] == (1, NOON)
+
+
+# --- identity -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("valyu", "event"), ("parallel", "event")),
+        (("valyu", "event"), ("valyu", "event ")),
+        (("valyu", "a\x00b"), ("valyu", "a")),
+        (("valyu", "b"), ("valy", "ub")),
+        (("valyu", ""), ("valyu", "\x00")),
+    ],
+)
+def test_different_sources_or_keys_are_different_events(
+    database: Database, one: tuple[str, str], other: tuple[str, str]
+) -> None:
+    group = [delivery(key, source=source) for source, key in (one, other)]
+    assert record(database, *group) == ["accepted", "accepted"]
+
+
+NAMES = st.text(min_size=1, max_size=8).filter(lambda text: "\x00" not in text)
+"""A source is a configured word: never with a NUL. A key is whatever the sender says."""
+
+
+@given(st.tuples(NAMES, st.text(max_size=8)), st.tuples(NAMES, st.text(max_size=8)))
+def test_a_key_digest_stands_for_one_source_and_key(
+    one: tuple[str, str], other: tuple[str, str]
+) -> None:
+    digests = {delivery(key, source=source).key_digest for source, key in (one, other)}
+    assert len(digests) == len({one, other})
+
+
+# --- groups -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "bad", [{"digest": None}, {"headers": None}, {"source": None}, {"disposition": "guess"}]
+)
+def test_a_row_that_the_database_refuses_fails_alone(store: Store, bad: dict[str, Any]) -> None:
+    group = [delivery("a"), delivery("bad", **bad), delivery("b"), delivery("a")]
+    first, error, second, again = deliver(store, *group)
+    assert [first, second, again] == ["accepted", "accepted", "duplicate"]
+    assert isinstance(error, IntegrityError)
+    assert [row.key for row in rows(store.database, Event)] == ["a", "b"]
+    assert len(rows(store.database, Delivery)) == len(rows(store.database, Job)) == 2
+
+
+@pytest.mark.parametrize("bad", [{"key": "\ud800"}, {"headers": "\udfff"}])
+def test_a_row_that_cannot_be_encoded_fails_alone(store: Store, bad: dict[str, Any]) -> None:
+    group = [delivery("a"), delivery(**{"key": "bad", **bad})]
+    outcomes = deliver(store, *group)
+    assert outcomes[0] == "accepted"
+    assert isinstance(outcomes[1], UnicodeEncodeError)
+    assert [row.key for row in rows(store.database, Event)] == ["a"]
+
+
+def test_a_bad_row_alone_leaves_nothing(store: Store) -> None:
+    before = contents(store.database)
+    assert isinstance(deliver(store, delivery(digest=None))[0], IntegrityError)
+    assert contents(store.database) == before
+
+
+def test_a_group_of_a_thousand_is_stored_in_its_order(database: Database) -> None:
+    group = [delivery(f"event-{n}", b"%d" % n) for n in range(1000)]
+    assert record(database, *group, group[7], group[993]) == ["accepted"] * 1000 + ["duplicate"] * 2
+    events, deliveries, jobs = (rows(database, model) for model in (Event, Delivery, Job))
+    assert [row.event_id for row in deliveries] == [row.event_id for row in jobs]
+    assert [row.event_id for row in jobs] == [row.id for row in events]
+    if database.is_shared:  # in whichever order all that write at once agree upon
+        events.sort(key=lambda row: int(row.key.removeprefix("event-")))
+        deliveries.sort(key=lambda row: int(row.body))
+    assert [row.key for row in events] == [d.key for d in group]
+    assert [row.body for row in deliveries] == [d.body for d in group]
+
+
+def test_an_empty_group_is_nothing(database: Database) -> None:
+    assert record(database) == []
+
+
+MEANINGS = ["fetch", "ignored", "unusable"] + ["fetch"] * (MAX_BODIES - 1)
+"""What the bodies 0, 1, 2 and so on mean: more of them than are kept."""
+
+GROUPS = st.lists(
+    st.lists(
+        st.builds(
+            lambda key, number: delivery(key, b"%d" % number, disposition=MEANINGS[number]),
+            st.sampled_from(["a", "b"]),
+            st.integers(0, len(MEANINGS) - 1),
+        ),
+        max_size=8,
+    ),
+    max_size=5,
+)
+
+
+def told(groups: list[list[VerifiedDelivery]], connection: Connection) -> Any:
+    """What is answered, and what is then in the tables, without the order of keys."""
+    outcomes = [o for group in groups for o in recording.record(connection, group, now=NOON)]
+    bodies = select(col(Event.key), col(Delivery.body), col(Delivery.copies)).join(
+        Delivery, col(Delivery.event_id) == col(Event.id)
+    )
+    work = select(
+        col(Event.key), col(Event.disposition), col(Job.status), col(Job.subject)
+    ).outerjoin(Job, col(Job.event_id) == col(Event.id))
+    return outcomes, *(Counter(connection.execute(query).all()) for query in (bodies, work))
+
+
+@settings(max_examples=40, deadline=None)
+@given(groups=GROUPS)
+def test_any_grouping_stores_what_one_by_one_stores(
+    scratch: Database, groups: list[list[VerifiedDelivery]]
+) -> None:
+    singly = [[one] for group in groups for one in group]
+    assert undone(scratch, lambda c: told(groups, c)) == undone(scratch, lambda c: told(singly, c))
+
+
+# --- through the store --------------------------------------------------------------------------
+
+
+def test_the_store_answers_after_the_commit(store: Store) -> None:
+    assert deliver(store, delivery(), delivery()) == ["accepted", "duplicate"]
+    assert len(store.list_events()) == 1
+
+
+def test_a_closed_store_takes_no_delivery(store: Store) -> None:
+    store.close()
+    with pytest.raises(CannotStore):
+        deliver(store, delivery())
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def test_events_are_listed_newest_first_with_their_deliveries_and_jobs(store: Store) -> None:
+    record(store.database, delivery("a"), delivery("a"), delivery("b", disposition="ignored"))
+    listed = [(row["key"], row["deliveries"], row["jobs"]) for row in store.list_events()]
+    assert listed == [("b", 1, None), ("a", 2, "pending")]
+    assert [row["key"] for row in store.list_events(limit=1)] == ["b"]
+
+
+def test_events_are_listed_by_source(store: Store) -> None:
+    record(store.database, delivery(), delivery(source="parallel"))
+    assert [row["source"] for row in store.list_events(source="valyu")] == ["valyu"]
+
+
+def test_an_event_is_shown_with_all_that_belongs_to_it(store: Store) -> None:
+    record(store.database, delivery("a", b"1"), delivery("a", b"2"), delivery("b"))
+    lease = claim(store.database, limit=1)[0]
+    store.finish(lease, tried())
+    shown = store.show_event(1)
+    assert [row["body"] for row in shown["deliveries"]] == [b"1", b"2"]
+    assert sorted(row["status"] for row in shown["jobs"]) == ["done", "pending"]
+    assert [row["outcome"] for row in shown["attempts"]] == ["done"]
+
+
+def test_an_event_that_is_not_there_is_not_found(store: Store) -> None:
+    with pytest.raises(NotFound, match="no event 404"):
+        store.show_event(404)
+
+
+def test_every_kept_body_of_an_event_is_carried_the_newest_first(store: Store) -> None:
+    for body in (b"1", b"2", b"1"):
+        record(store.database, delivery(body=body))
+    record(store.database, delivery("other", b"3"))
+    assert store.carried_bodies(1) == [b"2", b"1"]
+    assert store.carried_bodies(404) == []
+
+
+def test_dead_letters_are_listed_newest_first(store: Store) -> None:
+    for key in ("a", "b"):
+        record(store.database, delivery(key, disposition="unusable", reason=key))
+    record(store.database, delivery("alive"))
+    assert [row["reason"] for row in store.list_dead()] == ["b", "a"]
+    assert [row["reason"] for row in store.list_dead(limit=1)] == ["b"]

@@ -1,0 +1,170 @@
+"""Checks: one for each endpoint and batch, hurried by news and ended by results."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from storage import Store, jobs
+from storage.database import Database
+from storage.jobs import checks
+from storage.models import Job
+from tests.storage.build import (
+    NOON,
+    at,
+    claim,
+    contents,
+    enqueue,
+    rows,
+    tried,
+)
+
+
+@pytest.mark.parametrize("live", ["pending", "running"])
+def test_an_endpoint_has_one_live_check(database: Database, live: str) -> None:
+    enqueue(database, kind="check", endpoint_id="e", status=live)
+    enqueue(database, kind="check", endpoint_id="e")
+    assert len(rows(database, Job)) == 1
+
+
+@pytest.mark.parametrize("ended", ["done", "dead", "abandoned"])
+def test_an_endpoint_may_be_checked_again_after_its_check_ended(
+    database: Database, ended: str
+) -> None:
+    enqueue(database, kind="check", endpoint_id="e", status=ended)
+    enqueue(database, kind="check", endpoint_id="e")
+    assert [row.status for row in rows(database, Job)] == [ended, "pending"]
+
+
+def test_fetches_of_one_endpoint_do_not_exclude_each_other(database: Database) -> None:
+    enqueue(database, endpoint_id="e")
+    enqueue(database, endpoint_id="e")
+    assert len(rows(database, Job)) == 2
+
+
+def test_the_jobs_of_an_endpoint_learn_their_subject_where_they_have_none(
+    database: Database,
+) -> None:
+    for endpoint, subject in (("e", None), ("e", "another"), ("other", None)):
+        enqueue(database, endpoint_id=endpoint, subject=subject)
+    database.write(lambda c: jobs.learn_subject(c, "e", "mine"))
+    assert [row.subject for row in rows(database, Job)] == ["mine", "another", None]
+
+
+def test_only_the_waiting_check_of_its_subject_is_made_due(database: Database) -> None:
+    mine: dict[str, Any] = {"kind": "check", "subject_kind": "batch", "subject": "b"}
+    others = [{"kind": "fetch"}, {"source": "other"}, {"subject_kind": "run"}, {"subject": "c"}]
+    for number, other in enumerate([{}, *others]):
+        how = {**mine, **other, "endpoint_id": str(number), "waits": 3, "trying_since": NOON}
+        enqueue(database, due=at(600), **how)
+    database.write(lambda c: checks.hurry(c, "batch", "valyu", "b", due=NOON))
+    assert [row.next_attempt_at for row in rows(database, Job)] == [NOON, *[at(600)] * 4]
+    assert [row.waits for row in rows(database, Job)] == [0, 3, 3, 3, 3]
+    assert [row.trying_since for row in rows(database, Job)] == [None, *[NOON] * 4]
+
+
+def test_news_makes_no_check_later_than_it_was(database: Database) -> None:
+    enqueue(database, kind="check", subject_kind="batch", subject="b", due=NOON)
+    database.write(lambda c: checks.hurry(c, "batch", "valyu", "b", due=at(30)))
+    assert [row.next_attempt_at for row in rows(database, Job)] == [NOON]
+
+
+def test_the_end_of_the_checks_spares_others_and_the_one_that_says_so(
+    database: Database,
+) -> None:
+    mine = enqueue(database, kind="check", endpoint_id="e")
+    enqueue(database, kind="check", endpoint_id="other")
+    enqueue(database, endpoint_id="e")
+    database.write(lambda c: checks.end(c, endpoint_id="e", now=NOON, but=mine))
+    assert [row.status for row in rows(database, Job)] == ["pending"] * 3
+    database.write(lambda c: checks.end(c, endpoint_id="e", now=NOON))
+    assert [row.status for row in rows(database, Job)] == ["done", "pending", "pending"]
+
+
+def test_the_checks_of_a_batch_end_wherever_they_came_from(database: Database) -> None:
+    about: dict[str, Any] = {"kind": "check", "subject_kind": "batch"}
+    for endpoint_id, subject in (("e", "b"), (None, "b"), ("f", "c")):
+        enqueue(database, endpoint_id=endpoint_id, subject=subject, **about)
+    enqueue(database, endpoint_id="g", subject="b", source="other", **about)
+    database.write(lambda c: checks.end(c, batch=("valyu", "b"), now=NOON))
+    assert [row.status for row in rows(database, Job)] == ["done", "done", "pending", "pending"]
+
+
+# --- claiming -----------------------------------------------------------------------------------
+
+
+def test_due_checks_are_claimed_before_what_was_due_earlier_but_for_half_of_the_slots(
+    database: Database,
+) -> None:
+    fetches = [enqueue(database, due=at(-number)) for number in range(9, 4, -1)]
+    checks = [
+        enqueue(database, kind="check", endpoint_id=str(number), due=at(-number))
+        for number in range(4, 0, -1)
+    ]
+    taken = {lease.job_id for lease in claim(database, limit=4)}
+    assert taken == {*checks[:2], *fetches[:2]}
+    assert {lease.job_id for lease in claim(database, limit=1)} == {checks[2]}
+
+
+def test_slots_that_nothing_else_needs_are_the_checks_too(database: Database) -> None:
+    checks = [enqueue(database, kind="check", endpoint_id=str(number)) for number in range(4)]
+    assert {lease.job_id for lease in claim(database, limit=4)} == {*checks}
+
+
+def test_a_check_that_is_not_due_or_another_source_s_is_not_claimed(database: Database) -> None:
+    fetch = enqueue(database)
+    enqueue(database, kind="check", endpoint_id="a", due=at(1))
+    enqueue(database, kind="check", endpoint_id="b", source="parallel")
+    assert [lease.job_id for lease in claim(database)] == [fetch]
+
+
+# --- the check of an endpoint and the one without ---------------------------------------------
+
+
+def live(store: Store) -> list[tuple[str | None, str]]:
+    found = (row for row in rows(store.database, Job) if row.kind == "check")
+    return [(row.endpoint_id, row.status) for row in found if row.status != "done"]
+
+
+def test_an_endpoint_s_own_check_takes_the_place_of_the_lone_one(store: Store) -> None:
+    store.check_batch("valyu", "b")
+    store.check_batch("valyu", "c")
+    store.check_batch("parallel", "b")
+    endpoint_id = store.add_endpoint("valyu", "batch", resource="b")
+    assert live(store) == [(None, "pending"), (None, "pending"), (endpoint_id, "pending")]
+    mine = [row for row in rows(store.database, Job) if (row.source, row.subject) == ("valyu", "b")]
+    assert [(row.endpoint_id, row.status) for row in mine] == [
+        (None, "done"),
+        (endpoint_id, "pending"),
+    ]
+
+
+def test_a_lone_check_that_is_at_work_is_left_to_it(store: Store) -> None:
+    store.check_batch("valyu", "b")
+    (lease,) = store.claim_jobs("valyu", limit=1)
+    endpoint_id = store.add_endpoint("valyu", "batch", resource="b")
+    assert live(store) == [(None, "running"), (endpoint_id, "pending")]
+    store.finish(lease, tried())
+
+
+def test_how_soon_a_check_is_due_is_told_without_a_write(store: Store) -> None:
+    assert store.watched("valyu", "b") is None
+    assert store.check_due("valyu", "b") is None
+    store.check_batch("valyu", "b", after=timedelta(seconds=30))
+    before = contents(store.database)
+    known, due = store.watched("valyu", "b"), store.check_due("valyu", "b")
+    assert known is not None
+    assert (known.state, known.endpoint_id) == ("open", None)
+    assert due is not None
+    assert timedelta(seconds=10) < due <= timedelta(seconds=30)
+    assert store.check_due("parallel", "b") is None
+    assert contents(store.database) == before
+
+
+@pytest.mark.parametrize("wrong", [{"status": "lost"}, {"kind": "guess"}, {"event_id": 404}])
+def test_the_database_refuses_a_job_that_the_code_would_not_know(
+    database: Database, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(IntegrityError):
+        enqueue(database, **wrong)

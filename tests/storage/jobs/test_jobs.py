@@ -1,0 +1,400 @@
+"""The state machine: every transition, every forbidden one, and the fence of the leases."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import delete
+
+import storage
+from storage import FetchedBatch, LeaseLost, NotFound, Store, jobs
+from storage.database import Database
+from storage.jobs import MAX_CLAIMS, checks, pauses
+from storage.jobs.claim import SUSPECT_CLAIMS
+from storage.jobs.lease import LEASE_SECONDS, Lease, Tried
+from storage.models import Attempt, Job
+from tests.storage.build import (
+    NOON,
+    at,
+    claim,
+    claimed,
+    contents,
+    enqueue,
+    job,
+    rows,
+    run,
+    tried,
+)
+
+STATES = ("pending", "running", "done", "dead", "abandoned")
+
+VERBS: dict[str, Callable[..., Any]] = {
+    "claim": lambda c, lease: jobs.claim(c, "valyu", limit=9, now=NOON),
+    "renew": lambda c, lease: jobs.renew(c, [lease], now=at(1)),
+    "save_progress": lambda c, lease: jobs.save_progress(c, lease, {"page": 2}),
+    "finish": lambda c, lease: jobs.finish(c, lease, tried()),
+    "reschedule": lambda c, lease: jobs.reschedule(c, lease, tried(), after=9, failed=True),
+    "bury": lambda c, lease: jobs.bury(c, lease, tried()),
+    "put_back": lambda c, lease: jobs.put_back(c, lease, tried()),
+    "give_back": lambda c, lease: jobs.give_back(c, [lease], now=NOON),
+    "release": lambda c, lease: jobs.release(c, now=NOON),
+    "replay": lambda c, lease: jobs.replay(c, lease.job_id, now=NOON),
+    "hurry": lambda c, lease: checks.hurry(c, "run", "valyu", "run-1", due=at(-1)),
+    "end_checks": lambda c, lease: checks.end(c, endpoint_id=lease.endpoint_id, now=NOON),
+}
+
+ALLOWED = {
+    ("pending", "claim"): "running",
+    ("pending", "hurry"): "pending",
+    ("pending", "end_checks"): "done",
+    ("running", "renew"): "running",
+    ("running", "save_progress"): "running",
+    ("running", "finish"): "done",
+    ("running", "reschedule"): "pending",
+    ("running", "bury"): "dead",
+    ("running", "put_back"): "pending",
+    ("running", "acquit"): "running",
+    ("running", "give_back"): "pending",
+    ("running", "release"): "pending",
+    ("dead", "replay"): "pending",
+}
+
+SAYS_NO = {
+    "save_progress": LeaseLost,
+    "finish": LeaseLost,
+    "reschedule": LeaseLost,
+    "bury": LeaseLost,
+    "put_back": LeaseLost,
+    "acquit": LeaseLost,
+    "replay": NotFound,
+}
+
+
+def a_check(database: Database, state: str) -> Lease:
+    """A due check in `state`, with a token left in it that the lease returned here would fit."""
+    job_id = enqueue(
+        database,
+        kind="check",
+        endpoint_id=state,
+        status=state,
+        claims=1,
+        lease_token="token",  # noqa: S106  no secret
+        lease_until=NOON,
+    )
+    return Lease(job_id, "token", "check", "valyu", "run", "run-1", state, None, 0, 0, {}, NOON)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_makes_the_transitions_of_the_table_and_changes_nothing_else(
+    database: Database, verb: str
+) -> None:
+    for state in STATES:
+        lease = a_check(database, state)
+        before = contents(database)
+        allowed = (state, verb) in ALLOWED
+        refusal = None if allowed else SAYS_NO.get(verb)
+        with pytest.raises(refusal) if refusal else nullcontext():
+            database.write(partial(VERBS[verb], lease=lease))
+        assert job(database, lease.job_id).status == ALLOWED.get((state, verb), state)
+        assert (contents(database) != before) is allowed
+        database.write(lambda c: c.execute(delete(Attempt)))
+        database.write(lambda c: c.execute(delete(Job)))
+
+
+# --- the fence ----------------------------------------------------------------------------------
+
+BATCH = FetchedBatch("batch-1", "completed", is_terminal=True, total=0, ended=0)
+
+FENCED: dict[str, Callable[[Store, Lease], Any]] = {
+    "finish": lambda s, lease: s.finish(lease, tried()),
+    "bury": lambda s, lease: s.bury(lease, tried()),
+    "reschedule": lambda s, lease: s.reschedule(
+        lease, tried(), after=1, failed=True, answered=True
+    ),
+    "pause_source": lambda s, lease: s.pause_source(lease, tried(), after=1),
+    "save_batch": lambda s, lease: s.save_batch(lease, BATCH),
+    "settle_batch": lambda s, lease: s.settle_batch(lease, BATCH),
+    "store_results": lambda s, lease: s.store_results(
+        lease, [run()], fetched_at=NOON, progress={"page": 2}
+    ),
+    "save_progress": lambda s, lease: s.database.write(
+        lambda c: jobs.save_progress(c, lease, {"page": 2})
+    ),
+}
+
+
+@pytest.mark.parametrize("verb", FENCED)
+def test_whoever_lost_the_lease_writes_nothing(store: Store, verb: str) -> None:
+    endpoint = store.add_endpoint("valyu", "batch", resource="batch-1")
+    store.database.write(lambda c: pauses.pause(c, "valyu", "key", after=0, now=NOON))
+    lost = claimed(store.database, endpoint_id=endpoint)
+    store.take_over()
+    (held,) = store.database.write(lambda c: jobs.claim(c, "valyu", limit=1, now=storage.now()))
+    assert held.job_id == lost.job_id
+    before = contents(store.database)
+    with pytest.raises(LeaseLost):
+        FENCED[verb](store, lost)
+    assert contents(store.database) == before
+
+
+@pytest.mark.parametrize("verb", FENCED)
+def test_whoever_holds_the_lease_writes(store: Store, verb: str) -> None:
+    store.add_endpoint("valyu", "batch", resource="batch-1")
+    held = claimed(store.database)
+    before = contents(store.database)
+    FENCED[verb](store, held)
+    assert contents(store.database) != before
+
+
+def test_a_lost_lease_stays_lost_when_renewed_or_given_back(database: Database) -> None:
+    lost = claimed(database)
+    database.write(lambda c: jobs.release(c, now=NOON, all_of_them=True))
+    claim(database)
+    before = contents(database)
+    database.write(lambda c: jobs.renew(c, [lost], now=at(60)))
+    database.write(lambda c: jobs.give_back(c, [lost], now=at(60)))
+    assert contents(database) == before
+
+
+# --- claiming -----------------------------------------------------------------------------------
+
+
+def test_a_claim_takes_the_longest_due_first_and_at_most_the_limit(database: Database) -> None:
+    late, first, second = (enqueue(database, due=at(-age)) for age in (1, 3, 2))
+    assert {lease.job_id for lease in claim(database, limit=2)} == {first, second}
+    assert [lease.job_id for lease in claim(database, limit=2)] == [late]
+
+
+def test_a_claim_takes_only_what_is_due(database: Database) -> None:
+    enqueue(database, due=at(0.001))
+    assert claim(database, now=NOON) == []
+    assert len(claim(database, now=at(0.001))) == 1
+
+
+def test_a_claim_takes_only_the_jobs_of_its_source(database: Database) -> None:
+    enqueue(database, source="parallel")
+    assert claim(database, source="valyu") == []
+    assert len(claim(database, source="parallel")) == 1
+
+
+def test_a_claim_without_a_free_slot_takes_nothing(database: Database) -> None:
+    enqueue(database)
+    assert claim(database, limit=0) == []
+
+
+def test_a_lease_says_what_to_do(database: Database) -> None:
+    values = {"subject_kind": "batch", "subject": "b", "endpoint_id": "e", "progress": {"page": 3}}
+    lease = claimed(database, failures=2, waits=1, **values)
+    assert {name: getattr(lease, name) for name in values} == values
+    assert (lease.kind, lease.source, lease.failures, lease.waits) == ("fetch", "valyu", 2, 1)
+    assert (lease.created_at, lease.event_id) == (NOON, None)
+
+
+def test_jobs_that_lost_their_workers_run_one_at_a_time_beside_the_others(
+    database: Database,
+) -> None:
+    first, second = (enqueue(database, claims=SUSPECT_CLAIMS, due=at(-age)) for age in (2, 1))
+    innocent = enqueue(database, claims=SUSPECT_CLAIMS - 1)
+    suspect, other = sorted(claim(database), key=lambda lease: lease.job_id)
+    assert (suspect.job_id, other.job_id) == (first, innocent)
+    assert claim(database) == []
+    database.write(lambda c: jobs.finish(c, suspect, tried()))
+    assert [lease.job_id for lease in claim(database)] == [second]
+
+
+def test_two_claims_never_share_a_token(database: Database) -> None:
+    enqueue(database)
+    enqueue(database)
+    (one,), (other,) = claim(database, limit=1), claim(database, limit=1)
+    assert one.token != other.token
+    assert one.job_id != other.job_id
+
+
+def test_a_lease_lasts_its_seconds_and_is_prolonged_by_a_renewal(database: Database) -> None:
+    lease = claimed(database)
+    assert job(database, lease.job_id).lease_until == at(LEASE_SECONDS)
+    database.write(lambda c: jobs.renew(c, iter([lease]), now=at(5)))
+    assert database.write(lambda c: jobs.release(c, now=at(LEASE_SECONDS + 4))) == 0
+    assert database.write(lambda c: jobs.release(c, now=at(LEASE_SECONDS + 5))) == 1
+
+
+# --- outcomes -----------------------------------------------------------------------------------
+
+
+def test_every_outcome_is_kept_as_an_attempt(database: Database) -> None:
+    lease = claimed(database)
+    retry = tried("failed", "503", start=at(1))
+    database.write(lambda c: jobs.reschedule(c, lease, retry, after=0, failed=True))
+    (again,) = claim(database, now=at(1))
+    database.write(lambda c: jobs.finish(c, again, tried("done", start=at(2))))
+    kept = [(row.started_at, row.outcome, row.detail) for row in rows(database, Attempt)]
+    assert kept == [(at(1), "failed", "503"), (at(2), "done", None)]
+
+
+def test_a_failure_counts_and_ends_the_waits(database: Database) -> None:
+    lease = claimed(database, failures=2, waits=4)
+    database.write(lambda c: jobs.reschedule(c, lease, tried(), after=30, failed=True))
+    after = job(database, lease.job_id)
+    assert (after.failures, after.waits, after.next_attempt_at) == (3, 0, at(30))
+
+
+def test_a_wait_is_no_failure(database: Database) -> None:
+    lease = claimed(database, failures=2, waits=4)
+    database.write(lambda c: jobs.reschedule(c, lease, tried(), after=30, failed=False))
+    after = job(database, lease.job_id)
+    assert (after.failures, after.waits) == (2, 5)
+
+
+def test_the_delay_runs_from_the_end_of_the_try(database: Database) -> None:
+    lease = claimed(database)
+    slow = Tried(at(10), 2_500.0, "failed")
+    database.write(lambda c: jobs.reschedule(c, lease, slow, after=30, failed=True))
+    assert job(database, lease.job_id).next_attempt_at == at(42.5)
+
+
+def test_a_dead_letter_keeps_its_reason(database: Database) -> None:
+    lease = claimed(database)
+    database.write(lambda c: jobs.bury(c, lease, tried("dead", "404 for 15 minutes")))
+    after = job(database, lease.job_id)
+    assert (after.status, after.reason, after.ended_at) == ("dead", "404 for 15 minutes", NOON)
+
+
+def test_a_job_that_is_done_has_no_reason_left(database: Database) -> None:
+    lease = claimed(database, reason="503")
+    database.write(lambda c: jobs.finish(c, lease, tried()))
+    assert job(database, lease.job_id).reason is None
+
+
+def test_the_first_try_in_vain_is_remembered_and_told(database: Database) -> None:
+    lease = claimed(database)
+    assert lease.trying_since is None
+    for second, failed in enumerate((False, True, False)):
+        outcome = tried(start=at(second))
+        how: dict[str, Any] = {"tried": outcome, "after": 0.0, "failed": failed}
+        database.write(partial(jobs.reschedule, lease=lease, **how))
+        (lease,) = claim(database, now=at(second))
+        assert lease.trying_since == NOON
+
+
+def test_what_is_put_back_is_due_at_once_and_counts_nothing(database: Database) -> None:
+    lease = claimed(database, failures=2, waits=4)
+    refused = Tried(at(10), 2_500.0, "paused", "401")
+    database.write(lambda c: jobs.put_back(c, lease, refused))
+    after = job(database, lease.job_id)
+    assert (after.failures, after.waits, after.claims) == (2, 4, 0)
+    assert (after.next_attempt_at, after.reason, after.trying_since) == (at(12.5), "401", None)
+    assert [row.outcome for row in rows(database, Attempt)] == ["paused"]
+
+
+def test_what_was_given_back_is_due_at_once_and_its_claim_is_not_counted(
+    database: Database,
+) -> None:
+    lease = claimed(database, claims=4)
+    database.write(lambda c: jobs.give_back(c, iter([lease]), now=at(7)))
+    after = job(database, lease.job_id)
+    assert (after.claims, after.next_attempt_at) == (4, at(7))
+
+
+# --- leases that ran out ------------------------------------------------------------------------
+
+
+def test_a_job_that_kills_every_worker_ends_as_a_dead_letter(database: Database) -> None:
+    job_id, moment, claims = enqueue(database), NOON, 0
+    while claim(database, now=moment):
+        claims += 1
+        moment += timedelta(seconds=LEASE_SECONDS)
+        assert database.write(partial(jobs.release, now=moment)) == 1
+        moment += timedelta(minutes=5)
+    assert claims == MAX_CLAIMS
+    after = job(database, job_id)
+    assert (after.status, after.lease_token) == ("dead", None)
+    assert "workers ended without an outcome" in after.reason
+
+
+@pytest.mark.parametrize("claims", [1, 3])
+def test_a_job_that_lost_its_worker_is_due_as_it_was(database: Database, claims: int) -> None:
+    """Not behind everything that has come since: it has waited longest."""
+    lease = claimed(database, claims=claims - 1)
+    database.write(lambda c: jobs.release(c, now=at(15)))
+    assert job(database, lease.job_id).next_attempt_at == NOON
+
+
+@pytest.mark.parametrize(("claims", "wait"), [(4, 5), (6, 5), (7, 30)])
+def test_a_job_that_lost_its_worker_often_waits_before_the_next(
+    database: Database, claims: int, wait: int
+) -> None:
+    lease = claimed(database, claims=claims - 1)
+    database.write(lambda c: jobs.release(c, now=at(15)))
+    assert job(database, lease.job_id).next_attempt_at == at(15 + wait)
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_an_outcome_ends_the_count_of_claims(database: Database, failed: bool) -> None:
+    lease = claimed(database, claims=8)
+    database.write(lambda c: jobs.reschedule(c, lease, tried(), after=0, failed=failed))
+    assert job(database, lease.job_id).claims == 0
+
+
+def test_a_start_releases_leases_that_have_not_run_out(database: Database) -> None:
+    claimed(database)
+    assert database.write(lambda c: jobs.release(c, now=NOON)) == 0
+    assert database.write(lambda c: jobs.release(c, now=NOON, all_of_them=True)) == 1
+
+
+def test_a_release_leaves_the_progress(database: Database) -> None:
+    lease = claimed(database)
+    database.write(lambda c: jobs.save_progress(c, lease, {"cursor": "x"}))
+    database.write(lambda c: jobs.release(c, now=at(15)))
+    (again,) = claim(database, now=at(15))
+    assert again.progress == {"cursor": "x"}
+
+
+HOSTILE = {"cursor": "a\x00b", "looks": {"\ud800": float("nan")}, "page": 2}
+MILD = {"cursor": "a\ufffdb", "looks": {"\ufffd": None}, "page": 2}
+
+
+@pytest.mark.parametrize("verb", ["save_progress", "store_results"])
+def test_how_far_a_job_is_may_hold_any_text(store: Store, verb: str) -> None:
+    lease = claimed(store.database, progress=HOSTILE)
+    assert lease.progress == MILD
+    lease.progress.clear()
+    if verb == "save_progress":
+        store.database.write(lambda c: jobs.save_progress(c, lease, HOSTILE))
+    else:
+        store.store_results(lease, [run()], fetched_at=NOON, progress=HOSTILE)
+    assert job(store.database, lease.job_id).progress == MILD
+
+
+# --- replay -------------------------------------------------------------------------------------
+
+
+def test_a_replay_is_as_if_new_and_is_on_record(database: Database) -> None:
+    used: dict[str, Any] = {"failures": 7, "waits": 3, "progress": {"a": 1}, "trying_since": NOON}
+    job_id = enqueue(database, status="dead", claims=10, **used)
+    database.write(lambda c: jobs.replay(c, job_id, now=at(60)))
+    (lease,) = claim(database, now=at(60))
+    assert (lease.failures, lease.waits, lease.progress) == (0, 0, {})
+    assert (lease.created_at, lease.trying_since) == (at(60), None)
+    assert job(database, job_id).claims == 1
+    assert [row.outcome for row in rows(database, Attempt)] == ["replayed"]
+
+
+def test_a_replay_refuses_what_names_nothing_to_fetch(database: Database) -> None:
+    job_id = enqueue(database, status="dead", subject=None)
+    with pytest.raises(NotFound, match=f"no dead letter {job_id}"):
+        database.write(lambda c: jobs.replay(c, job_id, now=NOON))
+
+
+def test_a_replay_refuses_a_job_that_is_not_there(store: Store) -> None:
+    with pytest.raises(NotFound):
+        store.replay(404)
+
+
+def test_a_dead_check_is_not_replayed_beside_a_live_one(database: Database) -> None:
+    dead = enqueue(database, kind="check", endpoint_id="e", status="dead")
+    enqueue(database, kind="check", endpoint_id="e")
+    with pytest.raises(NotFound, match="another check"):
+        database.write(lambda c: jobs.replay(c, dead, now=NOON))

@@ -1,0 +1,120 @@
+"""Pauses: a source that refused us is left alone but for one probe now and then."""
+
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import pytest
+
+import storage
+from storage import Store, jobs
+from storage.jobs import pauses
+from storage.models import Job, SourceState
+from tests.storage.build import (
+    NOON,
+    at,
+    claim,
+    claimed,
+    enqueue,
+    job,
+    rows,
+    tried,
+)
+
+
+def pause(store: Store, *, after: float, now: datetime = NOON, reason: str = "401") -> None:
+    store.database.write(lambda c: pauses.pause(c, "valyu", reason, after=after, now=now))
+
+
+def test_a_paused_source_is_not_claimed_for_until_its_probe_is_due(store: Store) -> None:
+    enqueue(store.database)
+    pause(store, after=3_600, now=storage.now())
+    assert store.claim_jobs("valyu", limit=5) == []
+    store.probe_sources_now()
+    assert len(store.claim_jobs("valyu", limit=5)) == 1
+
+
+def test_a_paused_source_is_tried_by_one_probe_not_by_one_at_every_look(store: Store) -> None:
+    enqueue(store.database)
+    enqueue(store.database)
+    pause(store, after=0)
+    assert [len(store.claim_jobs("valyu", limit=5)) for _ in range(3)] == [1, 0, 0]
+
+
+def probe(store: Store, *, now: datetime = NOON) -> None:
+    store.database.write(lambda c: pauses.await_probe(c, "valyu", now=now))
+
+
+def test_a_pause_keeps_its_beginning_and_is_doubled_by_every_probe(store: Store) -> None:
+    pause(store, after=60)
+    assert rows(store.database, SourceState)[0].probe_at == at(60)
+    probe(store, now=at(60))
+    pause(store, after=60, now=at(61), reason="402")
+    (state,) = rows(store.database, SourceState)
+    assert (state.paused_reason, state.paused_at) == ("402", NOON)
+    assert (state.probe_at, state.probes) == (at(61 + 120), 1)
+
+
+def test_jobs_that_are_refused_together_make_no_pause_longer(store: Store) -> None:
+    for _ in range(8):
+        enqueue(store.database)
+    for second, lease in enumerate(claim(store.database)):
+        store.database.write(partial(jobs.put_back, lease=lease, tried=tried("paused")))
+        pause(store, after=60, now=at(second))
+    (state,) = rows(store.database, SourceState)
+    assert (state.paused_at, state.probe_at) == (NOON, at(7 + 60))
+
+
+def test_a_pause_is_never_longer_than_an_hour(store: Store) -> None:
+    pause(store, after=60)
+    for _ in range(20):
+        probe(store)
+        pause(store, after=60)
+    assert rows(store.database, SourceState)[0].probe_at == at(3_600)
+
+
+def test_a_pause_makes_no_job_of_its_source_older(store: Store) -> None:
+    jobs_of_all_kinds: list[dict[str, Any]] = [
+        {},
+        {"status": "running"},
+        {"status": "dead"},
+        {"source": "parallel"},
+    ]
+    waiting, running, ended, other = (
+        enqueue(store.database, trying_since=NOON, **more) for more in jobs_of_all_kinds
+    )
+    pause(store, after=60)
+    since = {row.id: row.trying_since for row in rows(store.database, Job)}
+    assert since == {waiting: None, running: NOON, ended: NOON, other: NOON}
+
+
+def test_a_refused_job_pauses_its_source_and_is_put_back_without_a_failure(store: Store) -> None:
+    lease = claimed(store.database)
+    store.pause_source(lease, tried("paused", "401: the key is wrong"), after=3_600)
+    (paused,) = store.paused_sources()
+    assert (paused["source"], paused["paused_reason"]) == ("valyu", "401: the key is wrong")
+    after = job(store.database, lease.job_id)
+    assert (after.status, after.failures, after.waits, after.claims) == ("pending", 0, 0, 0)
+
+
+def test_a_pause_of_one_source_leaves_the_others(store: Store) -> None:
+    enqueue(store.database, source="parallel")
+    pause(store, after=3_600, now=storage.now())
+    assert len(store.claim_jobs("parallel", limit=5)) == 1
+
+
+def test_a_job_that_ends_well_resumes_its_source(store: Store) -> None:
+    lease = claimed(store.database)
+    pause(store, after=0)
+    store.finish(lease, tried())
+    assert store.paused_sources() == []
+
+
+@pytest.mark.parametrize(("answered", "paused"), [(True, 0), (False, 1)])
+def test_only_an_answer_of_the_sender_resumes_its_source(
+    store: Store, answered: bool, paused: int
+) -> None:
+    lease = claimed(store.database)
+    pause(store, after=0)
+    store.reschedule(lease, tried(), after=1, failed=False, answered=answered)
+    assert len(store.paused_sources()) == paused

@@ -1,0 +1,88 @@
+"""What is made of a fetched run before its transaction: its digest, and pieces of a page."""
+
+from typing import Any
+
+import pytest
+
+from storage import FetchedRun
+from storage.json_text import encoded
+from storage.runs.rows import pieces, prepare
+from tests.storage.build import NOON, run
+
+SIGNED = "https://files.example/report.pdf?signature="
+CHART = "# Report\n\n![chart](https://files.example/1.png?token="
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"output": {"pdf": SIGNED + "2", "list": [SIGNED + "3"], "report": CHART + "2)"}},
+        {"cost": 0.7},
+        {"raw": {"messages": ["anything"]}},
+        {"completed_at": NOON},
+        {"input": {"query": "echo"}},
+        {"runner": "fast"},
+    ],
+)
+def test_what_differs_from_call_to_call_is_no_other_content(other: dict[str, Any]) -> None:
+    before = run(output={"pdf": SIGNED + "1", "list": [SIGNED + "1"], "report": CHART + "1)"})
+    values: dict[str, Any] = {"output": before.output, **other}
+    assert prepare(run(**values)).digest == prepare(before).digest
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"output": {"text": "another"}},
+        {"output": {"text": "https://b.example/ says what? this"}},
+        {"output": {"text": "https://a.example/ says what? that"}},
+        {"sources": [{"url": "https://b.example/"}]},
+        {"error": "timeout"},
+        {"status": "failed"},
+    ],
+)
+def test_what_a_call_says_of_the_content_makes_the_digest(other: dict[str, Any]) -> None:
+    values: dict[str, Any] = {
+        "output": {"text": "https://a.example/ says what? this"},
+        "sources": [{"url": "https://a.example/"}],
+    }
+    before = prepare(run(**values)).digest
+    assert prepare(run(**{**values, **other})).digest != before
+
+
+def test_what_was_received_is_kept_as_it_was_beside_what_was_cleaned() -> None:
+    output = {"b": ["x\x00", float("inf")], "a": "é"}
+    prepared = prepare(run(output=output, sources=[1], raw={"output": output, "sources": [1]}))
+    assert prepared.output == encoded({"b": ["x\ufffd", None], "a": "é"})
+    assert (prepared.sources, prepared.cleaned) == ("[1]", True)
+    assert prepared.raw == encoded({"output": output, "sources": [1]})
+
+
+def test_of_a_run_that_nothing_can_hold_the_top_is_kept() -> None:
+    deep: Any = []
+    for _ in range(5_000):
+        deep = [deep]
+    prepared = prepare(run(output=deep, raw={"id": "run-1", "output": deep}))
+    assert (prepared.output, prepared.raw, prepared.cleaned) == (None, '{"id": "run-1"}', True)
+
+
+def test_the_order_of_keys_is_no_other_content() -> None:
+    one, other = run(output={"a": 1, "b": 2}), run(output={"b": 2, "a": 1})
+    assert prepare(one).digest == prepare(other).digest
+
+
+# --- pieces -------------------------------------------------------------------------------------
+
+
+def sizes(*page: FetchedRun) -> list[tuple[int, bool]]:
+    return [(len(piece), is_last) for piece, is_last in pieces(page)]
+
+
+def test_a_page_is_stored_in_pieces_by_rows_and_by_size() -> None:
+    assert sizes() == [(0, True)]
+    many = [run(str(number)) for number in range(1_001)]
+    assert sizes(*many) == [(500, False), (500, False), (1, True)]
+    large = [run(str(number), raw={"x": "x" * 1_500_000}) for number in range(3)]
+    assert sizes(*large) == [(2, False), (1, True)]
+    giant = run("giant", raw={"x": "x" * 5_000_000})
+    assert sizes(many[0], giant, many[1]) == [(1, False), (1, False), (1, True)]

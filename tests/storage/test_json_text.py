@@ -1,0 +1,83 @@
+"""JSON documents: walked without copying what stays, written as json writes them, and politely."""
+
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storage.json_text import DEEPEST, decoded, encoded, mapped
+
+documents = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+)
+
+
+@given(documents)
+def test_what_is_written_is_what_json_writes_and_is_read_again(value: Any) -> None:
+    assert encoded(value) == json.dumps(value)
+    assert encoded(value, sort_keys=True) == json.dumps(value, sort_keys=True)
+    assert decoded(encoded(value)) == value
+
+
+def test_what_is_no_json_is_not_written() -> None:
+    with pytest.raises(TypeError, match="a set is no JSON"):
+        encoded({"a": {1}})
+
+
+def text_of(leaf: Any) -> Any:
+    return str(leaf) if type(leaf) is int else leaf
+
+
+@given(documents)
+def test_every_leaf_is_changed_and_what_has_none_to_change_is_not_copied(value: Any) -> None:
+    changed = mapped(value, text_of)
+    assert mapped(changed, text_of) is changed
+    assert mapped(value, lambda leaf: leaf, keys=lambda key: key) is value
+    assert changed == json.loads(json.dumps(value), parse_int=str)
+
+
+def test_keys_are_changed_where_that_is_asked_for_and_keep_their_order() -> None:
+    value = {"a": 1, "b": [{"c": "x"}]}
+    assert list(mapped(value, text_of, keys=str.upper)) == ["A", "B"]
+    assert mapped(value, text_of) == {"a": "1", "b": [{"c": "x"}]}
+
+
+def nested(levels: int) -> Any:
+    value: Any = "x"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_what_is_nested_too_deeply_is_not_walked() -> None:
+    mapped(nested(DEEPEST), text_of)
+    with pytest.raises(RecursionError):
+        mapped(nested(DEEPEST + 1), text_of)
+
+
+@pytest.mark.parametrize("work", [encoded, lambda value: decoded(json.dumps(value))])
+def test_other_threads_have_their_turn_while_a_large_document_is_worked_on(work: Any) -> None:
+    large = [{"a": n, "b": "x" * 20, "c": [1, 2], "d": {"e": None}} for n in range(100_000)]
+    gaps: list[float] = []
+    ended = threading.Event()
+
+    def tick() -> None:
+        last = time.monotonic()
+        while not ended.wait(0.001):
+            gaps.append(time.monotonic() - last)
+            last = time.monotonic()
+
+    ticking = threading.Thread(target=tick)
+    ticking.start()
+    began = time.monotonic()
+    work(large)
+    took = time.monotonic() - began
+    ended.set()
+    ticking.join()
+    assert len(gaps) > 5
+    assert max(gaps) < took
