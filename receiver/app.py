@@ -15,7 +15,7 @@ from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 import storage
-from receiver import api
+from receiver import api, health
 from receiver.errors import UsageError
 from receiver.intake import routes
 from receiver.intake.endpoint_cache import EndpointCache
@@ -78,7 +78,7 @@ def create_app(
                     "intake": intake,
                     "bodies": bodies,
                     "desk": api.Desk(kept, sources, bodies, public_url=settings.public_url),
-                    "readiness": routes.Readiness(kept),
+                    "readiness": health.Readiness(kept),
                 }
         finally:
             if kept is not store:
@@ -86,8 +86,8 @@ def create_app(
 
     application = Application(
         routes=[
-            Route("/healthz", routes.alive),
-            Route("/readyz", routes.ready),
+            Route("/healthz", health.alive),
+            Route("/readyz", health.ready),
             Mount(api.PREFIX, api.Api()),
         ],
         lifespan=lifespan,

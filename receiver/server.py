@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from receiver.errors import UsageError
-from receiver.telemetry.logs import Throttle
+from receiver.telemetry.throttle import Throttle
 
 HEAD_SECONDS = 10.0
 HEAD_BYTES = 64 * 1024

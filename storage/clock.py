@@ -7,12 +7,11 @@ is much later: either nobody served for so long, or the clock is ahead.
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Select, select, update
+from sqlalchemy import Connection, select
 from sqlmodel import col
 
 from storage.database import insert
-from storage.jobs.lease import LEASE_SECONDS
-from storage.models import Job, Meta, Pace, SourceState
+from storage.models import Meta
 
 SEEN = "clock_seen"
 LEAPT = "clock_leapt"
@@ -25,12 +24,6 @@ NOTED = timedelta(seconds=10)
 LOOKED_SECONDS = 6.0
 """After so long every process has looked at the server's clock; until then one may still note what
 comes by the clock as it was."""
-
-HURRY_SECONDS = 2.0
-"""How long one look may hurry what waits, however much it is."""
-
-STEP = 2_000
-"""Jobs that are hurried in one transaction."""
 
 
 def is_believed(moment: datetime, now: datetime) -> bool:
@@ -72,32 +65,6 @@ def may_be_ahead(connection: Connection, *, now: datetime) -> bool:
     return is_leap or (leapt is not None and leapt <= now < leapt + FAR)
 
 
-def hurry(connection: Connection, *, now: datetime) -> int:
-    """Make some of what waits due at once, which at worst asks a sender a little early.
-
-    Leases, pauses and paces last no longer than they would from now on. Returns how many jobs
-    were hurried: whoever calls comes again until it is none.
-    """
-    _shorten(connection, now)
-    for source in connection.scalars(_waiting_sources()).all():
-        late = (
-            select(col(Job.id))
-            .where(
-                col(Job.status) == "pending",
-                col(Job.source) == source,
-                col(Job.next_attempt_at) > now,
-            )
-            .limit(STEP)
-            .with_for_update(skip_locked=True)
-        )
-        hurried = connection.execute(
-            update(Job).where(col(Job.id).in_(late)).values(next_attempt_at=now)
-        )
-        if hurried.rowcount:
-            return hurried.rowcount
-    return 0
-
-
 def _kept(connection: Connection, key: str) -> datetime | None:
     kept = connection.execute(select(col(Meta.value)).where(col(Meta.key) == key)).scalar()
     return None if kept is None else datetime.fromisoformat(kept)
@@ -110,24 +77,3 @@ def _keep(connection: Connection, key: str, moment: datetime) -> None:
         .values(key=key, value=text)
         .on_conflict_do_update(index_elements=["key"], set_={"value": text})
     )
-
-
-def _shorten(connection: Connection, now: datetime) -> None:
-    lease, until = col(Job.lease_until), now + timedelta(seconds=LEASE_SECONDS)
-    connection.execute(
-        update(Job).where(col(Job.status) == "running", lease > until).values(lease_until=until)
-    )
-    connection.execute(  # for when the lease has run out: a job is due as it was then
-        update(Job)
-        .where(col(Job.status) == "running", col(Job.next_attempt_at) > now)
-        .values(next_attempt_at=now)
-    )
-    connection.execute(
-        update(SourceState).where(col(SourceState.probe_at) > now).values(probe_at=now)
-    )
-    moment = now.timestamp()
-    connection.execute(update(Pace).where(col(Pace.next_at) > moment).values(next_at=moment))
-
-
-def _waiting_sources() -> Select[str]:
-    return select(col(Job.source)).where(col(Job.status) == "pending").distinct()

@@ -1,12 +1,8 @@
 """What a provider read from the sender's API, in our words, on its way into the tables."""
 
-import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from math import isfinite
 from typing import Any
-
-from storage.json_text import mapped
 
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
 """The statuses of a run after which nothing more comes."""
@@ -86,21 +82,3 @@ class SubmittedRun:
     task_id: str | None
     input: dict[str, Any] | None
     endpoint_id: str | None = None
-
-
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-
-
-def clean(value: Any) -> Any:
-    """Replace what databases refuse, at any depth; returns the value itself where they do not.
-
-    In text NUL and lone surrogates become U+FFFD; NaN and the infinities, which are no JSON, None.
-    Raises RecursionError for what is nested too deeply.
-    """
-    return mapped(value, _storable, keys=_storable)
-
-
-def _storable(leaf: Any) -> Any:
-    if isinstance(leaf, str):
-        return _UNSTORABLE.sub("�", leaf)
-    return None if isinstance(leaf, float) and not isfinite(leaf) else leaf

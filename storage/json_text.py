@@ -5,9 +5,11 @@ written in Python: what they call here does next to nothing, but lets the event 
 """
 
 import json
+import re
 from collections.abc import Callable
 from itertools import islice
 from json import encoder
+from math import isfinite
 from typing import Any
 
 DEEPEST = 300
@@ -87,3 +89,21 @@ def _encoder(*, sort_keys: bool) -> Callable[[Any, int], tuple[str, ...]]:
 
 _AS_IT_IS, _SORTED = _encoder(sort_keys=False), _encoder(sort_keys=True)
 _DECODER = json.JSONDecoder(object_hook=lambda found: found)
+
+
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def clean(value: Any) -> Any:
+    """Replace what databases refuse, at any depth; returns the value itself where they do not.
+
+    In text NUL and lone surrogates become U+FFFD; NaN and the infinities, which are no JSON, None.
+    Raises RecursionError for what is nested too deeply.
+    """
+    return mapped(value, _storable, keys=_storable)
+
+
+def _storable(leaf: Any) -> Any:
+    if isinstance(leaf, str):
+        return UNSTORABLE.sub("�", leaf)
+    return None if isinstance(leaf, float) and not isfinite(leaf) else leaf

@@ -16,7 +16,7 @@ from sqlmodel import col
 
 from storage.database import insert
 from storage.errors import NotFound
-from storage.fetched import clean
+from storage.json_text import clean
 from storage.models import Token
 
 PREFIX = "rs_"

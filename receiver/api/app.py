@@ -15,7 +15,8 @@ from receiver.api.context import Desk
 from receiver.api.requests import Asked
 from receiver.api.responses import CLOSE, RETRY_AFTER, Problem
 from receiver.json_values import word
-from receiver.telemetry.logs import Throttle, get_logger
+from receiver.telemetry.logs import get_logger
+from receiver.telemetry.throttle import Throttle
 from storage import CannotStore, TokenView, WrongKey
 
 Handler = Callable[[Asked], Awaitable[Response]]

@@ -11,20 +11,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from receiver.app import open_store
 from receiver.cli.batch_report import DeadLetters, print_missing, reasons
-from receiver.cli.output import (
-    AsJson,
-    Limit,
-    SourceName,
-    Timeout,
-    batches_of,
-    errors,
-    opened,
-    print_json,
-    print_rows,
-    say_unread,
-)
+from receiver.cli.opening import batches_of, opened
+from receiver.cli.options import AsJson, Limit, SourceName, Timeout
+from receiver.cli.output import errors, print_json, print_rows, say_unread
 from receiver.errors import UsageError
-from receiver.providers.base import NewTask, Plan, Provider
+from receiver.providers.base import Provider
+from receiver.providers.model import NewTask, Plan
 from receiver.settings import Settings, load
 from receiver.sources import configured, named
 from receiver.submissions.batches import NewBatch

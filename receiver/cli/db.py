@@ -8,7 +8,8 @@ import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 import storage
-from receiver.cli.output import AsJson, errors, print_json, print_rows
+from receiver.cli.options import AsJson
+from receiver.cli.output import errors, print_json, print_rows
 from receiver.errors import ReceiverError
 from receiver.settings import Settings, load, variable_of
 

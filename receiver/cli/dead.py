@@ -2,7 +2,9 @@
 
 import typer
 
-from receiver.cli.output import AsJson, Id, Limit, errors, opened, print_json, print_rows
+from receiver.cli.opening import opened
+from receiver.cli.options import AsJson, Id, Limit
+from receiver.cli.output import errors, print_json, print_rows
 
 app = typer.Typer(help="Dead letters: jobs that ended without success.", no_args_is_help=True)
 

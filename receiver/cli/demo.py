@@ -20,9 +20,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from receiver.app import open_store
-from receiver.cli.output import batches_of, readable, say_unread
+from receiver.cli.opening import batches_of
+from receiver.cli.output import readable, say_unread
 from receiver.errors import ReceiverError
-from receiver.providers.base import Plan
+from receiver.providers.model import Plan
 from receiver.settings import GivenSettings, Settings, SourceSettings
 from receiver.sources import configured
 from receiver.submissions.batches import NewBatch

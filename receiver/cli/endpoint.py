@@ -10,15 +10,9 @@ import typer
 
 from receiver.app import open_store
 from receiver.cli.durations import end_of_old
-from receiver.cli.output import (
-    AsJson,
-    SourceName,
-    errors,
-    in_one_line,
-    opened,
-    print_json,
-    print_rows,
-)
+from receiver.cli.opening import opened
+from receiver.cli.options import AsJson, SourceName
+from receiver.cli.output import errors, in_one_line, print_json, print_rows
 from receiver.errors import UsageError
 from receiver.settings import load
 from receiver.signatures.verify import doubt, prepare

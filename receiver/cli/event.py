@@ -4,17 +4,9 @@ from typing import Any
 
 import typer
 
-from receiver.cli.output import (
-    AsJson,
-    Id,
-    Limit,
-    SourceName,
-    harmless,
-    in_one_line,
-    opened,
-    print_json,
-    print_rows,
-)
+from receiver.cli.opening import opened
+from receiver.cli.options import AsJson, Id, Limit, SourceName
+from receiver.cli.output import harmless, in_one_line, print_json, print_rows
 
 app = typer.Typer(help="Events: what the senders announced.", no_args_is_help=True)
 

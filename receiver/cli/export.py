@@ -11,7 +11,8 @@ from typing import IO, Annotated
 
 import typer
 
-from receiver.cli.output import errors, opened
+from receiver.cli.opening import opened
+from receiver.cli.output import errors
 from receiver.errors import UsageError
 from storage import Ledger, Selection, Store
 

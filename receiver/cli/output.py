@@ -1,11 +1,9 @@
 """What the commands share: opening the store, and printing for people and for programs."""
 
 import json
-import math
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -13,71 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from receiver.api.responses import plain
-from receiver.app import open_store
-from receiver.errors import UsageError
-from receiver.sender_api.calls import Calls
-from receiver.sender_api.client_pool import clients_for
-from receiver.settings import Settings, load
-from receiver.sources import configured, named
-from receiver.submissions.batches import Batches
-from receiver.submissions.tasks import Tasks
-from storage import Store
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-SourceName = Annotated[str | None, typer.Option("--source", help="Only this source.")]
-
-MAX_ID = 2**63 - 1
-"""The largest integer that a column holds."""
-
-Limit = Annotated[int, typer.Option(help="How many at most, newest first.", min=1, max=MAX_ID)]
-Id = Annotated[
-    int, typer.Argument(metavar="ID", help="Its id, as `list` shows it.", min=1, max=MAX_ID)
-]
-IdOrNone = Annotated[
-    int | None,
-    typer.Argument(metavar="[ID]", help="Its id, as `list` shows it.", min=1, max=MAX_ID),
-]
-
-
-def _a_span(timeout: float | None) -> float | None:
-    if timeout is not None and not (math.isfinite(timeout) and timeout >= 0):
-        raise UsageError(f"--timeout {timeout} is no span: give a number of seconds, 0 or more.")
-    return timeout
-
-
-Timeout = Annotated[
-    float | None,
-    typer.Option(help="Seconds to wait at most; exit 1 when they are over.", callback=_a_span),
-]
 
 errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 """For sentences: printed as they are, never broken where somebody may want to copy them."""
-
-
-@contextmanager
-def opened() -> Iterator[Store]:
-    """The store of the current settings, where there is one: looking makes no database."""
-    store = open_store(load(), create=False)
-    try:
-        yield store
-    finally:
-        store.close()
-
-
-@asynccontextmanager
-async def batches_of(store: Store, settings: Settings, source: str) -> AsyncIterator[Batches]:
-    """The use cases on one source's batches."""
-    found = named(configured(settings), source)
-    async with clients_for(found) as client:
-        yield Batches(store, Calls(found, client), settings.public_url, warn=errors.print)
-
-
-@asynccontextmanager
-async def tasks_of(store: Store, settings: Settings, source: str) -> AsyncIterator[Tasks]:
-    """The use cases on one source's single runs."""
-    found = named(configured(settings), source)
-    async with clients_for(found) as client:
-        yield Tasks(store, Calls(found, client), settings.public_url, warn=errors.print)
 
 
 def say_unread(error: Exception) -> None:

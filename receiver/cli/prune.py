@@ -9,7 +9,8 @@ import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from receiver.app import open_store
-from receiver.cli.output import AsJson, errors, print_json, print_rows
+from receiver.cli.options import AsJson
+from receiver.cli.output import errors, print_json, print_rows
 from receiver.errors import UsageError
 from receiver.settings import RetentionSettings, days, load
 from receiver.sources import configured

@@ -9,19 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from receiver.app import open_store
-from receiver.cli.output import (
-    AsJson,
-    Id,
-    IdOrNone,
-    Limit,
-    SourceName,
-    errors,
-    harmless,
-    in_one_line,
-    opened,
-    print_json,
-    print_rows,
-)
+from receiver.cli.opening import opened
+from receiver.cli.options import AsJson, Id, IdOrNone, Limit, SourceName
+from receiver.cli.output import errors, harmless, in_one_line, print_json, print_rows
 from receiver.errors import UsageError
 from receiver.intake.rejected import Rejected, Retried, shown_headers
 from receiver.settings import load

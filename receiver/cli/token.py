@@ -6,7 +6,9 @@ import typer
 
 from receiver.api import SCOPES
 from receiver.app import open_store
-from receiver.cli.output import AsJson, Id, errors, opened, print_json, print_rows
+from receiver.cli.opening import opened
+from receiver.cli.options import AsJson, Id
+from receiver.cli.output import errors, print_json, print_rows
 from receiver.errors import UsageError
 from receiver.settings import load
 from receiver.sources import configured, named

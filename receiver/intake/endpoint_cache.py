@@ -13,7 +13,8 @@ from anyio import CapacityLimiter, to_thread
 
 from receiver.signatures.verify import Key, prepare
 from receiver.sources import Source
-from receiver.telemetry.logs import Throttle, get_logger
+from receiver.telemetry.logs import get_logger
+from receiver.telemetry.throttle import Throttle
 from storage import MAX_SECRETS, CannotStore, EndpointView, SigningSecret, Store, WrongKey
 
 LOOK_SECONDS = 1.0

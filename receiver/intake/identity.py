@@ -7,7 +7,7 @@ names.
 from collections.abc import Set
 from typing import Any
 
-from receiver.providers.base import Announcement
+from receiver.providers.model import Announcement
 from storage import EndpointView
 
 RUNS = frozenset({"task", "run"})

@@ -20,7 +20,8 @@ from receiver.intake.signing_warnings import Noticing
 from receiver.intake.verification import Headers, kept_headers, prove
 from receiver.signatures.verify import Match
 from receiver.sources import Source
-from receiver.telemetry.logs import Throttle, get_logger, often
+from receiver.telemetry.logs import get_logger, often
+from receiver.telemetry.throttle import Throttle
 from storage import CannotStore, UnverifiedDelivery, VerifiedDelivery
 
 SECRET_MAY_BE_PENDING = timedelta(hours=24)

@@ -5,7 +5,8 @@ from collections import deque
 
 from starlette.concurrency import run_in_threadpool
 
-from receiver.telemetry.logs import Throttle, get_logger
+from receiver.telemetry.logs import get_logger
+from receiver.telemetry.throttle import Throttle
 from storage import CannotStore, Store, UnverifiedDelivery
 
 ROWS_PER_SECOND = 5

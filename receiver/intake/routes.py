@@ -4,20 +4,13 @@ The webhook route is a plain ASGI callable, for what a request costs here bounds
 is the one table of statuses that a sender sees.
 """
 
-import asyncio
 import json
-import math
-import time
 from collections.abc import Callable
 
-from anyio import to_thread
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from receiver.intake.intake import INLINE_BYTES, Door, Intake, Reply
 from receiver.intake.request_body import Bodies, BodyRefused, ClientGone
-from storage import CannotStore, Store
 
 STATUSES = {
     "accepted": 200,
@@ -34,8 +27,6 @@ STATUSES = {
 """Every outcome of a webhook request, and the status that the sender sees."""
 
 OVERLOADED_RETRY_AFTER = 5
-READY_SECONDS = 1.0
-READY_WITHIN_SECONDS = 1.5
 
 WEBHOOKS = "/webhooks/"
 
@@ -145,49 +136,3 @@ def _prepared(outcome: str) -> tuple[HttpHeaders, bytes]:
 
 
 _PREPARED = {outcome: _prepared(outcome) for outcome in STATUSES}
-
-
-async def alive(request: Request) -> Response:
-    """GET /healthz: the process answers."""
-    del request
-    return JSONResponse({"status": "alive"})
-
-
-class Readiness:
-    """GET /readyz: a small write has reached the disk within the last second.
-
-    However many ask, one write a second is made: anybody can ask.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._turn = asyncio.Lock()
-        self._looked_at = -math.inf
-        self._fault: CannotStore | None = None
-
-    async def look(self) -> Response:
-        """200, or 503 with the reason."""
-        async with self._turn:
-            if time.monotonic() - self._looked_at >= READY_SECONDS:
-                self._fault = await self._write()
-                self._looked_at = time.monotonic()
-        if self._fault is None:
-            return JSONResponse({"status": "ready"})
-        reason = str(self._fault)
-        return JSONResponse({"status": "not ready", "reason": reason}, status_code=503)
-
-    async def _write(self) -> CannotStore | None:
-        try:
-            async with asyncio.timeout(READY_WITHIN_SECONDS):
-                await to_thread.run_sync(self._store.probe, abandon_on_cancel=True)
-        except CannotStore as fault:
-            return fault
-        except TimeoutError:
-            return CannotStore("The database does not answer.")
-        return None
-
-
-async def ready(request: Request) -> Response:
-    """GET /readyz; see Readiness."""
-    readiness: Readiness = request.state.readiness
-    return await readiness.look()

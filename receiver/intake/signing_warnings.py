@@ -6,7 +6,8 @@ from typing import Any
 from receiver.intake.endpoint_cache import CachedEndpoint
 from receiver.signatures.verify import Match
 from receiver.sources import Source
-from receiver.telemetry.logs import Throttle, get_logger
+from receiver.telemetry.logs import get_logger
+from receiver.telemetry.throttle import Throttle
 
 SKEW_SECONDS = 60.0
 """From here on a clock is worth a warning."""

@@ -1,5 +1,9 @@
 """What an API's answer means where senders agree: statuses, and the words that name the cause."""
 
+import math
+import re
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -15,8 +19,7 @@ from receiver.errors import (
     Unreadable,
 )
 from receiver.json_values import number
-from receiver.providers.base import Answer
-from receiver.work.retry import parse_retry_after
+from receiver.providers.model import Answer
 
 MEANINGS: dict[int, type[FetchError]] = {
     401: SourceRefused,
@@ -79,3 +82,22 @@ def _words(data: Any) -> str:
         if data.get(name):
             return _words(data[name]) or str(data[name])
     return ""
+
+
+def parse_retry_after(value: str | None, *, now: float) -> float | None:
+    """A Retry-After header as seconds from `now`, or None for anything that is not one.
+
+    Takes seconds (also with decimals, which some senders write) and the HTTP dates of RFC 9110;
+    a date in the past is 0. Never raises.
+    """
+    text = (value or "").strip()
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+        return float(text)
+    if not 12 <= len(text) <= 64:
+        return None
+    try:
+        date = parsedate_to_datetime(text)
+        seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return max(seconds, 0.0) if math.isfinite(seconds) else None

@@ -18,7 +18,7 @@ from receiver.errors import (
     Unreadable,
 )
 from receiver.json_values import leniently
-from receiver.providers.base import Answer, Request
+from receiver.providers.model import Answer, Request
 from receiver.sender_api.client_pool import Wire
 from receiver.sender_api.rate_limit import OwnPace, Pace
 from receiver.sender_api.stream_parsers import Cutter, Events

@@ -8,7 +8,8 @@ from pathlib import Path
 from receiver.errors import UsageError
 from receiver.signatures.keys import Key, Token, doubt, prepare
 from receiver.signatures.schemes import AnyScheme
-from receiver.telemetry.logs import Throttle, get_logger
+from receiver.telemetry.logs import get_logger
+from receiver.telemetry.throttle import Throttle
 
 MAX_KEYS = 10
 """Readings of an account's secrets: all of them are tried at each of the source's endpoints."""

@@ -6,7 +6,7 @@ Pure: an answer and the tasks in, runs to expect and sentences out.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from receiver.providers.base import NewTask
+from receiver.providers.model import NewTask
 from storage import FetchedRun, SubmittedRun
 
 NAMED = 20

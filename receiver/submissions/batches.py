@@ -18,7 +18,7 @@ from receiver.errors import (
     UsageError,
 )
 from receiver.json_values import whole
-from receiver.providers.base import Callback, Created, NewTask, Plan, Subject
+from receiver.providers.model import Callback, Created, NewTask, Plan, Subject
 from receiver.sender_api.calls import Calls
 from receiver.sources import webhook_url
 from receiver.submissions import addition_outcome

@@ -5,7 +5,7 @@ and whether what it gives us to verify that with can be used.
 from collections.abc import Callable
 
 from receiver.errors import UsageError
-from receiver.providers.base import Callback, Created
+from receiver.providers.model import Callback, Created
 from receiver.signatures.verify import prepare
 from receiver.sources import Source, webhook_url
 

@@ -7,7 +7,7 @@ from functools import partial
 from starlette.concurrency import run_in_threadpool
 
 from receiver.errors import FetchError, NotDone
-from receiver.providers.base import Callback, NewTask, Plan, Subject
+from receiver.providers.model import Callback, NewTask, Plan, Subject
 from receiver.sender_api.calls import Calls
 from receiver.sources import webhook_url
 from receiver.submissions.retries import failed, keep_trying, may_have_acted, patiently

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from starlette.concurrency import run_in_threadpool
 
 from receiver.errors import NotDone, RateLimited, ReceiverError, Unavailable, UsageError
-from receiver.providers.base import Request
+from receiver.providers.model import Request
 from receiver.sender_api.calls import Calls, NotReached
 from storage import CannotStore
 

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from receiver.errors import FetchError, Missing, NotDone, NotReady, ReceiverError, UsageError
-from receiver.providers.base import Created, NewRun, Request, Subject
+from receiver.providers.model import Created, NewRun, Request, Subject
 from receiver.sender_api.calls import Calls
 from receiver.sources import webhook_url
 from receiver.submissions.callback_urls import account_callback, reachable, usable_secret

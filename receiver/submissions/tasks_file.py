@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from receiver.errors import UsageError
-from receiver.providers.base import NewTask, Provider
+from receiver.providers.base import Provider
+from receiver.providers.model import NewTask
 
 MAX_CELL_BYTES = 16 * 1024 * 1024
 

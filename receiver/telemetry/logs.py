@@ -10,16 +10,12 @@ the GIL, and on the path of a delivery that would hand the processor to the data
 a line. `kill -9` loses what is younger than that; an ordinary exit loses nothing.
 """
 
-import atexit
 import json as json_
 import logging
 import math
-import os
 import re
 import sys
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -30,8 +26,8 @@ import structlog
 from structlog.processors import format_exc_info
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-BATCH: Final = 0.05
-BACKLOG: Final = 50_000
+from receiver.telemetry.line_writer import LineWriter, is_file
+
 MAX_TEXT: Final = 16_000
 MAX_DEPTH: Final = 5
 HIDDEN: Final = "[hidden]"
@@ -72,7 +68,7 @@ def configure(
     stream = sys.stderr if stream is None else stream
     as_json = not stream.isatty() if json is None else json
     number = logging.getLevelNamesMapping()[level.upper()]
-    _OUTPUT.open(stream, late=as_json and _is_file(stream))
+    _OUTPUT.open(stream, late=as_json and is_file(stream))
     _OUTPUT.takes_info = number <= logging.INFO
     _PROCESSORS[:] = [_to_json] if as_json else [redact, _terminal(stream.isatty())]
     structlog.configure(
@@ -249,73 +245,6 @@ def _printable(value: Any) -> Any:
     )
 
 
-class _Output:
-    """Where all lines of the process go: one stream, written at once or in batches by a thread.
-
-    A stream that cannot be written loses lines (the oldest beyond BACKLOG): a full disk must not
-    refuse deliveries because they cannot be logged.
-    """
-
-    def __init__(self) -> None:
-        self._stream: TextIO | None = None
-        self._late = False
-        self._registered = False
-        self.takes_info = False
-        self._reset()
-
-    def _reset(self) -> None:
-        """Start empty; in a forked child too, where the thread is gone and the lock may be held."""
-        self._lines: deque[str] = deque(maxlen=BACKLOG)
-        self._lock = threading.Lock()
-        self._awake = threading.Event()
-
-    def open(self, stream: TextIO, *, late: bool) -> None:
-        self.flush()
-        self._stream, self._late = stream, late
-        if not self._registered:
-            self._registered = True
-            atexit.register(self.flush)
-            os.register_at_fork(after_in_child=self._reset)
-
-    def write(self, line: str) -> None:
-        self._lines.append(line)
-        if not self._late:
-            self.flush()
-        elif not self._awake.is_set():
-            self._awake.set()
-            self._start()
-
-    def _start(self) -> None:
-        try:
-            threading.Thread(target=self._run, name="logs", daemon=True).start()
-        except RuntimeError:  # the interpreter is on its way out
-            self.flush()
-
-    def _run(self) -> None:
-        time.sleep(BATCH)
-        self._awake.clear()  # before the lines are taken: a later line must find a new thread
-        self.flush()
-
-    def flush(self) -> None:
-        with self._lock:
-            lines = [self._lines.popleft() for _ in range(len(self._lines))]
-            if not lines or self._stream is None:
-                return
-            try:
-                self._stream.write("\n".join(lines) + "\n")
-                self._stream.flush()
-            except (OSError, ValueError):  # ValueError: the stream was closed
-                return
-
-
-def _is_file(stream: TextIO) -> bool:
-    try:
-        stream.fileno()
-    except (OSError, AttributeError):
-        return False
-    return not stream.isatty()
-
-
 class _Lines:
     """What structlog calls a logger: takes finished lines."""
 
@@ -351,39 +280,6 @@ def _capture_standard_logging(level: int) -> None:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
 
 
-class Throttle:
-    """At most one line per key and interval, so that a flood of faults does not fill the disk.
-
-    Remembers at most `capacity` keys; while so many are fresh, a further key is not allowed at
-    all. Keys are meant to be few and ours (a reason, a source), never what a stranger sent.
-    """
-
-    def __init__(self, interval: float = 30.0, *, capacity: int = 1000) -> None:
-        self.interval = interval
-        self.capacity = capacity
-        self._seen: dict[str, tuple[float, int]] = {}  # oldest first: (last allowed, suppressed)
-
-    def allow(self, key: str, now: float) -> int | None:
-        """How many were suppressed since the last line if one may be logged now, else None."""
-        last, suppressed = self._seen.get(key, (-math.inf, 0))
-        if 0 <= now - last < self.interval:
-            self._seen[key] = (last, suppressed + 1)
-            return None
-        self._seen.pop(key, None)
-        if not self._has_room(now):
-            return None
-        self._seen[key] = (now, 0)
-        return suppressed
-
-    def _has_room(self, now: float) -> bool:
-        while len(self._seen) >= self.capacity:
-            oldest = next(iter(self._seen))
-            if 0 <= now - self._seen[oldest][0] < self.interval:
-                return False
-            del self._seen[oldest]
-        return True
-
-
-_OUTPUT: Final = _Output()
+_OUTPUT: Final = LineWriter()
 _CONFIGURED: Final[list[str]] = []
 _PROCESSORS: Final[list[Processor]] = []  # one list for good: cached loggers keep hold of it

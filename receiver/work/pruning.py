@@ -16,7 +16,8 @@ from starlette.concurrency import run_in_threadpool
 from receiver.errors import UsageError
 from receiver.settings import RetentionSettings
 from receiver.signatures.schemes import AnyScheme, Bearer
-from receiver.telemetry.logs import Throttle, get_logger
+from receiver.telemetry.logs import get_logger
+from receiver.telemetry.throttle import Throttle
 from storage import KINDS, Ages, CannotStore, Store
 
 LEAST_DAYS = 4.0

@@ -13,10 +13,7 @@ treated as Unavailable: trying again is the mistake that can be mended.
 """
 
 import math
-import re
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 from receiver.errors import FetchError, Missing, NotReady, RateLimited, Refused, SourceRefused
@@ -111,22 +108,3 @@ def _at_least(error: FetchError, computed: float) -> float:
 
 def _span(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < HOUR else f"{seconds / HOUR / 24:.0f} days"
-
-
-def parse_retry_after(value: str | None, *, now: float) -> float | None:
-    """A Retry-After header as seconds from `now`, or None for anything that is not one.
-
-    Takes seconds (also with decimals, which some senders write) and the HTTP dates of RFC 9110;
-    a date in the past is 0. Never raises.
-    """
-    text = (value or "").strip()
-    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
-        return float(text)
-    if not 12 <= len(text) <= 64:
-        return None
-    try:
-        date = parsedate_to_datetime(text)
-        seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None
-    return max(seconds, 0.0) if math.isfinite(seconds) else None

@@ -21,7 +21,8 @@ from sqlmodel import col
 from storage.batches import idempotency_keys
 from storage.database import insert, is_alone, statement
 from storage.errors import NotFound
-from storage.fetched import TERMINAL, FetchedBatch, SubmittedRun, clean
+from storage.fetched import TERMINAL, FetchedBatch, SubmittedRun
+from storage.json_text import clean
 from storage.models import Batch, Result, Run
 
 

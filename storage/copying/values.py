@@ -14,11 +14,10 @@ from sqlalchemy import JSON, Column, DateTime, Float, LargeBinary, String, Table
 from sqlalchemy.dialects.postgresql import JSONB
 
 from storage.copying.sides import Row, kind
-from storage.fetched import clean
+from storage.json_text import UNSTORABLE, clean
 
 Clean = Callable[[Any], Any]
 
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _NUMBER = re.compile(r"\s*[-\d]")
 # Escapes of the same, and numbers that are none. What only looks so is kept as it is.
 _SUSPICIOUS = ("\\u0000", "\\ud", "\\uD", "NaN", "Infinity")
@@ -60,7 +59,7 @@ def _cleaning(column: Column[Any]) -> Clean | None:
 def _clean_text(text: str) -> str:
     if text.isascii() and "\0" not in text:  # most are, and this is quick
         return text
-    return _UNSTORABLE.sub("�", text) if _UNSTORABLE.search(text) else text
+    return UNSTORABLE.sub("�", text) if UNSTORABLE.search(text) else text
 
 
 def _clean_number(number: float) -> float | None:

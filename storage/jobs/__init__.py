@@ -43,9 +43,9 @@ from sqlmodel import col
 
 from storage.database import insert, statement, take_turns
 from storage.errors import LeaseLost, NotFound
-from storage.fetched import clean
 from storage.jobs.claim import TOLD, claiming
 from storage.jobs.lease import LEASE_SECONDS, Lease, Tried
+from storage.json_text import clean
 from storage.models import Attempt, Job
 
 MAX_CLAIMS = 10

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from storage.fetched import clean
+from storage.json_text import clean
 
 LEASE_SECONDS = 13.0
 """With the look that notices its end (a second) and a new claim, what a dead machine had in its

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from storage.fetched import FetchedRun, clean
-from storage.json_text import encoded, mapped
+from storage.fetched import FetchedRun
+from storage.json_text import clean, encoded, mapped
 from storage.presigned_urls import without_queries
 
 PIECE_ROWS = 500

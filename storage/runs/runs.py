@@ -11,7 +11,8 @@ from sqlmodel import col
 
 from storage.clock import is_believed
 from storage.database import insert, statement
-from storage.fetched import TERMINAL, FetchedRun, clean
+from storage.fetched import TERMINAL, FetchedRun
+from storage.json_text import clean
 from storage.models import Result, Run
 from storage.runs.rows import Prepared
 

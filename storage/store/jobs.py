@@ -15,7 +15,7 @@ from storage.batches.batches import Watched
 from storage.database import Database
 from storage.deliveries import events
 from storage.encryption import Vault
-from storage.jobs import checks, pauses, rate_limits
+from storage.jobs import checks, overdue, pauses, rate_limits
 from storage.jobs.lease import Lease, Tried
 from storage.models import SourceState
 from storage.store.base import Base
@@ -161,8 +161,8 @@ class Work(Base):
         """Step by step, for acks must get between, and only for a while, for leases must be renewed
         between two looks; says whether nothing is left.
         """
-        ends = time.monotonic() + clock.HURRY_SECONDS
-        while self.database.write(lambda c: clock.hurry(c, now=self.now())):
+        ends = time.monotonic() + overdue.HURRY_SECONDS
+        while self.database.write(lambda c: overdue.hurry(c, now=self.now())):
             if time.monotonic() >= ends:
                 return False
         return True

@@ -9,8 +9,8 @@ import httpx
 
 import storage
 from receiver.app import open_store
-from receiver.cli.output import batches_of
-from receiver.providers.base import NewTask, Plan
+from receiver.cli.opening import batches_of
+from receiver.providers.model import NewTask, Plan
 from receiver.sandbox import SandboxServer
 from receiver.submissions.batches import NewBatch
 from tests.chaos.processes import KEY, Receiver

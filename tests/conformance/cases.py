@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import httpx
 import standardwebhooks
 
-from receiver.providers.base import NewTask, Plan
+from receiver.providers.model import NewTask, Plan
 from receiver.sandbox import SandboxServer
 from receiver.sources import PROVIDERS
 

@@ -14,7 +14,7 @@ import httpx
 import uvicorn
 
 from receiver.app import create_app
-from receiver.providers.base import NewTask
+from receiver.providers.model import NewTask
 from receiver.sandbox import SandboxServer
 from receiver.sender_api.calls import Calls
 from receiver.sender_api.client_pool import clients_for

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from receiver.errors import NotDone
-from receiver.providers.base import NewTask, Plan
+from receiver.providers.model import NewTask, Plan
 from receiver.sender_api.calls import Calls
 from receiver.sender_api.client_pool import clients_for
 from receiver.sources import Source

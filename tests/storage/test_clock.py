@@ -6,6 +6,7 @@ import pytest
 
 from storage import Store, clock
 from storage.database import Database
+from storage.jobs import overdue
 from storage.jobs.lease import LEASE_SECONDS
 from storage.models import Job, Meta
 from tests.storage.build import NOON, at, claim, enqueue, rows
@@ -17,7 +18,7 @@ def follow(database: Database, seconds: float) -> timedelta | None:
     """Look at the clock; where it has gone back, do what that asks for."""
     back = database.write(lambda c: clock.gone_back(c, now=at(seconds)))
     if back is not None:
-        while database.write(lambda c: clock.hurry(c, now=at(seconds))):
+        while database.write(lambda c: overdue.hurry(c, now=at(seconds))):
             pass
         database.write(lambda c: clock.note(c, now=at(seconds)))
     return back

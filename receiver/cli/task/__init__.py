@@ -6,17 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from receiver.cli.output import (
-    AsJson,
-    Limit,
-    SourceName,
-    Timeout,
-    errors,
-    opened,
-    print_json,
-    print_rows,
-    tasks_of,
-)
+from receiver.cli.opening import opened, tasks_of
+from receiver.cli.options import AsJson, Limit, SourceName, Timeout
+from receiver.cli.output import errors, print_json, print_rows
 from receiver.cli.task.create import create
 from receiver.cli.task.options import json_or_file
 from receiver.cli.task.show import show_stored

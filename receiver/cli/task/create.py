@@ -7,7 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from receiver.app import open_store
-from receiver.cli.output import AsJson, errors, tasks_of
+from receiver.cli.opening import tasks_of
+from receiver.cli.options import AsJson
+from receiver.cli.output import errors
 from receiver.cli.task.options import (
     attached,
     given,
@@ -19,7 +21,7 @@ from receiver.cli.task.options import (
 from receiver.cli.task.show import show_stored
 from receiver.cli.task.wait import Fail, wait_until_stored
 from receiver.errors import UsageError
-from receiver.providers.base import NewRun
+from receiver.providers.model import NewRun
 from receiver.settings import Settings, load
 from receiver.sources import configured, named
 from storage import Store

@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 
 import typer
 
-from receiver.cli.output import harmless, in_one_line, opened, print_json, print_rows
-from receiver.providers.base import Artifact, Provider
+from receiver.cli.opening import opened
+from receiver.cli.output import harmless, in_one_line, print_json, print_rows
+from receiver.providers.base import Provider
+from receiver.providers.model import Artifact
 from receiver.settings import Settings, load
 from receiver.sources import configured
 from storage import Selection, Store

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from receiver.cli.output import errors, in_one_line, opened, print_json, say_unread, tasks_of
+from receiver.cli.opening import opened, tasks_of
+from receiver.cli.output import errors, in_one_line, print_json, say_unread
 from receiver.cli.task.show import artifacts_of, described, outcome, provider_of, question
 from receiver.providers.base import Provider
 from receiver.settings import Settings, load

@@ -13,7 +13,8 @@ from typing import Any
 from receiver.errors import Unavailable
 from receiver.json_values import strictly, word
 from receiver.providers import responses
-from receiver.providers.base import (
+from receiver.providers.base import Provider
+from receiver.providers.model import (
     Announcement,
     Answer,
     Callback,
@@ -22,7 +23,6 @@ from receiver.providers.base import (
     NewRun,
     NewTask,
     Plan,
-    Provider,
     Request,
     Streamed,
     Subject,

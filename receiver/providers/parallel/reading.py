@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from receiver.json_values import leniently, moment, text, whole, word
-from receiver.providers.base import Announcement
+from receiver.providers.model import Announcement
 from storage import TERMINAL, FetchedBatch, FetchedRun
 
 # is_active is no help: action_required is neither active nor an end.

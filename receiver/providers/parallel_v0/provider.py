@@ -14,7 +14,8 @@ from typing import Any, Literal
 from receiver.errors import Refused, Unavailable
 from receiver.json_values import strictly, word
 from receiver.providers import responses
-from receiver.providers.base import (
+from receiver.providers.base import Provider
+from receiver.providers.model import (
     Announcement,
     Answer,
     Callback,
@@ -22,7 +23,6 @@ from receiver.providers.base import (
     Listing,
     NewTask,
     Plan,
-    Provider,
     Request,
     Streamed,
     Subject,

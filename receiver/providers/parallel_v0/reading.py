@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from receiver.json_values import leniently, moment, text, word
-from receiver.providers.base import Announcement, Subject
+from receiver.providers.model import Announcement, Subject
 from storage import TERMINAL, FetchedBatch, FetchedRun
 
 STATUSES = {

@@ -14,7 +14,7 @@ from typing import Any
 from receiver.errors import Unavailable
 from receiver.json_values import items, strictly, text, word
 from receiver.providers import responses
-from receiver.providers.base import (
+from receiver.providers.model import (
     Announcement,
     Answer,
     Artifact,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from receiver.json_values import items, moment, number, text, whole, word
-from receiver.providers.base import Announcement, Artifact
+from receiver.providers.model import Announcement, Artifact
 from storage import TERMINAL, FetchedBatch, FetchedRun
 
 # Every other status is taken for an end; what is complete, the counts decide.

@@ -9,7 +9,8 @@ from typing import Any
 
 from receiver.errors import Unavailable
 from receiver.json_values import text, word
-from receiver.providers.base import Created, NewRun, Provider, Request, Subject
+from receiver.providers.base import Provider
+from receiver.providers.model import Created, NewRun, Request, Subject
 from receiver.providers.responses import part
 from receiver.providers.valyu.limits import CHECKPOINTS, FILE_TYPES, check
 

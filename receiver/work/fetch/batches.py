@@ -16,7 +16,7 @@ from receiver.errors import (
     Unbound,
     Unreadable,
 )
-from receiver.providers.base import Subject
+from receiver.providers.model import Subject
 from receiver.sender_api.calls import AnswerTooLarge
 from receiver.work.fetch.context import Asking, with_output
 from receiver.work.fetch.listing import CursorsRefused

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from starlette.concurrency import run_in_threadpool
 
 from receiver.errors import Missing
-from receiver.providers.base import Subject
+from receiver.providers.model import Subject
 from receiver.sender_api.calls import Calls
 from receiver.work.fetch.listing import Listing
 from storage import EndpointView, FetchedRun, Lease, NotFound, Store

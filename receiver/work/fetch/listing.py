@@ -16,7 +16,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from receiver.errors import FetchError, Missing, Refused, Unavailable, Unreadable
-from receiver.providers.base import Page, Subject
+from receiver.providers.model import Page, Subject
 from receiver.sender_api.calls import AnswerTooLarge, Calls
 from receiver.sender_api.stream_parsers import Cutter, Documents, Events, Rows
 from receiver.telemetry.logs import get_logger

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from receiver.errors import Missing, NotReady, Refused, Unasked, Unbound
-from receiver.providers.base import Subject
+from receiver.providers.model import Subject
 from receiver.telemetry.logs import get_logger
 from receiver.work.fetch.context import Asking, with_output
 from storage import EndpointView, FetchedRun, KnownRun, Lease

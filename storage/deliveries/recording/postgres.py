@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from storage.deliveries.recording.verified import VerifiedDelivery
-from storage.fetched import clean
+from storage.json_text import clean
 
 _INSERT = """
 WITH given AS MATERIALIZED (

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import storage
-from receiver.cli.output import MAX_ID
+from receiver.cli.options import MAX_ID
 from receiver.sandbox import SandboxServer
 from receiver.settings import load
 from tests.behind import Lock

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from receiver.intake.identity import meaning
-from receiver.providers.base import Announcement
+from receiver.providers.model import Announcement
 from storage import EndpointView
 
 KINDS = frozenset({"batch", "task", "run"})

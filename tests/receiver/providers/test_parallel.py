@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.errors import Unavailable
-from receiver.providers.base import Announcement, Callback, Plan, Subject
+from receiver.providers.model import Announcement, Callback, Plan, Subject
 from receiver.providers.parallel.provider import MAX_INPUT, Parallel
 from storage import FetchedBatch, FetchedRun
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from receiver.errors import Refused, Unavailable
-from receiver.providers.base import Announcement, Callback, NewTask, Plan, Subject
+from receiver.providers.model import Announcement, Callback, NewTask, Plan, Subject
 from receiver.providers.parallel_v0.provider import ParallelV0
 from receiver.sender_api.stream_parsers import Rows
 from storage import FetchedBatch, FetchedRun

@@ -16,7 +16,8 @@ from receiver.errors import (
     Unreadable,
 )
 from receiver.providers import responses
-from receiver.providers.base import Answer, Provider
+from receiver.providers.base import Provider
+from receiver.providers.model import Answer
 from receiver.providers.parallel.provider import Parallel
 from receiver.providers.parallel_v0.provider import ParallelV0
 from receiver.providers.valyu.provider import Valyu

@@ -24,7 +24,7 @@ from receiver.errors import (
     Unreadable,
 )
 from receiver.json_values import leniently
-from receiver.providers.base import Request
+from receiver.providers.model import Request
 from receiver.sandbox import SandboxServer
 from receiver.sender_api.calls import LARGE_BYTES, MAX_SAID, AnswerTooLarge, Calls, NotReached
 from receiver.sender_api.client_pool import Wire, clients_for

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection
 
 from receiver.errors import NotDone
-from receiver.providers.base import NewTask
+from receiver.providers.model import NewTask
 from receiver.sandbox import SandboxServer
 from receiver.sender_api.calls import Calls
 from receiver.submissions.batches import Batches

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from receiver.errors import NotDone, UsageError
-from receiver.providers.base import Plan
+from receiver.providers.model import Plan
 from receiver.sandbox import SandboxServer
 from receiver.sender_api.calls import Calls
 from receiver.sender_api.client_pool import clients_for

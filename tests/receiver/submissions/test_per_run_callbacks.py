@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from receiver.errors import NotDone, UsageError
-from receiver.providers.base import Plan
+from receiver.providers.model import Plan
 from receiver.sender_api.calls import Calls
 from receiver.signatures.schemes import bearer_token
 from receiver.submissions.batches import Batches, NewBatch

@@ -17,7 +17,7 @@ from receiver.errors import (
     Unavailable,
     UsageError,
 )
-from receiver.providers.base import NewRun, Request
+from receiver.providers.model import NewRun, Request
 from receiver.providers.parallel.provider import Parallel
 from receiver.sender_api.calls import Calls, NotReached
 from receiver.submissions.retries import PATIENCE, failed, keep_trying, may_have_acted, patiently

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from receiver.errors import UsageError
-from receiver.providers.base import NewTask
+from receiver.providers.model import NewTask
 from receiver.providers.valyu.provider import Valyu
 from receiver.submissions.tasks_file import read_tasks
 

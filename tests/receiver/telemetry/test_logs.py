@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from receiver.settings import GivenSettings
 from receiver.telemetry import logs
+from receiver.telemetry.throttle import Throttle
 
 WHSEC = "whsec_cGFyYWxsZWwtc2FtcGxlLWtleS1BLTI0"
 
@@ -369,7 +370,7 @@ def test_importing_configures_nothing() -> None:
 
 
 def test_a_throttle_allows_one_per_interval_and_counts_the_others() -> None:
-    throttle = logs.Throttle(30.0)
+    throttle = Throttle(30.0)
     assert throttle.allow("full", 0.0) == 0
     assert [throttle.allow("full", now) for now in (1.0, 29.9)] == [None, None]
     assert throttle.allow("other", 1.0) == 0
@@ -378,7 +379,7 @@ def test_a_throttle_allows_one_per_interval_and_counts_the_others() -> None:
 
 
 def test_a_throttle_forgets_the_key_that_was_quiet_longest() -> None:
-    throttle = logs.Throttle(10.0, capacity=3)
+    throttle = Throttle(10.0, capacity=3)
     assert [throttle.allow(key, now) for key, now in (("a", 0.0), ("b", 1.0), ("a", 10.0))] == [
         0
     ] * 3
@@ -389,7 +390,7 @@ def test_a_throttle_forgets_the_key_that_was_quiet_longest() -> None:
 
 
 def test_a_clock_that_steps_back_does_not_silence() -> None:
-    throttle = logs.Throttle(30.0)
+    throttle = Throttle(30.0)
     assert throttle.allow("full", 1e9) == 0
     assert throttle.allow("full", 5.0) == 0
 
@@ -399,7 +400,7 @@ def test_a_clock_that_steps_back_does_not_silence() -> None:
     st.integers(1, 4),
 )
 def test_memory_and_lines_are_bounded(steps: list[tuple[str, float]], capacity: int) -> None:
-    throttle, now, lines = logs.Throttle(10.0, capacity=capacity), 0.0, []
+    throttle, now, lines = Throttle(10.0, capacity=capacity), 0.0, []
     for key, step in steps:
         now += step
         if throttle.allow(key, now) is not None:

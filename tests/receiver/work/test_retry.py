@@ -16,17 +16,8 @@ from receiver.errors import (
     SourceRefused,
     Unavailable,
 )
-from receiver.work.retry import (
-    FEWEST_TRIES,
-    GIVE_UP,
-    LONGEST,
-    Again,
-    Bury,
-    Decision,
-    Pause,
-    decide,
-    parse_retry_after,
-)
+from receiver.providers.responses import parse_retry_after
+from receiver.work.retry import FEWEST_TRIES, GIVE_UP, LONGEST, Again, Bury, Decision, Pause, decide
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 HALF = 0.5

@@ -10,7 +10,7 @@ import pytest
 from receiver.errors import Forbidden, Refused
 from receiver.sandbox import SandboxServer
 from receiver.sender_api.calls import Calls
-from receiver.work import worker
+from receiver.work import lease_keeper, slots
 from receiver.work.fetch import REFUSALS, Fetch
 from storage import LEASE_SECONDS, RENEW_SECONDS, CannotStore, Lease, Store
 from tests.receiver import working
@@ -374,21 +374,21 @@ async def test_a_job_claimed_anew_is_still_ours_when_the_loser_of_its_lease_ends
 
 def test_a_lease_outlives_a_renewal_that_fails_and_ends_within_15_seconds_of_its_worker() -> None:
     """A renewal is late by a look at most, and so is the one who notices that there is none."""
-    assert 2 * (RENEW_SECONDS + worker.LOOK_SECONDS) < LEASE_SECONDS
-    assert LEASE_SECONDS + worker.LOOK_SECONDS <= 15
+    assert 2 * (RENEW_SECONDS + lease_keeper.LOOK_SECONDS) < LEASE_SECONDS
+    assert LEASE_SECONDS + lease_keeper.LOOK_SECONDS <= 15
 
 
 async def test_renewing_outlives_whatever_breaks_in_it(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "RENEW_SECONDS", 0.01)
+    monkeypatch.setattr(lease_keeper, "RENEW_SECONDS", 0.01)
     looks: list[int] = []
 
     def leases() -> list[Lease]:
         looks.append(len(looks))
         raise ZeroDivisionError
 
-    renewing = worker._Renewing(store, leases, released=lambda: None)
+    renewing = lease_keeper.LeaseKeeper(store, leases, released=lambda: None)
     await until(lambda: len(looks) > 2)
     renewing.stop()
 
@@ -404,9 +404,9 @@ async def test_jobs_of_a_worker_that_is_gone_wake_the_one_that_found_them(
         return released
 
     for name in ("RENEW_SECONDS", "LOOK_SECONDS"):
-        monkeypatch.setattr(worker, name, 0.01)
+        monkeypatch.setattr(lease_keeper, name, 0.01)
     monkeypatch.setattr(store, "release_expired", release)
-    renewing = worker._Renewing(store, list, released=lambda: wakes.append(1))
+    renewing = lease_keeper.LeaseKeeper(store, list, released=lambda: wakes.append(1))
     await until(lambda: len(looks) > 2)
     renewing.stop()
     assert bool(wakes) is bool(released)
@@ -415,7 +415,7 @@ async def test_jobs_of_a_worker_that_is_gone_wake_the_one_that_found_them(
 async def test_nothing_is_begun_while_answers_need_the_processor(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "BEHIND_ACKS_SECONDS", 60)
+    monkeypatch.setattr(slots, "BEHIND_ACKS_SECONDS", 60)
     announce(store, "t1", kind="task")
     busy = [True]
     async with working.working(
@@ -430,7 +430,7 @@ async def test_nothing_is_begun_while_answers_need_the_processor(
 async def test_work_goes_on_all_the_same_however_long_deliveries_come_fast(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "BEHIND_ACKS_SECONDS", 0.1)
+    monkeypatch.setattr(slots, "BEHIND_ACKS_SECONDS", 0.1)
     announce(store, "t1", kind="task")
     async with working.working(store, a_source(), client=answering(a_run), gives_way=lambda: True):
         await until(lambda: job(store)["status"] == "done")

@@ -15,7 +15,7 @@ from sqlmodel import col
 
 from storage import FetchedRun, LeaseLost, Store, Stored
 from storage.database import Database, insert
-from storage.fetched import clean
+from storage.json_text import clean
 from storage.models import Result, Run
 from storage.runs import results
 from storage.runs.rows import pieces, prepare

@@ -20,7 +20,7 @@ from receiver.errors import (
     Unavailable,
     Unreadable,
 )
-from receiver.providers.base import Announcement, Answer, Plan, Subject
+from receiver.providers.model import Announcement, Answer, Plan, Subject
 from receiver.providers.valyu.provider import MAX_QUERY, Valyu
 from storage import FetchedBatch
 from tests.receiver.conftest import BATCH, OTHER_BATCH, TASK

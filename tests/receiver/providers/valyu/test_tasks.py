@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from receiver.errors import Unavailable
-from receiver.providers.base import Request, Subject
+from receiver.providers.model import Request, Subject
 from receiver.providers.parallel.provider import Parallel
 from receiver.providers.parallel_v0.provider import ParallelV0
 from receiver.providers.valyu.provider import Valyu

@@ -1,0 +1,57 @@
+"""When a check looks again, and what an error of a job means for it."""
+
+import random
+from datetime import datetime, timedelta
+
+from receiver.errors import (
+    FetchError,
+    Missing,
+    NotReady,
+    RateLimited,
+    Unavailable,
+)
+from receiver.work import retry
+from receiver.work.retry import Again, Bury, Pause, is_over
+from storage import Lease
+
+CHECK_FIRST = timedelta(minutes=10)
+CHECK_LONGEST = timedelta(hours=6)
+CHECK_GIVES_UP = timedelta(days=30)
+
+
+def decide(lease: Lease, error: FetchError, moment: datetime) -> Again | Bury | Pause:
+    """Decide what a failed try of this job means: try again, give up, or pause its source."""
+    since = lease.missing_since if isinstance(error, Missing) else lease.trying_since
+    age = moment - (since or moment)
+    decision = retry.decide(
+        error,
+        failures=lease.failures,
+        waits=lease.waits,
+        age=age.total_seconds(),
+        draw=random.random(),  # noqa: S311  jitter, not a secret
+    )
+    if lease.kind != "check" or isinstance(decision, Pause):
+        return decision
+    return _decide_check(lease, error, decision, moment - (lease.trying_since or moment))
+
+
+def _decide_check(
+    lease: Lease, error: FetchError, decision: Again | Bury, age: timedelta
+) -> Again | Bury:
+    """Checks have a slower clock of their own, and ask again for a month.
+
+    An answer that did not come is asked for as soon as any other job would; "almost" is asked
+    about again after what the error says, doubling.
+    """
+    tries = lease.failures + lease.waits + 1
+    if is_over(age.total_seconds(), CHECK_GIVES_UP.total_seconds(), tries):
+        return Bury(f"{error} (given up after {CHECK_GIVES_UP.days} days)")
+    every = lease.progress.get("every")
+    first = CHECK_FIRST.total_seconds() if every is None else float(every)
+    if isinstance(error, NotReady) and error.retry_after is not None:
+        first = min(first, error.retry_after)
+    doublings = 0 if every is not None else min(lease.waits, 10)
+    after = min(first * 2.0**doublings, CHECK_LONGEST.total_seconds())
+    if isinstance(error, Unavailable | RateLimited) and isinstance(decision, Again):
+        return Again(min(after, decision.after), counts=decision.counts, reason=str(error))
+    return Again(after, counts=False, reason=str(error))
