@@ -21,7 +21,7 @@ from receiver.intake import routes
 from receiver.intake.endpoint_cache import EndpointCache
 from receiver.intake.group_commit import GroupCommit
 from receiver.intake.intake import Elsewhere, Intake
-from receiver.intake.quarantine_writer import Quarantining
+from receiver.intake.quarantine_writer import QuarantineWriter
 from receiver.intake.request_body import Bodies
 from receiver.sender_api.client_pool import clients_for
 from receiver.settings import Settings
@@ -77,7 +77,7 @@ def create_app(
                 yield {
                     "intake": intake,
                     "bodies": bodies,
-                    "desk": api.Desk(kept, sources, bodies, public_url=settings.public_url),
+                    "desk": api.ApiContext(kept, sources, bodies, public_url=settings.public_url),
                     "readiness": health.Readiness(kept),
                 }
         finally:
@@ -152,9 +152,9 @@ async def _running(
             woken = partial(_wake, worker, store)
         intake: Intake = Elsewhere()
         if role is not Role.WORKER:
-            endpoints, quarantining = EndpointCache(store, sources), Quarantining(store)
-            intake = Intake(sources, endpoints, commits, quarantining, woken=woken)
-            parts += [endpoints.follow, quarantining.run]
+            endpoints, quarantine_writer = EndpointCache(store, sources), QuarantineWriter(store)
+            intake = Intake(sources, endpoints, commits, quarantine_writer, woken=woken)
+            parts += [endpoints.follow, quarantine_writer.run]
         async with _beside(*parts, broke=broke), _few_collections():
             yield intake
 

@@ -27,7 +27,7 @@ from storage.errors import (
 )
 from storage.export import FORMATS, ExportReport, Selection
 from storage.fetched import TERMINAL, FetchedBatch, FetchedRun, SubmittedRun
-from storage.jobs.lease import LEASE_SECONDS, RENEW_SECONDS, Lease, Tried
+from storage.jobs.lease import LEASE_SECONDS, RENEW_SECONDS, AttemptOutcome, Lease
 from storage.migrations import HEAD as SCHEMA
 from storage.retention import AGE_OF, KINDS, Ages, Step
 from storage.runs.results import Stored
@@ -46,6 +46,7 @@ __all__ = [
     "TERMINAL",
     "Ages",
     "AlreadyServed",
+    "AttemptOutcome",
     "CannotOpen",
     "CannotStore",
     "Copied",
@@ -75,7 +76,6 @@ __all__ = [
     "Stored",
     "SubmittedRun",
     "TokenView",
-    "Tried",
     "UnverifiedDelivery",
     "VerifiedDelivery",
     "Watched",

@@ -392,7 +392,7 @@ class SourceState(SQLModel, table=True):
     probes: int = 0
 
 
-class Pace(SQLModel, table=True):
+class RateLimit(SQLModel, table=True):
     """When a source may be asked next, in seconds since 1970, over all processes together."""
 
     __tablename__ = "paces"

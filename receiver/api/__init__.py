@@ -5,12 +5,12 @@
 
 from receiver.api.access import SCOPES
 from receiver.api.app import PREFIX, ROUTES, Api
-from receiver.api.context import Desk
+from receiver.api.context import ApiContext
 
 __all__ = [
     "PREFIX",
     "ROUTES",
     "SCOPES",
     "Api",
-    "Desk",
+    "ApiContext",
 ]

@@ -5,7 +5,7 @@ from typing import Final
 
 from starlette.requests import Request
 
-from receiver.api.context import Desk
+from receiver.api.context import ApiContext
 from receiver.api.responses import CLOSE, Problem
 from receiver.signatures.verify import behind_bearer
 from storage import TokenView
@@ -16,7 +16,7 @@ SCOPES: Final = ("read", "register")
 _TOKEN = re.compile(rb"rs_[A-Za-z0-9_-]{43}")
 
 
-async def admitted(request: Request, desk: Desk) -> TokenView:
+async def admitted(request: Request, desk: ApiContext) -> TokenView:
     """The token of a request, looked up anew each time, so that a revoked one ends at once.
 
     Raises Problem, 401 with one text for all reasons; what cannot be a token costs no read.

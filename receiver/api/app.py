@@ -11,15 +11,15 @@ from starlette.types import Receive, Scope, Send
 
 from receiver.api import batches, endpoints
 from receiver.api.access import admitted, require
-from receiver.api.context import Desk
-from receiver.api.requests import Asked
+from receiver.api.context import ApiContext
+from receiver.api.requests import ApiRequest
 from receiver.api.responses import CLOSE, RETRY_AFTER, Problem
 from receiver.json_values import word
 from receiver.telemetry.logs import get_logger
 from receiver.telemetry.throttle import Throttle
 from storage import CannotStore, TokenView, WrongKey
 
-Handler = Callable[[Asked], Awaitable[Response]]
+Handler = Callable[[ApiRequest], Awaitable[Response]]
 
 PREFIX: Final = "/api/v1"
 
@@ -65,7 +65,7 @@ class Api:
         # Outside: what breaks once the answer has begun must break the connection.
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request, desk: Desk) -> Response:
+    async def _answer(self, request: Request, desk: ApiContext) -> Response:
         token: TokenView | None = None
         try:
             token = await admitted(request, desk)
@@ -75,7 +75,7 @@ class Api:
                 raise Problem(405, f"Use {allowed} here.", headers={"allow": allowed, **CLOSE})
             needed, handle = methods[request.method]
             require(token, needed)
-            return await handle(Asked(request, desk, token, params))
+            return await handle(ApiRequest(request, desk, token, params))
         except Problem as problem:
             if problem.status in (401, 403):
                 self._tell("request refused", problem.status, by=token and token.id)

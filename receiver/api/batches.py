@@ -4,7 +4,7 @@ from typing import Any, Literal, get_args
 
 from starlette.responses import Response
 
-from receiver.api.requests import Asked
+from receiver.api.requests import ApiRequest
 from receiver.api.responses import RETRY_AFTER, Problem, answer
 from receiver.api.result_stream import ResultLines
 from storage import Ledger, NotFound, Selection
@@ -14,7 +14,7 @@ MAX_LIMIT = 1_000
 Status = Literal["all", "completed", "failed"]
 
 
-async def list_all(asked: Asked) -> Response:
+async def list_all(asked: ApiRequest) -> Response:
     """The newest batches, newest first."""
     query = asked.query("source", "limit")
     source, limit = asked.source(query.get("source")), _limit(query.get("limit", "100"))
@@ -22,14 +22,14 @@ async def list_all(asked: Asked) -> Response:
     return answer({"batches": [ledger.as_dict() for ledger in ledgers]})
 
 
-async def show(asked: Asked) -> Response:
+async def show(asked: ApiRequest) -> Response:
     """The ledger of a batch, and what is missing and why."""
     ledger = await _ledger(asked, asked.query("source").get("source"))
     missing = await asked.desk.ask(asked.desk.store.missing, ledger)
     return answer({**ledger.as_dict(), **missing})
 
 
-async def results(asked: Asked) -> Response:
+async def results(asked: ApiRequest) -> Response:
     """The results of a batch as JSON Lines, and in a header whether they are all there are."""
     query = asked.query("source", "status")
     status: Any = query.get("status", "all")
@@ -43,7 +43,7 @@ async def results(asked: Asked) -> Response:
     )
 
 
-async def run(asked: Asked) -> Response:
+async def run(asked: ApiRequest) -> Response:
     """The current result of one run; 202 with what is known while there is none yet.
 
     410 where its content was pruned: that comes no more.
@@ -72,7 +72,7 @@ async def run(asked: Asked) -> Response:
     return answer(shown, 202, headers=RETRY_AFTER)
 
 
-async def _ledger(asked: Asked, source: str | None) -> Ledger:
+async def _ledger(asked: ApiRequest, source: str | None) -> Ledger:
     source = asked.source(source)
     try:
         return await asked.desk.ask(

@@ -18,7 +18,7 @@ ASKING_AT_ONCE = 8
 """Threads of their own, and few: programs must not keep intake and worker from the store."""
 
 
-class Desk:
+class ApiContext:
     """One for each running application; made in its lifespan."""
 
     def __init__(

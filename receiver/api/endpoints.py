@@ -4,7 +4,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from receiver.api.requests import Asked
+from receiver.api.requests import ApiRequest
 from receiver.api.responses import Problem, answer
 from receiver.signatures.verify import doubt, prepare
 from receiver.sources import Source, webhook_url
@@ -14,7 +14,7 @@ from storage import EndpointView, NotFound, SecretRefused
 log = get_logger("api")
 
 
-async def add(asked: Asked) -> Response:
+async def add(asked: ApiRequest) -> Response:
     """Make an endpoint; its secret is pending unless given."""
     optional = ("resource", "task_id", "secret")
     fields = await asked.fields("source", "kind", optional=optional)
@@ -31,13 +31,13 @@ async def add(asked: Asked) -> Response:
     return await _shown(asked, endpoint_id, status=201, odd=odd)
 
 
-async def show(asked: Asked) -> Response:
+async def show(asked: ApiRequest) -> Response:
     """The endpoint as it is now."""
     return await _shown(asked)
 
 
 async def _shown(
-    asked: Asked, endpoint_id: str | None = None, *, status: int = 200, odd: str | None = None
+    asked: ApiRequest, endpoint_id: str | None = None, *, status: int = 200, odd: str | None = None
 ) -> Response:
     """`odd` is what is to be said of a secret that was taken, but may not be the right text."""
     view = await _mine(asked, endpoint_id)
@@ -65,7 +65,7 @@ def _state(view: EndpointView, source: Source | None) -> str:
     return "open" if view.state == "pending" and has_keys else view.state
 
 
-async def set_secret(asked: Asked) -> Response:
+async def set_secret(asked: ApiRequest) -> Response:
     """Register the signing secret, and what the endpoint is for; the same again changes nothing.
 
     Where the account's secrets verify, the endpoint needs none, and may be bound alone.
@@ -98,7 +98,11 @@ async def set_secret(asked: Asked) -> Response:
 
 
 async def _set(
-    asked: Asked, view: EndpointView, secret: str | None, resource: str | None, task_id: str | None
+    asked: ApiRequest,
+    view: EndpointView,
+    secret: str | None,
+    resource: str | None,
+    task_id: str | None,
 ) -> None:
     ask, store = asked.desk.ask, asked.desk.store
     if secret is not None:
@@ -112,7 +116,7 @@ def _refuse_binding(view: EndpointView, resource: str | None, task_id: str | Non
         raise Problem(422, "An endpoint for the account is for no single resource: leave it out.")
 
 
-async def close(asked: Asked) -> Response:
+async def close(asked: ApiRequest) -> Response:
     """Answer 404 to the sender from now on; what was acknowledged stays."""
     view = await _mine(asked)
     if view.state != "closed":
@@ -124,7 +128,7 @@ async def close(asked: Asked) -> Response:
     return Response(status_code=204)
 
 
-async def _mine(asked: Asked, endpoint_id: str | None = None) -> EndpointView:
+async def _mine(asked: ApiRequest, endpoint_id: str | None = None) -> EndpointView:
     """The endpoint that is asked for; another source's is as unknown as one that never was."""
     wanted = endpoint_id or asked.params["endpoint_id"]
     view = await asked.desk.ask(asked.desk.store.find_endpoint, wanted)
@@ -133,7 +137,7 @@ async def _mine(asked: Asked, endpoint_id: str | None = None) -> EndpointView:
     return view
 
 
-async def _open(asked: Asked) -> EndpointView:
+async def _open(asked: ApiRequest) -> EndpointView:
     view = await _mine(asked)
     if view.state == "closed":
         raise _unknown()
@@ -146,7 +150,7 @@ def _unknown() -> Problem:
     )
 
 
-def _source(asked: Asked, name: str) -> Source:
+def _source(asked: ApiRequest, name: str) -> Source:
     sources = asked.desk.sources
     if name not in sources:
         there = ", ".join(sorted(sources)) or "none"

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.requests import Request
 
 from receiver.api.access import source_of
-from receiver.api.context import Desk
+from receiver.api.context import ApiContext
 from receiver.api.responses import CLOSE, RETRY_AFTER, Problem
 from receiver.intake.request_body import BodyRefused, ClientGone
 from receiver.json_values import word
@@ -25,11 +25,11 @@ _REFUSED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ApiRequest:
     """A request whose token is valid for it, with the parameters in its path."""
 
     request: Request
-    desk: Desk
+    desk: ApiContext
     token: TokenView
     params: Mapping[str, str]
 

@@ -7,7 +7,7 @@ from functools import partial
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from receiver.api.context import Desk
+from receiver.api.context import ApiContext
 from receiver.api.responses import RETRY_AFTER, Problem
 
 MAX_STREAMS = 16
@@ -27,7 +27,7 @@ class ResultLines(StreamingResponse):
 
     media_type = "application/x-ndjson"
 
-    def __init__(self, desk: Desk, pages: Iterator[bytes], *, is_complete: bool) -> None:
+    def __init__(self, desk: ApiContext, pages: Iterator[bytes], *, is_complete: bool) -> None:
         self._desk = desk
         complete = "true" if is_complete else "false"
         super().__init__(
@@ -52,7 +52,7 @@ class ResultLines(StreamingResponse):
         await super().stream_response(partial(_in_time, send))
 
 
-async def _pieces(desk: Desk, pages: Iterator[bytes]) -> AsyncIterator[bytes]:
+async def _pieces(desk: ApiContext, pages: Iterator[bytes]) -> AsyncIterator[bytes]:
     while (page := await desk.ask(next, pages, None)) is not None:
         for start in range(0, len(page), PIECE_BYTES):
             yield page[start : start + PIECE_BYTES]

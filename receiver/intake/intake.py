@@ -15,8 +15,8 @@ from anyio import CapacityLimiter, to_thread
 from receiver.errors import SignatureError
 from receiver.intake.endpoint_cache import CachedEndpoint, EndpointCache, keys_for
 from receiver.intake.group_commit import GroupCommit
-from receiver.intake.quarantine_writer import Quarantining
-from receiver.intake.signing_warnings import Noticing
+from receiver.intake.quarantine_writer import QuarantineWriter
+from receiver.intake.signing_warnings import SigningWarnings
 from receiver.intake.verification import Headers, kept_headers, prove
 from receiver.signatures.verify import Match
 from receiver.sources import Source
@@ -35,23 +35,23 @@ delivered = often(log, "intake", "delivery", "source", "event_key", "outcome", "
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Outcome:
     """What the sender is answered: one of the outcomes below, and seconds for Retry-After."""
 
     outcome: str
     retry_after: int | None = None
 
 
-ACCEPTED = Reply("accepted")
-DUPLICATE = Reply("duplicate")
-NOT_FOUND = Reply("not found")
-UNAUTHORIZED = Reply("unauthorized")
-NOT_STORED = Reply("unavailable", retry_after=5)
-SECRET_PENDING = Reply("unavailable", retry_after=30)
+ACCEPTED = Outcome("accepted")
+DUPLICATE = Outcome("duplicate")
+NOT_FOUND = Outcome("not found")
+UNAUTHORIZED = Outcome("unauthorized")
+NOT_STORED = Outcome("unavailable", retry_after=5)
+SECRET_PENDING = Outcome("unavailable", retry_after=30)
 
 
 @dataclass(slots=True)
-class Door:
+class Target:
     """Where a delivery knocks: a source, and its endpoint unless it is the account's own URL."""
 
     source: Source
@@ -83,7 +83,7 @@ class Intake:
         sources: Mapping[str, Source],
         endpoints: EndpointCache,
         commits: GroupCommit,
-        quarantining: Quarantining,
+        quarantine_writer: QuarantineWriter,
         *,
         woken: Callable[[], None],
         clock: Callable[[], float] = time.time,
@@ -91,15 +91,15 @@ class Intake:
         self._sources = sources
         self._endpoints = endpoints
         self._commits = commits
-        self._quarantining = quarantining
+        self._quarantine_writer = quarantine_writer
         self._woken = woken
         self._clock = clock
         self._complaints = Throttle()
-        self._noticing = Noticing()
+        self._signing_warnings = SigningWarnings()
         # of its own: the worker's threads may all wait for the disk
         self._threads = CapacityLimiter(THREADS)
 
-    async def find(self, source_name: str, endpoint_id: str | None) -> Door | Reply:
+    async def find(self, source_name: str, endpoint_id: str | None) -> Target | Outcome:
         """The door for a URL, or what to answer instead; before any byte of the body is read."""
         found = self.find_at_once(source_name, endpoint_id)
         if found is not None:
@@ -111,24 +111,24 @@ class Intake:
             return self._unavailable(error, source_name)
         return NOT_FOUND if endpoint is None else self._door(source_name, endpoint)
 
-    def find_at_once(self, source_name: str, endpoint_id: str | None) -> Door | Reply | None:
+    def find_at_once(self, source_name: str, endpoint_id: str | None) -> Target | Outcome | None:
         """The same from memory; None where the store must be asked."""
         source = self._sources.get(source_name)
         if source is None:
             return NOT_FOUND
         if endpoint_id is None:
             knows_secrets = source.account_keys or source.settings.lookup_by_body
-            return Door(source, None) if knows_secrets else NOT_FOUND
+            return Target(source, None) if knows_secrets else NOT_FOUND
         endpoint = self._endpoints.cached(endpoint_id)
         return None if endpoint is None else self._door(source_name, endpoint)
 
-    def _door(self, source_name: str, endpoint: CachedEndpoint) -> Door | Reply:
+    def _door(self, source_name: str, endpoint: CachedEndpoint) -> Target | Outcome:
         view = endpoint.view
         if view.source != source_name or view.state == "closed":
             return NOT_FOUND
-        return Door(self._sources[source_name], endpoint)
+        return Target(self._sources[source_name], endpoint)
 
-    async def take(self, door: Door, headers: Headers, body: bytes) -> Reply:
+    async def take(self, door: Target, headers: Headers, body: bytes) -> Outcome:
         """Verify and store one delivery; the reply is true once this returns."""
         began = time.perf_counter()
         now = self._clock()
@@ -154,7 +154,7 @@ class Intake:
         return ACCEPTED if outcome == "accepted" else DUPLICATE
 
     def take_at_once(
-        self, door: Door, headers: Headers, body: bytes, answer: Callable[[Reply], None]
+        self, door: Target, headers: Headers, body: bytes, answer: Callable[[Outcome], None]
     ) -> None:
         """The same without a task that waits: `answer` is called once, now or after the commit.
 
@@ -196,33 +196,33 @@ class Intake:
     # --- verifying -----------------------------------------------------------------------------
 
     def _verified(
-        self, door: Door, headers: Headers, body: bytes, now: float
+        self, door: Target, headers: Headers, body: bytes, now: float
     ) -> tuple[Match, VerifiedDelivery]:
         """The delivery, proven genuine; may run in a thread, so nothing is changed here."""
         view = door.endpoint.view if door.endpoint else None
         keys = keys_for(door.source, door.endpoint, now)
         return prove(door.source, view, keys, headers, body, now=now)
 
-    async def _look_up(self, door: Door, body: bytes) -> Door:
+    async def _look_up(self, door: Target, body: bytes) -> Target:
         """One bounded scan of the unverified body, one candidate: what it names proves nothing."""
         identify = door.source.provider.identify
         unverified = await to_thread.run_sync(identify, body, limiter=self._threads)
         if unverified is None:
             return door
         found = await self._endpoints.find_by_resource(door.source.name, unverified.resource)
-        return Door(door.source, found)
+        return Target(door.source, found)
 
-    def _remember(self, door: Door, match: Match) -> None:
-        self._noticing.notice(door.source, door.endpoint, match)
+    def _remember(self, door: Target, match: Match) -> None:
+        self._signing_warnings.notice(door.source, door.endpoint, match)
         if door.endpoint is None:
             return
         secret = self._endpoints.remember(door.endpoint, match.key)
         if secret is not None and secret.reading is not None:
-            self._quarantining.remember(secret.id, secret.reading)
+            self._quarantine_writer.remember(secret.id, secret.reading)
 
     # --- refusing ------------------------------------------------------------------------------
 
-    def _pending(self, door: Door, headers: Headers, body: bytes, now: float) -> Reply:
+    def _pending(self, door: Target, headers: Headers, body: bytes, now: float) -> Outcome:
         """The secret may still be on its way from the create call; a day later it is not."""
         assert door.endpoint is not None  # noqa: S101  only endpoints can be pending
         age = datetime.fromtimestamp(now, UTC) - door.endpoint.view.created_at
@@ -233,10 +233,10 @@ class Intake:
         return self._refuse(door, headers, body, refusal, now)
 
     def _refuse(
-        self, door: Door, headers: Headers, body: bytes, refusal: SignatureError, now: float
-    ) -> Reply:
+        self, door: Target, headers: Headers, body: bytes, refusal: SignatureError, now: float
+    ) -> Outcome:
         self._complain(door, refusal.reason)
-        self._quarantining.offer(
+        self._quarantine_writer.offer(
             UnverifiedDelivery(
                 source=door.source.name,
                 endpoint_id=door.endpoint_id,
@@ -249,7 +249,7 @@ class Intake:
         )
         return UNAUTHORIZED
 
-    def _complain(self, door: Door, reason: str) -> None:
+    def _complain(self, door: Target, reason: str) -> None:
         name = door.source.name
         suppressed = self._complaints.allow(f"{name} {reason}", time.monotonic())
         if suppressed is not None:
@@ -261,7 +261,7 @@ class Intake:
                 suppressed=suppressed,
             )
 
-    def _unavailable(self, error: CannotStore, source: str) -> Reply:
+    def _unavailable(self, error: CannotStore, source: str) -> Outcome:
         suppressed = self._complaints.allow("cannot store", time.monotonic())
         if suppressed is not None:
             log.error(
@@ -276,7 +276,7 @@ class Elsewhere(Intake):
     def __init__(self) -> None:
         """Nothing is needed to refuse."""
 
-    def find_at_once(self, source_name: str, endpoint_id: str | None) -> Door | Reply | None:
+    def find_at_once(self, source_name: str, endpoint_id: str | None) -> Target | Outcome | None:
         """See Intake."""
         del source_name, endpoint_id
         return NOT_STORED

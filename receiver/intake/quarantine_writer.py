@@ -17,7 +17,7 @@ MAX_WAITING_BYTES = 1024 * 1024
 log = get_logger("quarantine")
 
 
-class Quarantining:
+class QuarantineWriter:
     """Writes small notes of the intake behind its back; what comes too fast is let go.
 
     A flood of forgeries costs at most ROWS_PER_SECOND small writes, whatever its size.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from starlette.types import Receive, Scope, Send
 
-from receiver.intake.intake import INLINE_BYTES, Door, Intake, Reply
+from receiver.intake.intake import INLINE_BYTES, Intake, Outcome, Target
 from receiver.intake.request_body import Bodies, BodyRefused, ClientGone
 
 STATUSES = {
@@ -40,12 +40,12 @@ Answer = Callable[[int, HttpHeaders, bytes], None]
 async def webhook(scope: Scope, receive: Receive, send: Send) -> None:
     """POST /webhooks/{source}[/{endpoint}]; works with the lifespan's `intake` and `bodies`."""
     if scope["method"] != "POST":
-        await _answer(send, Reply("method"), close=True)
+        await _answer(send, Outcome("method"), close=True)
         return
     intake: Intake = scope["state"]["intake"]
     bodies: Bodies = scope["state"]["bodies"]
     door = await intake.find(*_names(scope))
-    if isinstance(door, Reply):
+    if isinstance(door, Outcome):
         await _answer(send, door, close=True)
         return
     try:
@@ -74,12 +74,12 @@ def webhook_at_once(scope: Scope, body: bytes, answer: Answer) -> bool:
     if scope["method"] != "POST" or b"content-encoding" in dict(headers):
         return False
     door = intake.find_at_once(*_names(scope))
-    if not isinstance(door, Door) or door.is_looked_up or len(body) > INLINE_BYTES:
+    if not isinstance(door, Target) or door.is_looked_up or len(body) > INLINE_BYTES:
         return False
     if not bodies.hold(body, limit=door.source.settings.max_body_bytes):
         return False
 
-    def reply(reply: Reply) -> None:
+    def reply(reply: Outcome) -> None:
         bodies.release(body)
         answer(STATUSES[reply.outcome], *_response(reply))
 
@@ -93,7 +93,7 @@ def _names(scope: Scope) -> tuple[str, str | None]:
     return source, endpoint or None
 
 
-async def _read(bodies: Bodies, door: Door, headers: HttpHeaders, receive: Receive) -> bytes:
+async def _read(bodies: Bodies, door: Target, headers: HttpHeaders, receive: Receive) -> bytes:
     declared = None
     for name, value in headers:
         if name == b"content-length" and value.isdigit():
@@ -104,12 +104,12 @@ async def _read(bodies: Bodies, door: Door, headers: HttpHeaders, receive: Recei
     return await bodies.read(receive, limit=limit, declared=declared)
 
 
-def _refused(refusal: BodyRefused) -> Reply:
+def _refused(refusal: BodyRefused) -> Outcome:
     outcome = str(refusal)
-    return Reply(outcome, OVERLOADED_RETRY_AFTER if outcome == "overloaded" else None)
+    return Outcome(outcome, OVERLOADED_RETRY_AFTER if outcome == "overloaded" else None)
 
 
-async def _answer(send: Send, reply: Reply, *, close: bool = False) -> None:
+async def _answer(send: Send, reply: Outcome, *, close: bool = False) -> None:
     """Send the reply; `close` where part of the request may still be unread."""
     headers, body = _response(reply)
     if close:
@@ -119,7 +119,7 @@ async def _answer(send: Send, reply: Reply, *, close: bool = False) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _response(reply: Reply) -> tuple[HttpHeaders, bytes]:
+def _response(reply: Outcome) -> tuple[HttpHeaders, bytes]:
     headers, body = _PREPARED[reply.outcome]
     if reply.retry_after is not None:
         headers = [*headers, (b"retry-after", b"%d" % reply.retry_after)]

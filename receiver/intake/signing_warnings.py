@@ -17,7 +17,7 @@ NEWEST_OF_ACCOUNT = -1
 log = get_logger("intake")
 
 
-class Noticing:
+class SigningWarnings:
     """Looks at each match, cheaply, and speaks of what is new or needs a hand."""
 
     def __init__(self) -> None:

@@ -20,8 +20,8 @@ from receiver.errors import (
 from receiver.json_values import leniently
 from receiver.providers.model import Answer, Request
 from receiver.sender_api.client_pool import Wire
-from receiver.sender_api.rate_limit import OwnPace, Pace
-from receiver.sender_api.stream_parsers import Cutter, Events
+from receiver.sender_api.rate_limit import LocalRateLimiter, RateLimiter
+from receiver.sender_api.stream_parsers import ServerSentEvents, StreamParser
 from receiver.sources import Source
 from receiver.telemetry.logs import get_logger
 
@@ -55,13 +55,13 @@ class Calls:
         source: Source,
         wire: Wire,
         *,
-        pace: Pace | None = None,
+        rate_limiter: RateLimiter | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.source = source
         self._wire = wire
         self._clock = clock
-        self._pace = pace or OwnPace(source.settings.requests_per_second)
+        self._rate_limiter = rate_limiter or LocalRateLimiter(source.settings.requests_per_second)
         self._answered: Request | None = None
 
     @property
@@ -83,7 +83,7 @@ class Calls:
 
     @asynccontextmanager
     async def stream(
-        self, request: Request, cutter: Cutter
+        self, request: Request, cutter: StreamParser
     ) -> AsyncIterator[AsyncIterator[tuple[Any, int]]]:
         """The items of a streamed answer with their sizes, as they come.
 
@@ -106,7 +106,7 @@ class Calls:
             name = self.source.name
             variable = f"RESULTSINK_SOURCES__{name.upper()}__API_KEY"
             raise SourceRefused(f"no api_key is set for source {name} (set {variable})")
-        await self._pace.turn()
+        await self._rate_limiter.turn()
         return key.get_secret_value()
 
     async def _judged(self, response: httpx.Response, request: Request) -> Any:
@@ -115,7 +115,7 @@ class Calls:
         try:
             self.source.provider.judge(answer, now=self._clock())
         except RateLimited as limited:
-            await self._pace.hold(min(limited.retry_after or 1.0, 3600.0))
+            await self._rate_limiter.hold(min(limited.retry_after or 1.0, 3600.0))
             raise
         return data
 
@@ -167,17 +167,17 @@ async def _read(response: httpx.Response) -> Any:
     return _parsed(body)
 
 
-def _refuse_another_type(response: httpx.Response, cutter: Cutter) -> None:
+def _refuse_another_type(response: httpx.Response, cutter: StreamParser) -> None:
     """A proxy's page would pass for a stream without events."""
     kind = response.headers.get("content-type", "")
-    if isinstance(cutter, Events) and "text/event-stream" not in kind:
+    if isinstance(cutter, ServerSentEvents) and "text/event-stream" not in kind:
         raise Unavailable(f"the answer is no event stream but {kind or 'of no type'}")
     if "text/html" in kind:
         raise Unavailable("the answer is a page of HTML")
 
 
 async def _items(
-    response: httpx.Response, cutter: Cutter, source: str
+    response: httpx.Response, cutter: StreamParser, source: str
 ) -> AsyncIterator[tuple[Any, int]]:
     """The items that can be read: one that cannot must not keep those behind it away."""
     async for piece in _pieces(response, cutter):
@@ -193,7 +193,7 @@ async def _items(
             yield item, len(piece)
 
 
-async def _pieces(response: httpx.Response, cutter: Cutter) -> AsyncIterator[bytes]:
+async def _pieces(response: httpx.Response, cutter: StreamParser) -> AsyncIterator[bytes]:
     async for chunk in response.aiter_bytes():
         for piece in cutter.feed(chunk):
             yield piece

@@ -15,7 +15,7 @@ from receiver.sources import Source
 from storage import Store
 
 
-class Pace(ABC):
+class RateLimiter(ABC):
     """One source's limit of requests per second."""
 
     @abstractmethod
@@ -27,15 +27,15 @@ class Pace(ABC):
         """Let nobody go before `seconds` have passed, not even who waits for a turn already."""
 
 
-def pace_of(source: Source, store: Store) -> Pace:
+def rate_limiter_of(source: Source, store: Store) -> RateLimiter:
     """The pace that all who serve this store keep together."""
     per_second = source.settings.requests_per_second
     if store.is_shared:
-        return SharedPace(store, source.name, per_second)
-    return OwnPace(per_second)
+        return SharedRateLimiter(store, source.name, per_second)
+    return LocalRateLimiter(per_second)
 
 
-class OwnPace(Pace):
+class LocalRateLimiter(RateLimiter):
     """The pace of one process, kept in memory."""
 
     def __init__(self, per_second: float, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -61,7 +61,7 @@ class OwnPace(Pace):
         return mine
 
 
-class SharedPace(Pace):
+class SharedRateLimiter(RateLimiter):
     """The pace of many processes, kept in the store: turns are booked there, many at a time.
 
     Whoever waits while others are being booked is booked together with all who came meanwhile, so

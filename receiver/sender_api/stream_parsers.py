@@ -21,7 +21,7 @@ MAX_ITEM_BYTES = 128 * 1024 * 1024
 """One item may be so large; more would not fit into memory."""
 
 
-class Cutter(Protocol):
+class StreamParser(Protocol):
     """Takes the bytes of an answer as they come, and yields the pieces that are whole."""
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
@@ -38,7 +38,7 @@ class Cutter(Protocol):
         """
 
 
-class Events:
+class ServerSentEvents:
     """Server-sent events: the JSON in the `data` of each. What follows the last blank line is cut.
 
     https://html.spec.whatwg.org/multipage/server-sent-events.html; the id and the type of an event
@@ -50,7 +50,7 @@ class Events:
         self._seen = 0
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """See Cutter."""
+        """See StreamParser."""
         self._rest += chunk
         while (found := _BLANK_LINE.search(self._rest, max(0, self._seen - 3))) is not None:
             self._seen = 0
@@ -59,12 +59,12 @@ class Events:
         _bound(self._seen)
 
     def end(self) -> Iterator[bytes]:
-        """See Cutter. An event without the blank line behind it never happened."""
+        """See StreamParser. An event without the blank line behind it never happened."""
         if self._rest.endswith((b"\r\r", b"\n\r")):  # that CR is no half of a line end
             yield from self.feed(b"\n")
 
     def parse(self, piece: bytes, *, politely: bool = False) -> list[Any]:
-        """See Cutter. A comment, or an event without data, is no item."""
+        """See StreamParser. A comment, or an event without data, is no item."""
         found = []
         for line in piece.splitlines():
             name, _, value = line.partition(b":")
@@ -77,7 +77,7 @@ class Events:
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?=[^\n]))(?:\r\n|\n|\r(?=[^\n]))")
 
 
-class Documents:
+class JsonDocuments:
     """JSON documents: the items of one array, or objects one after the other, as in JSON Lines.
 
     An item ends with the bracket that closes it, or before the comma or the end of the array.
@@ -92,7 +92,7 @@ class Documents:
         self._is_closed = False
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """See Cutter. What follows the end of the array is not looked at."""
+        """See StreamParser. What follows the end of the array is not looked at."""
         if self._is_closed:
             return
         self._rest += chunk
@@ -105,7 +105,7 @@ class Documents:
         _bound(len(self._rest))
 
     def end(self) -> Iterator[bytes]:
-        """See Cutter. There never is one: what is whole has come before."""
+        """See StreamParser. There never is one: what is whole has come before."""
         if self._is_array and not self._is_closed:
             raise Unavailable("the answer ended inside of its array")
         if not self._is_closed and self._rest.strip():
@@ -113,7 +113,7 @@ class Documents:
         return iter(())
 
     def parse(self, piece: bytes, *, politely: bool = False) -> list[Any]:
-        """See Cutter. Between a closing bracket and the comma behind it there is none."""
+        """See StreamParser. Between a closing bracket and the comma behind it there is none."""
         return [_json(piece, politely=politely)] if piece.strip() else []
 
     def _open(self) -> None:
@@ -161,7 +161,7 @@ _IN_ITEM = re.compile(rb"(?:" + _PLAIN + rb"|" + _FLAT + rb")*+", re.DOTALL)
 _BETWEEN_ITEMS = re.compile(rb'(?:[^"\[\]{},]++|"' + _INSIDE + rb'")*+', re.DOTALL)
 
 
-class Rows:
+class CsvRows:
     """CSV: of each row the header and its cells. Cells may hold line ends in quotes."""
 
     def __init__(self) -> None:
@@ -171,7 +171,7 @@ class Rows:
         self._header: list[str] | None = None
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """See Cutter."""
+        """See StreamParser."""
         self._rest += chunk
         while (end := self._rest.find(b"\n", self._seen) + 1) > 0:
             self._look_on(end)
@@ -182,13 +182,13 @@ class Rows:
         _bound(self._seen)
 
     def end(self) -> Iterator[bytes]:
-        """See Cutter. The last row may go without a line end."""
+        """See StreamParser. The last row may go without a line end."""
         if self._in_quotes:
             raise Unavailable("the answer ended inside of a quoted cell")
         yield bytes(self._rest)
 
     def parse(self, piece: bytes, *, politely: bool = False) -> list[Any]:
-        """See Cutter. The header is no item, nor is an empty line.
+        """See StreamParser. The header is no item, nor is an empty line.
 
         Always politely: the reader asks us for each line.
         """

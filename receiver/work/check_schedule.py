@@ -11,7 +11,7 @@ from receiver.errors import (
     Unavailable,
 )
 from receiver.work import retry
-from receiver.work.retry import Again, Bury, Pause, is_over
+from receiver.work.retry import Bury, Pause, RetryLater, is_over
 from storage import Lease
 
 CHECK_FIRST = timedelta(minutes=10)
@@ -19,7 +19,7 @@ CHECK_LONGEST = timedelta(hours=6)
 CHECK_GIVES_UP = timedelta(days=30)
 
 
-def decide(lease: Lease, error: FetchError, moment: datetime) -> Again | Bury | Pause:
+def decide(lease: Lease, error: FetchError, moment: datetime) -> RetryLater | Bury | Pause:
     """Decide what a failed try of this job means: try again, give up, or pause its source."""
     since = lease.missing_since if isinstance(error, Missing) else lease.trying_since
     age = moment - (since or moment)
@@ -28,7 +28,7 @@ def decide(lease: Lease, error: FetchError, moment: datetime) -> Again | Bury | 
         failures=lease.failures,
         waits=lease.waits,
         age=age.total_seconds(),
-        draw=random.random(),  # noqa: S311  jitter, not a secret
+        jitter=random.random(),  # noqa: S311  jitter, not a secret
     )
     if lease.kind != "check" or isinstance(decision, Pause):
         return decision
@@ -36,8 +36,8 @@ def decide(lease: Lease, error: FetchError, moment: datetime) -> Again | Bury | 
 
 
 def _decide_check(
-    lease: Lease, error: FetchError, decision: Again | Bury, age: timedelta
-) -> Again | Bury:
+    lease: Lease, error: FetchError, decision: RetryLater | Bury, age: timedelta
+) -> RetryLater | Bury:
     """Checks have a slower clock of their own, and ask again for a month.
 
     An answer that did not come is asked for as soon as any other job would; "almost" is asked
@@ -52,6 +52,6 @@ def _decide_check(
         first = min(first, error.retry_after)
     doublings = 0 if every is not None else min(lease.waits, 10)
     after = min(first * 2.0**doublings, CHECK_LONGEST.total_seconds())
-    if isinstance(error, Unavailable | RateLimited) and isinstance(decision, Again):
-        return Again(min(after, decision.after), counts=decision.counts, reason=str(error))
-    return Again(after, counts=False, reason=str(error))
+    if isinstance(error, Unavailable | RateLimited) and isinstance(decision, RetryLater):
+        return RetryLater(min(after, decision.after), counts=decision.counts, reason=str(error))
+    return RetryLater(after, counts=False, reason=str(error))

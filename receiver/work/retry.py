@@ -27,7 +27,7 @@ FEWEST_TRIES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class RetryLater:
     """Try again after so many seconds; `counts` says whether this was a failure of ours."""
 
     after: float
@@ -50,14 +50,14 @@ class Pause:
     reason: str
 
 
-Decision = Again | Bury | Pause
+Decision = RetryLater | Bury | Pause
 
 
-def decide(error: FetchError, *, failures: int, waits: int, age: float, draw: float) -> Decision:
+def decide(error: FetchError, *, failures: int, waits: int, age: float, jitter: float) -> Decision:
     """What to do after a failed try.
 
     `failures` were counted before this one; `waits` answers in a row said "not yet" before this
-    one; `age` is seconds since we try in vain; `draw` is uniform in [0, 1).
+    one; `age` is seconds since we try in vain; `jitter` is uniform in [0, 1).
     """
     reason = str(error)
     tries = failures + waits + 1
@@ -67,17 +67,17 @@ def decide(error: FetchError, *, failures: int, waits: int, age: float, draw: fl
         case SourceRefused():
             return Pause(_at_least(error, PROBE_AFTER), reason)
         case RateLimited():
-            return Again(_asked(error) or _wait(waits, draw), counts=False, reason=reason)
+            return RetryLater(_asked(error) or _wait(waits, jitter), counts=False, reason=reason)
         case NotReady() if not is_over(age, GIVE_UP, tries):
-            return Again(_at_least(error, _wait(waits, draw)), counts=False, reason=reason)
+            return RetryLater(_at_least(error, _wait(waits, jitter)), counts=False, reason=reason)
         case Missing():
             limit, cap = MISSING_GIVE_UP, 60.0
         case _:
             limit, cap = GIVE_UP, HOUR
     if is_over(age, limit, tries):
         return Bury(f"{reason} (given up after {_span(limit)})")
-    backoff = draw * _doubled(2.0, failures, cap)
-    return Again(_at_least(error, backoff), counts=True, reason=reason)
+    backoff = jitter * _doubled(2.0, failures, cap)
+    return RetryLater(_at_least(error, backoff), counts=True, reason=reason)
 
 
 def is_over(age: float, limit: float, tries: int) -> bool:
@@ -89,9 +89,9 @@ def _doubled(first: float, times: int, cap: float) -> float:
     return min(first * 2.0 ** max(0, min(times, 30)), cap)
 
 
-def _wait(waits: int, draw: float) -> float:
+def _wait(waits: int, jitter: float) -> float:
     """From 5 s to 5 min: never sooner than half the step, so that asking stays polite."""
-    return _doubled(10.0, waits, 300.0) * (1 + draw) / 2
+    return _doubled(10.0, waits, 300.0) * (1 + jitter) / 2
 
 
 def _asked(error: FetchError) -> float:

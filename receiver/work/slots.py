@@ -21,8 +21,8 @@ from receiver.telemetry.logs import get_logger
 from receiver.telemetry.throttle import Throttle
 from receiver.work.check_schedule import decide
 from receiver.work.fetch import Fetch
-from receiver.work.retry import Again, Pause
-from storage import CannotStore, Lease, LeaseLost, Store, Tried
+from receiver.work.retry import Pause, RetryLater
+from storage import AttemptOutcome, CannotStore, Lease, LeaseLost, Store
 
 POLL_SECONDS = 1.0
 """The clock beneath the wake-ups: how late a due job is noticed when no hint came."""
@@ -131,7 +131,7 @@ class Slots:
         milliseconds = round((time.perf_counter() - clock) * 1000, 1)
         # by the clock as it is now: one that went back meanwhile must not delay the next try
         began = self._store.now() - timedelta(milliseconds=milliseconds)
-        tried = partial(Tried, began, milliseconds)
+        tried = partial(AttemptOutcome, began, milliseconds)
         outcome = await self._conclude(lease, error, said, tried)
         log.info(
             "attempt",
@@ -174,14 +174,14 @@ class Slots:
         lease: Lease,
         error: FetchError | None,
         said: str,
-        tried: Callable[..., Tried],
+        tried: Callable[..., AttemptOutcome],
     ) -> str:
         """Record what this attempt means for the job."""
         if error is None:
             await run_in_threadpool(self._store.finish, lease, tried("done", said))
             return "done"
         decision = decide(lease, error, self._store.now())
-        if isinstance(decision, Again):
+        if isinstance(decision, RetryLater):
             outcome = "failed" if decision.counts else "not yet"
             await run_in_threadpool(
                 self._store.reschedule,

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from receiver.sender_api.calls import Calls
 from receiver.sender_api.client_pool import Wire
-from receiver.sender_api.rate_limit import pace_of
+from receiver.sender_api.rate_limit import rate_limiter_of
 from receiver.sources import Source
 from receiver.telemetry.logs import get_logger
 from receiver.work.lease_keeper import LeaseKeeper
@@ -36,7 +36,9 @@ class Worker:
         """`gives_way` says whether something else needs the processor more, now."""
         self._store = store
         self._slots = {
-            source.name: Slots(store, Calls(source, wire, pace=pace_of(source, store)), gives_way)
+            source.name: Slots(
+                store, Calls(source, wire, rate_limiter=rate_limiter_of(source, store)), gives_way
+            )
             for source in sources
         }
 

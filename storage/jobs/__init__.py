@@ -44,7 +44,7 @@ from sqlmodel import col
 from storage.database import insert, statement, take_turns
 from storage.errors import LeaseLost, NotFound
 from storage.jobs.claim import TOLD, claiming
-from storage.jobs.lease import LEASE_SECONDS, Lease, Tried
+from storage.jobs.lease import LEASE_SECONDS, AttemptOutcome, Lease
 from storage.json_text import clean
 from storage.models import Attempt, Job
 
@@ -184,14 +184,14 @@ def save_progress_of(
     _set(connection, [(lease, {"progress": clean(progress)}) for lease, progress in reached])
 
 
-def finish(connection: Connection, lease: Lease, tried: Tried) -> None:
+def finish(connection: Connection, lease: Lease, tried: AttemptOutcome) -> None:
     """running -> done."""
     if not finish_all(connection, [(lease, tried)]):
         raise lost(lease)
 
 
 def finish_all(
-    connection: Connection, tries: Sequence[tuple[Lease, Tried]]
+    connection: Connection, tries: Sequence[tuple[Lease, AttemptOutcome]]
 ) -> set[tuple[int, str]]:
     """running -> done for many jobs; returns the keys of the leases that were still held."""
     ours = fence(connection, [lease for lease, _ in tries])
@@ -206,7 +206,7 @@ def finish_all(
 def reschedule(
     connection: Connection,
     lease: Lease,
-    tried: Tried,
+    tried: AttemptOutcome,
     *,
     after: float,
     failed: bool,
@@ -233,13 +233,13 @@ def reschedule(
     _record(connection, lease.job_id, tried)
 
 
-def put_back(connection: Connection, lease: Lease, tried: Tried) -> None:
+def put_back(connection: Connection, lease: Lease, tried: AttemptOutcome) -> None:
     """running -> pending, due at once: it waits for its source, and nothing is counted."""
     _move(connection, lease, **_pending(tried, after=0))
     _record(connection, lease.job_id, tried)
 
 
-def bury(connection: Connection, lease: Lease, tried: Tried) -> None:
+def bury(connection: Connection, lease: Lease, tried: AttemptOutcome) -> None:
     """running -> dead."""
     _move(connection, lease, **_ended("dead", tried), reason=tried.detail)
     _record(connection, lease.job_id, tried)
@@ -319,7 +319,7 @@ def replay(connection: Connection, job_id: int, *, now: datetime) -> None:
         ) from error
     if moved.rowcount != 1:
         raise NotFound(f"There is no dead letter {job_id} that can be replayed: see `dead list`.")
-    _record(connection, job_id, Tried(now, 0.0, "replayed", "by an operator"))
+    _record(connection, job_id, AttemptOutcome(now, 0.0, "replayed", "by an operator"))
 
 
 def learn_subject(connection: Connection, endpoint_id: str, subject: str) -> None:
@@ -362,7 +362,7 @@ def _setting(names: tuple[str, ...]) -> Executable:
     return update(Job).where(col(Job.id) == bindparam("of_job")).values(parameters)
 
 
-def _pending(tried: Tried, after: float) -> dict[str, Any]:
+def _pending(tried: AttemptOutcome, after: float) -> dict[str, Any]:
     return {
         "status": "pending",
         "lease_token": None,
@@ -373,7 +373,7 @@ def _pending(tried: Tried, after: float) -> dict[str, Any]:
     }
 
 
-def _ended(status: str, tried: Tried) -> dict[str, Any]:
+def _ended(status: str, tried: AttemptOutcome) -> dict[str, Any]:
     return {
         "status": status,
         "lease_token": None,
@@ -383,11 +383,11 @@ def _ended(status: str, tried: Tried) -> dict[str, Any]:
     }
 
 
-def _record(connection: Connection, job_id: int, tried: Tried) -> None:
+def _record(connection: Connection, job_id: int, tried: AttemptOutcome) -> None:
     connection.execute(insert(Attempt).values(**_attempt(job_id, tried)))
 
 
-def _attempt(job_id: int, tried: Tried) -> dict[str, Any]:
+def _attempt(job_id: int, tried: AttemptOutcome) -> dict[str, Any]:
     return {
         "job_id": job_id,
         "started_at": tried.started_at,

@@ -42,7 +42,7 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class AttemptOutcome:
     """One try of ours: when it began, how long it took, how it ended."""
 
     started_at: datetime

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, Select, select, update
 from sqlmodel import col
 
 from storage.jobs.lease import LEASE_SECONDS
-from storage.models import Job, Pace, SourceState
+from storage.models import Job, RateLimit, SourceState
 
 HURRY_SECONDS = 2.0
 """How long one look may hurry what waits, however much it is."""
@@ -55,7 +55,9 @@ def _shorten(connection: Connection, now: datetime) -> None:
         update(SourceState).where(col(SourceState.probe_at) > now).values(probe_at=now)
     )
     moment = now.timestamp()
-    connection.execute(update(Pace).where(col(Pace.next_at) > moment).values(next_at=moment))
+    connection.execute(
+        update(RateLimit).where(col(RateLimit.next_at) > moment).values(next_at=moment)
+    )
 
 
 def _waiting_sources() -> Select[str]:

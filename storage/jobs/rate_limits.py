@@ -6,7 +6,7 @@ from sqlalchemy import Connection, case
 from sqlmodel import col
 
 from storage.database import insert
-from storage.models import Pace
+from storage.models import RateLimit
 
 
 def book(
@@ -14,12 +14,12 @@ def book(
 ) -> float:
     """Book `count` calls, `interval` seconds apart; returns how long to wait for the first."""
     moment, span = now.timestamp(), count * interval
-    free_at = case((col(Pace.next_at) > moment, col(Pace.next_at)), else_=moment)
+    free_at = case((col(RateLimit.next_at) > moment, col(RateLimit.next_at)), else_=moment)
     booked = connection.execute(
-        insert(Pace)
+        insert(RateLimit)
         .values(source=source, next_at=moment + span)
         .on_conflict_do_update(index_elements=["source"], set_={"next_at": free_at + span})
-        .returning(col(Pace.next_at))
+        .returning(col(RateLimit.next_at))
     ).scalar_one()
     return max(0.0, booked - span - moment)
 
@@ -27,9 +27,9 @@ def book(
 def hold(connection: Connection, source: str, seconds: float, *, now: datetime) -> None:
     """Let no call be booked before `seconds` have passed."""
     until = now.timestamp() + seconds
-    later = case((col(Pace.next_at) > until, col(Pace.next_at)), else_=until)
+    later = case((col(RateLimit.next_at) > until, col(RateLimit.next_at)), else_=until)
     connection.execute(
-        insert(Pace)
+        insert(RateLimit)
         .values(source=source, next_at=until)
         .on_conflict_do_update(index_elements=["source"], set_={"next_at": later})
     )

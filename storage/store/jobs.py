@@ -16,7 +16,7 @@ from storage.database import Database
 from storage.deliveries import events
 from storage.encryption import Vault
 from storage.jobs import checks, overdue, pauses, rate_limits
-from storage.jobs.lease import Lease, Tried
+from storage.jobs.lease import AttemptOutcome, Lease
 from storage.models import SourceState
 from storage.store.base import Base
 from storage.store.check_jobs import watch
@@ -30,7 +30,7 @@ class Work(Base):
 
     def __init__(self, database: Database, vault: Vault) -> None:
         super().__init__(database, vault)
-        self._ends: Group[tuple[Lease, Tried], None] = Group(self._finish_all)
+        self._ends: Group[tuple[Lease, AttemptOutcome], None] = Group(self._finish_all)
         self._hurry_again_at = math.inf
 
     def claim_jobs(self, source: str, *, limit: int, slots: int | None = None) -> list[Lease]:
@@ -58,11 +58,11 @@ class Work(Base):
         """Prolong the leases that are still ours."""
         self.database.write(lambda c: jobs.renew(c, leases, now=self.now()))
 
-    def finish(self, lease: Lease, tried: Tried) -> None:
+    def finish(self, lease: Lease, tried: AttemptOutcome) -> None:
         """End a job well; its source is no longer paused. Raises LeaseLost."""
         self._ends.call((lease, tried))
 
-    def _finish_all(self, group: Sequence[tuple[Lease, Tried]]) -> list[Exception | None]:
+    def _finish_all(self, group: Sequence[tuple[Lease, AttemptOutcome]]) -> list[Exception | None]:
         def work(connection: Connection) -> list[Exception | None]:
             leases = sorted((lease for lease, _ in group), key=_subject)
             known = {lease.key: _batches_of(connection, lease) for lease in leases}
@@ -81,7 +81,7 @@ class Work(Base):
             watch(connection, batch, self.now())
 
     def reschedule(
-        self, lease: Lease, tried: Tried, *, after: float, failed: bool, answered: bool
+        self, lease: Lease, tried: AttemptOutcome, *, after: float, failed: bool, answered: bool
     ) -> None:
         """Ask again in `after` seconds; raises LeaseLost.
 
@@ -95,7 +95,7 @@ class Work(Base):
 
         self.database.write(work)
 
-    def pause_source(self, lease: Lease, tried: Tried, *, after: float) -> None:
+    def pause_source(self, lease: Lease, tried: AttemptOutcome, *, after: float) -> None:
         """Put the job back uncounted, and stop asking its source but for one probe a while."""
 
         def work(connection: Connection) -> None:
@@ -109,7 +109,7 @@ class Work(Base):
         """Let every paused source be probed at once: an operator has just started us."""
         self.database.write(lambda c: pauses.probe_now(c, now=self.now()))
 
-    def bury(self, lease: Lease, tried: Tried) -> None:
+    def bury(self, lease: Lease, tried: AttemptOutcome) -> None:
         """End a job as a dead letter; raises LeaseLost. Its batch stays watched by a check."""
 
         def work(connection: Connection) -> None:

@@ -10,7 +10,7 @@ from hashlib import sha256
 
 import pytest
 
-from storage import FetchedRun, Lease, Store, Tried, VerifiedDelivery, jobs, now
+from storage import AttemptOutcome, FetchedRun, Lease, Store, VerifiedDelivery, jobs, now
 
 SLOTS = 8
 WORK = timedelta(seconds=2)
@@ -48,7 +48,7 @@ class Workers:
             self.die()
             return
         for lease in leases:
-            self.store.finish(lease, Tried(self.time, 1.0, "done"))
+            self.store.finish(lease, AttemptOutcome(self.time, 1.0, "done"))
 
     def buried(self) -> list[str]:
         return sorted(row["subject"] for row in self.store.list_dead())

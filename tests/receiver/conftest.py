@@ -17,8 +17,8 @@ from starlette.applications import Starlette
 
 from receiver.intake.endpoint_cache import EndpointCache
 from receiver.intake.group_commit import GroupCommit
-from receiver.intake.intake import Intake, Reply
-from receiver.intake.quarantine_writer import Quarantining
+from receiver.intake.intake import Intake, Outcome
+from receiver.intake.quarantine_writer import QuarantineWriter
 from receiver.settings import Settings, SourceSettings
 from receiver.sources import configured
 from storage import Store
@@ -140,12 +140,12 @@ class Taking:
         self.woken = 0
         self.sources = configured(settings(**source))
         self.endpoints = EndpointCache(store, self.sources)
-        self.quarantining = Quarantining(store)
+        self.quarantine_writer = QuarantineWriter(store)
         self.intake = Intake(
             self.sources,
             self.endpoints,
             GroupCommit(store),
-            self.quarantining,
+            self.quarantine_writer,
             woken=self._wake,
             clock=lambda: self.now,
         )
@@ -155,7 +155,7 @@ class Taking:
         self.woken += 1
 
     async def __aenter__(self) -> "Taking":
-        runs = (self.endpoints.follow, self.quarantining.run)
+        runs = (self.endpoints.follow, self.quarantine_writer.run)
         self._tasks = [asyncio.create_task(run()) for run in runs]
         return self
 
@@ -172,10 +172,10 @@ class Taking:
         *,
         secret: str = SECRET,
         at: float | None = None,
-    ) -> Reply:
+    ) -> Outcome:
         """What the sender is told; signed now with `secret` unless `headers` say otherwise."""
         door = await self.intake.find("valyu", endpoint_id)
-        if isinstance(door, Reply):
+        if isinstance(door, Outcome):
             return door
         at = self.now if at is None else at
         return await self.intake.take(door, headers or signed(body, secret=secret, at=at), body)

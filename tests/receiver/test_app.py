@@ -15,9 +15,9 @@ from pydantic import SecretStr
 from starlette.applications import Starlette
 
 import storage
+from receiver import health
 from receiver.app import _beside, create_app, open_store
 from receiver.errors import UsageError
-from receiver.intake import routes
 from receiver.settings import Settings
 from storage import CannotOpen, Store
 from tests import databases
@@ -91,7 +91,7 @@ async def test_a_slash_too_many_is_no_redirect(
 async def test_alive_and_ready_are_told_apart(
     client: httpx.AsyncClient, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routes, "READY_SECONDS", 0.0)
+    monkeypatch.setattr(health, "READY_SECONDS", 0.0)
     assert (await client.get("/healthz")).json() == {"status": "alive"}
     assert (await client.get("/readyz")).json() == {"status": "ready"}
     with broken(store, "meta"):
@@ -103,7 +103,7 @@ async def test_alive_and_ready_are_told_apart(
 async def test_what_can_only_read_is_not_ready(
     client: httpx.AsyncClient, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routes, "READY_WITHIN_SECONDS", 0.5)
+    monkeypatch.setattr(health, "READY_WITHIN_SECONDS", 0.5)
     with locked(store):
         assert store.list_events() == []
         reply = await client.get("/readyz")

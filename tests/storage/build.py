@@ -14,7 +14,7 @@ from storage.database import Database
 from storage.deliveries import recording
 from storage.deliveries.recording import VerifiedDelivery
 from storage.fetched import FetchedRun
-from storage.jobs.lease import Lease, Tried
+from storage.jobs.lease import AttemptOutcome, Lease
 from storage.models import Job
 from storage.runs import results
 from storage.runs.results import Stored
@@ -153,9 +153,11 @@ def job(database: Database, job_id: int) -> Row[Any]:
     return next(row for row in rows(database, Job) if row.id == job_id)
 
 
-def tried(outcome: str = "done", detail: str | None = None, *, start: datetime = NOON) -> Tried:
+def tried(
+    outcome: str = "done", detail: str | None = None, *, start: datetime = NOON
+) -> AttemptOutcome:
     """A try that took no time."""
-    return Tried(start, 0.0, outcome, detail)
+    return AttemptOutcome(start, 0.0, outcome, detail)
 
 
 # --- results ------------------------------------------------------------------------------------

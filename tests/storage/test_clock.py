@@ -91,8 +91,8 @@ def test_what_others_noted_before_they_knew_is_hurried_too_and_once(
 def test_very_much_is_hurried_over_several_looks_and_the_moment_is_noted_when_it_is_done(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clock, "HURRY_SECONDS", 0)
-    monkeypatch.setattr(clock, "STEP", 2)
+    monkeypatch.setattr(overdue, "HURRY_SECONDS", 0)
+    monkeypatch.setattr(overdue, "STEP", 2)
     late = store.now() + HOUR
     store.database.write(lambda c: clock.note(c, now=late))
     for number in range(5):

@@ -1,6 +1,6 @@
 """storage/store.py: what holds only across the nouns that a verb puts together."""
 
-from storage import FetchedBatch, Store, SubmittedRun, Tried, now
+from storage import AttemptOutcome, FetchedBatch, Store, SubmittedRun, now
 from storage.models import Job
 from tests.storage.build import rows
 
@@ -14,6 +14,6 @@ def test_a_batch_that_grew_while_its_check_ended_is_watched_again(store: Store) 
     store.save_batch(check, ENDED)
     assert store.settle_batch(check, ENDED).state == "complete"
     store.add_runs("valyu", "batch-1", [SubmittedRun("run-1", None, {"query": "late"})])
-    store.finish(check, Tried(now(), 1.0, "done"))
+    store.finish(check, AttemptOutcome(now(), 1.0, "done"))
     states = [(job.kind, job.status) for job in rows(store.database, Job)]
     assert sorted(states) == [("check", "done"), ("check", "pending")]

@@ -16,7 +16,7 @@ from receiver.signatures.diagnosis.findings import (
     Headers,
     Kept,
     Known,
-    Tried,
+    TriedSecret,
     Wanted,
 )
 from receiver.signatures.diagnosis.search import describe, search
@@ -97,14 +97,16 @@ def _wanted_token(scheme: Bearer, signed: Scheme | None, kept: Kept) -> Wanted:
     return Wanted(header, True if scheme.header in names else None)
 
 
-def _tried(scheme: AnyScheme, signed: Scheme | None, knowns: Sequence[Known]) -> Iterator[Tried]:
+def _tried(
+    scheme: AnyScheme, signed: Scheme | None, knowns: Sequence[Known]
+) -> Iterator[TriedSecret]:
     """The secrets that count here; those of a token have its two readings before the others."""
     tokens = ("text", "derived") if isinstance(scheme, Bearer) else ()
     for known in knowns:
         if known.is_tried:
             names = signed.readings if signed else ()
             usable = (n for n in names if len(READINGS[n](known.text) or b"") >= MIN_KEY)
-            yield Tried(known.place, (*tokens, *usable))
+            yield TriedSecret(known.place, (*tokens, *usable))
 
 
 def _skew(signed: Scheme, found: Found | None, kept: Kept) -> float | None:

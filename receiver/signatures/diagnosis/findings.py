@@ -71,7 +71,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class TriedSecret:
     """A secret that was tried, and how its text was read."""
 
     secret: str
@@ -84,7 +84,7 @@ class Diagnosis:
 
     scheme: str
     headers: tuple[Wanted, ...]
-    tried: tuple[Tried, ...]
+    tried: tuple[TriedSecret, ...]
     skew: float | None
     tolerance: float | None
     would_match: dict[str, str] | None

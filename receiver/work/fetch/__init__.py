@@ -6,9 +6,9 @@ event makes its batch be listed, and asks for the run alone only if that did not
 """
 
 from receiver.errors import Forbidden, Missing, Refused, SourceRefused
-from receiver.work.fetch.batches import Batches
-from receiver.work.fetch.embedded_results import Carried
-from receiver.work.fetch.runs import Runs
+from receiver.work.fetch.batches import FetchBatches
+from receiver.work.fetch.embedded_results import EmbeddedResults
+from receiver.work.fetch.runs import FetchRuns
 from storage import Lease
 
 REFUSALS = 8
@@ -16,7 +16,7 @@ REFUSALS = 8
 pauses between them, they take two hours."""
 
 
-class Fetch(Runs, Batches, Carried):
+class Fetch(FetchRuns, FetchBatches, EmbeddedResults):
     """Brings in what one source's leases name."""
 
     async def fetch(self, lease: Lease) -> str:

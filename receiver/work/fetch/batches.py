@@ -18,7 +18,7 @@ from receiver.errors import (
 )
 from receiver.providers.model import Subject
 from receiver.sender_api.calls import AnswerTooLarge
-from receiver.work.fetch.context import Asking, with_output
+from receiver.work.fetch.context import FetchContext, with_output
 from receiver.work.fetch.listing import CursorsRefused
 from storage import EndpointView, FetchedBatch, FetchedRun, Lease, Ledger, NotFound
 
@@ -34,7 +34,7 @@ ALMOST_SECONDS = 5.0
 """A batch of which nothing is missing but the sender's word is asked about again so soon."""
 
 
-class Batches(Asking):
+class FetchBatches(FetchContext):
     """Brings in batches."""
 
     async def fetch_batch(self, lease: Lease, endpoint: EndpointView | None) -> str:

@@ -26,7 +26,7 @@ SEEN_WITHOUT_OUTPUT = "seen_without_output"
 """In a job's progress: run id to when it was first seen so (ISO 8601), and how often."""
 
 
-class Asking:
+class FetchContext:
     """One source's way to its sender and to the store."""
 
     def __init__(self, store: Store, calls: Calls) -> None:

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from receiver.work.fetch.context import Asking
+from receiver.work.fetch.context import FetchContext
 from storage import EndpointView, FetchedRun, Lease
 
 
-class Carried(Asking):
+class EmbeddedResults(FetchContext):
     """Stores results that came with deliveries."""
 
     async def use_what_was_carried(self, lease: Lease) -> bool:

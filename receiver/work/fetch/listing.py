@@ -18,7 +18,12 @@ from starlette.concurrency import run_in_threadpool
 from receiver.errors import FetchError, Missing, Refused, Unavailable, Unreadable
 from receiver.providers.model import Page, Subject
 from receiver.sender_api.calls import AnswerTooLarge, Calls
-from receiver.sender_api.stream_parsers import Cutter, Documents, Events, Rows
+from receiver.sender_api.stream_parsers import (
+    CsvRows,
+    JsonDocuments,
+    ServerSentEvents,
+    StreamParser,
+)
 from receiver.telemetry.logs import get_logger
 from storage import FetchedBatch, FetchedRun, Lease, Store, Stored
 
@@ -40,10 +45,10 @@ PART_RUNS = 100
 PART_BYTES = 2 * 1024 * 1024
 """Runs of a stream are stored together up to either."""
 
-CUTTERS: Mapping[str, type[Events | Documents | Rows]] = {
-    "events": Events,
-    "documents": Documents,
-    "rows": Rows,
+CUTTERS: Mapping[str, type[ServerSentEvents | JsonDocuments | CsvRows]] = {
+    "events": ServerSentEvents,
+    "documents": JsonDocuments,
+    "rows": CsvRows,
 }
 
 
@@ -209,7 +214,7 @@ class Listing:
     ) -> None:
         listing = lease.progress["listing"]
         request = self._provider.list_runs(subject, cursor=listing["cursor"], size=None)
-        cutter: Cutter = CUTTERS[self._provider.listing]()
+        cutter: StreamParser = CUTTERS[self._provider.listing]()
         part = _Part(began=self._store.now())
         try:
             async with self._calls.stream(request, cutter) as items:

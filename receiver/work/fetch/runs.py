@@ -5,7 +5,7 @@ from datetime import timedelta
 from receiver.errors import Missing, NotReady, Refused, Unasked, Unbound
 from receiver.providers.model import Subject
 from receiver.telemetry.logs import get_logger
-from receiver.work.fetch.context import Asking, with_output
+from receiver.work.fetch.context import FetchContext, with_output
 from storage import EndpointView, FetchedRun, KnownRun, Lease
 
 log = get_logger("fetch")
@@ -20,7 +20,7 @@ GATHER_MOST = timedelta(seconds=30)
 number of listings then grows with the logarithm of the time that a batch takes."""
 
 
-class Runs(Asking):
+class FetchRuns(FetchContext):
     """Brings in single runs."""
 
     async def fetch_run(self, lease: Lease, endpoint: EndpointView | None) -> str:

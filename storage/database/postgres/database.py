@@ -19,8 +19,8 @@ from sqlalchemy.exc import DBAPIError, TimeoutError
 from storage import migrations
 from storage.database.base import Database, Done, Work
 from storage.database.errors import asks_again, is_cancelled, is_full, is_not_now, reading, reason
-from storage.database.postgres.drain import Gate
-from storage.database.postgres.presence import CLOCK, SERVED, Standing
+from storage.database.postgres.drain import Drain
+from storage.database.postgres.presence import CLOCK, SERVED, Presence
 from storage.database.postgres.watchdog import Watchdog
 from storage.database.sqlite.files import kind_of
 from storage.database.writer import Writer
@@ -93,18 +93,18 @@ class PostgresDatabase(Database):
         self.name = shown_name(self._url)
         self._offset = 0.0
         self._is_measured = False
-        self._gate = Gate()
+        self._drain = Drain()
         self._watchdog = watchdog = Watchdog()
         # The intake waits less than an answer may take, and never for what work holds.
         self._intake = Pool(self._url, watchdog, size=4, wait=1.0, statement=2.0, lock=1.0, cut=4.0)
         self._work = Pool(
             self._url, watchdog, size=12, wait=5.0, statement=10.0, lock=5.0, cut=15.0
         )
-        self._standing: Standing | None = None
+        self._presence: Presence | None = None
         try:
             self._look()
             if serve:
-                self._standing = Standing(self._connect_alone, self._measure, self._watchdog.limit)
+                self._presence = Presence(self._connect_alone, self._measure, self._watchdog.limit)
         except (DBAPIError, psycopg.Error) as error:
             self._dispose()
             raise refusal(self.name, error) from error
@@ -128,7 +128,7 @@ class PostgresDatabase(Database):
         self._writer.submit(work, done, urgent=True)
 
     def _run(self, pool: Pool, work: Callable[[Connection], T]) -> T:
-        if self._standing is not None and not self._standing.is_held:
+        if self._presence is not None and not self._presence.is_held:
             raise CannotStore("The database is being copied, or its connection was just lost.")
         for attempt in range(1, TRIES + 1):
             try:
@@ -147,7 +147,7 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def _transaction(self, pool: Pool, engine: Engine) -> Iterator[Connection]:
-        with self._gate.passed(), engine.connect() as connection:
+        with self._drain.passed(), engine.connect() as connection:
             raw = connection.connection.driver_connection
             with (
                 self._watchdog.limit(raw, pool.cut) as is_cut,
@@ -206,12 +206,12 @@ class PostgresDatabase(Database):
             return bool(connection.execute(held, named).scalar_one())
 
     def hint(self) -> None:
-        if self._standing is not None:
-            self._standing.hint()
+        if self._presence is not None:
+            self._presence.hint()
 
     def listen(self, heard: Callable[[], None]) -> None:
-        if self._standing is not None:
-            self._standing.listen(heard)
+        if self._presence is not None:
+            self._presence.listen(heard)
 
     def _connect_alone(self) -> Any:
         """A connection of no pool, in autocommit."""
@@ -225,12 +225,12 @@ class PostgresDatabase(Database):
     # --- ending --------------------------------------------------------------------------------
 
     def close(self) -> None:
-        if self._gate.is_closed:
+        if self._drain.is_closed:
             return
         self._writer.close()
-        self._gate.close()
-        if self._standing is not None:
-            self._standing.close()
+        self._drain.close()
+        if self._presence is not None:
+            self._presence.close()
         self._dispose()
 
     def _dispose(self) -> None:

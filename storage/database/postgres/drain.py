@@ -10,7 +10,7 @@ CLOSE_SECONDS = 5.0
 """How long an end waits for those inside; a connection that hangs is left to the system then."""
 
 
-class Gate:
+class Drain:
     """Counts who is inside."""
 
     def __init__(self) -> None:

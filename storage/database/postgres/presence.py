@@ -35,7 +35,7 @@ PATIENCE_SECONDS = 4.0
 log = logging.getLogger(__name__)
 
 
-class Standing:
+class Presence:
     """Connects by `connect` for as long as it lives, and again after each failure.
 
     `measure` is called again and again with what asks the server for its clock.

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from receiver.api import Api, Desk, result_stream
+from receiver.api import Api, ApiContext, result_stream
 from receiver.intake.request_body import Bodies
 from storage import CannotStore, Store
 from storage.export import rows
@@ -27,8 +27,8 @@ PATH = "/api/v1/batches/b/results"
 class Reader:
     """A program that reads results as a server sees it: it may be slow, or leave."""
 
-    def __init__(self, store: Store, *, desk: Desk | None = None) -> None:
-        self.desk = desk or Desk(store, {}, Bodies(2**20), public_url=None)
+    def __init__(self, store: Store, *, desk: ApiContext | None = None) -> None:
+        self.desk = desk or ApiContext(store, {}, Bodies(2**20), public_url=None)
         self.token = store.create_token("a reader", ["read"]).text
         self.starts: list[Any] = []
         self.bytes = 0

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from storage import FetchedBatch, FetchedRun, Store, Tried, now
+from storage import AttemptOutcome, FetchedBatch, FetchedRun, Store, now
 from tests.receiver import working
 from tests.receiver.cli.conftest import Run
 from tests.receiver.working import announce, known, sql
@@ -20,7 +20,7 @@ def a_dead_fetch(store: Store) -> int:
     store.note_batch("valyu", batch)
     announce(store, "batch_1")
     lease = working.claim(store)
-    store.bury(lease, Tried(now(), 0.0, "dead", REASON))
+    store.bury(lease, AttemptOutcome(now(), 0.0, "dead", REASON))
     return lease.job_id
 
 
@@ -61,7 +61,7 @@ def test_a_wait_for_what_is_dead_says_so_and_goes_on(run: Run, store: Store) -> 
 def test_the_dead_letter_of_a_run_counts_until_its_result_is_here(run: Run, store: Store) -> None:
     known(store, "batch_1")
     announce(store, "t1", kind="task")
-    store.bury(working.claim(store), Tried(now(), 0.0, "dead", REASON))
+    store.bury(working.claim(store), AttemptOutcome(now(), 0.0, "dead", REASON))
     insert = (
         "INSERT INTO runs (source, run_id, batch_id, status) VALUES ('valyu', 't1', ?, 'queued')"
     )

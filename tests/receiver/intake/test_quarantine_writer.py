@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from receiver.intake import quarantine_writer
-from receiver.intake.quarantine_writer import MAX_WAITING, ROWS_PER_SECOND, Quarantining
+from receiver.intake.quarantine_writer import MAX_WAITING, ROWS_PER_SECOND, QuarantineWriter
 from storage import Store, UnverifiedDelivery
 from tests.receiver.conftest import (
     OTHER_SECRET,
@@ -32,8 +32,8 @@ def kept(store: Store) -> list[str]:
 
 
 @pytest.fixture
-async def quarantine(store: Store) -> AsyncIterator[Quarantining]:
-    quarantine = Quarantining(store)
+async def quarantine(store: Store) -> AsyncIterator[QuarantineWriter]:
+    quarantine = QuarantineWriter(store)
     running = asyncio.create_task(quarantine.run())
     yield quarantine
     running.cancel()
@@ -41,7 +41,7 @@ async def quarantine(store: Store) -> AsyncIterator[Quarantining]:
 
 
 async def test_a_refused_request_is_kept_with_its_reason(
-    store: Store, quarantine: Quarantining
+    store: Store, quarantine: QuarantineWriter
 ) -> None:
     quarantine.offer(refused())
     await until(store.list_rejected)
@@ -49,7 +49,9 @@ async def test_a_refused_request_is_kept_with_its_reason(
     assert (row["source"], row["reason"], row["body_bytes"]) == ("valyu", "mismatch", 2)
 
 
-async def test_a_flood_costs_a_few_rows_a_second(store: Store, quarantine: Quarantining) -> None:
+async def test_a_flood_costs_a_few_rows_a_second(
+    store: Store, quarantine: QuarantineWriter
+) -> None:
     began = time.monotonic()
     while time.monotonic() - began < 1:
         quarantine.offer(refused())
@@ -61,7 +63,7 @@ async def test_what_waits_is_bounded_in_number_and_the_first_are_kept(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quarantine_writer, "ROWS_PER_SECOND", 1000)
-    quarantine = Quarantining(store)
+    quarantine = QuarantineWriter(store)
     for number in range(MAX_WAITING * 2):
         quarantine.offer(refused(number))
     running = asyncio.create_task(quarantine.run())
@@ -72,13 +74,15 @@ async def test_what_waits_is_bounded_in_number_and_the_first_are_kept(
 
 
 async def test_what_waits_is_bounded_in_bytes(store: Store) -> None:
-    quarantine = Quarantining(store)  # nobody writes yet
+    quarantine = QuarantineWriter(store)  # nobody writes yet
     for _ in range(MAX_WAITING):
         quarantine.offer(refused(body=b"x" * 300 * KIB))
     assert sum(len(each.body) for each in quarantine._refused) < 1500 * KIB
 
 
-async def test_a_body_is_cut_and_its_size_is_kept(store: Store, quarantine: Quarantining) -> None:
+async def test_a_body_is_cut_and_its_size_is_kept(
+    store: Store, quarantine: QuarantineWriter
+) -> None:
     quarantine.offer(refused(body=b"x" * 100 * KIB))
     await until(store.list_rejected)
     assert store.list_rejected()[0]["body_bytes"] == 100 * KIB
@@ -99,7 +103,7 @@ async def test_a_refusal_does_not_wait_for_the_disk(taking: Taking, store: Store
 
 
 async def test_it_goes_on_after_the_database_could_not_store(
-    store: Store, quarantine: Quarantining
+    store: Store, quarantine: QuarantineWriter
 ) -> None:
     with broken(store, "quarantine"):
         quarantine.offer(refused(1))
@@ -110,7 +114,7 @@ async def test_it_goes_on_after_the_database_could_not_store(
 
 
 async def test_readings_may_be_noted_from_any_thread(
-    store: Store, quarantine: Quarantining
+    store: Store, quarantine: QuarantineWriter
 ) -> None:
     endpoint_id = add_endpoint(store)
     view = store.find_endpoint(endpoint_id)
@@ -125,7 +129,7 @@ async def test_readings_may_be_noted_from_any_thread(
 
 
 async def test_the_reading_that_matched_last_is_the_one_that_stays(
-    store: Store, quarantine: Quarantining
+    store: Store, quarantine: QuarantineWriter
 ) -> None:
     endpoint_id = add_endpoint(store)
     with stuck(store):

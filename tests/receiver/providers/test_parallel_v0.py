@@ -8,7 +8,7 @@ import pytest
 from receiver.errors import Refused, Unavailable
 from receiver.providers.model import Announcement, Callback, NewTask, Plan, Subject
 from receiver.providers.parallel_v0.provider import ParallelV0
-from receiver.sender_api.stream_parsers import Rows
+from receiver.sender_api.stream_parsers import CsvRows
 from storage import FetchedBatch, FetchedRun
 
 V0, BY_ROWS = ParallelV0(), ParallelV0(export="csv")
@@ -40,7 +40,7 @@ def tasks(*rows: dict[str, Any]) -> list[NewTask]:
 
 def rows(text: str, **defaults: Any) -> list[FetchedRun]:
     """The runs of a CSV export."""
-    cutter = Rows()
+    cutter = CsvRows()
     pieces = [*cutter.feed(text.encode()), *cutter.end()]
     items = [item for piece in pieces for item in cutter.parse(piece)]
     read = [BY_ROWS.read_streamed(item, LISTED, defaults=defaults).run for item in items]

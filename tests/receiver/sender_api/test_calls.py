@@ -28,8 +28,8 @@ from receiver.providers.model import Request
 from receiver.sandbox import SandboxServer
 from receiver.sender_api.calls import LARGE_BYTES, MAX_SAID, AnswerTooLarge, Calls, NotReached
 from receiver.sender_api.client_pool import Wire, clients_for
-from receiver.sender_api.rate_limit import OwnPace
-from receiver.sender_api.stream_parsers import Events
+from receiver.sender_api.rate_limit import LocalRateLimiter
+from receiver.sender_api.stream_parsers import ServerSentEvents
 from receiver.sources import Source
 from tests.receiver import working
 from tests.receiver.working import a_source, answering
@@ -189,7 +189,7 @@ async def test_a_stream_s_errors_do_not_quote_the_key_either() -> None:
     answer = httpx.Response(200, text=body, headers={"content-type": "text/event-stream"})
 
     async def read(wire: httpx.AsyncClient) -> None:
-        async with Calls(a_source(), wire).stream(LIST, Events()) as items:
+        async with Calls(a_source(), wire).stream(LIST, ServerSentEvents()) as items:
             async for item, _ in items:
                 assert item == {"type": "error"}
                 raise Unavailable("the stream says val_test")
@@ -204,7 +204,7 @@ async def test_a_stream_that_was_refused_says_what_a_call_would() -> None:
         answer = httpx.Response(status, json={"error": "no"})
         async with answering(lambda _: answer) as wire:  # noqa: B023  it is used at once
             with pytest.raises(FetchError, match=f"answered {status}: no") as raised:
-                async with Calls(a_source(), wire).stream(LIST, Events()):
+                async with Calls(a_source(), wire).stream(LIST, ServerSentEvents()):
                     raise AssertionError("there is nothing to read")
         assert type(raised.value) is kind
 
@@ -253,7 +253,7 @@ async def test_only_large_items_of_a_stream_are_parsed_in_a_thread_and_all_keep_
 ):
     parsed_by: list[tuple[bool, bool]] = []
 
-    class Watched(Events):
+    class Watched(ServerSentEvents):
         def parse(self, piece: bytes, *, politely: bool = False) -> list[Any]:
             parsed_by.append((threading.current_thread() is threading.main_thread(), politely))
             return super().parse(piece, politely=politely)
@@ -346,7 +346,7 @@ async def test_a_429_is_obeyed_for_an_hour_and_no_longer() -> None:
     answers = [limited, httpx.Response(200, json=[])]
     async with answering(lambda _: answers.pop(0)) as wire:
         made = Calls(a_source(), wire)
-        made._pace = OwnPace(1.0, clock=lambda: seconds[0])
+        made._rate_limiter = LocalRateLimiter(1.0, clock=lambda: seconds[0])
         with pytest.raises(RateLimited):
             await made.call(LIST)
         seconds[0] = 3599.0

@@ -12,7 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.errors import Unavailable, Unreadable
-from receiver.sender_api.stream_parsers import Cutter, Documents, Events, Rows
+from receiver.sender_api.stream_parsers import (
+    CsvRows,
+    JsonDocuments,
+    ServerSentEvents,
+    StreamParser,
+)
 
 Cuts = Sequence[int]
 
@@ -30,7 +35,7 @@ line_ends = st.sampled_from(["\n", "\r\n", "\r"])
 boms = st.sampled_from([b"", b"\xef\xbb\xbf"])
 
 
-def cut(cutter: Cutter, body: bytes, places: Cuts = ()) -> list[Any]:
+def cut(cutter: StreamParser, body: bytes, places: Cuts = ()) -> list[Any]:
     """The items of a body that comes in pieces, cut at these places."""
     edges = [0, *sorted(place % (len(body) + 1) for place in places), len(body)]
     found = []
@@ -39,22 +44,22 @@ def cut(cutter: Cutter, body: bytes, places: Cuts = ()) -> list[Any]:
     return [*found, *parsed(cutter, cutter.end())]
 
 
-def fed(cutter: Cutter, chunk: bytes) -> list[Any]:
+def fed(cutter: StreamParser, chunk: bytes) -> list[Any]:
     """The items that a chunk completes."""
     return list(parsed(cutter, cutter.feed(chunk)))
 
 
-def parsed(cutter: Cutter, pieces: Iterator[bytes]) -> Iterator[Any]:
+def parsed(cutter: StreamParser, pieces: Iterator[bytes]) -> Iterator[Any]:
     for piece in pieces:
         yield from cutter.parse(piece, politely=bool(len(piece) % 2))
 
 
-def one_by_one(cutter: Cutter, body: bytes) -> list[Any]:
+def one_by_one(cutter: StreamParser, body: bytes) -> list[Any]:
     """The items of a body that comes byte by byte."""
     return cut(cutter, body, range(len(body)))
 
 
-def refusal(cutter: Cutter, body: bytes, places: Cuts = ()) -> str:
+def refusal(cutter: StreamParser, body: bytes, places: Cuts = ()) -> str:
     with pytest.raises(Unavailable) as raised:
         cut(cutter, body, places)
     return str(raised.value)
@@ -83,25 +88,27 @@ def test_events_are_the_same_however_they_are_written_and_cut(
         for item, end, comment, indented in written
     )
     body, items = bom + text.encode(), [each[0] for each in written]
-    assert cut(Events(), body, places) == items
-    assert one_by_one(Events(), body) == items
+    assert cut(ServerSentEvents(), body, places) == items
+    assert one_by_one(ServerSentEvents(), body) == items
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 def test_an_event_without_the_blank_line_behind_it_never_happened(end: bytes) -> None:
     body = b"data: 1" + end * 2 + b"data: 2" + end
-    assert cut(Events(), body) == one_by_one(Events(), body) == [1]
-    assert cut(Events(), body + end) == one_by_one(Events(), body + end) == [1, 2]
+    assert cut(ServerSentEvents(), body) == one_by_one(ServerSentEvents(), body) == [1]
+    assert (
+        cut(ServerSentEvents(), body + end) == one_by_one(ServerSentEvents(), body + end) == [1, 2]
+    )
 
 
 def test_comments_and_events_without_data_are_none() -> None:
     body = b": hello\n\nevent: ping\n\n\n\ndatum: 1\n\nretry: 5\n\ndata:2\n\n"
-    assert cut(Events(), body) == [2]
+    assert cut(ServerSentEvents(), body) == [2]
 
 
 @pytest.mark.parametrize("data", [b"data: {", b"data: no", b"data:", b"data: \xff"])
 def test_an_event_that_is_no_json_cannot_be_read_and_those_around_it_can(data: bytes) -> None:
-    cutter = Events()
+    cutter = ServerSentEvents()
     first, odd, last = cutter.feed(b"data: 1\n\n" + data + b"\n\ndata: 3\n\n")
     assert (cutter.parse(first), cutter.parse(last)) == ([1], [3])
     with pytest.raises(Unreadable, match="no JSON"):
@@ -116,7 +123,7 @@ def test_the_items_of_an_array_are_the_same_however_it_is_cut(
     items: list[Any], bom: bytes, indent: int | None
 ) -> None:
     body = bom + json.dumps(items, indent=indent, ensure_ascii=False).encode() + b"\r\n"
-    assert cut(Documents(), body) == one_by_one(Documents(), body) == items
+    assert cut(JsonDocuments(), body) == one_by_one(JsonDocuments(), body) == items
 
 
 @given(items=st.lists(objects, min_size=1, max_size=4), end=line_ends, bom=boms, places=cuts)
@@ -125,13 +132,13 @@ def test_the_lines_of_json_lines_are_the_same_however_they_are_cut(
 ) -> None:
     text = end.join(json.dumps(item) for item in items)
     for body in (bom + text.encode(), bom + f"{text}{end}{end}".encode()):
-        assert cut(Documents(), body, places) == one_by_one(Documents(), body) == items
+        assert cut(JsonDocuments(), body, places) == one_by_one(JsonDocuments(), body) == items
 
 
 @given(items=st.lists(objects, min_size=1, max_size=4), at=st.integers(1, 400))
 def test_an_array_that_is_cut_off_is_never_taken_for_whole(items: list[Any], at: int) -> None:
     body = json.dumps(items).encode()
-    cutter = Documents()
+    cutter = JsonDocuments()
     found = fed(cutter, body[: at % len(body)] or b"[")
     with pytest.raises(Unavailable):
         found.extend(parsed(cutter, cutter.end()))
@@ -160,12 +167,12 @@ def test_an_array_that_is_cut_off_is_never_taken_for_whole(items: list[Any], at:
     ids=range(15),
 )
 def test_what_is_no_array_and_no_object_is_refused(body: bytes, said: str) -> None:
-    assert said in refusal(Documents(), body)
-    assert said in refusal(Documents(), body, range(min(len(body), 3000)))
+    assert said in refusal(JsonDocuments(), body)
+    assert said in refusal(JsonDocuments(), body, range(min(len(body), 3000)))
 
 
 def test_an_item_of_an_array_comes_with_its_last_byte_and_nothing_behind_the_array_counts() -> None:
-    cutter = Documents()
+    cutter = JsonDocuments()
     chunks = [b" [", b'{"a":', b' "]"}', b",,4", b"2", b" ,", b"[[]", b"]", b"] x", b"[1"]
     found = [fed(cutter, chunk) for chunk in chunks]
     assert found == [[], [], [{"a": "]"}], [], [], [42], [], [[[]]], [], []]
@@ -173,10 +180,12 @@ def test_an_item_of_an_array_comes_with_its_last_byte_and_nothing_behind_the_arr
 
 
 def test_an_answer_of_nothing_has_no_items() -> None:
-    assert [cut(kind(), body) for kind in (Documents, Rows, Events) for body in (b"", b"\n")] == [
-        []
-    ] * 6
-    assert cut(Documents(), b"[]") == []
+    assert [
+        cut(kind(), body)
+        for kind in (JsonDocuments, CsvRows, ServerSentEvents)
+        for body in (b"", b"\n")
+    ] == [[]] * 6
+    assert cut(JsonDocuments(), b"[]") == []
 
 
 # --- CSV ----------------------------------------------------------------------------------------
@@ -197,8 +206,8 @@ def test_rows_are_the_same_however_they_are_cut_also_with_line_ends_in_quotes(
     csv.writer(out, lineterminator=end, quoting=csv.QUOTE_ALL).writerows([("x", "y"), *rows])
     body = bom + out.getvalue().encode()
     found = [(["x", "y"], list(row)) for row in rows]
-    assert cut(Rows(), body, places) == one_by_one(Rows(), body) == found
-    assert cut(Rows(), body.rstrip(b"\r\n") if not rows else body + end.encode()) == found
+    assert cut(CsvRows(), body, places) == one_by_one(CsvRows(), body) == found
+    assert cut(CsvRows(), body.rstrip(b"\r\n") if not rows else body + end.encode()) == found
 
 
 @pytest.mark.parametrize(
@@ -213,23 +222,23 @@ def test_rows_are_the_same_however_they_are_cut_also_with_line_ends_in_quotes(
     ],
 )
 def test_what_is_no_csv_is_refused(body: bytes, said: str) -> None:
-    assert said in refusal(Rows(), body)
-    assert said in refusal(Rows(), body, range(len(body)))
+    assert said in refusal(CsvRows(), body)
+    assert said in refusal(CsvRows(), body, range(len(body)))
 
 
 def test_a_cell_may_be_large() -> None:
     text = "x" * 1_000_000
-    assert cut(Rows(), f"a\n{text}\n".encode(), [70_000, 500_000]) == [(["a"], [text])]
+    assert cut(CsvRows(), f"a\n{text}\n".encode(), [70_000, 500_000]) == [(["a"], [text])]
 
 
 # --- bounds -------------------------------------------------------------------------------------
 
-ENDLESS = {Events: b"data: ", Documents: b'[{"a": "', Rows: b'a\n"'}
+ENDLESS = {ServerSentEvents: b"data: ", JsonDocuments: b'[{"a": "', CsvRows: b'a\n"'}
 
 
 @pytest.mark.parametrize("kind", ENDLESS)
 def test_a_giant_item_is_refused_and_many_small_ones_are_not(
-    monkeypatch: pytest.MonkeyPatch, kind: type[Events | Documents | Rows]
+    monkeypatch: pytest.MonkeyPatch, kind: type[ServerSentEvents | JsonDocuments | CsvRows]
 ) -> None:
     monkeypatch.setattr("receiver.sender_api.stream_parsers.MAX_ITEM_BYTES", 1_000)
     cutter = kind()
@@ -237,9 +246,9 @@ def test_a_giant_item_is_refused_and_many_small_ones_are_not(
     with pytest.raises(Unavailable, match="more than 1000 bytes"):
         fed(cutter, b"x" * 2_000)
     small: dict[Any, Any] = {
-        Events: (b"", b"data: 1\n\n", b""),
-        Documents: (b"[", b"1,", b"2]"),
-        Rows: (b"a\n", b"1\n", b""),
+        ServerSentEvents: (b"", b"data: 1\n\n", b""),
+        JsonDocuments: (b"[", b"1,", b"2]"),
+        CsvRows: (b"a\n", b"1\n", b""),
     }
     head, one, last = small[kind]
     cutter = kind()

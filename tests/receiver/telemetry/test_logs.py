@@ -336,7 +336,7 @@ def test_flush_writes_what_waits(tmp_path: Path) -> None:
 
 PROGRAM = """
 import os, logging
-from receiver import logs
+from receiver.telemetry import logs
 from receiver.settings import GivenSettings
 log = logs.get_logger("test")
 logs.configure()
@@ -359,7 +359,8 @@ def test_an_ordinary_exit_loses_nothing_also_in_a_fork() -> None:
 
 def test_importing_configures_nothing() -> None:
     program = (
-        "import logging, structlog, threading; from receiver import logs; logs.get_logger('x');"
+        "import logging, structlog, threading; from receiver.telemetry import logs;"
+        "logs.get_logger('x');"
         "assert not structlog.is_configured() and not logging.getLogger().handlers;"
         "assert threading.active_count() == 1"
     )

@@ -335,7 +335,7 @@ def test_a_misspelt_age_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_ages_are_those_of_the_page() -> None:
-    page = (Path(__file__).parents[2] / "docs/retention.md").read_text("utf-8")
+    page = (Path(__file__).parents[3] / "docs/retention.md").read_text("utf-8")
     told = re.findall(r"^\| `(\w+)` \| `?(\w+)`? \| ([^|]+) \|$", page, re.MULTILINE)
     assert told == [
         (name, "never" if field.default is None else str(field.default), field.description)

@@ -17,14 +17,25 @@ from receiver.errors import (
     Unavailable,
 )
 from receiver.providers.responses import parse_retry_after
-from receiver.work.retry import FEWEST_TRIES, GIVE_UP, LONGEST, Again, Bury, Decision, Pause, decide
+from receiver.work.retry import (
+    FEWEST_TRIES,
+    GIVE_UP,
+    LONGEST,
+    Bury,
+    Decision,
+    Pause,
+    RetryLater,
+    decide,
+)
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 HALF = 0.5
 
 
-def after(error: FetchError, *, failures: int = 0, waits: int = 0, draw: float = HALF) -> Decision:
-    return decide(error, failures=failures, waits=waits, age=0, draw=draw)
+def after(
+    error: FetchError, *, failures: int = 0, waits: int = 0, jitter: float = HALF
+) -> Decision:
+    return decide(error, failures=failures, waits=waits, age=0, jitter=jitter)
 
 
 @pytest.mark.parametrize(
@@ -32,8 +43,8 @@ def after(error: FetchError, *, failures: int = 0, waits: int = 0, draw: float =
 )
 def test_unavailable_doubles_with_full_jitter_up_to_an_hour(failures: int, ceiling: float) -> None:
     error = Unavailable("502")
-    assert after(error, failures=failures, draw=0.0) == Again(0.0, True, "502")
-    assert after(error, failures=failures) == Again(ceiling / 2, True, "502")
+    assert after(error, failures=failures, jitter=0.0) == RetryLater(0.0, True, "502")
+    assert after(error, failures=failures) == RetryLater(ceiling / 2, True, "502")
 
 
 @pytest.mark.parametrize(("waits", "least"), [(0, 5), (1, 10), (4, 80), (5, 150), (10**9, 150)])
@@ -41,8 +52,8 @@ def test_unavailable_doubles_with_full_jitter_up_to_an_hour(failures: int, ceili
 def test_waiting_grows_from_5_seconds_to_5_minutes_uncounted(
     kind: type[FetchError], waits: int, least: float
 ) -> None:
-    assert after(kind("later"), waits=waits, draw=0.0) == Again(least, False, "later")
-    assert after(kind("later"), waits=waits) == Again(least * 1.5, False, "later")
+    assert after(kind("later"), waits=waits, jitter=0.0) == RetryLater(least, False, "later")
+    assert after(kind("later"), waits=waits) == RetryLater(least * 1.5, False, "later")
 
 
 @pytest.mark.parametrize("waits", [0, 1, 99])
@@ -75,7 +86,7 @@ def test_a_refused_source_is_probed_after_a_minute_or_when_it_says_however_long_
     ],
 )
 def test_each_kind_has_its_patience(error: FetchError, age: float, buried: bool) -> None:
-    decision = decide(error, failures=FEWEST_TRIES, waits=0, age=age, draw=HALF)
+    decision = decide(error, failures=FEWEST_TRIES, waits=0, age=age, jitter=HALF)
     assert isinstance(decision, Bury) is buried
     assert str(error) in decision.reason
 
@@ -88,14 +99,14 @@ def test_each_kind_has_its_patience(error: FetchError, age: float, buried: bool)
 def test_a_clock_that_jumps_ahead_ends_no_patience_before_the_fifth_try(
     error: FetchError, failures: int, waits: int, buried: bool
 ) -> None:
-    decision = decide(error, failures=failures, waits=waits, age=800 * DAY, draw=HALF)
+    decision = decide(error, failures=failures, waits=waits, age=800 * DAY, jitter=HALF)
     assert isinstance(decision, Bury) is buried
 
 
 def test_the_dead_letter_says_how_long_it_was_tried() -> None:
-    decision = decide(Missing("404"), failures=9, waits=0, age=HOUR, draw=HALF)
+    decision = decide(Missing("404"), failures=9, waits=0, age=HOUR, jitter=HALF)
     assert decision == Bury("404 (given up after 15 minutes)")
-    decision = decide(Unavailable("502"), failures=9, waits=0, age=8 * DAY, draw=HALF)
+    decision = decide(Unavailable("502"), failures=9, waits=0, age=8 * DAY, jitter=HALF)
     assert decision == Bury("502 (given up after 7 days)")
 
 
@@ -109,16 +120,16 @@ def test_the_dead_letter_says_how_long_it_was_tried() -> None:
 )
 def test_a_longer_retry_after_wins_up_to_an_hour(retry_after: float | None, seconds: float) -> None:
     error = Unavailable("503", retry_after=retry_after)
-    assert after(error) == Again(seconds, True, "503")
+    assert after(error) == RetryLater(seconds, True, "503")
 
 
 def test_rate_limited_waits_as_long_as_the_sender_says() -> None:
-    assert after(RateLimited("429", retry_after=1.5)) == Again(1.5, False, "429")
-    assert after(RateLimited("429", retry_after=0.0)) == Again(7.5, False, "429")
+    assert after(RateLimited("429", retry_after=1.5)) == RetryLater(1.5, False, "429")
+    assert after(RateLimited("429", retry_after=0.0)) == RetryLater(7.5, False, "429")
 
 
 def test_missing_is_looked_for_often_while_it_may_still_appear() -> None:
-    assert after(Missing("404"), failures=99, draw=1.0) == Again(60.0, True, "404")
+    assert after(Missing("404"), failures=99, jitter=1.0) == RetryLater(60.0, True, "404")
 
 
 errors = st.builds(
@@ -130,32 +141,32 @@ counts = st.integers(0, 10**6)
 draws = st.floats(0, 1, exclude_max=True)
 
 
-@given(error=errors, failures=counts, waits=counts, age=st.floats(), draw=draws)
+@given(error=errors, failures=counts, waits=counts, age=st.floats(), jitter=draws)
 def test_no_delay_is_negative_endless_or_beyond_an_hour(
-    error: FetchError, failures: int, waits: int, age: float, draw: float
+    error: FetchError, failures: int, waits: int, age: float, jitter: float
 ) -> None:
-    decision = decide(error, failures=failures, waits=waits, age=age, draw=draw)
+    decision = decide(error, failures=failures, waits=waits, age=age, jitter=jitter)
     if not isinstance(decision, Bury):
         assert 0 <= decision.after <= LONGEST
 
 
-@given(error=errors, failures=counts, waits=counts, draw=draws, age=st.floats(0, GIVE_UP / 2))
+@given(error=errors, failures=counts, waits=counts, jitter=draws, age=st.floats(0, GIVE_UP / 2))
 def test_more_failures_and_more_waits_never_mean_sooner_but_may_be_the_last(
-    error: FetchError, failures: int, waits: int, draw: float, age: float
+    error: FetchError, failures: int, waits: int, jitter: float, age: float
 ) -> None:
-    first = decide(error, failures=failures, waits=waits, age=age, draw=draw)
-    later = decide(error, failures=failures + 1, waits=waits + 1, age=age, draw=draw)
+    first = decide(error, failures=failures, waits=waits, age=age, jitter=jitter)
+    later = decide(error, failures=failures + 1, waits=waits + 1, age=age, jitter=jitter)
     assert type(first) is type(later) or isinstance(later, Bury)
     if not isinstance(first, Bury) and not isinstance(later, Bury):
         assert first.after <= later.after
 
 
-@given(failures=counts, waits=counts, age=st.floats(0, 1e9), draw=draws, error=errors)
+@given(failures=counts, waits=counts, age=st.floats(0, 1e9), jitter=draws, error=errors)
 def test_only_what_is_a_failure_of_one_resource_counts(
-    error: FetchError, failures: int, waits: int, age: float, draw: float
+    error: FetchError, failures: int, waits: int, age: float, jitter: float
 ) -> None:
-    decision = decide(error, failures=failures, waits=waits, age=age, draw=draw)
-    if isinstance(decision, Again):
+    decision = decide(error, failures=failures, waits=waits, age=age, jitter=jitter)
+    if isinstance(decision, RetryLater):
         assert decision.counts is not isinstance(error, NotReady | RateLimited)
     assert isinstance(decision, Pause) is isinstance(error, SourceRefused)
 

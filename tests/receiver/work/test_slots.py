@@ -156,7 +156,7 @@ async def test_a_job_that_asked_nobody_resumes_no_source(store: Store) -> None:
 
 
 async def test_jobs_refused_together_pause_their_source_for_a_minute(store: Store) -> None:
-    door = Door(httpx.Response(401, json={"error": "Invalid API key"}))
+    door = Latch(httpx.Response(401, json={"error": "Invalid API key"}))
     for number in range(8):
         announce(store, f"t{number}", kind="task")
     async with working.working(store, a_source(concurrency=8), client=answering(door)):
@@ -232,7 +232,7 @@ async def test_a_paused_source_is_probed_by_one_job_and_not_by_all_slots(store: 
 # --- slots, stops and leases ----------------------------------------------------------------------
 
 
-class Door:
+class Latch:
     """A sender whose answers wait until it is opened; it counts who waits."""
 
     def __init__(self, answer: httpx.Response | None = None) -> None:
@@ -254,7 +254,7 @@ class Door:
 
 
 async def test_no_more_jobs_are_claimed_than_there_are_free_slots(store: Store) -> None:
-    door = Door()
+    door = Latch()
     for number in range(7):
         announce(store, f"t{number}", kind="task")
     async with working.working(store, a_source(concurrency=3), client=answering(door)) as worker:
@@ -270,7 +270,7 @@ async def test_no_more_jobs_are_claimed_than_there_are_free_slots(store: Store) 
 async def test_a_polite_stop_gives_back_what_is_not_finished_as_if_never_tried(
     store: Store,
 ) -> None:
-    door = Door()
+    door = Latch()
     announce(store, "t1", kind="task")
     async with working.working(store, a_source(), client=answering(door)):
         await until(lambda: door.waiting == 1)
@@ -300,7 +300,7 @@ async def test_a_polite_stop_gives_back_also_what_is_just_being_claimed(store: S
 async def test_a_polite_stop_between_two_pages_does_not_wait_for_a_store_that_fails(
     store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    door, has_failed = Door(), asyncio.Event()
+    door, has_failed = Latch(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     async def handler(request: httpx.Request) -> httpx.Response:
@@ -340,7 +340,7 @@ async def test_a_start_goes_on_with_what_an_earlier_process_left_behind(store: S
 async def test_who_lost_his_lease_records_nothing_and_the_other_does_the_work(
     store: Store,
 ) -> None:
-    door = Door()
+    door = Latch()
     announce(store, "t1", kind="task")
     async with working.working(store, a_source(), client=answering(door)):
         await until(lambda: door.waiting == 1)
@@ -355,7 +355,7 @@ async def test_who_lost_his_lease_records_nothing_and_the_other_does_the_work(
 async def test_a_job_claimed_anew_is_still_ours_when_the_loser_of_its_lease_ends(
     store: Store,
 ) -> None:
-    doors = [Door(), Door()]
+    doors = [Latch(), Latch()]
     left = list(doors)
 
     async def handler(request: httpx.Request) -> httpx.Response:

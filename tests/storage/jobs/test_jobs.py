@@ -14,7 +14,7 @@ from storage import FetchedBatch, LeaseLost, NotFound, Store, jobs
 from storage.database import Database
 from storage.jobs import MAX_CLAIMS, checks, pauses
 from storage.jobs.claim import SUSPECT_CLAIMS
-from storage.jobs.lease import LEASE_SECONDS, Lease, Tried
+from storage.jobs.lease import LEASE_SECONDS, AttemptOutcome, Lease
 from storage.models import Attempt, Job
 from tests.storage.build import (
     NOON,
@@ -250,7 +250,7 @@ def test_a_wait_is_no_failure(database: Database) -> None:
 
 def test_the_delay_runs_from_the_end_of_the_try(database: Database) -> None:
     lease = claimed(database)
-    slow = Tried(at(10), 2_500.0, "failed")
+    slow = AttemptOutcome(at(10), 2_500.0, "failed")
     database.write(lambda c: jobs.reschedule(c, lease, slow, after=30, failed=True))
     assert job(database, lease.job_id).next_attempt_at == at(42.5)
 
@@ -281,7 +281,7 @@ def test_the_first_try_in_vain_is_remembered_and_told(database: Database) -> Non
 
 def test_what_is_put_back_is_due_at_once_and_counts_nothing(database: Database) -> None:
     lease = claimed(database, failures=2, waits=4)
-    refused = Tried(at(10), 2_500.0, "paused", "401")
+    refused = AttemptOutcome(at(10), 2_500.0, "paused", "401")
     database.write(lambda c: jobs.put_back(c, lease, refused))
     after = job(database, lease.job_id)
     assert (after.failures, after.waits, after.claims) == (2, 4, 0)

@@ -11,7 +11,16 @@ import pytest
 from receiver.errors import NotDone
 from receiver.sender_api.calls import Calls
 from receiver.submissions.batches import Batches
-from storage import FetchedBatch, FetchedRun, Lease, Ledger, Store, SubmittedRun, Tried, now
+from storage import (
+    AttemptOutcome,
+    FetchedBatch,
+    FetchedRun,
+    Lease,
+    Ledger,
+    Store,
+    SubmittedRun,
+    now,
+)
 from tests.receiver.conftest import until
 from tests.receiver.parallel_senders import GROUP, GroupSender, parallel
 from tests.receiver.working import (
@@ -64,7 +73,7 @@ def an_end(store: Store, *names: str) -> tuple[Lease, FetchedBatch]:
 
 def complete(store: Store, lease: Lease, read: FetchedBatch) -> Ledger:
     settled = store.settle_batch(lease, read)
-    store.finish(lease, Tried(now(), 1.0, DONE))
+    store.finish(lease, AttemptOutcome(now(), 1.0, DONE))
     return settled
 
 
@@ -127,7 +136,7 @@ def test_a_batch_that_is_reopened_by_a_fetch_that_dies_is_watched_again(store: S
     announce(store, "B", body=b"2")
     lease = claim(store)
     store.save_batch(lease, counted(2, 1))
-    store.bury(lease, Tried(now(), 1.0, "dead", "x"))
+    store.bury(lease, AttemptOutcome(now(), 1.0, "dead", "x"))
     assert ledger(store, "B").state == "open"
     assert watching(store) == ["check"]
 
@@ -141,7 +150,7 @@ def test_a_batch_that_a_look_finds_grown_is_watched_again(store: Store) -> None:
 def test_the_dead_letter_of_a_check_makes_no_other_check_at_once(store: Store) -> None:
     store.add_endpoint("valyu", "batch", resource="B")
     sql(store, "UPDATE jobs SET next_attempt_at = created_at")
-    store.bury(claim(store), Tried(now(), 1.0, "dead", "given up after 30 days"))
+    store.bury(claim(store), AttemptOutcome(now(), 1.0, "dead", "given up after 30 days"))
     assert watching(store) == []
 
 
