@@ -19,7 +19,7 @@ Figures = dict[str, float]
 
 
 class ResultsError(Exception):
-    """What is stored is not what the sender has."""
+    """The store does not hold the results that the sender has."""
 
 
 def timed(
@@ -75,9 +75,9 @@ def check(database: Database, runs: int, *, jobs: int) -> None:
 
 def check_calls(api: Api, runs: int) -> None:
     """Each run was asked for once."""
-    told = api.calls()
-    if (told["runs"], told["most"]) != (runs, 1):
-        raise ResultsError(f"{runs} runs were not asked for once each: {told}")
+    calls = api.calls()
+    if (calls["runs"], calls["most"]) != (runs, 1):
+        raise ResultsError(f"{runs} runs were not asked for once each: {calls}")
 
 
 def seconds_between(database: Database, first: int, last: int) -> float:

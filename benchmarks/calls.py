@@ -42,7 +42,7 @@ DURATION = (0.5, 6.0)  # seconds that a run takes where the sender has its worst
 
 @dataclass
 class Outcome:
-    """What it took. `creating` are calls of `batch create`; `calls` all others, by path."""
+    """Calls that a batch took. `creating` counts those of `batch create`, `calls` the others."""
 
     provider: str
     habits: str
@@ -94,7 +94,7 @@ def _told(options: argparse.Namespace, outcomes: Sequence[Outcome]) -> list[Tabl
 
 
 def _rows(outcomes: Sequence[Outcome]) -> Iterator[Row]:
-    """What the design asks for, where the sender has no bad habits."""
+    """Yield a row for each provider whose sender has no bad habits, with the design's bound."""
     for outcome in outcomes:
         if outcome.habits != "none" or outcome.sdk is None:
             continue

@@ -1,4 +1,4 @@
-"""What the commands of the benchmarks share: their options, their two sizes, how they end.
+"""Options, sizes and endings that the benchmark commands share.
 
 Each size has a value for the real measurement and one for `--quick`, which checks that a benchmark
 works and whose figures mean nothing.

@@ -70,7 +70,7 @@ class Server:
         return sum(cpu_seconds(pid) for pid in (self.pid, *(pid for pid, _ in self.others)))
 
     def database_cpu(self) -> float:
-        """The same of the database server."""
+        """Return the seconds of processor time that the database server has used."""
         return 0.0 if self.database is None else self.database.cpu()
 
     def check(self, acknowledged: int) -> None:
@@ -117,7 +117,7 @@ def resultsink(new_database: NewDatabase) -> Iterator[Server]:
 
 
 def idle_service(database: Database, api_port: int) -> Service:
-    """What resultsink is where intake is measured: nobody answers its calls."""
+    """Return resultsink as intake measures it, with an API that nobody serves."""
     return Service(database, f"http://{HOST}:{api_port}/v1", concurrency=1)
 
 

@@ -38,12 +38,12 @@ class Database:
         return Path(self.url.removeprefix("sqlite:///"))
 
     def settings(self) -> dict[str, str]:
-        """What a receiver must be told of it."""
+        """Return the settings that make a receiver use this database."""
         keys = {} if self.kind == "sqlite" else {"RESULTSINK_ENCRYPTION_KEYS": self.key}
         return {"RESULTSINK_DATABASE_URL": self.url, **keys}
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """What another connection reads."""
+        """Return the rows that a connection of its own reads."""
         if self.kind == "sqlite":
             address = f"file:{self.path}?mode=ro"
             with closing(sqlite3.connect(address, uri=True, timeout=10)) as connection:

@@ -56,14 +56,14 @@ def run_requests(path: str, run_ids: Iterable[str]) -> list[bytes]:
     stamp = str(int(time.time())).encode()
     requests = []
     for number, run_id in enumerate(run_ids):
-        told = {
+        announced = {
             "deepresearch_id": run_id,
             "status": "completed",
             "query": "Grid storage watch",
             "mode": "fast",
             "completed_at": _moment(number).decode() + "Z",
         }
-        body = _compact(told)
+        body = _compact(announced)
         signed = HMAC(SECRET.encode(), SHA256())
         signed.update(stamp + b"." + body)
         signature = signed.finalize().hex().encode()

@@ -1,6 +1,6 @@
 """Fill a store by SQL with what millions of events leave behind.
 
-One delivery is really taken in and tried; its rows are the pattern. Each event has a key and a
+One delivery is really taken in and attempted; its rows are the pattern. Each event has a key and a
 random digest of its own (which is what scatters the unique index, and leaves its pages as full as
 chance does); a job, done; and one attempt. Bodies are pruned by age, so only the newest events have
 a delivery. Whatever column a later schema adds is copied from the pattern.
@@ -57,7 +57,7 @@ class FillError(Exception):
 
 @dataclass(frozen=True)
 class Size:
-    """What a table or an index takes."""
+    """Bytes that a table or an index takes."""
 
     name: str
     table: str
@@ -93,7 +93,7 @@ def fill(database: Database, *, events: int, bodies: int) -> str:
 
 
 def sizes(database: Database) -> list[Size]:
-    """What each of the filled tables and their indexes takes, the largest first."""
+    """Return the size of each filled table and index, largest first."""
     found = []
     for name, table, size in database.rows(_SIZES[database.kind]):
         if table in TABLES:
@@ -103,7 +103,7 @@ def sizes(database: Database) -> list[Size]:
 
 
 def end_jobs(database: Database) -> None:
-    """What a measurement has left to do is done."""
+    """Mark as done every job that a measurement left behind."""
     database.change("UPDATE jobs SET status = 'done' WHERE kind = 'fetch' AND status <> 'done'")
     if database.kind == "postgres":
         with psycopg.connect(database.url, autocommit=True) as driver:
@@ -120,8 +120,8 @@ def _pattern(database: Database) -> str:
         with service.serving() as (_, port):
             requests = Sender(path).requests(1)
             closed_loop([(HOST, port)], requests, connections=1, seconds=5.0)
-            tried = "SELECT count(*) FROM attempts JOIN jobs ON jobs.id = job_id WHERE event_id > 0"
-            until(database, tried, 1)
+            count = "SELECT count(*) FROM attempts JOIN jobs ON jobs.id = job_id WHERE event_id > 0"
+            until(database, count, 1)
     return path
 
 
@@ -138,7 +138,7 @@ def _pattern_of(table: str) -> str:
 
 
 def _values(kind: str, table: str, ids: Mapping[str, int]) -> dict[str, str]:
-    """What differs from the pattern; `n` numbers the events."""
+    """Return the columns that differ from the pattern row; `n` numbers the events."""
     event = f"{ids['events']} + n"
     own = {"id": f"{ids[table]} + n"}
     if table == "events":

@@ -4,7 +4,7 @@
 
 The store is filled by SQL first, as benchmarks/fill.py says; filling takes one to three minutes for
 each million (filling_seconds in the JSON). Then the empty and the filled store take turns. What is
-stored is told in bytes per row, for each table and each index.
+stored is given in bytes per row, for each table and each index.
 """
 
 import argparse
@@ -44,17 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         began = time.monotonic()
         path = fill(database, events=options.events, bodies=options.bodies)
         taken = time.monotonic() - began
-        told = sizes(database)
+        found = sizes(database)
         rounds = [measure(options, new_database, database, path, n) for n in range(options.rounds)]
-    rows = _rows(options, rounds, told)
+    rows = _rows(options, rounds, found)
     details: dict[str, Any] = {
         "store": options.store,
         "events": options.events,
         "filling_seconds": round(taken, 1),
-        "sizes": [vars(size) for size in told],
+        "sizes": [vars(size) for size in found],
         "rounds": rounds,
     }
-    return command.tell(options, where, rows, details, _table(options, told))
+    return command.tell(options, where, rows, details, _table(options, found))
 
 
 def measure(
@@ -81,12 +81,12 @@ def measure(
 
 
 def _rows(
-    options: argparse.Namespace, rounds: list[dict[str, float]], told: list[Size]
+    options: argparse.Namespace, rounds: list[dict[str, float]], found: list[Size]
 ) -> list[Row]:
     store = NAMES[options.store]
     empty, filled = (statistics.median(one[name] for one in rounds) for name in ("empty", "filled"))
-    each = sum(size.bytes_per_row for size in told if size.table in WITH_EACH_EVENT)
-    body = sum(size.bytes_per_row for size in told if size.table == "deliveries")
+    each = sum(size.bytes_per_row for size in found if size.table in WITH_EACH_EVENT)
+    body = sum(size.bytes_per_row for size in found if size.table == "deliveries")
     return [
         at_least(
             f"the same with {options.events:,} events stored: {store}",
@@ -103,13 +103,13 @@ def _rows(
     ]
 
 
-def _table(options: argparse.Namespace, told: list[Size]) -> Table:
+def _table(options: argparse.Namespace, found: list[Size]) -> Table:
     laid = Table(title=f"{options.events:,} events in {NAMES[options.store]}")
     for heading in ("table", "what"):
         laid.add_column(heading)
     for heading in ("MB", "bytes per row"):
         laid.add_column(heading, justify="right")
-    for size in told:
+    for size in found:
         what = "the rows" if size.name == size.table else size.name
         laid.add_row(size.table, what, f"{size.megabytes:,.1f}", f"{size.bytes_per_row:,.1f}")
     return laid

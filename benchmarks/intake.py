@@ -82,7 +82,7 @@ def rows(rounds: Rounds, options: argparse.Namespace) -> list[Row]:
         return []
     found = ratios(rounds)[OURS]
     least, aim = REACH[options.store]
-    told = (
+    wanted_ratios = (
         ("do-nothing", "a do-nothing endpoint", least, aim),
         ("bare", "the bare yardstick", REACH_OF_BARE, None),
         ("by-hand", "the endpoint by hand", REACH_OF_BY_HAND, None),
@@ -98,7 +98,7 @@ def rows(rounds: Rounds, options: argparse.Namespace) -> list[Row]:
             least=wanted,
             aim=aimed,
         )
-        for base, against, wanted, aimed in told
+        for base, against, wanted, aimed in wanted_ratios
         if base in found
     ]
 

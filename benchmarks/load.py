@@ -35,7 +35,7 @@ class LoadError(Exception):
 
 @dataclass
 class Load:
-    """What one measurement saw. Latencies are in seconds."""
+    """Counts and latencies of one measurement. Latencies are in seconds."""
 
     seconds: float = 0.0
     acknowledged: int = 0  # 200s inside the measured time: the rate

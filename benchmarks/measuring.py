@@ -65,7 +65,7 @@ def warm_up(server: Server, sender: Sender, connections: int) -> Load:
 
 
 def figures(load: Load, cpu: float, theirs: float) -> Figures:
-    """What a load says that took so many seconds of the server's and its database's processors."""
+    """Return the figures of a load; `cpu` and `theirs` are seconds of server and database."""
     return Figures(
         rate=load.rate,
         p50=load.quantile(0.5),

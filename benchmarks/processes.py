@@ -69,11 +69,11 @@ class Process:
         raise ProcessError(f"`{self._name}` does not listen: {self.tail()}")
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL where that does not help."""
+        """End it with SIGTERM, or with SIGKILL where that does not help."""
         self._end(signal.SIGTERM)
 
     def interrupt(self) -> None:
-        """The same with SIGINT."""
+        """End it with SIGINT, or with SIGKILL where that does not help."""
         self._end(signal.SIGINT)
 
     def kill(self) -> None:

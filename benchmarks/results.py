@@ -61,7 +61,7 @@ def _one_process(
     store = NAMES[options.store]
     pages = _rounds(options, lambda: in_pages(new_database, options.listed))
     singles = _rounds(options, lambda: one_by_one(new_database, options.runs, options.concurrency))
-    told = (("a batch listed in pages", pages), ("single runs, one by one", singles))
+    measured = (("a batch listed in pages", pages), ("single runs, one by one", singles))
     rows = [
         at_least_figure(
             f"results stored by one process, {what}: {store}",
@@ -70,11 +70,11 @@ def _one_process(
             "/s",
             least=PER_SECOND,
         )
-        for what, figures in told
+        for what, figures in measured
     ]
-    asked = singles["calls_per_run"]
+    each = singles["calls_per_run"]
     what = f"calls to bring in {options.runs:,} single runs: {store}"
-    rows.append(Row(what, "-", f"{asked:g} each, none twice", "one each", None, asked == 1.0))
+    rows.append(Row(what, "-", f"{each:g} each, none twice", "one each", None, each == 1.0))
     return rows, {"pages": pages, "singles": singles}
 
 
@@ -134,7 +134,7 @@ def one_by_one(new_database: NewDatabase, runs: int, concurrency: int) -> Figure
 
 
 def by_workers(new_database: NewDatabase, runs: int, concurrency: int, count: int) -> Figures:
-    """The same by so many worker processes; another has taken the webhooks in before."""
+    """Measure `count` worker processes on webhooks that another process took in before."""
     with new_database() as database, instant(runs) as api:
         service = Service(
             # it holds over all of them together

@@ -32,7 +32,7 @@ class Row:
 
     @classmethod
     def read(cls, written: Mapping[str, Any]) -> "Row":
-        """What `as_dict` gave."""
+        """Return the row that `as_dict` wrote."""
         return cls(**written)
 
     def as_dict(self) -> dict[str, Any]:

@@ -40,13 +40,13 @@ class Part:
 
     @property
     def title(self) -> str:
-        """How it is named where it failed."""
+        """Return the part's name as a failure shows it."""
         return " ".join((self.name, *self.arguments))
 
 
 @dataclass
 class Done:
-    """How a part ended."""
+    """Outcome of one part."""
 
     part: Part
     seconds: float
@@ -110,8 +110,8 @@ def run(part: Part, options: argparse.Namespace) -> Done:
     if process.returncode:
         return _failed(part, seconds, said.strip() or f"ended with {process.returncode}")
     try:
-        told = json.loads(out)
-        return Done(part, seconds, [Row.read(row) for row in told["rows"]], told["measured"])
+        printed = json.loads(out)
+        return Done(part, seconds, [Row.read(row) for row in printed["rows"]], printed["measured"])
     except (ValueError, KeyError, TypeError) as error:
         return _failed(part, seconds, f"what it printed cannot be read: {error!r}")
 

@@ -41,8 +41,10 @@ class Api:
 
     def calls(self) -> dict[str, Any]:
         """Calls by kind; how many runs were asked for alone, and the most asked for one."""
-        told: dict[str, Any] = httpx.get(f"http://{HOST}:{self.port}/calls", trust_env=False).json()
-        return told
+        calls: dict[str, Any] = httpx.get(
+            f"http://{HOST}:{self.port}/calls", trust_env=False
+        ).json()
+        return calls
 
 
 @contextmanager
@@ -67,20 +69,20 @@ def instant(
 
 
 def record(folder: Path, runs: int, *, output_bytes: int, lists_outputs: bool) -> dict[str, str]:
-    """What the sandbox answers of a batch of one and of a single task, made to speak of all."""
+    """Record the sandbox's answers for one batch and one task, widened to all runs."""
     with _sandbox(folder, output_bytes) as api:
         batch = api.post("/deepresearch/batches", json={"mode": "fast"}).json()["batch_id"]
         question = {"query": "Question about storage RUN"}
         api.post(f"/deepresearch/batches/{batch}/tasks", json={"tasks": [question]})
-        told = api.get(f"/deepresearch/batches/{batch}").json()
-        told["counts"] = {**told["counts"], "total": runs, "completed": runs}
+        answer = api.get(f"/deepresearch/batches/{batch}").json()
+        answer["counts"] = {**answer["counts"], "total": runs, "completed": runs}
         wanted = {"include_output": "true" if lists_outputs else "false"}
         page = api.get(f"/deepresearch/batches/{batch}/tasks", params=wanted).json()
         (listed,) = page["tasks"]
         made = api.post("/deepresearch/tasks", json={"mode": "fast", **question}).json()
         alone = api.get(f"/deepresearch/tasks/{made['deepresearch_id']}/status").json()
     listed["deepresearch_id"] = alone["deepresearch_id"] = "RUN"
-    found = {"batch": told, "listed": listed, "task": alone}
+    found = {"batch": answer, "listed": listed, "task": alone}
     return {name: json.dumps(answer).replace(batch, RESOURCE) for name, answer in found.items()}
 
 

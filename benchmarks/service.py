@@ -20,7 +20,7 @@ HIGHEST_RATE = 1_000_000.0
 
 
 class Service:
-    """What a user does with one database; `settings` are those of the source."""
+    """One database used as a user does; `settings` are those of the source."""
 
     def __init__(self, database: Database, api_url: str, **settings: float) -> None:
         self._database = database

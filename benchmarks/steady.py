@@ -1,4 +1,4 @@
-"""How long an acknowledgement takes at half of the maximum, with arrivals at a steady rate.
+"""Seconds to the acknowledgement at half of the maximum, with arrivals at a steady rate.
 
     python -m benchmarks.steady [--store postgres] [--rate 3000]
 
