@@ -296,7 +296,7 @@ def _refuse_unknown(fields: set[str]) -> None:
             continue
         if setting.removesuffix("_file") not in fields:
             close = get_close_matches(setting.partition("__")[0], [*fields, "config"], n=1)
-            meant = PREFIX + close[0].upper() if close else "one of the settings in docs/settings.md"
+            meant = PREFIX + close[0].upper() if close else "one of those in docs/settings.md"
             raise UsageError(f"There is no setting {name}: write {meant}, or take it away.")
 
 
