@@ -71,7 +71,7 @@ class SourceSettings(BaseModel):
     )
 
     api: dict[str, Any] = Field(
-        default={}, description="what is unknown of the sender's API, see the senders' pages"
+        default={}, description="what its API leaves open: see docs/senders.md"
     )
 
     @field_validator("signing_secrets", mode="before")
@@ -166,7 +166,7 @@ class Settings(BaseSettings):
     )
     retention: RetentionSettings = Field(
         default_factory=RetentionSettings,
-        description="how long what is kept, in days: see docs/retention.md",
+        description="how long data is kept, in days: see docs/retention.md",
     )
     sources: dict[str, SourceSettings] = Field(
         default={}, description="the sender accounts, by name"
@@ -296,7 +296,7 @@ def _refuse_unknown(fields: set[str]) -> None:
             continue
         if setting.removesuffix("_file") not in fields:
             close = get_close_matches(setting.partition("__")[0], [*fields, "config"], n=1)
-            meant = PREFIX + close[0].upper() if close else "one of the settings in the README"
+            meant = PREFIX + close[0].upper() if close else "one of those in docs/settings.md"
             raise UsageError(f"There is no setting {name}: write {meant}, or take it away.")
 
 

@@ -94,4 +94,4 @@ def _find(request: Request) -> tuple[Mapping[str, tuple[str, Handler]], dict[str
         found = pattern.match(path)
         if found and all(word(value) for value in found.groupdict().values()):
             return methods, found.groupdict()
-    raise Problem(404, f"There is no such address below {PREFIX}: the README has them all.")
+    raise Problem(404, f"There is no such address below {PREFIX}: docs/api.md lists them.")

@@ -240,7 +240,7 @@ def test_reading_settings_writes_nothing() -> None:
         ("DATABASE_URL_FIEL", "RESULTSINK_DATABASE_URL"),
         ("SOURCE__VALYU__API_KEY", "RESULTSINK_SOURCES"),
         ("CONFIGS", "RESULTSINK_CONFIG"),
-        ("QQQ", "one of the settings in the README"),
+        ("QQQ", "one of those in docs/settings.md"),
     ],
 )
 def test_a_variable_that_is_no_setting_is_refused_with_what_was_meant(
