@@ -4,18 +4,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiver.sandbox.switches import Panel, Switches
-from receiver.sandbox.valyu.records import DONE, Batch, Task
-from receiver.sandbox.valyu.requests import BatchTask, CreateBatch
+from receiver.sandbox.valyu.records import DONE, ValyuBatch, ValyuTask
+from receiver.sandbox.valyu.requests import BatchTask, CreateValyuBatch
 from receiver.sandbox.valyu.state import Research
 from receiver.sandbox.valyu.views import counts
 
 HOLD = Switches(hold=True, duration=(0, 0))
 
 
-def a_batch(queries: list[str]) -> tuple[Research, Batch, list[Task | Batch]]:
-    announced: list[Task | Batch] = []
+def a_batch(queries: list[str]) -> tuple[Research, ValyuBatch, list[ValyuTask | ValyuBatch]]:
+    announced: list[ValyuTask | ValyuBatch] = []
     research = Research(Panel(HOLD), announced.append)
-    batch = research.create_batch(CreateBatch(), origin="")
+    batch = research.create_batch(CreateValyuBatch(), origin="")
     research.add_tasks(batch, [BatchTask(query=query) for query in queries])
     return research, batch, announced
 
