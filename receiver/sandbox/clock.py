@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 
 @dataclass(order=True, slots=True)
@@ -117,25 +119,37 @@ class SandboxClock:
 
 
 class ManualClock(SandboxClock):
-    """A clock that stands still until `advance` is called, for tests."""
+    """A clock that moves only when `advance` is called, for tests.
+
+    Its dates are those of the machine, later by the seconds that were advanced. Where a sandbox
+    runs by this clock, `advance` and `next_call` are for any thread but the sandbox's own.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._passed = 0.0
-        self._began = time.time()
+        self._passed_before = 0.0
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and return after all that was planned for it has happened.
+        """Let time pass, and return after all calls that were planned for it."""
+        self._on_loop(lambda: self._pass(seconds))
 
-        Where a sandbox runs by this clock, any thread but the sandbox's own may call it.
-        """
+    def next_call(self) -> float | None:
+        """Return the seconds until the next planned call, or None if none is planned."""
+        return self._on_loop(self._until_next)
+
+    def restart(self) -> None:
+        """Return to the machine's date; planned calls stay planned."""
+        self._passed_before = self._passed
+
+    def _on_loop(self, work: Callable[[], Result]) -> Result:
         if self._loop is None:
-            self._pass(seconds)
-        else:
-            asyncio.run_coroutine_threadsafe(self._pass_on_loop(seconds), self._loop).result()
+            return work()
 
-    async def _pass_on_loop(self, seconds: float) -> None:
-        self._pass(seconds)
+        async def on_loop() -> Result:
+            return work()
+
+        return asyncio.run_coroutine_threadsafe(on_loop(), self._loop).result()
 
     def _pass(self, seconds: float) -> None:
         end = self._passed + seconds
@@ -144,11 +158,16 @@ class ManualClock(SandboxClock):
             self.run_due()
         self._passed = end
 
+    def _until_next(self) -> float | None:
+        planned = [call.due for call in self._calls if not call.is_cancelled]
+        return round(min(planned) - self._passed, 6) if planned else None
+
     def _set_alarm(self) -> None:
-        """Set no alarm: `advance` makes the calls."""
+        if self._loop is not None and self._calls and self._calls[0].due <= self._passed:
+            self._loop.call_soon(self.run_due)
 
     def _steady(self) -> float:
         return self._passed
 
     def _wall(self) -> float:
-        return self._began + self._passed
+        return time.time() + self._passed - self._passed_before

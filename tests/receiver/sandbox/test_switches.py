@@ -4,9 +4,8 @@ import httpx
 import pytest
 from valyu import Valyu
 
-from receiver.sandbox import SandboxError, SandboxServer, Switches
+from receiver.sandbox import ManualClock, SandboxError, SandboxServer, Switches
 from receiver.sandbox.switches import assignments, described, parse
-from tests.processes import until
 from tests.receiver.sandbox.conftest import Inbox, a_batch
 
 BATCHES = "/deepresearch/batches"
@@ -17,7 +16,7 @@ def a_batch_id(sdk: Valyu, *queries: str) -> str:
 
 
 def test_every_switch_says_what_it_is_for() -> None:
-    assert [name for name, _, meaning in described() if not meaning] == []
+    assert [each.name for each in described() if not each.meaning] == []
 
 
 @pytest.mark.parametrize(
@@ -133,10 +132,14 @@ def test_held_tasks_go_when_they_are_let(sdk: Valyu, sandbox: SandboxServer) -> 
     assert sdk.batch.status(batch).batch.counts.completed == 2
 
 
-def test_speed_shortens_every_wait(sdk: Valyu, sandbox: SandboxServer) -> None:
-    sandbox.change(duration=[3000, 3000], speed=100_000)
+def test_speed_shortens_every_wait(sdk: Valyu, sandbox: SandboxServer, clock: ManualClock) -> None:
+    sandbox.change(duration=3000, settle=1000, speed=1000)
     batch = a_batch_id(sdk)
-    until(lambda: sdk.batch.status(batch).batch.status == "completed")
+    clock.advance(3)
+    status = sdk.batch.status(batch).batch
+    assert (status.counts.completed, status.status) == (1, "processing")
+    clock.advance(1)
+    assert sdk.batch.status(batch).batch.status == "completed"
 
 
 def test_a_batch_can_be_limited_in_size(sdk: Valyu, sandbox: SandboxServer) -> None:
@@ -219,10 +222,15 @@ def test_a_pdf_is_where_its_url_says(
     assert http.get(url, headers={"x-api-key": ""}).status_code == (401 if key else 200)
 
 
-def test_signed_urls_can_run_out(sdk: Valyu, sandbox: SandboxServer, http: httpx.Client) -> None:
-    sandbox.change(pdf_url="presigned", url_lifetime=-1)
+def test_signed_urls_can_run_out(
+    sdk: Valyu, sandbox: SandboxServer, http: httpx.Client, clock: ManualClock
+) -> None:
+    sandbox.change(pdf_url="presigned", url_lifetime=3600)
     task = sdk.deepresearch.create(query="q", output_formats=["pdf"]).deepresearch_id
-    assert http.get(sdk.deepresearch.status(task).pdf_url).json()["error"] == "Token expired"
+    url = sdk.deepresearch.status(task).pdf_url
+    assert http.get(url).status_code == 200
+    clock.advance(3601)
+    assert http.get(url).json()["error"] == "Token expired"
 
 
 @pytest.mark.parametrize("body", [b"not json", b"[]", b'{"tasks": 1}'])

@@ -7,7 +7,7 @@ import parallel as sdk
 import pytest
 from parallel import Parallel
 
-from receiver.sandbox import SandboxServer
+from receiver.sandbox import ManualClock, SandboxServer
 from tests.receiver.sandbox.parallel.calls import SPEC, a_group, slowly
 
 
@@ -115,11 +115,13 @@ def test_a_status_that_need_not_be_fresh_is_an_old_one(
     assert parallel.task_group.retrieve(group).status.num_task_runs == 1
 
 
-def test_the_status_of_a_group_can_be_stale(parallel: Parallel, sandbox: SandboxServer) -> None:
+def test_the_status_of_a_group_can_be_stale(
+    parallel: Parallel, sandbox: SandboxServer, clock: ManualClock
+) -> None:
     sandbox.change(parallel_stale_status=30)
     group, _ = a_group(parallel, "one")
     assert parallel.task_group.retrieve(group).status.task_run_status_counts == {"queued": 1}
-    sandbox.change(parallel_stale_status=0)
+    clock.advance(30)
     assert parallel.task_group.retrieve(group).status.task_run_status_counts == {"completed": 1}
 
 

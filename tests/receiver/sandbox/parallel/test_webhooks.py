@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from parallel import Parallel, UnprocessableEntityError
 
-from receiver.sandbox import SandboxError, SandboxServer, Switches, parse
+from receiver.sandbox import ManualClock, SandboxError, SandboxServer, Switches, parse
 from receiver.sandbox.parallel.signing import ParallelSigning, entry, keys
 from tests.receiver.sandbox.conftest import Inbox, log
 from tests.receiver.sandbox.parallel.calls import (
@@ -15,14 +15,14 @@ from tests.receiver.sandbox.parallel.calls import (
     a_group,
     genuine,
     slowly,
-    told,
+    webhook,
 )
 
 LEGACY = SECRET.encode()
 
 
 def a_run(parallel: Parallel, inbox: Inbox, text: str = "q") -> str:
-    made = parallel.task_run.create(input=text, processor="base", webhook=told(inbox))
+    made = parallel.task_run.create(input=text, processor="base", webhook=webhook(inbox))
     return made.run_id
 
 
@@ -100,10 +100,11 @@ def test_a_run_is_announced_once_with_its_state_and_without_its_output(
 
 
 def test_each_run_of_a_group_is_announced_and_the_group_is_not(
-    parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
+    parallel: Parallel, sandbox: SandboxServer, inbox: Inbox, clock: ManualClock
 ) -> None:
     slowly(sandbox)
-    group, runs = a_group(parallel, "one", "two", webhook=told(inbox))
+    group, runs = a_group(parallel, "one", "two", webhook=webhook(inbox))
+    clock.advance(3)
     said = [json.loads(each.body)["data"] for each in inbox.expect(2)]
     assert {each["run_id"] for each in said} == set(runs)
     assert {each["taskgroup_id"] for each in said} == {group}
@@ -123,8 +124,8 @@ def test_only_event_types_that_are_asked_for_are_announced(
     announced: int,
 ) -> None:
     sandbox.change(parallel_empty_event_types=all_of_none)
-    webhook: Any = {"url": inbox.url} | ({} if types is None else {"event_types": types})
-    parallel.task_run.create(input="q", processor="base", webhook=webhook)
+    wanted: Any = {"url": inbox.url} | ({} if types is None else {"event_types": types})
+    parallel.task_run.create(input="q", processor="base", webhook=wanted)
     assert len(log(sandbox)) == announced
 
 
@@ -136,7 +137,7 @@ def test_a_webhook_can_need_the_beta_header(
     with pytest.raises(UnprocessableEntityError, match="parallel-beta"):
         a_run(parallel, inbox)
     group = parallel.task_group.create().task_group_id
-    wanted: Any = [{"input": "q", "processor": "core", "webhook": told(inbox)}]
+    wanted: Any = [{"input": "q", "processor": "core", "webhook": webhook(inbox)}]
     parallel.task_group.add_runs(group, inputs=wanted, betas=["webhook-2025-08-12"])
     inbox.expect(2)
 
@@ -197,7 +198,7 @@ def test_there_may_be_no_webhook_at_all_and_it_can_be_sent_later(
     parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     sandbox.change(webhook=False)
-    group, runs = a_group(parallel, "one", "two", webhook=told(inbox))
+    group, runs = a_group(parallel, "one", "two", webhook=webhook(inbox))
     assert log(sandbox) == []
     sandbox.deliver(group)
     sandbox.deliver(runs[0], times=2)

@@ -1,13 +1,13 @@
 """The official SDK's single tasks and contents jobs against the sandbox."""
 
 import json
+from typing import Any
 
 import httpx
 import pytest
 from valyu import Valyu
 
-from receiver.sandbox import SandboxServer
-from tests.processes import until
+from receiver.sandbox import ManualClock, SandboxServer
 from tests.receiver.sandbox.conftest import Inbox
 
 
@@ -117,10 +117,17 @@ def test_a_running_task_is_not_deleted_and_has_no_question(sdk: Valyu) -> None:
     assert "awaiting" in sdk.deepresearch.respond(task, "int_1", {}).error
 
 
-def test_waiting_ends_with_the_task(sdk: Valyu, sandbox: SandboxServer) -> None:
-    sandbox.change(duration=0.2)
+def test_waiting_ends_with_the_task(sdk: Valyu, sandbox: SandboxServer, clock: ManualClock) -> None:
+    sandbox.change(duration=5)
     task = sdk.deepresearch.create(query="q").deepresearch_id
-    assert sdk.deepresearch.wait(task, poll_interval=0.02, max_wait_time=10).status == "completed"
+    seen: list[str] = []
+
+    def progress(shown: Any) -> None:
+        seen.append(shown.status)
+        clock.advance(4)
+
+    ended = sdk.deepresearch.wait(task, poll_interval=0, on_progress=progress)
+    assert (ended.status, seen) == ("completed", ["queued", "running", "completed"])
 
 
 def test_assets_are_read_with_the_key_or_with_the_token_in_their_url(
@@ -152,10 +159,13 @@ def test_contents_can_be_had_at_once(sdk: Valyu) -> None:
     assert not sdk.contents(["https://a.example/[fail]"]).success
 
 
-def test_a_contents_job_takes_as_long_as_a_task(sdk: Valyu, sandbox: SandboxServer) -> None:
-    sandbox.change(duration=0.1)
+def test_a_contents_job_takes_as_long_as_a_task(
+    sdk: Valyu, sandbox: SandboxServer, clock: ManualClock
+) -> None:
+    sandbox.change(duration=5)
     job = sdk.contents(["https://a.example"], async_mode=True)
     assert sdk.get_contents_job(job.job_id).results is None
+    clock.advance(5)
     assert sdk.wait_for_contents_job(job.job_id, poll_interval=0).status == "completed"
     assert not sdk.get_contents_job("cj_none").success
 
@@ -186,11 +196,13 @@ def test_a_task_stops_at_each_of_its_checkpoints_until_it_is_answered(sdk: Valyu
 
 
 def test_a_task_that_nobody_answers_is_paused_and_goes_on_when_somebody_does(
-    sdk: Valyu, sandbox: SandboxServer
+    sdk: Valyu, sandbox: SandboxServer, clock: ManualClock
 ) -> None:
-    sandbox.change(hitl_timeout=0)
+    sandbox.change(hitl_timeout=30)
     task = sdk.deepresearch.create(query="q", hitl={"plan_review": True}).deepresearch_id
-    until(lambda: sdk.deepresearch.status(task).status == "paused")
+    assert sdk.deepresearch.status(task).status == "awaiting_input"
+    clock.advance(30)
+    assert sdk.deepresearch.status(task).status == "paused"
     interaction = sdk.deepresearch.status(task).interaction.interaction_id
     assert sdk.deepresearch.respond(task, interaction, {"approved": True}).success
     assert sdk.deepresearch.status(task).status == "completed"
