@@ -84,12 +84,14 @@ class SandboxClock:
 
     def run_due(self) -> None:
         """Make the calls whose time has come, in order, with all that they plan for that time."""
-        while self._calls and self._calls[0].due <= self._steady():
-            call = heapq.heappop(self._calls)
-            if not call.is_cancelled:
-                with self.stopped(call.due):
-                    call.callback()
-        self._set_alarm()
+        try:
+            while self._calls and self._calls[0].due <= self._steady():
+                call = heapq.heappop(self._calls)
+                if not call.is_cancelled:
+                    with self.stopped(call.due):
+                        call.callback()
+        finally:
+            self._set_alarm()
 
     @contextmanager
     def stopped(self, at: float | None = None) -> Iterator[None]:

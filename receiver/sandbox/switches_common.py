@@ -147,7 +147,7 @@ class CommonSwitches(SandboxSettings):
     failed_tasks_cost: bool = False
     """A failed task costs as much as a completed one."""
     partial_output_on_failed: bool = False
-    """A failed task carries an output."""
+    """A failed task carries the output that it had so far."""
     pdf_url: Literal["storage", "presigned", "api"] = "storage"
     """Form of `pdf_url`: `storage` is a plain link, `presigned` has a signature that can expire,
     and `api` needs the API key."""

@@ -27,7 +27,7 @@ class Delivery:
 
 
 class _Server(ThreadingHTTPServer):
-    """Has room for many connections at once, which a burst of deliveries needs."""
+    """A server with room for the many connections of a burst of deliveries."""
 
     request_queue_size = 1024
 

@@ -1,4 +1,4 @@
-"""Faults to order: each does what it says, to the requests it names, as often as it was told."""
+"""Planned faults: their effects, the requests they hit, and how often."""
 
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime

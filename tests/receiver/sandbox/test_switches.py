@@ -1,4 +1,4 @@
-"""What nobody knows about the sender is a switch, and each switch does what it says."""
+"""Switches: how they are set, and the behaviour that each of Valyu's changes."""
 
 import httpx
 import pytest

@@ -1,4 +1,4 @@
-"""What the tests of Parallel's v1 ask for, and how its deliveries are checked."""
+"""Requests that the tests of Parallel's v1 share, and the check of its signatures."""
 
 from typing import Any
 

@@ -17,7 +17,7 @@ def streamed(parallel: Parallel, group: str, **query: Any) -> list[Any]:
 
 
 def until_it_breaks(parallel: Parallel, group: str, cursor: str) -> tuple[list[Any], bool]:
-    """What came, and whether the connection was cut."""
+    """The events that came, and True if the connection was cut."""
     came: list[Any] = []
     try:
         for event in parallel.task_group.get_runs(group, last_event_id=cursor):

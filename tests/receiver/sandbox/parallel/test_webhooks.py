@@ -1,4 +1,4 @@
-"""What Parallel announces, and how it is signed; checked with the library of Standard Webhooks."""
+"""Parallel's webhooks, and their signatures by the library of Standard Webhooks."""
 
 import json
 from typing import Any

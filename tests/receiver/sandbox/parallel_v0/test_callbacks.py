@@ -42,11 +42,11 @@ def test_a_run_without_callback_is_silent(v0: httpx.Client, sandbox: SandboxServ
         sandbox.deliver(batch["run_ids"][0])
 
 
-@pytest.mark.parametrize(("told", "count"), [(True, 2), (False, 1)])
+@pytest.mark.parametrize(("switch", "count"), [(True, 2), (False, 1)])
 def test_whether_a_failed_run_calls_back_is_a_switch(
-    v0: httpx.Client, sandbox: SandboxServer, listener: Listener, told: bool, count: int
+    v0: httpx.Client, sandbox: SandboxServer, listener: Listener, switch: bool, count: int
 ) -> None:
-    sandbox.change(v0_callback_on_failed=told)
+    sandbox.change(v0_callback_on_failed=switch)
     a_batch(v0, a_task(v0), "a", "[fail]", "[cancel]", "[stuck]", **listener.callback())
     assert len(log(sandbox)) == count
     statuses = ["complete", "failed"][:count]

@@ -1,4 +1,4 @@
-"""What is announced when, and what the webhook says; checked with the official SDK."""
+"""Valyu's webhooks: their occasions and bodies, and their signatures by the official SDK."""
 
 import json
 import time
@@ -105,11 +105,11 @@ def test_the_body_can_be_no_json_and_still_be_signed(
         delivery.body.decode()
 
 
-@pytest.mark.parametrize(("told", "announced"), [(False, 0), (True, 1)])
+@pytest.mark.parametrize(("switch", "announced"), [(False, 0), (True, 1)])
 def test_whether_a_cancelled_batch_is_announced_is_a_switch(
-    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox, told: bool, announced: int
+    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox, switch: bool, announced: int
 ) -> None:
-    sandbox.change(hold=True, webhook_on_cancel=told)
+    sandbox.change(hold=True, webhook_on_cancel=switch)
     sdk.batch.cancel(a_batch(sdk, webhook_url=inbox.url).batch_id)
     assert len(log(sandbox)) == announced
 

@@ -184,11 +184,11 @@ def test_a_task_stops_at_each_of_its_checkpoints_until_it_is_answered(sdk: Valyu
     hitl = {"plan_review": True, "outline_review": True}
     task = sdk.deepresearch.create(query="q", hitl=hitl).deepresearch_id
     for checkpoint in hitl:
-        asked = sdk.deepresearch.status(task)
-        assert (asked.status, asked.interaction.type) == ("awaiting_input", checkpoint)
+        shown = sdk.deepresearch.status(task)
+        assert (shown.status, shown.interaction.type) == ("awaiting_input", checkpoint)
         wrong = sdk.deepresearch.respond(task, "int_other", {"approved": True})
         assert "does not match" in wrong.error
-        interaction = asked.interaction.interaction_id
+        interaction = shown.interaction.interaction_id
         assert sdk.deepresearch.respond(task, interaction, {"approved": True}).success
     done = sdk.deepresearch.status(task)
     assert (done.status, done.interaction) == ("completed", None)
@@ -216,8 +216,8 @@ def test_a_question_is_announced_where_the_switch_says_so(
         query="q", hitl={"plan_review": True}, webhook_url=inbox.url
     ).deepresearch_id
     (delivery,) = inbox.expect(1)
-    told = json.loads(delivery.body)
-    assert (told["deepresearch_id"], told["status"]) == (task, "awaiting_input")
+    body = json.loads(delivery.body)
+    assert (body["deepresearch_id"], body["status"]) == (task, "awaiting_input")
 
 
 def test_a_workflow_runs_by_its_name_alone(sdk: Valyu) -> None:
