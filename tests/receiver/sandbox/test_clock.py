@@ -43,7 +43,7 @@ class LateClock(SandboxClock):
         return super()._steady() + self.busy
 
 
-def test_late_calls_run_in_order_each_at_its_own_time() -> None:
+def test_late_calls_keep_their_order_and_times() -> None:
     clock = LateClock()
     recorder = Recorder(clock)
     clock.busy = 60
@@ -77,7 +77,7 @@ def test_dates_follow_the_clock_until_it_is_restarted() -> None:
     assert clock.time() - time.time() < 86_000
 
 
-def test_a_clock_that_is_attached_makes_its_calls_by_itself() -> None:
+def test_an_attached_clock_makes_its_calls_by_itself() -> None:
     async def waited() -> tuple[bool, bool]:
         clock, event = SandboxClock(), asyncio.Event()
         clock.attach(asyncio.get_running_loop())
@@ -88,7 +88,7 @@ def test_a_clock_that_is_attached_makes_its_calls_by_itself() -> None:
     assert asyncio.run(waited()) == (False, True)
 
 
-def test_runs_end_in_the_order_of_their_times_on_a_busy_machine() -> None:
+def test_a_busy_machine_leaves_the_order_of_ends() -> None:
     def ends(*, busy: float) -> list[str]:
         clock, ended = LateClock(), list[V0Run]()
         runs = V0Runs(Panel(Switches(duration=(1, 9)), clock), ended.append)

@@ -27,7 +27,7 @@ def test_the_signature_is_that_of_the_contracts_example() -> None:
     assert sign(key, "1791191172", body) == expected
 
 
-def test_a_refused_delivery_is_tried_again_with_the_same_bytes_and_a_new_signature(
+def test_a_retry_has_the_same_bytes_and_a_new_signature(
     sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     inbox.answers = [500, 404, 302]
@@ -130,7 +130,7 @@ def test_deliveries_can_be_kept_back(
     inbox.expect(1)
 
 
-def test_the_delays_of_deliveries_depend_on_their_order_alone(
+def test_delays_depend_on_the_order_of_sending(
     sdk: Valyu, sandbox: SandboxServer, inbox: Inbox, clock: ManualClock
 ) -> None:
     def delays() -> list[float | None]:
@@ -159,7 +159,7 @@ def test_deliveries_can_come_last_first(sdk: Valyu, sandbox: SandboxServer, inbo
     assert came == ids[::-1]
 
 
-def test_gathered_deliveries_are_sent_though_no_more_come(
+def test_gathered_deliveries_are_sent_after_a_wait(
     sdk: Valyu, sandbox: SandboxServer, inbox: Inbox, clock: ManualClock
 ) -> None:
     sandbox.change(reorder=3, reorder_wait=5)

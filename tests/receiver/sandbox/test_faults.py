@@ -14,9 +14,7 @@ from tests.receiver.sandbox.conftest import Inbox
 BATCHES = "/deepresearch/batches"
 
 
-def test_a_fault_hits_as_often_as_it_was_told_and_then_no_more(
-    sandbox: SandboxServer, http: httpx.Client
-) -> None:
+def test_a_fault_hits_as_often_as_ordered(sandbox: SandboxServer, http: httpx.Client) -> None:
     sandbox.add_fault(f"GET {BATCHES}", status=500, times=2, after=1)
     assert [http.get(BATCHES).status_code for _ in range(4)] == [200, 500, 500, 200]
     assert sandbox.state()["faults"] == []
@@ -61,7 +59,7 @@ def test_the_sdk_tries_a_429_again_by_itself(sandbox: SandboxServer) -> None:
 @pytest.mark.parametrize(
     ("place", "header", "body"), [("header", "7", None), ("body", None, 7), ("both", "7", 7)]
 )
-def test_retry_after_stands_where_it_was_told_to(
+def test_retry_after_is_where_it_was_ordered(
     sandbox: SandboxServer, http: httpx.Client, place: str, header: str | None, body: int | None
 ) -> None:
     sandbox.add_fault(f"GET {BATCHES}", status=429, retry_after=7, retry_after_in=place)
@@ -122,7 +120,7 @@ def test_a_reset_comes_before_the_work(sandbox: SandboxServer, http: httpx.Clien
     assert sandbox.state()["batches"] == []
 
 
-def test_a_lost_answer_leaves_a_batch_that_can_be_found_by_its_url(
+def test_a_lost_answer_leaves_a_batch_with_its_url(
     sandbox: SandboxServer, sdk: Valyu, inbox: Inbox
 ) -> None:
     sandbox.add_fault(f"POST {BATCHES}", kind="lost")

@@ -82,9 +82,7 @@ def test_the_first_tasks_of_a_batch_can_fail(sdk: Valyu, sandbox: SandboxServer)
     assert [task.status for task in tasks] == ["failed", "failed", "completed"]
 
 
-def test_a_failed_task_costs_nothing_and_has_no_end_unless_told(
-    sdk: Valyu, sandbox: SandboxServer
-) -> None:
+def test_switches_decide_what_a_failed_task_shows(sdk: Valyu, sandbox: SandboxServer) -> None:
     batch = a_batch_id(sdk, "[fail]")
     plain = sdk.batch.list_tasks(batch, include_output=True).tasks[0]
     assert (plain.cost, plain.completed_at, plain.output) == (0, None, None)
@@ -102,7 +100,7 @@ def test_an_ended_batch_takes_no_more_tasks(sdk: Valyu) -> None:
     assert refused.error == "Cannot add tasks to a batch that is completed"
 
 
-def test_a_batch_that_takes_more_tasks_ends_and_is_announced_again(
+def test_a_reopened_batch_is_announced_again(
     sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     sandbox.change(add_after_end=True)
@@ -113,9 +111,7 @@ def test_a_batch_that_takes_more_tasks_ends_and_is_announced_again(
     assert sdk.batch.status(batch).batch.counts.completed == 2
 
 
-def test_a_batch_can_stay_open_for_more_after_its_last_task(
-    sdk: Valyu, sandbox: SandboxServer
-) -> None:
+def test_a_batch_can_settle_after_its_last_task(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(settle=30)
     batch = a_batch_id(sdk)
     sandbox.change(settle=0)
@@ -149,7 +145,7 @@ def test_a_batch_can_be_limited_in_size(sdk: Valyu, sandbox: SandboxServer) -> N
     assert sdk.batch.status(batch).batch.counts.total == 2
 
 
-def test_task_ids_are_the_users_own_affair_unless_told(sdk: Valyu, sandbox: SandboxServer) -> None:
+def test_a_switch_refuses_duplicate_task_ids(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(hold=True)
     batch, twice = sdk.batch.create().batch_id, [{"id": "a", "query": "q"}] * 2
     assert sdk.batch.add_tasks(batch, twice).success
@@ -170,7 +166,7 @@ def test_running_tasks_of_a_cancelled_batch_can_go_on(sdk: Valyu, sandbox: Sandb
 
 
 @pytest.mark.parametrize("status", ["completed", "completed_with_errors", "cancelled"])
-def test_what_becomes_of_a_batch_after_single_cancels_is_a_switch(
+def test_a_switch_decides_the_end_after_single_cancels(
     sdk: Valyu, sandbox: SandboxServer, status: str
 ) -> None:
     sandbox.change(end_after_single_cancel=status)

@@ -44,7 +44,7 @@ def test_a_text_has_one_basis(parallel: Parallel) -> None:
     assert str(output.content).startswith("# q")
 
 
-def test_an_object_fills_its_schema_and_every_field_has_a_basis(parallel: Parallel) -> None:
+def test_every_field_of_an_object_has_a_basis(parallel: Parallel) -> None:
     made = parallel.task_run.create(input={"name": "a"}, processor="core", task_spec=SPEC)
     output = parallel.task_run.result(made.run_id).output
     assert isinstance(output.content, dict)
@@ -100,7 +100,7 @@ def test_the_input_can_be_read_again(parallel: Parallel) -> None:
     }
 
 
-def test_a_result_that_does_not_come_in_time_is_a_408(
+def test_a_result_that_comes_too_late_is_a_408(
     parallel: Parallel, sandbox: SandboxServer, clock: ManualClock
 ) -> None:
     made = parallel.task_run.create(input="q [stuck]", processor="base")
@@ -183,9 +183,7 @@ def test_a_body_that_is_no_json_is_a_422(sandbox: SandboxServer) -> None:
     assert refused.status_code == 422
 
 
-def test_the_length_of_metadata_is_checked_only_if_told(
-    parallel: Parallel, sandbox: SandboxServer
-) -> None:
+def test_a_switch_limits_the_length_of_metadata(parallel: Parallel, sandbox: SandboxServer) -> None:
     long: Any = {"input": "q", "processor": "base", "metadata": {"k" * 17: "v"}}
     parallel.task_run.create(**long)
     sandbox.change(parallel_metadata_limits=True)
@@ -193,7 +191,7 @@ def test_the_length_of_metadata_is_checked_only_if_told(
         parallel.task_run.create(**long)
 
 
-def test_the_events_of_a_run_are_its_first_state_and_its_last(
+def test_events_of_a_run_are_its_first_and_last_state(
     parallel: Parallel, sandbox: SandboxServer, clock: ManualClock
 ) -> None:
     slowly(sandbox)
@@ -213,7 +211,7 @@ def test_everything_is_below_v1beta_too(parallel: Parallel) -> None:
     assert parallel.task_run.retrieve(made["run_id"]).status == "completed"
 
 
-def test_paths_that_do_not_exist_are_refused_in_parallels_words(parallel: Parallel) -> None:
+def test_unknown_paths_have_errors_of_parallel(parallel: Parallel) -> None:
     for path in ("/v1/tasks/nothing", "/v1beta/nothing"):
         with pytest.raises(sdk.NotFoundError) as refused:
             parallel.get(path, cast_to=httpx.Response)

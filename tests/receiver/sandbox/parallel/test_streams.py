@@ -27,7 +27,7 @@ def until_it_breaks(parallel: Parallel, group: str, cursor: str) -> tuple[list[A
     return came, False
 
 
-def test_ended_runs_are_streamed_with_what_is_asked_for(parallel: Parallel) -> None:
+def test_ended_runs_are_streamed_with_requested_parts(parallel: Parallel) -> None:
     group, runs = a_group(parallel, {"row": 1}, {"row": 2, "x": "[fail]"}, metadata={"a": "b"})
     plain = streamed(parallel, group)
     assert [event.event_id for event in plain] == ["1", "2"]
@@ -128,7 +128,7 @@ def test_a_reset_ends_open_streams(parallel: Parallel, sandbox: SandboxServer) -
 
 
 @pytest.mark.parametrize("cleanly", [False, True])
-def test_a_stream_that_breaks_off_is_resumed_until_all_is_seen(
+def test_a_broken_stream_can_be_resumed_to_its_end(
     parallel: Parallel, sandbox: SandboxServer, cleanly: bool
 ) -> None:
     sandbox.change(parallel_drop_after=2, parallel_drop_cleanly=cleanly)
@@ -154,7 +154,7 @@ def test_an_error_can_come_in_the_stream_and_end_it(
     assert [each.event_id for each in streamed(parallel, group, last_event_id="1")] == ["2"]
 
 
-def test_outputs_can_be_missing_from_the_stream_though_the_results_have_them(
+def test_streams_can_lack_outputs_that_results_have(
     parallel: Parallel, sandbox: SandboxServer
 ) -> None:
     sandbox.change(parallel_late_outputs=1)

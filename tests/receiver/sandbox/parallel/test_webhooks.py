@@ -52,7 +52,7 @@ def test_the_signature_is_that_of_the_contracts_example(rule: str, expected: str
     ("rule", "by_new", "by_legacy"),
     [("new", True, False), ("legacy", False, True), ("both", True, True)],
 )
-def test_the_key_is_made_of_the_secret_by_the_rule(
+def test_keys_are_made_by_the_ordered_rule(
     parallel: Parallel,
     sandbox: SandboxServer,
     inbox: Inbox,
@@ -87,7 +87,7 @@ def test_a_secret_that_is_none_is_refused(wrong: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("text", "status"), [("q", "completed"), ("q [fail]", "failed")])
-def test_a_run_is_announced_once_with_its_state_and_without_its_output(
+def test_a_run_is_announced_without_its_output(
     parallel: Parallel, sandbox: SandboxServer, inbox: Inbox, text: str, status: str
 ) -> None:
     run = a_run(parallel, inbox, text)
@@ -99,7 +99,7 @@ def test_a_run_is_announced_once_with_its_state_and_without_its_output(
     assert [entry["kind"] for entry in log(sandbox)] == ["task_run"]
 
 
-def test_each_run_of_a_group_is_announced_and_the_group_is_not(
+def test_runs_of_a_group_are_announced(
     parallel: Parallel, sandbox: SandboxServer, inbox: Inbox, clock: ManualClock
 ) -> None:
     slowly(sandbox)
@@ -115,7 +115,7 @@ def test_each_run_of_a_group_is_announced_and_the_group_is_not(
     ("types", "all_of_none", "announced"),
     [(None, "none", 0), ([], "none", 0), ([], "all", 1), (["monitor.event.detected"], "all", 0)],
 )
-def test_only_event_types_that_are_asked_for_are_announced(
+def test_only_subscribed_event_types_are_announced(
     parallel: Parallel,
     sandbox: SandboxServer,
     inbox: Inbox,
@@ -162,7 +162,7 @@ def test_a_later_try_has_its_own_time_and_signature() -> None:
     assert first["webhook-signature"] != second["webhook-signature"]
 
 
-def test_copies_have_one_id_and_different_events_have_different_ones(
+def test_copies_share_the_id_of_their_event(
     parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     sandbox.change(copies=2)
@@ -194,7 +194,7 @@ def test_a_clock_that_is_wrong_makes_genuine_deliveries_stale(
     assert not genuine(inbox.expect(1)[0], SECRET)
 
 
-def test_there_may_be_no_webhook_at_all_and_it_can_be_sent_later(
+def test_a_webhook_can_be_left_out_and_sent_later(
     parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     sandbox.change(webhook=False)
@@ -225,7 +225,7 @@ def test_nothing_is_delivered_for_what_has_no_webhook(
         sandbox.deliver(group)
 
 
-def test_the_body_can_carry_the_output_or_name_another_run_or_be_unreadable(
+def test_other_bodies_are_sent_by_switch(
     parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     runs = []

@@ -18,7 +18,7 @@ def test_creating_a_task_gives_its_id(v0: httpx.Client) -> None:
     assert re.fullmatch(UUID, a_task(v0))
 
 
-def test_a_batch_has_its_runs_in_the_order_of_the_requests(v0: httpx.Client) -> None:
+def test_runs_are_in_the_order_of_their_requests(v0: httpx.Client) -> None:
     task = a_task(v0)
     batch = a_batch(v0, task, "Acme, Inc.", "Globex")
     assert list(batch) == ["task_id", "batch_run_id", "run_ids", "created_at"]
@@ -45,7 +45,7 @@ def test_a_run_object_is_that_of_the_contract(v0: httpx.Client) -> None:
     assert list(output) == ["city", "note"]
 
 
-def test_outputs_depend_on_the_seed_the_prompt_and_the_arguments_alone(
+def test_outputs_depend_on_seed_prompt_and_arguments(
     v0: httpx.Client, sandbox: SandboxServer
 ) -> None:
     task = a_task(v0)
@@ -55,7 +55,7 @@ def test_outputs_depend_on_the_seed_the_prompt_and_the_arguments_alone(
     assert other != first != a_run(v0, task, "a")["output"]
 
 
-def test_an_output_without_a_schema_is_a_text_of_any_size(
+def test_outputs_without_schema_have_the_ordered_size(
     v0: httpx.Client, sandbox: SandboxServer
 ) -> None:
     sandbox.change(output_bytes=10_000)
@@ -100,7 +100,7 @@ def test_the_first_runs_of_a_batch_can_fail(v0: httpx.Client, sandbox: SandboxSe
     assert "output" not in run
 
 
-def test_a_run_of_a_batch_can_have_a_runner_of_its_own(v0: httpx.Client) -> None:
+def test_a_run_can_have_its_own_runner(v0: httpx.Client) -> None:
     task = a_task(v0)
     requests = [{"arguments": {"company": "a"}, "runner": "xenon"}, {"arguments": {"company": "b"}}]
     created = v0.post(f"/tasks/{task}/batches", json={"task_run_requests": requests}).json()
@@ -108,7 +108,7 @@ def test_a_run_of_a_batch_can_have_a_runner_of_its_own(v0: httpx.Client) -> None
     assert [run["runner"] for run in runs] == ["xenon", "argon"]
 
 
-def test_a_single_run_is_answered_with_its_output_unless_it_is_enqueued(
+def test_a_single_run_is_answered_at_its_end(
     v0: httpx.Client, sandbox: SandboxServer, clock: ManualClock
 ) -> None:
     sandbox.change(duration=1)
@@ -155,7 +155,7 @@ def test_any_key_will_do_but_none_will_not(sandbox: SandboxServer) -> None:
 
 
 @pytest.mark.parametrize("path", ["batches/none", "batches/none/export", "runs/none"])
-def test_what_is_unknown_or_of_another_task_is_not_found(v0: httpx.Client, path: str) -> None:
+def test_ids_of_another_task_are_not_found(v0: httpx.Client, path: str) -> None:
     batch = a_batch(v0, a_task(v0), "Globex")
     known = path.replace("batches/none", f"batches/{batch['batch_run_id']}")
     known = known.replace("runs/none", f"runs/{batch['run_ids'][0]}")
@@ -235,9 +235,7 @@ def test_faults_and_counts_name_v0_by_its_whole_path(
     assert calls["GET /v0/tasks/{task_id}/batches/{batch_run_id}"] == 2
 
 
-def test_the_state_shows_runs_by_status_and_a_reset_forgets_them(
-    v0: httpx.Client, sandbox: SandboxServer
-) -> None:
+def test_the_state_shows_runs_until_a_reset(v0: httpx.Client, sandbox: SandboxServer) -> None:
     batch = a_batch(v0, a_task(v0), "a", "[fail]", "[stuck]")
     state = sandbox.state()
     counts = {"complete": 1, "failed": 1, "running": 1}

@@ -88,7 +88,7 @@ def test_a_callback_without_secret_is_never_signed(
     assert "x-webhook-signature" not in listener.headers[0]
 
 
-def test_forgeries_have_a_wrong_token_or_none_and_change_only_what_is_signed(
+def test_a_forged_token_is_wrong_or_missing(
     v0: httpx.Client, sandbox: SandboxServer, listener: Listener
 ) -> None:
     sandbox.change(forgeries=3)

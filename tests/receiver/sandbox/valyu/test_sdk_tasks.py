@@ -103,7 +103,7 @@ def test_a_running_task_can_be_updated_and_cancelled(sdk: Valyu, sandbox: Sandbo
     assert "cancelled" in sdk.deepresearch.cancel(task).error
 
 
-def test_a_task_that_is_done_can_be_made_public_and_deleted(sdk: Valyu) -> None:
+def test_a_done_task_can_be_published_and_deleted(sdk: Valyu) -> None:
     task = sdk.deepresearch.create(query="q").deepresearch_id
     assert sdk.deepresearch.toggle_public(task, True).public
     assert sdk.deepresearch.status(task).public
@@ -130,9 +130,7 @@ def test_waiting_ends_with_the_task(sdk: Valyu, sandbox: SandboxServer, clock: M
     assert (ended.status, seen) == ("completed", ["queued", "running", "completed"])
 
 
-def test_assets_are_read_with_the_key_or_with_the_token_in_their_url(
-    sdk: Valyu, sandbox: SandboxServer
-) -> None:
+def test_assets_need_the_key_or_a_token(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(images=1)
     task = sdk.deepresearch.create(query="q", deliverables=["a table"]).deepresearch_id
     shown = sdk.deepresearch.status(task)
@@ -180,7 +178,7 @@ def test_what_a_task_cannot_be_told_is_refused(sdk: Valyu, sandbox: SandboxServe
         assert client.post(f"{sandbox.api_url}/contents", json={"urls": []}).status_code == 400
 
 
-def test_a_task_stops_at_each_of_its_checkpoints_until_it_is_answered(sdk: Valyu) -> None:
+def test_a_task_stops_at_each_checkpoint(sdk: Valyu) -> None:
     hitl = {"plan_review": True, "outline_review": True}
     task = sdk.deepresearch.create(query="q", hitl=hitl).deepresearch_id
     for checkpoint in hitl:
@@ -195,7 +193,7 @@ def test_a_task_stops_at_each_of_its_checkpoints_until_it_is_answered(sdk: Valyu
     assert [each.type for each in done.hitl_history] == list(hitl)
 
 
-def test_a_task_that_nobody_answers_is_paused_and_goes_on_when_somebody_does(
+def test_an_unanswered_task_is_paused_until_it_is_answered(
     sdk: Valyu, sandbox: SandboxServer, clock: ManualClock
 ) -> None:
     sandbox.change(hitl_timeout=30)

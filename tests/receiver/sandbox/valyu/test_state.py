@@ -22,9 +22,7 @@ def a_batch(queries: list[str]) -> tuple[Research, ValyuBatch, list[ValyuTask | 
 
 @settings(deadline=None)  # a machine may be busy
 @given(st.lists(st.sampled_from(["q", "q [fail]", "q [stuck]"]), min_size=1), st.data())
-def test_counts_agree_with_the_tasks_and_the_end_is_announced_once(
-    queries: list[str], data: st.DataObject
-) -> None:
+def test_counts_agree_with_tasks_after_any_cancels(queries: list[str], data: st.DataObject) -> None:
     research, batch, announced = a_batch(queries)
     research._panel.switches = HOLD.model_copy(update={"hold": False})
     cancelled = data.draw(st.sets(st.sampled_from(batch.tasks)))
