@@ -136,7 +136,7 @@ class Courier:
 
     def _signed(self, parcel: Parcel) -> SignedRequest:
         at = self._panel.signing_time()
-        headers = parcel.signing.headers(self._panel.switches, parcel.body, at)
+        headers = parcel.signing.headers(self._panel.switches, parcel.body, at=at)
         return SignedRequest(headers, parcel.body)
 
     async def _delay(self, number: int) -> None:
@@ -148,7 +148,7 @@ class Courier:
 
     async def _deliver_forged(self, delivery: SentDelivery, kind: Forgery) -> None:
         parcel, at = delivery.parcel, self._panel.signing_time()
-        if forged := parcel.signing.forge(kind, self._panel.switches, parcel.body, at):
+        if forged := parcel.signing.forge(kind, self._panel.switches, parcel.body, at=at):
             await self._post(self._attempt(delivery), forged)
 
     def _attempt(self, delivery: SentDelivery, attempt: int = 1) -> DeliveryAttempt:

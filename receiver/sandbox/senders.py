@@ -23,11 +23,11 @@ class Signing(Protocol):
     `at` is the sender's time in seconds since 1970.
     """
 
-    def headers(self, switches: Switches, body: bytes, at: float) -> dict[str, str]:
+    def headers(self, switches: Switches, body: bytes, *, at: float) -> dict[str, str]:
         """Return all headers of a genuine delivery of these bytes; called for each try."""
 
     def forge(
-        self, kind: Forgery, switches: Switches, body: bytes, at: float
+        self, kind: Forgery, switches: Switches, body: bytes, *, at: float
     ) -> SignedRequest | None:
         """Return a delivery that a receiver must refuse.
 

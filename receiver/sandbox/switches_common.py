@@ -67,17 +67,17 @@ class Fault(SandboxSettings):
     it ends the connection, `reset` ends the connection before the work, `lost` after it, `slow`
     answers late, and `cut` sends half a body."""
     status: int | None = Field(default=None, ge=200, le=599)
-    """Status that `status` and `html` answer; None is 500 for `status` and 502 for `html`."""
+    """Status that `status` and `html` answer; null is 500 for `status` and 502 for `html`."""
     times: int | None = Field(default=1, ge=1)
-    """Number of matching requests hit; None hits all of them."""
+    """Number of matching requests hit; null hits all of them."""
     after: int = Field(default=0, ge=0)
     """Number of matching requests that pass before the first is hit."""
     seconds: Seconds = 30.0
     """Seconds that `hang` and `slow` take."""
     error: str | None = None
-    """Text of the error; None is the usual text for the status."""
+    """Text of the error; null is the usual text for the status."""
     retry_after: int | None = Field(default=None, ge=0)
-    """Seconds that the client shall wait; None is 1 in a 429, and no wait in other answers."""
+    """Seconds that the client shall wait; null is 1 in a 429, and no wait in other answers."""
     retry_after_in: Literal["header", "date", "body", "both"] = "both"
     """Place of that wait: `header` has it in seconds, `date` is a header with a date, `body` is
     the JSON body, which Parallel's errors leave out, and `both` is header and body."""
@@ -88,7 +88,7 @@ class CommonSwitches(SandboxSettings):
 
     # Access and answers
     api_key: str | None = None
-    """The only API key accepted; None accepts any key at Parallel, and `val_...` at Valyu."""
+    """The only API key accepted; null accepts any key at Parallel, and `val_...` at Valyu."""
     post_status: Literal[200, 201, 202] = 200
     """Status of a created task or batch and of added tasks, except at Parallel's v1."""
     success_flag: bool = False
@@ -119,7 +119,7 @@ class CommonSwitches(SandboxSettings):
     add_after_end: bool = False
     """An ended batch takes more tasks, and then ends and announces its end once more."""
     max_batch_tasks: int | None = None
-    """Number of tasks that one batch takes; None is no limit."""
+    """Number of tasks that one batch takes; null is no limit."""
     refuse_duplicate_ids: bool = False
     """A task id that its batch already has is answered 400."""
     cancel_keeps_running: bool = False
@@ -131,7 +131,7 @@ class CommonSwitches(SandboxSettings):
 
     # Results
     output_bytes: int | None = Field(default=None, ge=1)
-    """Size of a markdown output in bytes; None is a short report."""
+    """Size of a markdown output in bytes; null is a short report."""
     sources: int = Field(default=2, ge=0)
     """Number of sources that each result cites."""
     images: int = Field(default=0, ge=0)
@@ -152,7 +152,7 @@ class CommonSwitches(SandboxSettings):
     """Form of `pdf_url`: `storage` is a plain link, `presigned` has a signature that can expire,
     and `api` needs the API key."""
     url_lifetime: float | None = None
-    """Seconds for which signed URLs of assets and PDFs work; None is for ever."""
+    """Seconds for which signed URLs of assets and PDFs work; null is for ever."""
 
     # Listing
     page_size: int = Field(default=50, ge=1)
@@ -171,7 +171,7 @@ class CommonSwitches(SandboxSettings):
     etag: bool = True
     """A task's status has an ETag, and an unchanged status is answered 304."""
     poll_hint: int | None = Field(default=None, ge=0)
-    """Seconds of the Retry-After in the status of a task that is not done; None is no header."""
+    """Seconds of the Retry-After in the status of a task that is not done; null is no header."""
 
     # Webhooks
     webhook: bool = True

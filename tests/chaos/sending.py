@@ -39,7 +39,7 @@ class Delivery:
         return hashlib.sha256(self.body).digest()
 
     def signed(self) -> dict[str, str]:
-        return headers(Switches(), self.endpoint.secret, self.body, time.time())
+        return headers(Switches(), self.endpoint.secret, self.body, at=time.time())
 
 
 class Maker:

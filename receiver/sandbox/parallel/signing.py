@@ -34,11 +34,11 @@ class ParallelSigning:
 
     event: str
 
-    def headers(self, switches: Switches, body: bytes, at: float) -> dict[str, str]:
-        return self._headers(switches, switches.parallel_secrets, body, at)
+    def headers(self, switches: Switches, body: bytes, *, at: float) -> dict[str, str]:
+        return self._headers(switches, switches.parallel_secrets, body, at=at)
 
     def _headers(
-        self, switches: Switches, account: tuple[str, ...], body: bytes, at: float
+        self, switches: Switches, account: tuple[str, ...], body: bytes, *, at: float
     ) -> dict[str, str]:
         stamp = str(int(at))
         made = [key for secret in account for key in keys(secret, switches.parallel_key)]
@@ -49,11 +49,11 @@ class ParallelSigning:
             SIGNATURE: " ".join(entry(key, self.event, stamp, body) for key in made),
         }
 
-    def forge(self, kind: Forgery, switches: Switches, body: bytes, at: float) -> SignedRequest:
+    def forge(self, kind: Forgery, switches: Switches, body: bytes, *, at: float) -> SignedRequest:
         if kind == "wrong_key":
             other = f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}"
-            return SignedRequest(self._headers(switches, (other,), body, at), body)
-        signed = self.headers(switches, body, at)
+            return SignedRequest(self._headers(switches, (other,), body, at=at), body)
+        signed = self.headers(switches, body, at=at)
         if kind == "tampered":
             # The JSON is still the same: only a check of the raw bytes finds this.
             return SignedRequest(signed, body + b" ")

@@ -70,6 +70,6 @@ class ParallelSwitches(SandboxSettings):
     parallel_late_outputs: int = Field(default=0, ge=0)
     """Number of runs of each group, the first to complete, that streams show without output."""
     parallel_late_for: Seconds | None = None
-    """Seconds after its end at which streams show the output of such a run; None is never."""
+    """Seconds after its end at which streams show the output of such a run; null is never."""
     parallel_refuse_cursors: bool = False
     """A stream with a `last_event_id` is answered 422."""

@@ -26,13 +26,13 @@ class CallbackSigning:
     callback: V0Callback
     event: str
 
-    def headers(self, switches: Switches, body: bytes, at: float) -> dict[str, str]:
-        return _headers(self.callback.headers, self._signature(switches, body, at))
+    def headers(self, switches: Switches, body: bytes, *, at: float) -> dict[str, str]:
+        return _headers(self.callback.headers, self._signature(switches, body, at=at))
 
     def forge(
-        self, kind: Forgery, switches: Switches, body: bytes, at: float
+        self, kind: Forgery, switches: Switches, body: bytes, *, at: float
     ) -> SignedRequest | None:
-        signature = self._signature(switches, body, at)
+        signature = self._signature(switches, body, at=at)
         if kind == "tampered":
             # The JSON is still the same: only a check of the raw bytes finds this.
             signed = _headers(self.callback.headers, signature)
@@ -42,21 +42,21 @@ class CallbackSigning:
         if kind == "unsigned":
             return SignedRequest(_headers({}, {}), body)
         wrong = {name: _other_token(value) for name, value in self.callback.headers.items()}
-        signature = self._signature(switches, body, at, key=secrets.token_bytes(32))
+        signature = self._signature(switches, body, at=at, key=secrets.token_bytes(32))
         return SignedRequest(_headers(wrong, signature), body)
 
     def _signature(
-        self, switches: Switches, body: bytes, at: float, *, key: bytes | None = None
+        self, switches: Switches, body: bytes, *, at: float, key: bytes | None = None
     ) -> dict[str, str]:
         secret = self.callback.secret
         if secret is None or switches.v0_signature == "none":
             return {}
         if switches.v0_signature == "hmac-sha256":
-            return plain(switches, key or secret.encode(), body, at)
+            return plain(switches, key or secret.encode(), body, at=at)
         return standard(self.event, str(int(at)), key or standard_key(secret), body)
 
 
-def plain(switches: Switches, key: bytes, body: bytes, at: float) -> dict[str, str]:
+def plain(switches: Switches, key: bytes, body: bytes, *, at: float) -> dict[str, str]:
     """Return headers with an HMAC-SHA256 in hex, of the body alone or of its time and body."""
     if switches.v0_signed_text == "body":
         return {switches.v0_signature_header: _plain_mac(switches, key, body)}

@@ -23,7 +23,7 @@ def timestamp(switches: Switches, at: float) -> str:
     return str(int(at * 1000 if switches.timestamp_unit == "ms" else at))
 
 
-def headers(switches: Switches, secret: str, body: bytes, at: float) -> dict[str, str]:
+def headers(switches: Switches, secret: str, body: bytes, *, at: float) -> dict[str, str]:
     """Return the headers of a genuine delivery at this time, in seconds since 1970."""
     stamp = timestamp(switches, at)
     return {
@@ -39,13 +39,13 @@ class ValyuSigning:
 
     secret: str
 
-    def headers(self, switches: Switches, body: bytes, at: float) -> dict[str, str]:
-        return headers(switches, self.secret, body, at)
+    def headers(self, switches: Switches, body: bytes, *, at: float) -> dict[str, str]:
+        return headers(switches, self.secret, body, at=at)
 
-    def forge(self, kind: Forgery, switches: Switches, body: bytes, at: float) -> SignedRequest:
+    def forge(self, kind: Forgery, switches: Switches, body: bytes, *, at: float) -> SignedRequest:
         if kind == "wrong_key":
-            return SignedRequest(headers(switches, secrets.token_hex(32), body, at), body)
-        signed = headers(switches, self.secret, body, at)
+            return SignedRequest(headers(switches, secrets.token_hex(32), body, at=at), body)
+        signed = headers(switches, self.secret, body, at=at)
         if kind == "tampered":
             # The JSON is still the same: only a check of the raw bytes finds this.
             return SignedRequest(signed, body + b" ")

@@ -1,9 +1,8 @@
 """State of Valyu: its batches and tasks, and the course that each takes to its end.
 
 A task is queued, then running, then completed, failed or cancelled. One planned call at a time
-drives it, or none if tasks take no time. At each of its checkpoints it stops until it is answered.
-Only `_move` changes a status, so that the counts of a batch always agree with its tasks.
-Everything here runs on one event loop.
+drives it, or none if tasks take no time. It stops at each of its checkpoints until it is answered.
+Only `_move`, on the event loop, changes a status: the counts of a batch agree with its tasks.
 """
 
 import secrets

@@ -155,7 +155,9 @@ def test_a_refused_delivery_keeps_its_id_and_its_bytes(
 
 def test_a_later_try_has_its_own_time_and_signature() -> None:
     signing = ParallelSigning("whevent_1")
-    first, second = (signing.headers(Switches(), b"{}", at) for at in (1772445825.9, 1772445831.2))
+    first, second = (
+        signing.headers(Switches(), b"{}", at=at) for at in (1772445825.9, 1772445831.2)
+    )
     assert first["webhook-id"] == second["webhook-id"]
     stamps = (first["webhook-timestamp"], second["webhook-timestamp"])
     assert stamps == ("1772445825", "1772445831")
