@@ -12,10 +12,11 @@ def sandbox(
     host: Annotated[str, typer.Option(help="An address of this machine only.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 9009,
     turned: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Turn a switch.")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Set a switch; can be repeated."),
     ] = None,
 ) -> None:
-    """Play the senders on this machine: create batches against it, they send real webhooks."""
+    """Run simulated senders on this machine, which send real webhooks for your test batches."""
     # Loaded here, because all other commands start without it.
     from receiver.sandbox import SandboxError, Switches, run
     from receiver.sandbox.switches import assignments, parse

@@ -1,10 +1,12 @@
 """Simulated senders over real HTTP, on this machine only: Valyu and Parallel, by their contracts.
 
-It imports nothing of `receiver` or `storage` and signs with its own code, so that a mistake made
-once can not pass on both sides. The official SDKs are run against it in tests/sandbox.
+The sandbox imports nothing else of `receiver` and nothing of `storage`, and signs with its own
+code, so that one mistake cannot be on both sides. tests/receiver/sandbox runs the official SDKs
+against it.
 """
 
 from receiver.sandbox.app import create_sandbox
+from receiver.sandbox.clock import ManualClock, SandboxClock
 from receiver.sandbox.server import SandboxServer, run, serve_in_thread
 from receiver.sandbox.switches import (
     Fault,
@@ -17,6 +19,8 @@ from receiver.sandbox.switches import (
 
 __all__ = [
     "Fault",
+    "ManualClock",
+    "SandboxClock",
     "SandboxError",
     "SandboxServer",
     "Switches",

@@ -1,6 +1,6 @@
-"""python -m receiver.sandbox: the simulated senders as a process, for tests in any language.
+"""Run the simulated senders as a process, for tests in any language.
 
-Prints one line of JSON, {"url": ...}, as soon as it takes connections.
+The first line of output is JSON, {"url": ...}; from then on the sandbox takes connections.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from receiver.sandbox.switches import SandboxError, Switches, assignments, descr
 
 
 def main() -> None:
-    """Reads the arguments and serves until it is interrupted; wrong use exits with 2."""
+    """Read the arguments and serve until interrupted; exit with 2 on wrong use."""
     parser = _parser()
     given = parser.parse_args()
     try:
@@ -23,17 +23,21 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    lines = [f"  {name}={default}  {meaning}" for name, default, meaning in described()]
+    lines = [f"  {each.name}={each.default}  {each.meaning}" for each in described()]
     parser = argparse.ArgumentParser(
         prog="python -m receiver.sandbox",
         description=__doc__,
         epilog="\n".join(["switches and their defaults:", *lines]).replace("%", "%%"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--host", default="127.0.0.1", help="an address of this machine")
-    parser.add_argument("--port", type=int, default=9009, help="0 takes a free one")
+    parser.add_argument("--host", default="127.0.0.1", help="address of this machine")
+    parser.add_argument("--port", type=int, default=9009, help="port; 0 takes a free one")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="turn a switch"
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a switch; can be repeated",
     )
     return parser
 

@@ -1,7 +1,7 @@
-"""Made-up results: the same seed and query always give the same ones, and they can be any size."""
+"""Made-up results of any size; the same seed and query always give the same ones."""
 
 from random import Random
-from typing import Any
+from typing import Any, TypedDict
 
 _SUBJECTS = ("The grid", "Storage", "The market", "Demand", "The regulator", "A pilot plant")
 _VERBS = ("grew", "slowed", "doubled", "was delayed", "reached operation", "was revised")
@@ -14,18 +14,18 @@ _FAILURES = (
 
 
 def dice(seed: int, *about: object) -> Random:
-    """A source of chance that depends on nothing but its arguments."""
+    """Return a random generator that depends on nothing but the arguments."""
     return Random(f"{seed}:{about!r}")  # noqa: S311 (made-up content; secrets are made elsewhere)
 
 
 def title(query: str) -> str:
-    """The heading of a report: the query, shortened to one line."""
+    """Return the heading of a report: the query, shortened to one line."""
     line = " ".join(query.split())
     return line if len(line) <= 60 else f"{line[:57]}..."
 
 
 def report(query: str, *, seed: int, size: int | None) -> str:
-    """A markdown report with citations; of exactly `size` bytes if one is given."""
+    """Return a markdown report with citations; it has exactly `size` bytes if one is given."""
     chance = dice(seed, "report", query)
     text = f"# {title(query)}\n\n" + " ".join(_sentence(chance) for _ in range(6)) + "\n"
     if size is None:
@@ -42,12 +42,12 @@ def _sentence(chance: Random) -> str:
 
 
 def failure(query: str, *, seed: int) -> str:
-    """Why a task failed."""
+    """Return the reason for which a task failed."""
     return dice(seed, "failure", query).choice(_FAILURES)
 
 
 def matching(schema: Any, *, seed: int, query: str) -> Any:
-    """A value that fits a JSON schema, as far as types, properties, items and enums go."""
+    """Return a value that fits the types, properties, items and enums of a JSON schema."""
     return _value(schema if isinstance(schema, dict) else {}, dice(seed, "schema", query), query)
 
 
@@ -74,12 +74,23 @@ def _value(schema: dict[str, Any], chance: Random, name: str) -> Any:
 
 
 def as_toon(value: dict[str, Any]) -> str:
-    """The value as lines of `key: value`, near enough to TOON for a reader who keeps text."""
+    """Return lines of `key: value`, which is near enough to TOON for a client that keeps text."""
     return "\n".join(f"{key}: {part}" for key, part in value.items())
 
 
-def sources(query: str, *, seed: int, count: int) -> list[dict[str, Any]]:
-    """Cited sources, with the fields the official SDK insists on."""
+class CitedSource(TypedDict):
+    """One source of a result, with the fields that Valyu's SDK requires."""
+
+    title: str
+    url: str
+    snippet: str
+    source: str
+    word_count: int
+    fragment: str
+
+
+def citations(query: str, *, seed: int, count: int) -> list[CitedSource]:
+    """Return the sources that a result cites."""
     chance = dice(seed, "sources", query)
     return [
         {
@@ -95,7 +106,7 @@ def sources(query: str, *, seed: int, count: int) -> list[dict[str, Any]]:
 
 
 def trace(query: str, *, count: int) -> list[dict[str, Any]]:
-    """Entries of an agent's trace."""
+    """Return entries of an agent's trace."""
     return [
         {"role": "assistant", "content": f"Step {number}: reading about {title(query)}"}
         for number in range(1, count + 1)

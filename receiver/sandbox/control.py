@@ -1,16 +1,16 @@
-"""The control routes under /_sandbox: look inside, turn switches, order faults and deliveries."""
+"""Control routes under /_sandbox: read the state, change switches, order faults and deliveries."""
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from receiver.sandbox.answers import Refusal, answer, json_body
+from receiver.sandbox.responses import Refusal, json_body, json_response
 from receiver.sandbox.switches import Fault, SandboxError, parse
 from receiver.sandbox.world import World
 
 
 def routes() -> list[BaseRoute]:
-    """The control routes; they need no key, for only this machine can reach them."""
+    """Return the control routes; they need no key, because only this machine can reach them."""
     return [
         Mount(
             "/_sandbox",
@@ -26,36 +26,37 @@ def routes() -> list[BaseRoute]:
 
 
 async def state(request: Request) -> Response:
-    """GET /_sandbox/state: counts, calls by method and path, and the log of deliveries."""
+    """GET /_sandbox/state: answer with the counts, calls by endpoint, and the delivery log."""
     world: World = request.state.world
-    return answer(world.state())
+    return json_response(world.state())
 
 
 async def change_switches(request: Request) -> Response:
-    """PUT /_sandbox/switches: replaces the switches named and answers with all of them."""
+    """PUT /_sandbox/switches: replace the switches named, and answer with all of them."""
     world: World = request.state.world
     try:
         world.change(await json_body(request))
     except SandboxError as error:
         raise Refusal(400, str(error)) from error
-    return answer(world.switches.model_dump(mode="json"))
+    return json_response(world.switches.model_dump(mode="json"))
 
 
 async def add_fault(request: Request) -> Response:
-    """POST /_sandbox/faults: appends one fault to the plan and answers with what is planned."""
+    """POST /_sandbox/faults: add one fault to the plan, and answer with the plan."""
     world: World = request.state.world
     try:
         world.faults.add(parse(Fault, await json_body(request)))
     except SandboxError as error:
         raise Refusal(400, str(error)) from error
-    return answer(world.faults.left(), 201)
+    return json_response(world.faults.left(), 201)
 
 
 async def deliver(request: Request) -> Response:
-    """POST /_sandbox/deliver {id, times?, changes?}: sends a webhook (again), whatever happened.
+    """POST /_sandbox/deliver {id, times?, changes?}: send a webhook, for the first time or again.
 
-    `id` is that of a batch, task or contents job of Valyu's, or of a run or group (all its runs)
-    of Parallel's; `changes` replaces keys of the announced object before it is signed.
+    `id` names a batch, task or contents job of Valyu, or a run, group or batch of Parallel; a
+    group or batch of Parallel stands for all its runs. `changes` replaces keys of the announced
+    object before it is signed.
     """
     world: World = request.state.world
     body = await json_body(request)
@@ -63,11 +64,11 @@ async def deliver(request: Request) -> Response:
     if not isinstance(times, int) or times < 1 or not isinstance(changes, dict):
         raise Refusal(400, "times must be a whole number of at least 1, and changes an object")
     world.deliver(str(body.get("id")), times=times, changes=changes)
-    return answer({"sending": times}, 202)
+    return json_response({"sending": times}, 202)
 
 
 async def reset(request: Request) -> Response:
-    """POST /_sandbox/reset: forgets everything and takes the first switches again."""
+    """POST /_sandbox/reset: forget all state, and return to the first switches."""
     world: World = request.state.world
     await world.reset()
-    return answer({"reset": True})
+    return json_response({"reset": True})

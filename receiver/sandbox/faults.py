@@ -1,20 +1,21 @@
-"""Planned faults: which request is hit, and what an answer looks like that is none."""
+"""Planned faults: which request each hits, and what it answers in place of the work."""
 
 import asyncio
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from email.utils import format_datetime
 from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from receiver.sandbox.answers import Refusal, answer
+from receiver.sandbox.clock import PlannedCall, SandboxClock
+from receiver.sandbox.responses import Refusal, json_response
 from receiver.sandbox.switches import Fault
 
-# The ASGI extension with which our server lets an answer cut its connection.
 CUT = "resultsink.sandbox.cut"
+"""ASGI extension of the sandbox's server: its `abort` ends the connection of the request."""
 
 _HTML = (
     b"<html><head><title>502 Bad Gateway</title></head>"
@@ -23,28 +24,28 @@ _HTML = (
 
 
 class FaultPlan:
-    """The faults still to come, in order; the first that matches a request is taken."""
+    """Faults in their order; the first that matches a request hits it."""
 
     def __init__(self) -> None:
         self._planned: list[_Planned] = []
 
     def add(self, fault: Fault) -> None:
-        """Appends a fault to the plan."""
+        """Add a fault at the end of the plan."""
         self._planned.append(_Planned(fault))
 
     def replace(self, faults: tuple[Fault, ...]) -> None:
-        """Forgets the plan and makes another."""
+        """Replace the whole plan."""
         self._planned = [_Planned(fault) for fault in faults]
 
     def take(self, method: str, path: str, query: str) -> Fault | None:
-        """The fault that hits this request, if any; it is used up a little by that."""
+        """Return the fault that hits this request, if any, and count the hit."""
         for planned in self._planned:
             if planned.hits(method, path, query):
                 return planned.fault
         return None
 
     def left(self) -> list[dict[str, Any]]:
-        """The faults that can still hit, and how often."""
+        """Return the faults that can still hit, with what is left of their counts, as JSON."""
         return [
             {**planned.fault.model_dump(), "times": planned.times, "after": planned.after}
             for planned in self._planned
@@ -53,7 +54,7 @@ class FaultPlan:
 
 
 class _Planned:
-    """A fault with what is left of it."""
+    """A fault, and how many requests it still lets pass and still hits."""
 
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
@@ -81,37 +82,38 @@ def _pattern(text: str, *, star: str) -> re.Pattern[str]:
     return re.compile("".join(stars.get(part) or re.escape(part) for part in parts))
 
 
-def instead(fault: Fault, body_of: Callable[[Refusal], dict[str, Any]]) -> Response | None:
-    """What is answered in place of the work; None where the work is done first.
+ErrorOf = Callable[[Refusal], dict[str, Any]]
+"""Function that writes an error as the sender of this request does."""
 
-    `body_of` writes an error as the sender does whose request it was.
-    """
+
+def instead(fault: Fault, body_of: ErrorOf, clock: SandboxClock) -> Response | None:
+    """Return the answer in place of the work, or None if the fault comes after the work."""
     match fault.kind:
         case "status":
-            return _error(fault, body_of)
+            return _error(fault, body_of, clock)
         case "html":
             return Response(_HTML, fault.status or 502, media_type="text/html")
         case "hang":
-            return Cut(after=fault.seconds)
+            return Cut(clock, after=fault.seconds)
         case "reset":
-            return Cut()
+            return Cut(clock)
         case "lost" | "slow" | "cut":
             return None
 
 
-async def spoil(fault: Fault, good: Response) -> Response:
-    """What becomes of the answer to work that was done."""
+async def spoil(fault: Fault, good: Response, clock: SandboxClock) -> Response:
+    """Return what the fault makes of a good answer."""
     match fault.kind:
         case "lost":
-            return Cut()
+            return Cut(clock)
         case "cut":
-            return Cut(first=good)
+            return Cut(clock, first=good)
         case _:
-            await asyncio.sleep(fault.seconds)
+            await clock.sleep(fault.seconds)
             return good
 
 
-def _error(fault: Fault, body_of: Callable[[Refusal], dict[str, Any]]) -> Response:
+def _error(fault: Fault, body_of: ErrorOf, clock: SandboxClock) -> Response:
     status = fault.status or 500
     wait = fault.retry_after if fault.retry_after is not None else 1 if status == 429 else None
     in_body = wait if fault.retry_after_in in ("body", "both") else None
@@ -119,16 +121,20 @@ def _error(fault: Fault, body_of: Callable[[Refusal], dict[str, Any]]) -> Respon
     if wait is not None and fault.retry_after_in in ("header", "both"):
         headers["Retry-After"] = str(wait)
     if wait is not None and fault.retry_after_in == "date":
-        moment = datetime.now(UTC) + timedelta(seconds=wait)
+        moment = clock.now() + timedelta(seconds=wait)
         headers["Retry-After"] = format_datetime(moment, usegmt=True)
-    return answer(body_of(Refusal(status, fault.error, retry_after=in_body)), status, headers)
+    refusal = Refusal(status, fault.error, retry_after=in_body)
+    return json_response(body_of(refusal), status, headers)
 
 
 class Cut(Response):
-    """Cuts the connection: at once, after a silence, or in the middle of a body."""
+    """Answer that cuts its connection: immediately, after a silence, or in the middle of a body."""
 
-    def __init__(self, *, after: float = 0.0, first: Response | None = None) -> None:
+    def __init__(
+        self, clock: SandboxClock, *, after: float = 0.0, first: Response | None = None
+    ) -> None:
         super().__init__()
+        self._clock = clock
         self._after = after
         self._first = first
 
@@ -136,16 +142,22 @@ class Cut(Response):
         if self._first is not None:
             await _send_half(self._first, send)
         cut: Callable[[], None] = scope["extensions"][CUT]["abort"]
+        ended = asyncio.ensure_future(_disconnected(receive))
+        timeout: PlannedCall | asyncio.Handle
+        if self._after:
+            timeout = self._clock.call_after(self._after, cut)
+        else:
+            # Not before the loop has sent what was written.
+            timeout = asyncio.get_running_loop().call_soon(cut)
         try:
-            async with asyncio.timeout(self._after):
-                await _disconnected(receive)
-        except TimeoutError:
-            cut()
-            await _disconnected(receive)
+            await ended
+        finally:
+            timeout.cancel()
+            ended.cancel()
 
 
 async def _send_half(response: Response, send: Send) -> None:
-    """Promises the whole body and sends half of it; of a stream, half of its first piece."""
+    """Announce the whole body and send half of it; of a stream, half of its first piece."""
     body = await _ready(response)
     start = {"type": "http.response.start", "status": response.status_code}
     await send({**start, "headers": response.raw_headers})

@@ -1,4 +1,4 @@
-"""Runs the sandbox on loopback: as a process of its own, or in a thread for tests."""
+"""Servers of the sandbox on loopback: the process itself, or a thread for tests."""
 
 import socket
 import threading
@@ -11,16 +11,17 @@ import httpx
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from receiver.sandbox.addresses import require_loopback
 from receiver.sandbox.app import create_sandbox
+from receiver.sandbox.clock import SandboxClock
 from receiver.sandbox.faults import CUT
-from receiver.sandbox.loopback import require_loopback
 from receiver.sandbox.switches import SandboxError, Switches
 
-STARTING = 10.0
+START_SECONDS = 60.0
 
 
 class _CuttingProtocol(HttpToolsProtocol):
-    """Lets an answer cut its connection, which ASGI has no word for."""
+    """Protocol of uvicorn with an extension by which an answer cuts its connection."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -45,15 +46,15 @@ def _url(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _server(switches: Switches | None) -> uvicorn.Server:
+def _server(switches: Switches | None, clock: SandboxClock | None = None) -> uvicorn.Server:
     config = uvicorn.Config(
-        create_sandbox(switches),
+        create_sandbox(switches, clock=clock),
         http=_CuttingProtocol,
         ws="none",
         lifespan="on",
         log_level="warning",
         access_log=False,
-        # Answers that hang by order must not keep the process.
+        # A fault that hangs must not keep the process from ending.
         timeout_graceful_shutdown=1,
     )
     return uvicorn.Server(config)
@@ -66,7 +67,7 @@ def run(
     *,
     started: Callable[[str], None] | None = None,
 ) -> None:
-    """Serves until it is interrupted; port 0 takes a free one. `started` is told the URL.
+    """Serve until interrupted; port 0 takes a free one. `started` is called with the URL.
 
     Raises SandboxError if the host is not this machine or the port is taken.
     """
@@ -79,7 +80,7 @@ def run(
 
 
 class SandboxServer:
-    """A sandbox that runs elsewhere, with its control routes as methods."""
+    """Client of the control routes of a sandbox that runs elsewhere."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -87,31 +88,34 @@ class SandboxServer:
 
     @property
     def api_url(self) -> str:
-        """The base_url for clients of Valyu; those of Parallel take `url`."""
+        """The base_url for clients of Valyu; clients of Parallel take `url`."""
         return f"{self.url}/v1"
 
     def state(self) -> dict[str, Any]:
-        """What has happened so far; see `World.state`."""
+        """Return what has happened so far as JSON without secrets."""
         return dict(self._send("GET", "/state"))
 
     def change(self, **switches: Any) -> None:
-        """Replaces the switches named."""
+        """Replace the switches named; raises SandboxError."""
         self._send("PUT", "/switches", switches)
 
     def add_fault(self, match: str, **fault: Any) -> None:
-        """Orders one more fault; the names are those of `Fault`."""
+        """Add a fault to the plan; the names are those of `Fault`. Raises SandboxError."""
         self._send("POST", "/faults", {"match": match, **fault})
 
     def deliver(self, id: str, *, times: int = 1, **changes: Any) -> None:
-        """Sends the webhooks of what has this id (again); `changes` are made to their bodies."""
+        """Send the webhooks of a resource; `changes` replaces keys of the announced object.
+
+        Raises SandboxError.
+        """
         self._send("POST", "/deliver", {"id": id, "times": times, "changes": changes})
 
     def reset(self) -> None:
-        """Forgets everything but the switches it started with."""
+        """Forget all state, and return to the first switches."""
         self._send("POST", "/reset")
 
     def close(self) -> None:
-        """Closes the connection to the control routes; the sandbox runs on."""
+        """Close the connection to the control routes; the sandbox keeps running."""
         self._client.close()
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -122,10 +126,15 @@ class SandboxServer:
 
 
 @contextmanager
-def serve_in_thread(switches: Switches | None = None, *, port: int = 0) -> Iterator[SandboxServer]:
-    """A sandbox in a thread of this process, for tests; it ends with the block."""
+def serve_in_thread(
+    switches: Switches | None = None, *, port: int = 0, clock: SandboxClock | None = None
+) -> Iterator[SandboxServer]:
+    """Run a sandbox in a thread of this process until the end of the block.
+
+    A test that gives a `ManualClock` decides when time passes.
+    """
     with closing(_listen("127.0.0.1", port)) as listening:
-        server = _server(switches)
+        server = _server(switches, clock)
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
         try:
@@ -138,7 +147,7 @@ def serve_in_thread(switches: Switches | None = None, *, port: int = 0) -> Itera
 
 
 def _await_start(server: uvicorn.Server, thread: threading.Thread) -> None:
-    deadline = time.monotonic() + STARTING
+    deadline = time.monotonic() + START_SECONDS
     while not server.started:
         if not thread.is_alive() or time.monotonic() > deadline:
             raise SandboxError("the sandbox did not start")

@@ -1,144 +1,192 @@
-"""Switches that all senders share, and those of Valyu; and every fault that can be ordered.
+"""Switches that all senders share, those of Valyu, and the faults that can be ordered.
 
-The defaults are ours, not Valyu's: where contracts/valyu.md says UNKNOWN, the plainest answer.
+Where contracts/valyu.md says UNKNOWN, a default here is the plainest answer; it is not Valyu's.
 """
 
-from typing import Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
-from receiver.sandbox.settings import Forgery, Seconds, Settings, Span
+
+class SandboxError(ValueError):
+    """The sandbox cannot do what it was asked to; the text says what to do instead."""
 
 
-class Fault(Settings):
-    """One planned misbehaviour of the API: what to do to which requests, and how often."""
+def _as_span(value: Any) -> Any:
+    """Turn a single number into the span that begins and ends there."""
+    return (value, value) if isinstance(value, int | float) else value
+
+
+Seconds = Annotated[float, Field(ge=0)]
+Span = Annotated[tuple[Seconds, Seconds], BeforeValidator(_as_span)]
+Forgery = Literal["wrong_key", "tampered", "unsigned"]
+
+
+class SandboxSettings(BaseModel):
+    """Base of switches and faults; it refuses unknown names, so that no misspelt one is ignored."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+Model = TypeVar("Model", bound=SandboxSettings)
+
+
+def parse(model: type[Model], values: Any) -> Model:
+    """Make switches or a fault of values from outside; raises SandboxError in one sentence."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise SandboxError(first_fault(error)) from error
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return the first thing that is wrong, and where, in one line."""
+    detail = error.errors()[0]
+    where = ".".join(str(part) for part in detail["loc"])
+    return f"{where}: {detail['msg']}" if where else detail["msg"]
+
+
+class Fault(SandboxSettings):
+    """One planned misbehaviour of the API: the requests it hits, what it does, and how often."""
 
     match: str
-    """Method and path below /v1, such as `GET /deepresearch/batches/*/tasks` or `GET
-    /tasks/runs/*/result`; other paths as they are, such as `POST /v1beta/tasks/groups` or `GET
-    /v0/**`. `*` is one segment, `**` anything; with `?` the query must match too:
-    `...tasks?last_key=*`."""
+    """Method and path of the requests hit, where `*` is one segment, `**` is anything, and what
+    follows a `?` must match the query: `GET /deepresearch/batches/*/tasks?last_key=*`, `GET
+    /tasks/runs/*/result` (both without their /v1), `POST /v1beta/tasks/groups`, `GET /v0/**`."""
     kind: Literal["status", "html", "hang", "reset", "lost", "slow", "cut"] = "status"
-    """status: a JSON error. html: a proxy's page. hang: silence, then the connection ends. reset:
-    cut off before the work. lost: cut off after it. slow: answered late. cut: half a body."""
+    """Misbehaviour: `status` answers a JSON error, `html` a proxy's page, `hang` is silent until
+    it ends the connection, `reset` ends the connection before the work, `lost` after it, `slow`
+    answers late, and `cut` sends half a body."""
     status: int | None = Field(default=None, ge=200, le=599)
-    """The status answered by `status` (500 unless given) and `html` (502 unless given)."""
+    """Status that `status` and `html` answer; null is 500 for `status` and 502 for `html`."""
     times: int | None = Field(default=1, ge=1)
-    """How many matching requests are hit; None means all of them."""
+    """Number of matching requests hit; null hits all of them."""
     after: int = Field(default=0, ge=0)
-    """How many matching requests pass first."""
+    """Number of matching requests that pass before the first is hit."""
     seconds: Seconds = 30.0
-    """How long `hang` and `slow` take."""
+    """Seconds that `hang` and `slow` take."""
     error: str | None = None
-    """The text of the error; a usual one for the status unless given."""
+    """Text of the error; null is the usual text for the status."""
     retry_after: int | None = Field(default=None, ge=0)
-    """Seconds the client is asked to wait; in a 429 without it, 1."""
+    """Seconds that the client shall wait; null is 1 in a 429, and no wait in other answers."""
     retry_after_in: Literal["header", "date", "body", "both"] = "both"
-    """Where that stands: a header in seconds or as a date, the JSON body, or header and body.
-    Parallel's bodies never say it, so `body` means that it is not said at all."""
+    """Place of that wait: `header` has it in seconds, `date` is a header with a date, `body` is
+    the JSON body, which Parallel's errors leave out, and `both` is header and body."""
 
 
-class CommonSwitches(Settings):
-    """What all senders share, and what is Valyu's own."""
+class CommonSwitches(SandboxSettings):
+    """Switches that all senders share, and those of Valyu alone."""
 
     # Access and answers
     api_key: str | None = None
-    """The one key accepted; None accepts every key that begins `val_`, or any key at Parallel's."""
+    """The only API key accepted; null accepts any key at Parallel, and `val_...` at Valyu."""
     post_status: Literal[200, 201, 202] = 200
-    """Success status of creating tasks and batches and of adding tasks; not of Parallel's v1."""
+    """Status of a created task or batch and of added tasks, except at Parallel's v1."""
     success_flag: bool = False
-    """Whether answers that are JSON objects carry `success: true`."""
+    """Answers that are JSON objects carry `success: true`."""
     faults: tuple[Fault, ...] = ()
-    """Planned faults, in order; the first that matches is taken."""
+    """Planned faults in their order; the first that matches a request hits it."""
 
     # Research
     seed: int = 0
-    """Decides outputs (together with the query) and durations; ids and secrets are always new."""
+    """Number that outputs and durations are made from; ids and secrets are always new."""
     speed: float = Field(default=1.0, gt=0)
-    """Divides durations, delays and the waits between tries."""
+    """Divisor of durations, delays and waits before retries."""
     duration: Span = (0.5, 2.0)
-    """Seconds a task takes, least and most, or one number; 0 ends it within the request."""
+    """Seconds that a task takes, as [least, most] or one number; 0 ends it within the request."""
     hold: bool = False
-    """Tasks stay queued until this is switched off (add thousands first, then let them go)."""
+    """Tasks stay queued until this is switched off, so that thousands can be added first."""
     settle: Seconds = 0.0
-    """A batch whose tasks are all done ends this many seconds after the last of them."""
+    """Seconds between the end of a batch's last task and the end of the batch."""
     failing_tasks: int = Field(default=0, ge=0)
-    """So many tasks of each batch (runs of each group) fail, the first ones added."""
+    """Number of tasks of each batch, or runs of each group, that fail: the first ones added."""
     fail_marker: str = "[fail]"
-    """A task fails, and a URL of a contents job too, if this stands in its text."""
+    """Text in a task, or in a URL of a contents job, that makes it fail."""
     stuck_marker: str = "[stuck]"
-    """A task whose query contains this runs until it is cancelled."""
+    """Text in a task that keeps it running until it is cancelled."""
     hitl_timeout: Seconds = 300.0
-    """Seconds a checkpoint waits for its answer; then the task is paused, and may be answered."""
+    """Seconds that a checkpoint waits for an answer before its task is paused; it can be answered
+    later too."""
     add_after_end: bool = False
-    """Whether an ended batch takes more tasks; it then ends, and announces its end, again."""
+    """An ended batch takes more tasks, and then ends and announces its end once more."""
     max_batch_tasks: int | None = None
-    """How many tasks one batch takes; None means any number."""
+    """Number of tasks that one batch takes; null is no limit."""
     refuse_duplicate_ids: bool = False
-    """Whether a task id that its batch has already is answered 400."""
+    """A task id that its batch already has is answered 400."""
     cancel_keeps_running: bool = False
-    """Whether running tasks of a cancelled batch go on (the older text says so)."""
+    """Running tasks of a cancelled batch go on, as an older text of Valyu says."""
     end_after_single_cancel: Literal["completed", "completed_with_errors", "cancelled"] = (
         "completed_with_errors"
     )
-    """Status of a batch of which no task failed but some were cancelled one by one."""
+    """Status of a batch in which no task failed and some were cancelled one by one."""
 
     # Results
     output_bytes: int | None = Field(default=None, ge=1)
-    """Size of a markdown output; None gives a short report."""
+    """Size of a markdown output in bytes; null is a short report."""
     sources: int = Field(default=2, ge=0)
-    """Sources of each result."""
+    """Number of sources that each result cites."""
     images: int = Field(default=0, ge=0)
-    """Images of each result."""
+    """Number of images in each result."""
     messages: int = Field(default=0, ge=0)
-    """Entries of the agent's trace in a task's status."""
+    """Number of entries of the agent's trace in a task's status."""
     research_mode_only: bool = False
-    """Whether a task carries `research_mode` in place of `mode`, as newer servers may."""
+    """A task carries `research_mode` instead of `mode`, as newer servers may."""
     metadata_in_status: bool = False
-    """Whether a task's status carries its metadata."""
+    """A task's status carries its metadata."""
     completed_at_on_failed: bool = False
-    """Whether failed and cancelled tasks have a completed_at."""
+    """Failed and cancelled tasks have a `completed_at`."""
     failed_tasks_cost: bool = False
-    """Whether a failed task costs what a completed one does."""
+    """A failed task costs as much as a completed one."""
     partial_output_on_failed: bool = False
-    """Whether a failed task carries the output it had so far."""
+    """A failed task carries the output that it had so far."""
     pdf_url: Literal["storage", "presigned", "api"] = "storage"
-    """Form of pdf_url: a plain link, one signed with an expiry, or one that needs the API key."""
+    """Form of `pdf_url`: `storage` is a plain link, `presigned` has a signature that can expire,
+    and `api` needs the API key."""
     url_lifetime: float | None = None
-    """Seconds that the signed URLs of assets and PDFs are good for; None means for ever."""
+    """Seconds for which signed URLs of assets and PDFs work; null is for ever."""
 
     # Listing
     page_size: int = Field(default=50, ge=1)
-    """Tasks on a page when the request has no limit."""
+    """Number of tasks on a page if the request has no limit."""
     max_page_size: int = Field(default=100, ge=1)
-    """The most a page holds, whatever the limit says."""
+    """Highest number of tasks on a page, whatever limit the request has."""
     page_order: Literal["oldest", "newest", "id"] = "oldest"
     """Order of the tasks in a list."""
     has_more: Literal["honest", "late", "early"] = "honest"
-    """late: the last page promises more and leads to an empty one. early: no page admits more."""
+    """Truth of `has_more`: `late` promises one empty page after the last, `early` is always
+    false."""
     outputs_in_list: bool = True
-    """Whether include_output works; if not, each task has to be asked for."""
+    """A list with `include_output` has the outputs; if not, each task must be read by itself."""
 
     # Polling
     etag: bool = True
-    """Whether a task's status has an ETag and is answered 304 when it has not changed."""
+    """A task's status has an ETag, and an unchanged status is answered 304."""
     poll_hint: int | None = Field(default=None, ge=0)
-    """Retry-After, in seconds, with the status of a task that is not done."""
+    """Seconds of the Retry-After in the status of a task that is not done; null is no header."""
 
     # Webhooks
     webhook: bool = True
-    """Whether webhooks are sent at all."""
+    """Webhooks are sent."""
     webhook_body: Literal["flat", "wrapped", "outputs", "foreign", "unreadable"] = "flat"
-    """flat: the status, which Parallel always wraps. wrapped: {type, data}. outputs: with the
-    results. foreign: signed, but naming another resource. unreadable: not JSON, not even UTF-8."""
+    """Body of a webhook: `flat` is the status, `wrapped` is {type, data} as always at Parallel,
+    `outputs` has the results, `foreign` names another resource, `unreadable` is not even UTF-8."""
     webhook_on_cancel: bool = False
-    """Whether a cancelled task or batch is announced."""
+    """A cancelled task or batch is announced."""
     webhook_on_input: bool = False
-    """Whether a task that awaits input, or is paused for want of it, is announced."""
+    """A task that awaits input, or is paused because none came, is announced."""
     task_webhooks: bool = False
-    """Whether each task of a batch is announced at the batch's URL, before the batch is."""
+    """Each task of a batch is announced at the batch's URL, before the batch is."""
     deliver_beyond_loopback: bool = False
-    """Whether https webhook URLs on other machines are really called."""
+    """Webhooks to https URLs on other machines are really sent."""
 
     # Signing
     signature_header: str = "X-Webhook-Signature"
@@ -148,33 +196,34 @@ class CommonSwitches(Settings):
     timestamp_unit: Literal["s", "ms"] = "s"
     """Unit of the signed time."""
     clock_skew: float = 0.0
-    """Seconds by which the sender's clock is ahead (behind, if negative) when it signs."""
+    """Seconds by which the sender's clock is ahead when it signs; negative if it is behind."""
     resign: bool = True
-    """Whether each try is signed with its own time; if not, tries repeat the first one's."""
+    """Each try has a time and a signature of its own; if not, tries repeat those of the first."""
 
     # Delivering
     tries: int = Field(default=5, ge=1)
-    """How often a delivery is tried (Parallel is believed to try 16 times)."""
+    """Number of tries of a delivery; Parallel is believed to make 16."""
     first_retry_wait: Seconds = 1.0
-    """Seconds before the second try; doubles with each one (Parallel is believed to wait 5)."""
+    """Seconds before the second try, doubled before each further one; Parallel is believed to
+    wait 5."""
     delivery_timeout: float = Field(default=10.0, gt=0)
-    """Seconds a try waits for the receiver."""
+    """Seconds that a try waits for the receiver."""
     retry_client_errors: bool = True
-    """Whether a 4xx is tried again like everything else that is not 2xx."""
+    """A 4xx is retried, like everything else that is not 2xx."""
     delivery_delay: Span = (0.0, 0.0)
-    """Seconds a delivery is kept back, least and most, or one number."""
+    """Seconds that a delivery is held back, as [least, most] or one number."""
     copies: int = Field(default=1, ge=1)
-    """How often every delivery is made."""
+    """Number of times that every delivery is made."""
     reorder: int = Field(default=1, ge=1)
-    """Deliveries gathered and then sent last first."""
+    """Number of deliveries that are gathered, and then sent in reverse order."""
     reorder_wait: Seconds = 0.5
-    """Seconds after which gathered deliveries are sent though no more have come."""
+    """Seconds after which gathered deliveries are sent although too few have come."""
     forgeries: int = Field(default=0, ge=0)
-    """Forged deliveries sent beside each genuine one, once each."""
+    """Number of forged deliveries that accompany each genuine one; they are not retried."""
     forgery_kinds: tuple[Forgery, ...] = Field(
         default=("wrong_key", "tampered", "unsigned"), min_length=1
     )
-    """Kinds of forgery, taken in turn."""
+    """Kinds of forgery, used in turn."""
 
     @model_validator(mode="after")
     def _spans_in_order(self) -> "CommonSwitches":

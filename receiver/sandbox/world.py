@@ -1,42 +1,44 @@
-"""One running sandbox: its switches, its senders, and what ties them together."""
+"""One running sandbox: its switches, its clock, its senders, and what connects them."""
 
 from collections import Counter
 from typing import Any
 
-from receiver.sandbox.answers import Refusal
-from receiver.sandbox.deliveries import Courier, Parcel
+from receiver.sandbox.clock import SandboxClock
+from receiver.sandbox.deliveries import Courier
 from receiver.sandbox.faults import FaultPlan
-from receiver.sandbox.parallel.sender import Parallel
-from receiver.sandbox.parallel_v0.sender import ParallelV0
-from receiver.sandbox.senders import Sender
+from receiver.sandbox.parallel.sender import ParallelSender
+from receiver.sandbox.parallel_v0.sender import V0Sender
+from receiver.sandbox.responses import Refusal
+from receiver.sandbox.senders import Parcel, Sender
 from receiver.sandbox.switches import Panel, Switches
-from receiver.sandbox.valyu.sender import Valyu
+from receiver.sandbox.valyu.sender import ValyuSender
 
 
 class World:
-    """Everything a request may need; made by `create_sandbox`, one for each app."""
+    """State of one sandbox; `create_sandbox` makes one for each application."""
 
-    def __init__(self, switches: Switches) -> None:
+    def __init__(self, switches: Switches, clock: SandboxClock) -> None:
         self._first = switches
-        self._panel = Panel(switches)
+        self.panel = Panel(switches, clock)
+        self.clock = clock
         self.faults = FaultPlan()
         self.faults.replace(switches.faults)
         self.calls: Counter[str] = Counter()
-        self.courier = Courier(self._panel)
-        self.valyu = Valyu(self._panel, self.announce)
-        self.parallel = Parallel(self._panel, self.announce)
-        self.v0 = ParallelV0(self._panel, self.announce)
+        self.courier = Courier(self.panel)
+        self.valyu = ValyuSender(self.panel, self.announce)
+        self.parallel = ParallelSender(self.panel, self.announce)
+        self.v0 = V0Sender(self.panel, self.announce)
         self._senders: tuple[Sender, ...] = (self.valyu, self.parallel, self.v0)
 
     @property
     def switches(self) -> Switches:
-        """The switches as they stand."""
-        return self._panel.switches
+        """The present switches."""
+        return self.panel.switches
 
     def change(self, values: dict[str, Any]) -> None:
-        """Replaces some switches; faults are planned anew only if they are among them."""
+        """Replace some switches; the plan of faults is replaced only if `faults` is among them."""
         held = self.switches.hold
-        self._panel.change(values)
+        self.panel.change(values)
         if "faults" in values:
             self.faults.replace(self.switches.faults)
         if held and not self.switches.hold:
@@ -44,12 +46,15 @@ class World:
                 sender.release()
 
     def announce(self, parcel: Parcel) -> None:
-        """Sends the webhook of something that has ended, if they are on."""
+        """Send the webhook of a resource that has ended, unless the switch `webhook` is off."""
         if self.switches.webhook:
             self.courier.send(parcel)
 
     def deliver(self, name: str, *, times: int, changes: dict[str, Any]) -> None:
-        """Sends the webhooks of what has this id, whatever its state and the switch `webhook`."""
+        """Send the webhooks of a resource, whatever its state and the switch `webhook`.
+
+        Raises Refusal if no resource has this id, or if its creation named no webhook URL.
+        """
         found = [sender.parcels(name, changes) for sender in self._senders]
         parcels = next((each for each in found if each is not None), None)
         if parcels is None:
@@ -61,7 +66,8 @@ class World:
                 self.courier.send(parcel)
 
     def state(self) -> dict[str, Any]:
-        """What has happened so far, as JSON; secrets are left out."""
+        """Return what has happened so far as JSON without secrets."""
+        self.clock.run_due()
         shown: dict[str, Any] = {
             "switches": self.switches.model_dump(mode="json"),
             "faults": self.faults.left(),
@@ -74,15 +80,15 @@ class World:
         return shown
 
     async def reset(self) -> None:
-        """Back to the switches it was started with, and to no state at all."""
+        """Forget all state, and return to the first switches."""
         self._forget()
         await self.courier.clear()
         self.calls.clear()
-        self._panel.switches = self._first
+        self.panel.switches = self._first
         self.faults.replace(self._first.faults)
 
     async def close(self) -> None:
-        """Stops all that is under way."""
+        """Stop everything that is under way."""
         self._forget()
         await self.courier.close()
 

@@ -5,6 +5,7 @@ import itertools
 import json
 import random
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Delivery:
         return hashlib.sha256(self.body).digest()
 
     def signed(self) -> dict[str, str]:
-        return headers(Switches(), self.endpoint.secret, self.body)
+        return headers(Switches(), self.endpoint.secret, self.body, at=time.time())
 
 
 class Maker:

@@ -17,8 +17,10 @@ def test_an_export_has_the_columns_that_the_guide_names_and_all_keys(
     case: Case, sandbox: SandboxServer, long_lived: Sink, run: Run
 ) -> None:
     sink = long_lived
-    sandbox.change(failing_tasks=1)
+    # Held, or the run whose callback comes first would be stored before the batch is.
+    sandbox.change(failing_tasks=1, hold=True)
     batch_id = sink.create(case, 3)
+    sandbox.change(hold=False)
     sink.complete(batch_id)
     sink.quiet()  # its log goes where the commands of this process write
     assert run("export", "--batch", batch_id, "--output", "results.csv").code == 0

@@ -1,14 +1,13 @@
-"""What a run of Parallel's brought: text or an object, and the basis of each of its fields."""
+"""Outputs of Parallel's runs: a text or an object, and the basis of each of its fields."""
 
 import json
 from typing import Any
 
 from receiver.sandbox import content
-from receiver.sandbox.parallel.records import Run
+from receiver.sandbox.parallel.records import ParallelRun
 from receiver.sandbox.parallel.requests import JsonSchema, TextSchema
 from receiver.sandbox.switches import Switches
 
-# The form that is taken where the request leaves it to the processor.
 AUTO_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -17,12 +16,16 @@ AUTO_SCHEMA: dict[str, Any] = {
         "year": {"type": "integer"},
     },
 }
+"""Schema of an output whose request names none."""
 
 _CONFIDENCES = ("low", "medium", "high")
 
 
-def output(run: Run, switches: Switches) -> dict[str, Any] | None:
-    """The output of a completed run: the same for the same seed, input and schema; else None."""
+def output(run: ParallelRun, switches: Switches) -> dict[str, Any] | None:
+    """Return the output of a completed run, or None.
+
+    The same seed, input and schema always give the same output.
+    """
     if run.status != "completed":
         return None
     schema = run.spec.output_schema if run.spec else None
@@ -34,7 +37,7 @@ def output(run: Run, switches: Switches) -> dict[str, Any] | None:
     return _json(run, AUTO_SCHEMA, switches) | {"output_schema": AUTO_SCHEMA}
 
 
-def _json(run: Run, schema: dict[str, Any], switches: Switches) -> dict[str, Any]:
+def _json(run: ParallelRun, schema: dict[str, Any], switches: Switches) -> dict[str, Any]:
     value = content.matching(schema, seed=switches.seed, query=run.request.text)
     filled = value if isinstance(value, dict) else {"output": value}
     texts = [name for name, part in filled.items() if isinstance(part, str)]
@@ -47,7 +50,7 @@ def _json(run: Run, schema: dict[str, Any], switches: Switches) -> dict[str, Any
 
 
 def _fields(filled: dict[str, Any]) -> list[str]:
-    """The fields of an object, and the elements of its lists behind them as `name.0`."""
+    """Return the fields of an object, each followed by the elements of its list as `name.0`."""
     fields = []
     for name, part in filled.items():
         fields.append(name)
@@ -56,9 +59,9 @@ def _fields(filled: dict[str, Any]) -> list[str]:
     return fields
 
 
-def _basis(field: str, run: Run, switches: Switches) -> dict[str, Any]:
+def _basis(field: str, run: ParallelRun, switches: Switches) -> dict[str, Any]:
     about = f"{field} of {run.request.text}"
-    sources = content.sources(about, seed=switches.seed, count=switches.sources)
+    sources = content.citations(about, seed=switches.seed, count=switches.sources)
     chance = content.dice(switches.seed, "confidence", about)
     return {
         "field": field,

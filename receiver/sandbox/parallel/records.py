@@ -1,4 +1,4 @@
-"""Runs and groups as Parallel keeps them; `parallel_runs` alone changes them."""
+"""Runs and groups as Parallel keeps them; only `state` changes them."""
 
 import asyncio
 import secrets
@@ -8,27 +8,31 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from receiver.sandbox.parallel.requests import CreateRun, Metadata, RunStatus, TaskSpec
-from receiver.sandbox.valyu.records import now
+from receiver.sandbox.clock import PlannedCall
+from receiver.sandbox.parallel.requests import CreateParallelRun, Metadata, RunStatus, TaskSpec
 
 ACTIVE = frozenset({"queued", "running", "cancelling"})
 
 
 @dataclass(eq=False, slots=True)
-class Run:
-    """One run; `sent` is its request as it came, `spec` its own or else that of the request."""
+class ParallelRun:
+    """One run.
 
-    request: CreateRun
+    `sent` is its request unchanged; `spec` is the task spec of the run or else of the request.
+    `late` says that streams show the run without its output.
+    """
+
+    request: CreateParallelRun
     sent: dict[str, Any]
     spec: TaskSpec | None
-    group: "Group | None" = None
+    created_at: datetime
+    group: "ParallelGroup | None" = None
     run_id: str = field(default_factory=lambda: f"trun_{uuid.uuid4().hex}")
     status: RunStatus = "queued"
     will_fail: bool = False
     late: bool = False
-    created_at: datetime = field(default_factory=now)
     modified_at: datetime = field(init=False)
-    timer: asyncio.TimerHandle | None = None
+    timer: PlannedCall | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -36,32 +40,39 @@ class Run:
 
     @property
     def is_active(self) -> bool:
-        """Whether the run still goes."""
+        """True until the run has ended."""
         return self.status in ACTIVE
 
 
-@dataclass(eq=False, slots=True)
-class Group:
-    """A group: its runs as they were added, and `ended`, as they came to their ends.
+@dataclass(frozen=True, slots=True)
+class ShownStatus:
+    """A status of a group as an answer showed it, and the clock's seconds of that answer."""
 
-    The event id of a run that has ended is its place in `ended`, counted from 1. `shown` is the
-    status that was answered last, and when.
+    at: float
+    status: dict[str, Any]
+
+
+@dataclass(eq=False, slots=True)
+class ParallelGroup:
+    """A group: `runs` in the order in which they were added, `ended` in the order of their ends.
+
+    The event id of a run that has ended is its place in `ended`, counted from 1.
     """
 
     metadata: Metadata | None
+    created_at: datetime
     group_id: str = field(default_factory=lambda: f"tgrp_{secrets.token_hex(24)}")
-    runs: list[Run] = field(default_factory=list)
-    ended: list[Run] = field(default_factory=list)
+    runs: list[ParallelRun] = field(default_factory=list)
+    ended: list[ParallelRun] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
-    created_at: datetime = field(default_factory=now)
     modified_at: datetime = field(init=False)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    shown: tuple[float, dict[str, Any]] | None = None
+    last_shown: ShownStatus | None = None
 
     def __post_init__(self) -> None:
         self.modified_at = self.created_at
 
     @property
     def is_active(self) -> bool:
-        """Whether a run of it still goes; without runs it is not active."""
+        """True while a run of the group is active."""
         return any(self.counts[status] for status in ACTIVE)

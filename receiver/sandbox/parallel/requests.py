@@ -1,4 +1,4 @@
-"""What Parallel's v1 accepts: the bodies and queries of its requests, with their limits."""
+"""Bodies and queries of requests to Parallel's v1, with their limits."""
 
 import json
 import re
@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from starlette.requests import Request
 
-from receiver.sandbox.answers import Refusal
+from receiver.sandbox.addresses import WebhookUrl
+from receiver.sandbox.responses import Refusal
 from receiver.sandbox.switches import Switches, first_fault
-from receiver.sandbox.valyu.requests import WebhookUrl
 
 RunStatus = Literal[
     "queued", "action_required", "running", "completed", "failed", "cancelling", "cancelled"
@@ -25,7 +25,7 @@ _PROCESSOR = re.compile(r"(lite|base|core|pro|ultra)([248]x)?(-fast)?")
 
 
 class TextSchema(BaseModel):
-    """Text, described; a bare string means the same."""
+    """A text, with its description; a bare string means the same."""
 
     type: Literal["text"] = "text"
     description: str | None = None
@@ -39,13 +39,13 @@ class JsonSchema(BaseModel):
 
 
 class AutoSchema(BaseModel):
-    """Whatever the processor thinks fit; the same as no spec."""
+    """A form that the processor chooses, as it does without a spec."""
 
     type: Literal["auto"]
 
 
 class TaskSpec(BaseModel):
-    """What a run is to find out, and in which form."""
+    """Form of the output of a run, and of its input."""
 
     output_schema: JsonSchema | AutoSchema | TextSchema | str = Field(union_mode="left_to_right")
     input_schema: JsonSchema | TextSchema | str | None = Field(
@@ -59,15 +59,15 @@ class TaskSpec(BaseModel):
         return self
 
 
-class Webhook(BaseModel):
-    """Where a run is announced; event types that do not exist are ignored."""
+class RunWebhook(BaseModel):
+    """URL at which a run is announced; unknown event types are ignored."""
 
     url: WebhookUrl
     event_types: list[str] = []
 
 
 class SourcePolicy(BaseModel, extra="allow"):
-    """Domains to read, and not to."""
+    """Domains that a run may and may not read."""
 
     include_domains: list[str] = []
     exclude_domains: list[str] = []
@@ -79,19 +79,19 @@ class SourcePolicy(BaseModel, extra="allow"):
         return self
 
 
-class CreateRun(BaseModel):
+class CreateParallelRun(BaseModel):
     """POST /tasks/runs, and each input of POST /tasks/groups/{id}/runs."""
 
     input: str | dict[str, Any]
     processor: str
     task_spec: TaskSpec | None = None
     metadata: Metadata | None = None
-    webhook: Webhook | None = None
+    webhook: RunWebhook | None = None
     source_policy: SourcePolicy | None = None
     memory_scope_key: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,128}$")
 
     @model_validator(mode="after")
-    def _is_short(self) -> "CreateRun":
+    def _is_short(self) -> "CreateParallelRun":
         spec = self.task_spec.model_dump_json() if self.task_spec else ""
         if len(self.text) + len(spec) > _MOST_TEXT:
             raise ValueError(f"input and task spec exceed {_MOST_TEXT:,} characters")
@@ -99,28 +99,28 @@ class CreateRun(BaseModel):
 
     @property
     def text(self) -> str:
-        """The input as text, in which markers are looked for and from which outputs are made."""
+        """The input as text, which can contain markers, and from which outputs are made."""
         if isinstance(self.input, str):
             return self.input
         return json.dumps(self.input, ensure_ascii=False)
 
 
 def _not_too_many(inputs: list[Any]) -> list[Any]:
-    """Before the inputs themselves are looked at, which takes long."""
+    """Refuse too many inputs before each of them is read, which takes long."""
     if len(inputs) > MOST_INPUTS:
         raise ValueError(f"at most {MOST_INPUTS:,} inputs in one request")
     return inputs
 
 
 class AddRuns(BaseModel):
-    """POST /tasks/groups/{id}/runs; `inputs` are read one by one, to keep them as they came."""
+    """POST /tasks/groups/{id}/runs; the endpoint reads each input, and keeps it unchanged."""
 
     inputs: Annotated[list[dict[str, Any]], Field(min_length=1), AfterValidator(_not_too_many)]
     default_task_spec: TaskSpec | None = None
 
 
 class AddRunsQuery(BaseModel):
-    """The query of the same."""
+    """Query of POST /tasks/groups/{id}/runs."""
 
     refresh_status: bool = True
 
@@ -157,7 +157,7 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 def read(model: type[Body], values: Any) -> Body:
-    """A body or query as the model has it; a 422 that says what is wrong first."""
+    """Read a body or query; what is wrong first is a 422."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -166,20 +166,20 @@ def read(model: type[Body], values: Any) -> Body:
 
 
 def read_query(model: type[Body], request: Request) -> Body:
-    """The query of a request; of a name given twice the last one counts."""
+    """Read the query of a request; the last value of a name counts."""
     return read(model, dict(request.query_params))
 
 
 async def json_of(request: Request) -> Any:
-    """The request's JSON; a 422 if it is none."""
+    """Return the request's JSON; anything else is a 422."""
     try:
         return json.loads(await request.body() or b"{}")
     except ValueError as error:
         raise Refusal(422, "The body is not JSON") from error
 
 
-def check_run(wanted: CreateRun, request: Request, switches: Switches) -> None:
-    """Raises a 403 for a processor that does not exist, a 422 for what the switches forbid."""
+def check_run(wanted: CreateParallelRun, request: Request, switches: Switches) -> None:
+    """Refuse an unknown processor with a 403, and what the switches forbid with a 422."""
     if not _PROCESSOR.fullmatch(wanted.processor):
         raise Refusal(403, f"Invalid processor: {wanted.processor}")
     betas = [each.strip() for each in request.headers.get("parallel-beta", "").split(",")]
@@ -189,7 +189,7 @@ def check_run(wanted: CreateRun, request: Request, switches: Switches) -> None:
 
 
 def check_metadata(metadata: Metadata | None, switches: Switches) -> None:
-    """Raises a 422 for metadata that is too long, where the switches want that."""
+    """Refuse long metadata with a 422 if the switches say so."""
     if switches.parallel_metadata_limits:
         for key, value in (metadata or {}).items():
             if len(key) > 16 or len(str(value)) > 512:

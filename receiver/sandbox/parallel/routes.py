@@ -1,6 +1,6 @@
-"""Parallel's v1 API: which endpoint a request comes to, and how it is refused.
+"""Routes of Parallel's v1 API, the check of its API key, and the JSON of its errors.
 
-The same is found below /v1 and /v1beta, as the documents have it at different times.
+The API is at /v1 and at /v1beta, because its documents have named both.
 """
 
 import uuid
@@ -9,9 +9,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount, Route
 
-from receiver.sandbox.answers import Refusal
 from receiver.sandbox.endpoints import route
 from receiver.sandbox.parallel import groups, tasks
+from receiver.sandbox.responses import Refusal
 from receiver.sandbox.switches import Switches
 from receiver.sandbox.world import World
 
@@ -21,7 +21,7 @@ GROUP = "/groups/{group_id}"
 
 
 def routes() -> list[BaseRoute]:
-    """All of the API; it has no call to list, cancel or delete anything."""
+    """Return the API, which has no call to list, cancel or delete anything."""
     return [Mount(prefix, routes=_below(prefix)) for prefix in PREFIXES]
 
 
@@ -55,7 +55,7 @@ def _require_key(world: World, request: Request) -> None:
 
 
 def error_body(refusal: Refusal, switches: Switches) -> dict[str, Any]:
-    """An error as runs answer it; when to come back stands in no body of Parallel's."""
+    """Return an error as runs answer it; no body of Parallel's says how long to wait."""
     error: dict[str, Any] = {"ref_id": str(uuid.uuid4()), "message": refusal.error}
     if refusal.detail is not None:
         error["details" if switches.parallel_details else "detail"] = refusal.detail
@@ -63,7 +63,7 @@ def error_body(refusal: Refusal, switches: Switches) -> dict[str, Any]:
 
 
 def group_error_body(refusal: Refusal, switches: Switches) -> dict[str, Any]:
-    """The same for groups, but for the 422 that the contract has in another form."""
+    """Return an error as groups answer it; the contract has another form for their 422."""
     if refusal.status != 422 or switches.parallel_plain_422:
         return error_body(refusal, switches)
     return {"detail": [{"loc": ["body"], "msg": refusal.error, "type": "value_error"}]}

@@ -1,11 +1,10 @@
-"""Streams of server-sent events, and the ways in which they go wrong; contracts/parallel.md, 2.3.
+"""Streams of server-sent events, and their faults; contracts/parallel.md, 2.3.
 
-The event id of a group's run is its place among those that have ended; the status of the group
-has that of the last run before it, so that a stream is resumed at the same place behind either.
+The event id of a group's run is its place among those that have ended. The status of the group has
+the id of the last run before it, so that a client resumes a stream at the same place after either.
 """
 
 import asyncio
-import time
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,30 +12,32 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from receiver.sandbox.answers import Refusal, encode
 from receiver.sandbox.faults import CUT
-from receiver.sandbox.parallel import views as views
+from receiver.sandbox.parallel import views
 from receiver.sandbox.parallel.outputs import output
-from receiver.sandbox.parallel.records import Group, Run
+from receiver.sandbox.parallel.records import ParallelGroup, ParallelRun
 from receiver.sandbox.parallel.requests import EventsQuery, RunsQuery
-from receiver.sandbox.switches import Switches
+from receiver.sandbox.responses import Refusal, encode
+from receiver.sandbox.switches import Panel, Switches
 
 Event = dict[str, Any]
 
-RUN_STREAM = 570.0
-GROUP_STREAM = 3600.0
+RUN_STREAM_SECONDS = 570.0
+GROUP_STREAM_SECONDS = 3600.0
 
-# Time for what was sent to leave, and then for the end of the connection to be noticed.
+# Time for the kernel to send what was written, and then for the end of the connection to arrive.
 _SETTLING = 0.02
 
 
 def stream(events: AsyncIterator[Event]) -> StreamingResponse:
-    """An answer that sends events as they come."""
+    """Return an answer that sends events as they come."""
     return _streamed(_encoded(events))
 
 
-def spoilt(events: AsyncIterator[Event], request: Request, switches: Switches) -> StreamingResponse:
-    """The same, but it breaks off or sends an error where the switches say so."""
+def breaking(
+    events: AsyncIterator[Event], request: Request, switches: Switches
+) -> StreamingResponse:
+    """Return an answer that sends events, and breaks off or sends an error as the switches say."""
     return _streamed(_encoded(_breaking(events, request, switches)))
 
 
@@ -69,8 +70,8 @@ async def _breaking(
         sent += 1
 
 
-def place_of(last_event_id: str | None, group: Group, switches: Switches) -> int:
-    """How many of a group's ended runs a client has seen; a 422 for an id that is not ours."""
+def place_of(last_event_id: str | None, group: ParallelGroup, switches: Switches) -> int:
+    """Return how many of the ended runs a client has seen; an id that is not ours is a 422."""
     if not last_event_id:
         return 0
     known = last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 10
@@ -80,84 +81,74 @@ def place_of(last_event_id: str | None, group: Group, switches: Switches) -> int
 
 
 async def runs_of(
-    group: Group, query: RunsQuery, place: int, switches: Switches
+    group: ParallelGroup, query: RunsQuery, place: int, panel: Panel
 ) -> AsyncIterator[Event]:
-    """The runs that have ended, as they are now; it waits for no others."""
-    ended = group.ended[place:]
-    active = [run for run in group.runs if run.is_active] if switches.parallel_stream_active else []
+    """Yield the runs that have ended by now, and the active ones if the switches say so."""
+    ended, active = group.ended[place:], []
+    if panel.switches.parallel_stream_active:
+        active = [run for run in group.runs if run.is_active]
     numbered = list(enumerate(ended, place + 1)) + [(place + len(ended), run) for run in active]
     for number, run in numbered:
         if query.status in (None, run.status):
-            yield _run_event(run, str(number), query, switches)
+            yield _run_event(run, str(number), query, panel)
 
 
 async def events_of(
-    group: Group, query: EventsQuery, place: int, switches: Switches
+    group: ParallelGroup, query: EventsQuery, place: int, panel: Panel
 ) -> AsyncIterator[Event]:
-    """Runs as they end, each followed by the group's status, until no run is active."""
-    until = _moment(min(query.timeout, GROUP_STREAM), switches)
-    told: tuple[int, int] | None = None
+    """Yield each run as it ends, followed by the group's status, until no run is active."""
+    until = _end_of(min(query.timeout, GROUP_STREAM_SECONDS), panel)
+    shown: tuple[int, int] | None = None
     while True:
         changed = group.changed
         for run in group.ended[place:]:
             place += 1
-            yield _run_event(run, str(place), RunsQuery(), switches)
-        status = views.group_status(group, switches)
-        if told != (place, len(group.runs)):
-            told = place, len(group.runs)
+            yield _run_event(run, str(place), RunsQuery(), panel)
+        status = views.group_status(group, panel.switches)
+        if shown != (place, len(group.runs)):
+            shown = place, len(group.runs)
             yield {"type": "task_group_status", "event_id": str(place), "status": status}
         if place < len(group.ended):
             continue
-        if not status["is_active"] or not await _comes(changed, until):
+        if not status["is_active"] or not await panel.clock.wait_for(changed, until=until):
             return
 
 
-async def events_of_run(run: Run, switches: Switches) -> AsyncIterator[Event]:
-    """The first and the last state of a run, the last with its output; from the start each time."""
-    going = run.is_active
-    yield _run_event(run, None, RunsQuery(include_output=True), switches)
-    if going and await ended(run, RUN_STREAM, switches):
-        yield _run_event(run, None, RunsQuery(include_output=True), switches)
+async def events_of_run(run: ParallelRun, panel: Panel) -> AsyncIterator[Event]:
+    """Yield the present state of a run, and its last one with its output once it has ended."""
+    was_active = run.is_active
+    yield _run_event(run, None, RunsQuery(include_output=True), panel)
+    if was_active and await ended(run, RUN_STREAM_SECONDS, panel):
+        yield _run_event(run, None, RunsQuery(include_output=True), panel)
 
 
-def _run_event(
-    run: Run, event_id: str | None, query: RunsQuery, switches: Switches
-) -> dict[str, Any]:
-    wanted = query.include_output and not (event_id and _is_late(run, switches))
+def _run_event(run: ParallelRun, event_id: str | None, query: RunsQuery, panel: Panel) -> Event:
+    wanted = query.include_output and not (event_id and _is_late(run, panel))
     return {
         "type": "task_run.state",
         "event_id": event_id,
         "input": views.sent(run) if query.include_input else None,
-        "run": views.run(run, switches),
-        "output": output(run, switches) if wanted else None,
+        "run": views.run(run, panel.switches),
+        "output": output(run, panel.switches) if wanted else None,
     }
 
 
-def _is_late(run: Run, switches: Switches) -> bool:
+def _is_late(run: ParallelRun, panel: Panel) -> bool:
+    switches = panel.switches
     if not run.late or switches.parallel_late_for is None:
         return run.late
-    age = time.time() - run.modified_at.timestamp()
+    age = panel.clock.time() - run.modified_at.timestamp()
     return age * switches.speed < switches.parallel_late_for
 
 
-async def ended(run: Run, seconds: float, switches: Switches) -> bool:
-    """Waits for a run's end; False if it does not come within those seconds."""
-    until = _moment(seconds, switches)
+async def ended(run: ParallelRun, seconds: float, panel: Panel) -> bool:
+    """Wait for the end of a run; return False if it does not end within those seconds."""
+    until = _end_of(seconds, panel)
     while run.is_active:
-        if not await _comes(run.changed, until):
+        if not await panel.clock.wait_for(run.changed, until=until):
             return False
     return True
 
 
-def _moment(seconds: float, switches: Switches) -> float:
-    return asyncio.get_running_loop().time() + seconds / switches.speed
-
-
-async def _comes(changed: asyncio.Event, until: float) -> bool:
-    """Waits for a change; False if it does not come in time."""
-    try:
-        async with asyncio.timeout_at(until):
-            await changed.wait()
-    except TimeoutError:
-        return False
-    return True
+def _end_of(seconds: float, panel: Panel) -> float:
+    return panel.clock.seconds() + seconds / panel.switches.speed

@@ -1,21 +1,21 @@
-"""Runs and groups in the shapes the contract shows, with what the switches say about them."""
+"""Runs and groups as JSON, in the shapes of the contract and of the switches."""
 
 import uuid
 from datetime import datetime
 from typing import Any
 
-from receiver.sandbox.parallel.records import Group, Run
+from receiver.sandbox.parallel.records import ParallelGroup, ParallelRun
 from receiver.sandbox.parallel.requests import STATUSES
 from receiver.sandbox.switches import Switches
 
 
 def stamp(moment: datetime) -> str:
-    """A time as Parallel writes it: 2026-03-02T10:00:00.000000Z."""
+    """Return a time as Parallel writes it: 2026-03-02T10:00:00.000000Z."""
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def run(run: Run, switches: Switches) -> dict[str, Any]:
-    """The TaskRun object: the answer of its status, and the `data` of its webhook."""
+def run(run: ParallelRun, switches: Switches) -> dict[str, Any]:
+    """Return the TaskRun object: the answer of its status, and the `data` of its webhook."""
     shown = {
         "run_id": run.run_id,
         "interaction_id": run.run_id,
@@ -34,19 +34,19 @@ def run(run: Run, switches: Switches) -> dict[str, Any]:
     return shown
 
 
-def _error(run: Run, switches: Switches) -> dict[str, Any]:
+def _error(run: ParallelRun, switches: Switches) -> dict[str, Any]:
     ref = uuid.UUID(run.run_id.removeprefix("trun_"))
     detail = "details" if switches.parallel_details else "detail"
     return {"ref_id": str(ref), "message": "Task execution failed", detail: None}
 
 
-def sent(run: Run) -> dict[str, Any]:
-    """The request of a run as streams repeat it: as it came, but without its webhook."""
+def sent(run: ParallelRun) -> dict[str, Any]:
+    """Return the request of a run as streams repeat it, without its webhook."""
     return {name: value for name, value in run.sent.items() if name != "webhook"}
 
 
-def group_status(group: Group, switches: Switches) -> dict[str, Any]:
-    """The status of a group as it stands; only statuses that have runs are counted."""
+def group_status(group: ParallelGroup, switches: Switches) -> dict[str, Any]:
+    """Return the present status of a group; it counts only statuses that have runs."""
     return {
         "num_task_runs": len(group.runs),
         "task_run_status_counts": {
@@ -58,8 +58,8 @@ def group_status(group: Group, switches: Switches) -> dict[str, Any]:
     }
 
 
-def group(group: Group, status: dict[str, Any]) -> dict[str, Any]:
-    """The TaskGroup object, with a status that may be an old one."""
+def group(group: ParallelGroup, status: dict[str, Any]) -> dict[str, Any]:
+    """Return the TaskGroup object, with a status that may be an old one."""
     return {
         "taskgroup_id": group.group_id,
         "metadata": group.metadata,

@@ -1,24 +1,24 @@
-"""What a v0 run is made of: its prompt filled in, and the output it brings."""
+"""Texts of a v0 run: its prompt with the arguments, and its output."""
 
 import json
 import re
 from typing import Any
 
 from receiver.sandbox import content
-from receiver.sandbox.parallel_v0.records import Run
+from receiver.sandbox.parallel_v0.records import V0Run
 from receiver.sandbox.parallel_v0.requests import Arguments
 from receiver.sandbox.switches import Switches
 
 
 def as_text(value: Any) -> str:
-    """A value within a text: strings as they are, nothing for null, all else as JSON."""
+    """Return a value as part of a text: a string unchanged, null as nothing, all else as JSON."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def filled(prompt: str, arguments: Arguments) -> str:
-    """The prompt with each `${argument}` replaced, and left standing where there is none."""
+    """Return the prompt with each `${argument}` replaced, except unknown ones."""
     return re.sub(
         r"\$\{([^{}]+)\}",
         lambda found: as_text(arguments.get(found[1], found[0])),
@@ -26,15 +26,16 @@ def filled(prompt: str, arguments: Arguments) -> str:
     )
 
 
-def says(run: Run, marker: str) -> bool:
-    """Whether a marker stands in the prompt or the arguments of a run."""
+def contains(run: V0Run, marker: str) -> bool:
+    """Return True if the prompt or an argument of a run contains a marker."""
     return marker in run.text or any(marker in as_text(each) for each in run.arguments.values())
 
 
-def output(run: Run, switches: Switches) -> dict[str, Any]:
-    """An object that fits the task's output_schema: the same for the same seed, prompt, arguments.
+def output(run: V0Run, switches: Switches) -> dict[str, Any]:
+    """Return an object that fits the task's output_schema.
 
-    Where the sandbox has been given a size for outputs, the first text has it.
+    The same seed, prompt and arguments always give the same output. Its first text has the size
+    of the switch `output_bytes`.
     """
     about = as_text([run.text, run.arguments])
     report = content.report(run.text, seed=switches.seed, size=switches.output_bytes)

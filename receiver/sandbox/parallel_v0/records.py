@@ -1,4 +1,4 @@
-"""Tasks, batches and runs as the v0 API keeps them; `v0_runs` alone changes them."""
+"""Tasks, batches and runs as v0 keeps them; only `state` changes them."""
 
 import asyncio
 import uuid
@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from receiver.sandbox.parallel_v0.requests import Arguments, Callback, CreateTask
-from receiver.sandbox.valyu.records import now
+from receiver.sandbox.clock import PlannedCall
+from receiver.sandbox.parallel_v0.requests import Arguments, CreateV0Task, V0Callback
 
-RunStatus = Literal[
+V0RunStatus = Literal[
     "queued", "running", "awaiting_tool_calls", "failed", "complete", "cancelling", "cancelled"
 ]
 
@@ -17,43 +17,42 @@ DONE = frozenset({"complete", "failed", "cancelled"})
 
 
 def new_id() -> str:
-    """An id in the form that all ids of v0 have."""
+    """Return a new id; all ids of v0 have this form."""
     return str(uuid.uuid4())
 
 
 @dataclass(eq=False, slots=True)
-class Task:
-    """A stored prompt with its schemas: what runs are runs of."""
+class V0Task:
+    """A stored prompt with its schemas, of which runs can be made."""
 
-    request: CreateTask
+    request: CreateV0Task
     task_id: str = field(default_factory=new_id)
 
 
 @dataclass(eq=False, slots=True)
-class Batch:
-    """Many runs of one task, in the order they were asked for; it has no state of its own."""
+class V0Batch:
+    """Runs of one task, in the order of the request; a batch has no status of its own."""
 
-    task: Task
-    runs: list["Run"] = field(default_factory=list)
+    task: V0Task
+    created_at: datetime
+    runs: list["V0Run"] = field(default_factory=list)
     batch_run_id: str = field(default_factory=new_id)
-    created_at: datetime = field(default_factory=now)
 
 
 @dataclass(eq=False, slots=True)
-class Run:
-    """One execution of a task; `text` is its prompt with the arguments filled in."""
+class V0Run:
+    """One execution of a task; `text` is the prompt with its arguments."""
 
-    task: Task
+    task: V0Task
     runner: str
     arguments: Arguments
     text: str
-    callback: Callback | None = None
-    batch: Batch | None = None
+    callback: V0Callback | None = None
+    batch: V0Batch | None = None
     will_fail: bool = False
     run_id: str = field(default_factory=new_id)
-    status: RunStatus = "queued"
+    status: V0RunStatus = "queued"
     output: dict[str, Any] | None = None
     error: str | None = None
-    timer: asyncio.TimerHandle | None = None
-    ended: asyncio.Event | None = None
-    """Set at the end, if somebody waits for it."""
+    timer: PlannedCall | None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)

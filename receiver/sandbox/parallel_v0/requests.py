@@ -1,4 +1,4 @@
-"""What the v0 API accepts; contracts/parallel.md, sections 1.1 and 1.4."""
+"""Bodies of requests to v0; contracts/parallel.md, sections 1.1 and 1.4."""
 
 import re
 from typing import Annotated, Any, TypeVar
@@ -7,9 +7,9 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from starlette.requests import Request
 
 from receiver.sandbox import content
-from receiver.sandbox.answers import Refusal
+from receiver.sandbox.addresses import WebhookUrl
+from receiver.sandbox.responses import Refusal
 from receiver.sandbox.switches import first_fault
-from receiver.sandbox.valyu.requests import WebhookUrl
 
 Arguments = dict[str, Any]
 
@@ -32,12 +32,12 @@ def _output_schema(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 class InputSchema(BaseModel):
-    """As much of a JSON schema as is checked here."""
+    """Part of a JSON schema that the sandbox checks."""
 
     required: list[str] = []
 
 
-class Callback(BaseModel):
+class V0Callback(BaseModel):
     """The callback_webhook of one run."""
 
     url: WebhookUrl
@@ -45,8 +45,8 @@ class Callback(BaseModel):
     headers: Annotated[dict[str, str], AfterValidator(_headers)] = {}
 
 
-class CreateTask(BaseModel):
-    """POST /tasks: a prompt with `${argument}` in it, and the shapes of what goes in and out."""
+class CreateV0Task(BaseModel):
+    """POST /tasks: a prompt that contains `${argument}`, and the schemas of input and output."""
 
     name: str | None = None
     prompt: str = Field(min_length=1)
@@ -55,23 +55,23 @@ class CreateTask(BaseModel):
     processor: str | None = None
 
 
-class CreateRun(BaseModel):
+class CreateV0Run(BaseModel):
     """POST /tasks/{task_id}/runners/{runner}/runs."""
 
     arguments: Arguments = {}
     enqueue_run: bool = False
-    callback_webhook: Callback | None = None
+    callback_webhook: V0Callback | None = None
 
 
 class RunRequest(BaseModel):
-    """One run of a batch; its runner counts before the batch's."""
+    """One run of a batch; its own runner comes before that of the batch."""
 
     arguments: Arguments = {}
     runner: str | None = None
-    callback_webhook: Callback | None = None
+    callback_webhook: V0Callback | None = None
 
 
-class CreateBatch(BaseModel):
+class CreateV0Batch(BaseModel):
     """POST /tasks/{task_id}/batches."""
 
     task_run_requests: list[RunRequest] = Field(min_length=1)
@@ -82,7 +82,7 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 async def read(model: type[Body], request: Request) -> Body:
-    """The request's body as the model has it; a 422 that says what is wrong first."""
+    """Read the body of a request; what is wrong first is a 422."""
     try:
         return model.model_validate_json(await request.body())
     except ValidationError as error:

@@ -1,6 +1,5 @@
-"""Parallel's historical v0 API under /v0; contracts/parallel.md, section 1.1."""
+"""Routes and endpoints of Parallel's historical v0 API; contracts/parallel.md, section 1.1."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -8,11 +7,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
 
-from receiver.sandbox.answers import Refusal, answer
 from receiver.sandbox.endpoints import Endpoint, route
 from receiver.sandbox.parallel_v0 import export, views
-from receiver.sandbox.parallel_v0.records import DONE, Batch, Run
-from receiver.sandbox.parallel_v0.requests import CreateBatch, CreateRun, CreateTask, read
+from receiver.sandbox.parallel_v0.records import V0Batch
+from receiver.sandbox.parallel_v0.requests import CreateV0Batch, CreateV0Run, CreateV0Task, read
+from receiver.sandbox.responses import Refusal, json_response
 from receiver.sandbox.switches import Switches
 from receiver.sandbox.world import World
 
@@ -23,7 +22,7 @@ RUN = f"{TASK}/runs/{{run_id}}"
 
 
 def routes() -> list[BaseRoute]:
-    """All of the API; it has no call to list, cancel or delete anything."""
+    """Return the API, which has no call to list, cancel or delete anything."""
     api = [
         _route("POST", "/tasks", create_task),
         _route("POST", f"{TASK}/runners/{{runner}}/runs", create_run),
@@ -37,7 +36,7 @@ def routes() -> list[BaseRoute]:
 
 
 def error_body(refusal: Refusal, switches: Switches) -> dict[str, Any]:
-    """An error; no source shows one, so it is as plain as can be."""
+    """Return an error as plainly as possible, since no source shows one."""
     body: dict[str, Any] = {"error": refusal.error}
     return body if refusal.retry_after is None else {**body, "retry_after": refusal.retry_after}
 
@@ -53,68 +52,62 @@ def _require_key(world: World, request: Request) -> None:
 
 async def create_task(world: World, request: Request) -> Response:
     """POST /tasks."""
-    task = world.v0.runs.create_task(await read(CreateTask, request))
-    return answer({"task_id": task.task_id}, world.switches.post_status)
+    task = world.v0.runs.create_task(await read(CreateV0Task, request))
+    return json_response({"task_id": task.task_id}, world.switches.post_status)
 
 
 async def create_run(world: World, request: Request) -> Response:
-    """POST /tasks/{task_id}/runners/{runner}/runs: answered at the end, unless it is enqueued."""
+    """POST /tasks/{task_id}/runners/{runner}/runs: answered at the end, unless `enqueue_run`."""
     runs = world.v0.runs
     task = runs.task(request.path_params["task_id"])
-    wanted = await read(CreateRun, request)
+    wanted = await read(CreateV0Run, request)
     run = runs.create_run(task, request.path_params["runner"], wanted)
     shown = views.run(run)
     runs.start([run])
     if not wanted.enqueue_run:
-        await _end(run)
-        shown = views.run(run)
-    return answer(shown, world.switches.post_status)
-
-
-async def _end(run: Run) -> None:
-    if run.status not in DONE:
-        run.ended = asyncio.Event()
         await run.ended.wait()
+        shown = views.run(run)
+    return json_response(shown, world.switches.post_status)
 
 
 async def run_itself(world: World, request: Request) -> Response:
-    """GET /tasks/{task_id}/runs/{run_id}, if that is where a run is found."""
-    return _run(world, request, found=world.switches.v0_run_path != "result")
+    """GET /tasks/{task_id}/runs/{run_id}, if the switches have runs here."""
+    return _run(world, request, exists=world.switches.v0_run_path != "result")
 
 
 async def run_result(world: World, request: Request) -> Response:
-    """GET /tasks/{task_id}/runs/{run_id}/result, if that is where a run is found."""
-    return _run(world, request, found=world.switches.v0_run_path != "run")
+    """GET /tasks/{task_id}/runs/{run_id}/result, if the switches have runs here."""
+    return _run(world, request, exists=world.switches.v0_run_path != "run")
 
 
-def _run(world: World, request: Request, *, found: bool) -> Response:
-    if not found:
+def _run(world: World, request: Request, *, exists: bool) -> Response:
+    if not exists:
         raise Refusal(404, "Not found")
     run = world.v0.runs.run(request.path_params["task_id"], request.path_params["run_id"])
-    return answer(views.run(run))
+    return json_response(views.run(run))
 
 
 async def create_batch(world: World, request: Request) -> Response:
     """POST /tasks/{task_id}/batches."""
     runs = world.v0.runs
     task = runs.task(request.path_params["task_id"])
-    batch = runs.create_batch(task, await read(CreateBatch, request))
+    batch = runs.create_batch(task, await read(CreateV0Batch, request))
     runs.start(batch.runs)
-    return answer(views.created_batch(batch), world.switches.post_status)
+    return json_response(views.created_batch(batch), world.switches.post_status)
 
 
-def _batch(world: World, request: Request) -> Batch:
+def _batch(world: World, request: Request) -> V0Batch:
     given = request.path_params
     return world.v0.runs.batch(given["task_id"], given["batch_run_id"])
 
 
 async def batch_status(world: World, request: Request) -> Response:
     """GET /tasks/{task_id}/batches/{batch_run_id}."""
-    return answer({"status_map": views.status_map(_batch(world, request))})
+    return json_response({"status_map": views.status_map(_batch(world, request))})
 
 
 async def export_batch(world: World, request: Request) -> Response:
-    """GET /tasks/{task_id}/batches/{batch_run_id}/export?format=json|csv, in pieces."""
+    """GET /tasks/{task_id}/batches/{batch_run_id}/export?format=json|csv: sent in pieces."""
     wanted = request.query_params.get("format", "json")
     runs = export.exported(_batch(world, request), world.switches)
     if wanted == "csv":
@@ -128,7 +121,7 @@ async def export_batch(world: World, request: Request) -> Response:
 
 def _streamed(pieces: Iterator[bytes], media_type: str) -> Response:
     async def taken() -> AsyncIterator[bytes]:
-        # Not in a thread, where runs could end while they are being written.
+        # Not in a thread, or runs could end while they are written.
         for piece in pieces:
             yield piece
 

@@ -1,33 +1,32 @@
-"""Parallel's v0 as a whole: its runs, and the callback of each."""
+"""Parallel's v0 as a whole: its tasks, batches and runs, and the callback of each run."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from receiver.sandbox.answers import encode
-from receiver.sandbox.deliveries import Parcel
 from receiver.sandbox.parallel_v0 import views
-from receiver.sandbox.parallel_v0.records import Run, new_id
+from receiver.sandbox.parallel_v0.records import V0Run, new_id
 from receiver.sandbox.parallel_v0.signing import CallbackSigning
-from receiver.sandbox.parallel_v0.state import Runs
+from receiver.sandbox.parallel_v0.state import V0Runs
+from receiver.sandbox.responses import encode
+from receiver.sandbox.senders import UNREADABLE, Parcel
 from receiver.sandbox.switches import Panel, Switches
-from receiver.sandbox.valyu.announcements import UNREADABLE
 
 
-class ParallelV0:
-    """Tasks, batches and runs; hands the callback of each run that has ended to `announce`."""
+class V0Sender:
+    """Simulated v0; calls `announce` with the callback of each run that has ended."""
 
     def __init__(self, panel: Panel, announce: Callable[[Parcel], None]) -> None:
         self._panel = panel
         self._announce = announce
-        self.runs = Runs(panel, self._ended)
+        self.runs = V0Runs(panel, self._ended)
 
-    def _ended(self, run: Run) -> None:
+    def _ended(self, run: V0Run) -> None:
         if found := parcel(run, self._panel.switches):
             self._announce(found)
 
     def parcels(self, name: str, changes: dict[str, Any]) -> list[Parcel] | None:
-        """The callback of a run, or those of all runs of a batch."""
+        """Return the callback of a run, or the callbacks of all runs of a batch."""
         if name in self.runs.runs:
             runs = [self.runs.runs[name]]
         elif name in self.runs.batches:
@@ -38,7 +37,7 @@ class ParallelV0:
         return [each for each in found if each is not None]
 
     def state(self) -> dict[str, Any]:
-        """How many tasks there are, and how many runs by status: all, and those of each batch."""
+        """Return the number of tasks, and runs by status: all of them, and those of each batch."""
         batches = self.runs.batches.items()
         return {
             "v0_tasks": len(self.runs.tasks),
@@ -47,20 +46,20 @@ class ParallelV0:
         }
 
     def release(self) -> None:
-        """See `Sender`."""
         self.runs.release()
 
     def clear(self) -> None:
-        """See `Sender`."""
         self.runs.clear()
 
 
-def _counts(runs: Iterable[Run]) -> dict[str, int]:
+def _counts(runs: Iterable[V0Run]) -> dict[str, int]:
     return dict(Counter(run.status for run in runs))
 
 
-def parcel(run: Run, switches: Switches, *, changes: dict[str, Any] | None = None) -> Parcel | None:
-    """The callback of a run as it stands, or None if nobody asked for one.
+def parcel(
+    run: V0Run, switches: Switches, *, changes: dict[str, Any] | None = None
+) -> Parcel | None:
+    """Return the callback of a run in its present state; None if its request named none.
 
     `changes` replaces keys of the run object before it is signed.
     """

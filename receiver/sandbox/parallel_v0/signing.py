@@ -1,7 +1,7 @@
-"""How a v0 callback shows that it is genuine: its own headers, and perhaps a signature.
+"""Proofs of a v0 callback: its own headers, and perhaps a signature.
 
-Only the headers are documented; contracts/parallel.md, section 1.4. No signature is known, so the
-switch `v0_signature` has the plausible ones, each keyed with the callback's secret.
+Only the headers are documented; contracts/parallel.md, section 1.4. No signature is known. The
+switch `v0_signature` offers plausible ones, each keyed with the callback's secret.
 """
 
 import base64
@@ -11,59 +11,56 @@ import hmac
 import secrets
 from dataclasses import dataclass
 
-from receiver.sandbox.parallel_v0.requests import Callback
-from receiver.sandbox.signing import clock
+from receiver.sandbox.parallel_v0.requests import V0Callback
+from receiver.sandbox.senders import SignedRequest
 from receiver.sandbox.switches import Forgery, Switches
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackSigning:
-    """Sends the callback's headers, and signs if it has a secret and the switches want that.
+    """Sends the headers of a callback, and signs it if it has a secret and the switches say so.
 
-    `event` is the webhook-id of Standard Webhooks: the same in every copy and try.
+    `event` is the webhook-id of Standard Webhooks, which all copies and tries share.
     """
 
-    callback: Callback
+    callback: V0Callback
     event: str
 
-    def headers(self, switches: Switches, body: bytes) -> dict[str, str]:
-        """See `Signing`."""
-        return _headers(self.callback.headers, self._signature(switches, body))
+    def headers(self, switches: Switches, body: bytes, *, at: float) -> dict[str, str]:
+        return _headers(self.callback.headers, self._signature(switches, body, at=at))
 
     def forge(
-        self, kind: Forgery, switches: Switches, body: bytes
-    ) -> tuple[dict[str, str], bytes] | None:
-        """See `Signing`; None where nobody could tell such a forgery from the real thing."""
-        signature = self._signature(switches, body)
+        self, kind: Forgery, switches: Switches, body: bytes, *, at: float
+    ) -> SignedRequest | None:
+        signature = self._signature(switches, body, at=at)
         if kind == "tampered":
-            # Still the same JSON: only who checks the raw bytes will notice.
-            forged = _headers(self.callback.headers, signature), body + b" "
-            return forged if signature else None
+            # The JSON is still the same: only a check of the raw bytes finds this.
+            signed = _headers(self.callback.headers, signature)
+            return SignedRequest(signed, body + b" ") if signature else None
         if not signature and not self.callback.headers:
             return None
         if kind == "unsigned":
-            return _headers({}, {}), body
+            return SignedRequest(_headers({}, {}), body)
         wrong = {name: _other_token(value) for name, value in self.callback.headers.items()}
-        key = secrets.token_bytes(32)
-        return _headers(wrong, self._signature(switches, body, key=key)), body
+        signature = self._signature(switches, body, at=at, key=secrets.token_bytes(32))
+        return SignedRequest(_headers(wrong, signature), body)
 
     def _signature(
-        self, switches: Switches, body: bytes, *, key: bytes | None = None
+        self, switches: Switches, body: bytes, *, at: float, key: bytes | None = None
     ) -> dict[str, str]:
         secret = self.callback.secret
         if secret is None or switches.v0_signature == "none":
             return {}
         if switches.v0_signature == "hmac-sha256":
-            return plain(switches, key or secret.encode(), body)
-        return standard(self.event, str(int(clock(switches))), key or standard_key(secret), body)
+            return plain(switches, key or secret.encode(), body, at=at)
+        return standard(self.event, str(int(at)), key or standard_key(secret), body)
 
 
-def plain(switches: Switches, key: bytes, body: bytes) -> dict[str, str]:
-    """HMAC-SHA256 in hex, of the body alone or behind its time."""
+def plain(switches: Switches, key: bytes, body: bytes, *, at: float) -> dict[str, str]:
+    """Return headers with an HMAC-SHA256 in hex, of the body alone or of its time and body."""
     if switches.v0_signed_text == "body":
         return {switches.v0_signature_header: _plain_mac(switches, key, body)}
-    seconds = clock(switches)
-    stamp = str(int(seconds * 1000 if switches.timestamp_unit == "ms" else seconds))
+    stamp = str(int(at * 1000 if switches.timestamp_unit == "ms" else at))
     return {
         switches.v0_timestamp_header: stamp,
         switches.v0_signature_header: _plain_mac(switches, key, stamp.encode() + b"." + body),
@@ -75,7 +72,7 @@ def _plain_mac(switches: Switches, key: bytes, text: bytes) -> str:
 
 
 def standard(event: str, stamp: str, key: bytes, body: bytes) -> dict[str, str]:
-    """The three headers of Standard Webhooks."""
+    """Return the three headers of Standard Webhooks."""
     mac = hmac.new(key, f"{event}.{stamp}.".encode() + body, hashlib.sha256).digest()
     return {
         "webhook-id": event,
@@ -85,7 +82,7 @@ def standard(event: str, stamp: str, key: bytes, body: bytes) -> dict[str, str]:
 
 
 def standard_key(secret: str) -> bytes:
-    """The key in a secret: behind `whsec_` in base64, and else its text as it is."""
+    """Return the key of a secret: the decoded base64 after `whsec_`, or else its text."""
     if secret.startswith("whsec_"):
         try:
             return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
@@ -95,13 +92,13 @@ def standard_key(secret: str) -> bytes:
 
 
 def _headers(own: dict[str, str], signature: dict[str, str]) -> dict[str, str]:
-    """The callback's own headers come last but do not replace what the sender says itself."""
-    said = {"Content-Type": "application/json", **signature}
-    taken = {name.lower() for name in said}
-    return said | {name: value for name, value in own.items() if name.lower() not in taken}
+    """Add the callback's own headers, except those that the sender sets itself."""
+    fixed = {"Content-Type": "application/json", **signature}
+    taken = {name.lower() for name in fixed}
+    return fixed | {name: value for name, value in own.items() if name.lower() not in taken}
 
 
 def _other_token(value: str) -> str:
-    """Another value of the same form: behind `Bearer` there is still a token."""
+    """Return another value of the same form: `Bearer` is still followed by a token."""
     lead, space, _ = value.rpartition(" ")
     return f"{lead}{space}{secrets.token_hex(16)}"

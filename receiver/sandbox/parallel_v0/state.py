@@ -1,71 +1,75 @@
-"""The state behind the v0 API: tasks, batches and runs, and how runs come to their ends.
+"""State of v0: its tasks, batches and runs, and the course that each run takes to its end.
 
-A run goes queued -> running -> complete | failed, or stops where a marker in its text says so; it
-is driven by one timer at a time, or by none when runs take no time. A batch is no more than its
-runs. Everything here runs on one event loop.
+A run is queued, then running, then complete or failed; a marker in its text makes it stop before or
+end otherwise. One planned call at a time drives it, or none if runs take no time. A batch is only
+its runs. Everything here runs on one event loop.
 """
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 
 from receiver.sandbox import content
-from receiver.sandbox.answers import Refusal
-from receiver.sandbox.parallel_v0.output import filled, output, says
-from receiver.sandbox.parallel_v0.records import Batch, Run, RunStatus, Task
-from receiver.sandbox.parallel_v0.requests import CreateBatch, CreateRun, CreateTask, RunRequest
+from receiver.sandbox.parallel_v0.output import contains, filled, output
+from receiver.sandbox.parallel_v0.records import V0Batch, V0Run, V0RunStatus, V0Task
+from receiver.sandbox.parallel_v0.requests import (
+    CreateV0Batch,
+    CreateV0Run,
+    CreateV0Task,
+    RunRequest,
+)
+from receiver.sandbox.responses import Refusal
 from receiver.sandbox.switches import Panel
 
-# What is left of a run's time is spent running.
 QUEUED_SHARE = 0.2
+"""Part of a run's time for which it is queued; it runs for the rest."""
 
 
-class Runs:
-    """All tasks, batches and runs of v0; calls `announce` with each run that is to be announced."""
+class V0Runs:
+    """All tasks, batches and runs; calls `announce` with each run whose end is called back."""
 
-    def __init__(self, panel: Panel, announce: Callable[[Run], None]) -> None:
+    def __init__(self, panel: Panel, announce: Callable[[V0Run], None]) -> None:
         self._panel = panel
         self._announce = announce
-        self.tasks: dict[str, Task] = {}
-        self.batches: dict[str, Batch] = {}
-        self.runs: dict[str, Run] = {}
+        self.tasks: dict[str, V0Task] = {}
+        self.batches: dict[str, V0Batch] = {}
+        self.runs: dict[str, V0Run] = {}
 
-    def task(self, task_id: str) -> Task:
-        """The task of that id; a 404 if there is none."""
+    def task(self, task_id: str) -> V0Task:
+        """Return the task with this id; an unknown id is a 404."""
         if (task := self.tasks.get(task_id)) is None:
             raise Refusal(404, "Task not found")
         return task
 
-    def batch(self, task_id: str, batch_run_id: str) -> Batch:
-        """The batch of that id; a 404 if that task has none."""
+    def batch(self, task_id: str, batch_run_id: str) -> V0Batch:
+        """Return the batch of a task with this id; an unknown id is a 404."""
         batch = self.batches.get(batch_run_id)
         if batch is None or batch.task is not self.task(task_id):
             raise Refusal(404, "Batch not found")
         return batch
 
-    def run(self, task_id: str, run_id: str) -> Run:
-        """The run of that id, alone or of a batch; a 404 if that task has none."""
+    def run(self, task_id: str, run_id: str) -> V0Run:
+        """Return the run of a task with this id, alone or in a batch; an unknown id is a 404."""
         run = self.runs.get(run_id)
         if run is None or run.task is not self.task(task_id):
             raise Refusal(404, "Run not found")
         return run
 
-    def create_task(self, request: CreateTask) -> Task:
-        """A stored task, of which nothing runs yet."""
-        task = Task(request)
+    def create_task(self, request: CreateV0Task) -> V0Task:
+        """Store a task, of which nothing runs yet."""
+        task = V0Task(request)
         self.tasks[task.task_id] = task
         return task
 
-    def create_run(self, task: Task, runner: str, request: CreateRun) -> Run:
-        """A queued run of its own; `start` sets it going."""
+    def create_run(self, task: V0Task, runner: str, request: CreateV0Run) -> V0Run:
+        """Make a queued single run, which `start` starts."""
         wanted = RunRequest(
             arguments=request.arguments, runner=runner, callback_webhook=request.callback_webhook
         )
         return self._keep(self._made(task, wanted))
 
-    def create_batch(self, task: Task, request: CreateBatch) -> Batch:
-        """A batch with a queued run for each request, all or none; `start` sets them going."""
-        batch = Batch(task)
+    def create_batch(self, task: V0Task, request: CreateV0Batch) -> V0Batch:
+        """Make a batch with a queued run for each request, or nothing; `start` starts the runs."""
+        batch = V0Batch(task, self._panel.clock.now())
         batch.runs = [
             self._made(task, each, runner=request.runner, batch=batch)
             for each in request.task_run_requests
@@ -79,13 +83,13 @@ class Runs:
 
     def _made(
         self,
-        task: Task,
+        task: V0Task,
         wanted: RunRequest,
         *,
         runner: str | None = None,
-        batch: Batch | None = None,
-    ) -> Run:
-        """A run that could be kept; a 422 for want of a runner or of an argument."""
+        batch: V0Batch | None = None,
+    ) -> V0Run:
+        """Make a run; one without a runner or without a required argument is a 422."""
         runner = wanted.runner or runner or task.request.processor
         if runner is None:
             raise Refusal(422, "runner: neither the batch, the run nor the task names one")
@@ -93,84 +97,85 @@ class Runs:
             if name not in wanted.arguments:
                 raise Refusal(422, f"arguments.{name}: the task's input_schema requires it")
         text = filled(task.request.prompt, wanted.arguments)
-        run = Run(task, runner, wanted.arguments, text, wanted.callback_webhook, batch)
-        run.will_fail = says(run, self._panel.switches.fail_marker)
+        run = V0Run(task, runner, wanted.arguments, text, wanted.callback_webhook, batch)
+        run.will_fail = contains(run, self._panel.switches.fail_marker)
         return run
 
-    def _keep(self, run: Run) -> Run:
+    def _keep(self, run: V0Run) -> V0Run:
         self.runs[run.run_id] = run
         return run
 
-    def start(self, runs: list[Run]) -> None:
-        """Sets queued runs going, unless the switches hold them back."""
+    def start(self, runs: list[V0Run]) -> None:
+        """Start queued runs, unless the switch `hold` keeps them queued."""
         switches = self._panel.switches
         if switches.hold:
             return
-        for run in runs:
-            if run.status == "queued" and run.timer is None:
-                chance = content.dice(switches.seed, "duration", run.text)
-                seconds = chance.uniform(*switches.duration)
-                rest = seconds * (1 - QUEUED_SHARE)
-                self._after(seconds * QUEUED_SHARE, run, partial(self._go, seconds=rest))
+        with self._panel.clock.stopped():
+            for run in runs:
+                if run.status == "queued" and run.timer is None:
+                    chance = content.dice(switches.seed, "duration", run.text)
+                    self._start(run, chance.uniform(*switches.duration))
+
+    def _start(self, run: V0Run, seconds: float) -> None:
+        rest = seconds * (1 - QUEUED_SHARE)
+        self._after(seconds * QUEUED_SHARE, run, partial(self._run, seconds=rest))
 
     def release(self) -> None:
-        """Sets going what was held back."""
+        """Start all runs that are still queued."""
         self.start([run for run in self.runs.values() if run.status == "queued"])
 
-    def _after(self, seconds: float, run: Run, then: Callable[[Run], None]) -> None:
+    def _after(self, seconds: float, run: V0Run, then: Callable[[V0Run], None]) -> None:
         if seconds == 0:
             then(run)
         else:
             delay = seconds / self._panel.switches.speed
-            run.timer = asyncio.get_running_loop().call_later(delay, then, run)
+            run.timer = self._panel.clock.call_after(delay, partial(then, run))
 
-    def _go(self, run: Run, seconds: float) -> None:
+    def _run(self, run: V0Run, seconds: float) -> None:
         switches = self._panel.switches
         _move(run, "running")
-        if says(run, switches.v0_tools_marker):
+        if contains(run, switches.v0_tools_marker):
             _move(run, "awaiting_tool_calls")
-        elif says(run, switches.v0_cancel_marker):
+        elif contains(run, switches.v0_cancel_marker):
             _move(run, "cancelling")
             self._after(seconds, run, self._cancelled)
-        elif not says(run, switches.stuck_marker):
+        elif not contains(run, switches.stuck_marker):
             self._after(seconds, run, self._finish)
 
-    def _finish(self, run: Run) -> None:
+    def _finish(self, run: V0Run) -> None:
         switches = self._panel.switches
         if run.will_fail:
             run.error = content.failure(run.text, seed=switches.seed)
-            self._end(run, "failed", told=switches.v0_callback_on_failed)
+            self._end(run, "failed", is_announced=switches.v0_callback_on_failed)
         else:
             run.output = output(run, switches)
-            self._end(run, "complete", told=True)
+            self._end(run, "complete", is_announced=True)
 
-    def _cancelled(self, run: Run) -> None:
-        self._end(run, "cancelled", told=self._panel.switches.webhook_on_cancel)
+    def _cancelled(self, run: V0Run) -> None:
+        self._end(run, "cancelled", is_announced=self._panel.switches.webhook_on_cancel)
 
-    def _end(self, run: Run, status: RunStatus, *, told: bool) -> None:
+    def _end(self, run: V0Run, status: V0RunStatus, *, is_announced: bool) -> None:
         _move(run, status)
-        if run.ended is not None:
-            run.ended.set()
-        if told:
+        run.ended.set()
+        if is_announced:
             self._announce(run)
 
     def clear(self) -> None:
-        """Forgets everything; what was going on ends without a word, and nobody waits for it."""
+        """Forget everything, announce nothing more, and wake every request that waits."""
         for run in self.runs.values():
             _stop(run)
-            if run.ended is not None:
-                run.ended.set()
+            run.ended.set()
         self.tasks.clear()
         self.batches.clear()
         self.runs.clear()
 
 
-def _move(run: Run, status: RunStatus) -> None:
+def _move(run: V0Run, status: V0RunStatus) -> None:
     _stop(run)
     run.status = status
 
 
-def _stop(run: Run) -> None:
+def _stop(run: V0Run) -> None:
     if run.timer is not None:
         run.timer.cancel()
         run.timer = None

@@ -4,35 +4,37 @@ from typing import Literal
 
 from pydantic import Field
 
-from receiver.sandbox.settings import Settings
+from receiver.sandbox.switches_common import SandboxSettings
 
 
-class V0Switches(Settings):
-    """How Parallel's v0, its export and its callbacks behave."""
+class V0Switches(SandboxSettings):
+    """Behaviour of Parallel's v0, its export and its callbacks."""
 
     v0_run_path: Literal["run", "result", "both"] = "run"
-    """Where a run of v0 is found: at `.../runs/{run_id}`, with `/result` behind it, or both."""
+    """Path of a v0 run: `run` is `.../runs/{run_id}`, `result` has `/result` after it, `both` is
+    either."""
     v0_tools_marker: str = "[tools]"
-    """A v0 run whose text contains this waits for tool calls for ever."""
+    """Text in a v0 run that makes it wait for tool calls for ever."""
     v0_cancel_marker: str = "[cancel]"
-    """A v0 run whose text contains this is cancelled, as if somebody had done it."""
+    """Text in a v0 run that makes it end as cancelled."""
     v0_export_json: Literal["array", "ndjson"] = "array"
     """Form of v0's JSON export: one array, or one object a line."""
     v0_export_rows: Literal["complete", "terminal"] = "complete"
-    """Runs that v0 exports: those that are complete, or failed and cancelled ones too."""
+    """Runs in v0's export: complete ones, or `terminal` for failed and cancelled ones too."""
     v0_callback_body: Literal["run", "foreign", "unreadable"] = "run"
-    """run: the run with its output. foreign: naming another run. unreadable: not even UTF-8."""
+    """Body of a v0 callback: `run` is the run with its output, `foreign` names another run,
+    `unreadable` is not even UTF-8."""
     v0_callback_on_failed: bool = True
-    """Whether a failed v0 run is called back."""
+    """A failed v0 run calls back."""
     v0_retries: int = Field(default=0, ge=0)
-    """How often a v0 callback is tried again; waits as `first_retry_wait` says."""
+    """Number of retries of a v0 callback, with the waits of `first_retry_wait`."""
     v0_signature: Literal["none", "hmac-sha256", "standard-webhooks"] = "none"
-    """How v0 callbacks with a secret are signed; their own headers come in any case."""
+    """Signature of v0 callbacks with a secret; their own headers are always sent."""
     v0_signed_text: Literal["timestamp.body", "body"] = "timestamp.body"
-    """What `hmac-sha256` signs for v0; with `body` there is no timestamp."""
+    """Text that `hmac-sha256` signs for v0; `body` has no timestamp."""
     v0_signature_header: str = "X-Webhook-Signature"
-    """Name of the header with the signature of `hmac-sha256` for v0."""
+    """Name of v0's header with the signature of `hmac-sha256`."""
     v0_timestamp_header: str = "X-Webhook-Timestamp"
-    """Name of the header with its time."""
+    """Name of v0's header with the time of `hmac-sha256`."""
     v0_signature_prefix: str = "sha256="
-    """What stands before its hex digits."""
+    """Text before the hex digits of v0's `hmac-sha256`."""

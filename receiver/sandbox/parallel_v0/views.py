@@ -1,13 +1,13 @@
-"""Batches and runs in the shapes of the v0 API; the run object is that of section 1.2."""
+"""Batches and runs as JSON of v0; contracts/parallel.md, section 1.2, has the run object."""
 
 from typing import Any, get_args
 
-from receiver.sandbox.parallel_v0.records import Batch, Run, RunStatus
-from receiver.sandbox.valyu.results import given
+from receiver.sandbox.parallel_v0.records import V0Batch, V0Run, V0RunStatus
+from receiver.sandbox.responses import given
 
 
-def run(run: Run) -> dict[str, Any]:
-    """The run object: the answer of its status, a row of the export, the body of its callback."""
+def run(run: V0Run) -> dict[str, Any]:
+    """Return the run object: the answer of its status, a row of the export, a callback's body."""
     return given(
         task_id=run.task.task_id,
         batch_run_id=run.batch.batch_run_id if run.batch else None,
@@ -20,8 +20,8 @@ def run(run: Run) -> dict[str, Any]:
     )
 
 
-def created_batch(batch: Batch) -> dict[str, Any]:
-    """The answer of creating a batch; its time has no zone."""
+def created_batch(batch: V0Batch) -> dict[str, Any]:
+    """Return the answer to the creation of a batch; its time has no zone."""
     return {
         "task_id": batch.task.task_id,
         "batch_run_id": batch.batch_run_id,
@@ -30,9 +30,9 @@ def created_batch(batch: Batch) -> dict[str, Any]:
     }
 
 
-def status_map(batch: Batch) -> dict[str, list[str]]:
-    """The ids of the runs by their status; a status without runs is not named."""
-    found: dict[str, list[str]] = {status: [] for status in get_args(RunStatus)}
+def status_map(batch: V0Batch) -> dict[str, list[str]]:
+    """Return the ids of the runs by status; a status without runs is absent."""
+    found: dict[str, list[str]] = {status: [] for status in get_args(V0RunStatus)}
     for run in batch.runs:
         found[run.status].append(run.run_id)
     return {status: ids for status, ids in found.items() if ids}

@@ -1,37 +1,37 @@
-"""The endpoints of batches; contracts/valyu.md, section 1.4."""
+"""Endpoints of batches; contracts/valyu.md, section 1.4."""
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.sandbox.answers import Refusal, answer, json_body, success
+from receiver.sandbox.responses import Refusal, json_body, json_response, success
 from receiver.sandbox.valyu import listing, views
 from receiver.sandbox.valyu.records import TASK_STATUSES
-from receiver.sandbox.valyu.requests import AddTasks, CreateBatch, limit_of, origin_of, read
+from receiver.sandbox.valyu.requests import AddTasks, CreateValyuBatch, limit_of, origin_of, read
 from receiver.sandbox.world import World
 
 
 async def create(world: World, request: Request) -> Response:
     """POST /deepresearch/batches."""
-    wanted = read(CreateBatch, await json_body(request))
+    wanted = read(CreateValyuBatch, await json_body(request))
     batch = world.valyu.research.create_batch(wanted, origin=origin_of(request))
     shown = views.created_batch(batch, world.switches)
-    return answer(success(shown, world.switches), world.switches.post_status)
+    return json_response(success(shown, world.switches), world.switches.post_status)
 
 
 async def list_all(world: World, request: Request) -> Response:
-    """GET /deepresearch/batches: newest first, as a bare array."""
-    batches = list(world.valyu.research.batches.values())[::-1]
-    return answer([views.batch(each, world.switches) for each in batches[: limit_of(request)]])
+    """GET /deepresearch/batches: a bare array, newest first."""
+    newest = list(world.valyu.research.batches.values())[::-1][: limit_of(request)]
+    return json_response([views.batch(each, world.switches) for each in newest])
 
 
 async def status(world: World, request: Request) -> Response:
     """GET /deepresearch/batches/{batch_id}."""
     batch = world.valyu.research.batch(request.path_params["batch_id"])
-    return answer(success(views.batch(batch, world.switches), world.switches))
+    return json_response(success(views.batch(batch, world.switches), world.switches))
 
 
 async def add_tasks(world: World, request: Request) -> Response:
-    """POST /deepresearch/batches/{batch_id}/tasks: all of them or none."""
+    """POST /deepresearch/batches/{batch_id}/tasks: adds all of the tasks or none."""
     batch = world.valyu.research.batch(request.path_params["batch_id"])
     wanted = read(AddTasks, await json_body(request))
     added = world.valyu.research.add_tasks(batch, wanted.tasks)
@@ -42,11 +42,11 @@ async def add_tasks(world: World, request: Request) -> Response:
         "counts": views.counts(batch),
     }
     world.valyu.research.start(added)
-    return answer(success(shown, world.switches), world.switches.post_status)
+    return json_response(success(shown, world.switches), world.switches.post_status)
 
 
 async def list_tasks(world: World, request: Request) -> Response:
-    """GET /deepresearch/batches/{batch_id}/tasks, page by page."""
+    """GET /deepresearch/batches/{batch_id}/tasks: one page."""
     switches, query = world.switches, request.query_params
     batch = world.valyu.research.batch(request.path_params["batch_id"])
     if (wanted := query.get("status")) is not None and wanted not in TASK_STATUSES:
@@ -57,10 +57,10 @@ async def list_tasks(world: World, request: Request) -> Response:
     outputs = query.get("include_output") == "true" and switches.outputs_in_list
     shown = {
         "batch_id": batch.batch_id,
-        "tasks": [views.listed_task(each, switches, include_output=outputs) for each in tasks],
+        "tasks": [views.listed_task(each, world.panel, include_output=outputs) for each in tasks],
         "pagination": pagination,
     }
-    return answer(success(shown, switches))
+    return json_response(success(shown, switches))
 
 
 async def cancel(world: World, request: Request) -> Response:
@@ -68,4 +68,4 @@ async def cancel(world: World, request: Request) -> Response:
     batch = world.valyu.research.batch(request.path_params["batch_id"])
     cancelled = world.valyu.research.cancel_batch(batch)
     shown = {"batch_id": batch.batch_id, "status": batch.status, "cancelled_count": cancelled}
-    return answer(success(shown, world.switches))
+    return json_response(success(shown, world.switches))

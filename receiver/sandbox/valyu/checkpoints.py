@@ -1,11 +1,12 @@
-"""What a task with checkpoints asks a person; contracts/valyu.md, section 4."""
+"""Checkpoints, at which a task asks a person; contracts/valyu.md, section 4."""
 
 import secrets
+from datetime import datetime
 from typing import Any
 
-from receiver.sandbox.answers import Refusal
-from receiver.sandbox.valyu.records import Task, now
-from receiver.sandbox.valyu.results import given, milliseconds
+from receiver.sandbox.responses import Refusal, given
+from receiver.sandbox.valyu.records import ValyuTask
+from receiver.sandbox.valyu.results import milliseconds
 
 _DATA: dict[str, dict[str, Any]] = {
     "planning_questions": {"questions": [{"question": "Which years?"}]},
@@ -21,21 +22,21 @@ _EXPECTED: dict[str, dict[str, Any]] = {
 }
 
 
-def ask(task: Task, *, seconds: float) -> None:
-    """Opens the next checkpoint of a task."""
+def open_next(task: ValyuTask, *, seconds: float, at: datetime) -> None:
+    """Open the next checkpoint of a task, which waits that long for its answer."""
     kind = task.checkpoints.pop(0)
     task.interaction = {
         "interaction_id": f"int_{secrets.token_hex(8)}",
         "type": kind,
         "data": _DATA[kind],
-        "created_at": milliseconds(now()),
+        "created_at": milliseconds(at),
         "timeout_ms": round(seconds * 1000),
         "expected_response": _EXPECTED[kind],
     }
 
 
-def answer(task: Task, body: dict[str, Any]) -> None:
-    """Closes the open checkpoint with an answer; a 409 if it is not the one that is open."""
+def close(task: ValyuTask, body: dict[str, Any], *, at: datetime) -> None:
+    """Close the open checkpoint with the answer in a request; another checkpoint is a 409."""
     if task.status not in ("awaiting_input", "paused") or task.interaction is None:
         raise Refusal(409, "Task is not awaiting input")
     if body.get("interaction_id") != task.interaction["interaction_id"]:
@@ -45,7 +46,7 @@ def answer(task: Task, body: dict[str, Any]) -> None:
     task.history.append(
         {name: task.interaction[name] for name in ("interaction_id", "type", "created_at")}
         | {
-            "responded_at": milliseconds(now()),
+            "responded_at": milliseconds(at),
             "auto_continued": False,
             "response": body["response"],
         }
@@ -53,6 +54,6 @@ def answer(task: Task, body: dict[str, Any]) -> None:
     task.interaction = None
 
 
-def shown(task: Task) -> dict[str, Any]:
-    """What a task's status tells of its checkpoints."""
+def shown(task: ValyuTask) -> dict[str, Any]:
+    """Return the checkpoints as a task's status shows them."""
     return given(interaction=task.interaction, hitl_history=task.history or None)

@@ -1,18 +1,18 @@
-"""Pages of a batch's tasks, with cursors that mean nothing to anyone else."""
+"""Pages of a batch's tasks, with opaque cursors."""
 
 import base64
 import json
 from typing import Any
 
-from receiver.sandbox.answers import Refusal
+from receiver.sandbox.responses import Refusal
 from receiver.sandbox.switches import Switches
-from receiver.sandbox.valyu.records import Batch, Task
+from receiver.sandbox.valyu.records import ValyuBatch, ValyuTask
 
 
 def page(
-    batch: Batch, switches: Switches, *, status: str | None, limit: int, start: int
-) -> tuple[list[Task], dict[str, Any]]:
-    """Tasks from a place on, and the `pagination` that goes with them."""
+    batch: ValyuBatch, switches: Switches, *, status: str | None, limit: int, start: int
+) -> tuple[list[ValyuTask], dict[str, Any]]:
+    """Return the tasks from a place on, and their `pagination`."""
     tasks = _ordered(batch, switches)
     found, following = _walk(tasks, status=status, limit=limit, start=start)
     if switches.has_more == "early":
@@ -26,13 +26,13 @@ def page(
 
 
 def _walk(
-    tasks: list[Task], *, status: str | None, limit: int, start: int
-) -> tuple[list[Task], int | None]:
-    """The next tasks that fit, and the place of the one after them.
+    tasks: list[ValyuTask], *, status: str | None, limit: int, start: int
+) -> tuple[list[ValyuTask], int | None]:
+    """Return the next tasks with this status, and the place of the one after them.
 
-    That place is where the next page begins, so a filtered list is walked once and not per page.
+    The next page begins at that place, so that all pages together read the list once.
     """
-    found: list[Task] = []
+    found: list[ValyuTask] = []
     for place in range(start, len(tasks)):
         if status is not None and tasks[place].status != status:
             continue
@@ -42,7 +42,7 @@ def _walk(
     return found, None
 
 
-def _ordered(batch: Batch, switches: Switches) -> list[Task]:
+def _ordered(batch: ValyuBatch, switches: Switches) -> list[ValyuTask]:
     match switches.page_order:
         case "newest":
             return batch.tasks[::-1]
@@ -53,13 +53,13 @@ def _ordered(batch: Batch, switches: Switches) -> list[Task]:
 
 
 def write_cursor(place: int) -> str:
-    """An opaque last_key."""
+    """Return the `last_key` of a place."""
     text = json.dumps({"k": place}, separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def read_cursor(cursor: str) -> int:
-    """The place a last_key stands for; a 400 for one that is not ours."""
+    """Return the place of a `last_key`; one that is not ours is a 400."""
     try:
         place = json.loads(base64.urlsafe_b64decode(cursor + "=="))["k"]
     except (ValueError, TypeError, KeyError) as error:

@@ -1,13 +1,13 @@
-"""Batches and tasks as the sender keeps them; `research` alone changes them."""
+"""Batches and tasks as Valyu keeps them; only `state` changes them."""
 
-import asyncio
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
-from receiver.sandbox.valyu.requests import CreateBatch, CreateTask
+from receiver.sandbox.clock import PlannedCall
+from receiver.sandbox.valyu.requests import CreateValyuBatch, CreateValyuTask
 
 TaskStatus = Literal[
     "queued", "running", "awaiting_input", "paused", "completed", "failed", "cancelled"
@@ -18,25 +18,20 @@ TASK_STATUSES: tuple[TaskStatus, ...] = ("queued", "running", "completed", "fail
 DONE = frozenset({"completed", "failed", "cancelled"})
 
 
-def now() -> datetime:
-    """The wall clock, in UTC."""
-    return datetime.now(UTC)
-
-
 @dataclass(eq=False, slots=True)
-class Batch:
-    """A batch as the sender keeps it; `counts` is kept by `Research`, never by others."""
+class ValyuBatch:
+    """A batch; only `Research` changes its `counts`."""
 
-    request: CreateBatch
+    request: CreateValyuBatch
     secret: str | None
     origin: str
+    created_at: datetime
     batch_id: str = field(default_factory=lambda: f"batch_{uuid.uuid4()}")
     status: BatchStatus = "open"
-    tasks: list["Task"] = field(default_factory=list)
+    tasks: list["ValyuTask"] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
-    created_at: datetime = field(default_factory=now)
     completed_at: datetime | None = None
-    timer: asyncio.TimerHandle | None = None
+    timer: PlannedCall | None = None
 
     @property
     def webhook_url(self) -> str | None:
@@ -44,23 +39,23 @@ class Batch:
 
 
 @dataclass(eq=False, slots=True)
-class Task:
-    """A task, alone or of a batch; `settings` are its own, or those of its batch."""
+class ValyuTask:
+    """A task, alone or in a batch; `settings` are its own, or those of its batch."""
 
     query: str
-    settings: CreateTask | CreateBatch
+    settings: CreateValyuTask | CreateValyuBatch
     metadata: dict[str, Any] | None
     origin: str
+    created_at: datetime
     secret: str | None = None
-    batch: Batch | None = None
+    batch: ValyuBatch | None = None
     task_id: str | None = None
     deepresearch_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     status: TaskStatus = "queued"
     will_fail: bool = False
     public: bool = False
-    created_at: datetime = field(default_factory=now)
     ended_at: datetime | None = None
-    timer: asyncio.TimerHandle | None = None
+    timer: PlannedCall | None = None
     checkpoints: list[str] = field(default_factory=list)
     interaction: dict[str, Any] | None = None
     history: list[dict[str, Any]] = field(default_factory=list)

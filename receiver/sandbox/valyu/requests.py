@@ -1,27 +1,16 @@
-"""What the API accepts: the bodies of its requests, with the limits the contract names."""
+"""Bodies and queries of requests to Valyu, with the limits that the contract names."""
 
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from starlette.requests import Request
 
-from receiver.sandbox.answers import Refusal
-from receiver.sandbox.loopback import is_loopback
+from receiver.sandbox.addresses import WebhookUrl
+from receiver.sandbox.responses import Refusal
 from receiver.sandbox.switches import first_fault
 
 Metadata = dict[str, Any]
 OutputFormat = Literal["markdown", "pdf", "toon"] | dict[str, Any]
-
-
-def _webhook_url(url: str) -> str:
-    """https, as the sender wants it; http only to this machine, where nobody has certificates."""
-    parts = urlsplit(url)
-    if not parts.hostname or parts.scheme not in ("https", "http"):
-        raise ValueError("must be an HTTPS URL")
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise ValueError("must be an HTTPS URL (the sandbox takes http to 127.0.0.1 only)")
-    return url
 
 
 def _formats(formats: list[OutputFormat]) -> list[OutputFormat]:
@@ -35,12 +24,11 @@ def _formats(formats: list[OutputFormat]) -> list[OutputFormat]:
     return formats
 
 
-WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
 OutputFormats = Annotated[list[OutputFormat], AfterValidator(_formats)]
 
 
 class Search(BaseModel, extra="allow"):
-    """Search options; those without rules are echoed as they came."""
+    """Search options; those without rules are returned unchanged."""
 
     included_sources: list[str] = Field(default=[], max_length=20)
     excluded_sources: list[str] = Field(default=[], max_length=20)
@@ -59,15 +47,15 @@ class Search(BaseModel, extra="allow"):
 
 
 def _renamed(body: Any, names: dict[str, str]) -> Any:
-    """Fills a field from its deprecated name where only that was sent."""
+    """Copy a field from its deprecated name if the request has only that."""
     if not isinstance(body, dict):
         return body
     old = {new: body[name] for name, new in names.items() if name in body}
     return old | {name: value for name, value in body.items() if value is not None}
 
 
-class _Settings(BaseModel):
-    """What batches and single tasks share."""
+class _ResearchSettings(BaseModel):
+    """Settings of a batch or of a single task."""
 
     output_formats: OutputFormats = ["markdown"]
     search: Search | None = None
@@ -77,11 +65,11 @@ class _Settings(BaseModel):
 
     @property
     def search_params(self) -> dict[str, Any] | None:
-        """The search options that were sent, under the name the answers use."""
+        """The search options of the request, under the name that answers use."""
         return None if self.search is None else self.search.model_dump(exclude_unset=True)
 
 
-class CreateBatch(_Settings):
+class CreateValyuBatch(_ResearchSettings):
     """POST /deepresearch/batches: every field is optional."""
 
     name: str | None = None
@@ -133,7 +121,7 @@ class Deliverable(BaseModel):
 
 
 class Hitl(BaseModel, extra="forbid"):
-    """At which checkpoints a task asks a person, in their order."""
+    """Checkpoints at which a task asks a person, in their order."""
 
     planning_questions: bool = False
     plan_review: bool = False
@@ -142,12 +130,12 @@ class Hitl(BaseModel, extra="forbid"):
 
     @property
     def checkpoints(self) -> list[str]:
-        """Those that are on."""
+        """Names of the checkpoints that are on."""
         return [name for name in type(self).model_fields if getattr(self, name)]
 
 
-class CreateTask(_Question, _Settings):
-    """POST /deepresearch/tasks. A workflow's template is only its name."""
+class CreateValyuTask(_Question, _ResearchSettings):
+    """POST /deepresearch/tasks; the query of a workflow is made from its id."""
 
     mode: Literal["instant", "fast", "standard", "heavy", "max", "lite"] = "standard"
     files: list[Any] = Field(default=[], max_length=10)
@@ -171,14 +159,14 @@ class CreateTask(_Question, _Settings):
         return body | {"query": f"Workflow {body['workflow_id']}"}
 
     @model_validator(mode="after")
-    def _instant_asks_nobody(self) -> "CreateTask":
+    def _instant_asks_nobody(self) -> "CreateValyuTask":
         if self.mode == "instant" and self.hitl.checkpoints:
             raise ValueError("hitl is not available in instant mode")
         return self
 
 
 class CreateContents(BaseModel):
-    """POST /contents; `webhook_url` counts only with `async`."""
+    """POST /contents; `webhook_url` has an effect only with `async`."""
 
     urls: list[str] = Field(min_length=1, max_length=50)
     run_async: bool = Field(default=False, alias="async")
@@ -195,7 +183,7 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 def read(model: type[Body], body: dict[str, Any]) -> Body:
-    """The body as the model has it; a 400 that says what is wrong first."""
+    """Read a body; what is wrong first is a 400."""
     try:
         return model.model_validate(body)
     except ValidationError as error:
@@ -203,7 +191,7 @@ def read(model: type[Body], body: dict[str, Any]) -> Body:
 
 
 def limit_of(request: Request, *, most: int | None = None) -> int | None:
-    """The limit in the query, if there is one; a 400 if it makes no sense."""
+    """Return the limit in the query, if there is one; a limit without sense is a 400."""
     text = request.query_params.get("limit")
     if text is None:
         return None
@@ -215,5 +203,5 @@ def limit_of(request: Request, *, most: int | None = None) -> int | None:
 
 
 def origin_of(request: Request) -> str:
-    """Scheme, host and port by which the client reached us; URLs in results begin with it."""
+    """Return the scheme, host and port of the request, with which URLs in results begin."""
     return str(request.base_url).rstrip("/").removesuffix("/v1")

@@ -1,15 +1,16 @@
-"""What a task brought: output, sources, images and files in the shapes the official SDK parses."""
+"""Results of tasks: output, sources, images and files in the shapes that Valyu's SDK parses."""
 
 from datetime import datetime
 from typing import Any
 
 from receiver.sandbox import content
-from receiver.sandbox.switches import Switches
+from receiver.sandbox.responses import given
+from receiver.sandbox.switches import Panel, Switches
 from receiver.sandbox.valyu.assets import asset_url, pdf_url
-from receiver.sandbox.valyu.records import DONE, Task
-from receiver.sandbox.valyu.requests import CreateTask
+from receiver.sandbox.valyu.records import DONE, ValyuTask
+from receiver.sandbox.valyu.requests import CreateValyuTask
 
-# USD per task; the figure of `instant` is ours.
+# The price of `instant` is made up.
 PRICES = {
     "instant": 0.05,
     "fast": 0.15625,
@@ -18,35 +19,32 @@ PRICES = {
     "heavy": 3.125,
     "max": 15.625,
 }
+"""USD per task, by mode."""
 
 
 def stamp(moment: datetime) -> str:
-    """A time as the API writes it: 2026-10-05T09:00:00.000Z."""
+    """Return a time as most answers have it: 2026-10-05T09:00:00.000Z."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def milliseconds(moment: datetime) -> int:
-    """A time as the API writes those of images, deliverables and contents jobs."""
+    """Return a time as images, deliverables and contents jobs have it."""
     return round(moment.timestamp() * 1000)
 
 
-def given(**fields: Any) -> dict[str, Any]:
-    """The fields that have a value."""
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def result(task: Task, switches: Switches) -> dict[str, Any]:
-    """What a task brought: nothing before it is done, an error and little else if it failed."""
+def result(task: ValyuTask, panel: Panel) -> dict[str, Any]:
+    """Return the result of a task: nothing before it is done, little but an error if it failed."""
+    switches = panel.switches
     if task.status not in DONE:
         return {}
     price = PRICES[task.settings.mode]
     if task.status == "completed":
         return given(
             **output(task, switches),
-            sources=content.sources(task.query, seed=switches.seed, count=switches.sources),
-            images=_images(task, switches),
-            pdf_url=pdf_url(task, switches),
-            deliverables=_deliverables(task, switches) or None,
+            sources=content.citations(task.query, seed=switches.seed, count=switches.sources),
+            images=_images(task, panel),
+            pdf_url=pdf_url(task, panel),
+            deliverables=_deliverables(task, panel) or None,
             cost=price,
         )
     failed = task.status == "failed"
@@ -59,8 +57,8 @@ def result(task: Task, switches: Switches) -> dict[str, Any]:
     )
 
 
-def output(task: Task, switches: Switches) -> dict[str, Any]:
-    """The output in the format asked for: markdown, or JSON or toon to a schema."""
+def output(task: ValyuTask, switches: Switches) -> dict[str, Any]:
+    """Return the output in the requested format: markdown, or JSON or toon by a schema."""
     formats = task.settings.output_formats
     schema = next((each for each in formats if isinstance(each, dict)), None)
     if schema is None:
@@ -72,7 +70,7 @@ def output(task: Task, switches: Switches) -> dict[str, Any]:
     return {"output_type": "json", "output": value}
 
 
-def _images(task: Task, switches: Switches) -> list[dict[str, Any]]:
+def _images(task: ValyuTask, panel: Panel) -> list[dict[str, Any]]:
     made_at = milliseconds(task.ended_at or task.created_at)
     return [
         {
@@ -80,15 +78,15 @@ def _images(task: Task, switches: Switches) -> list[dict[str, Any]]:
             "image_type": "chart",
             "chart_type": "bar",
             "title": f"Chart {number} on {content.title(task.query)}",
-            "image_url": asset_url(task, image, switches),
+            "image_url": asset_url(task, image, panel),
             "created_at": made_at,
         }
-        for number in range(1, switches.images + 1)
+        for number in range(1, panel.switches.images + 1)
     ]
 
 
-def _deliverables(task: Task, switches: Switches) -> list[dict[str, Any]]:
-    if not isinstance(task.settings, CreateTask):
+def _deliverables(task: ValyuTask, panel: Panel) -> list[dict[str, Any]]:
+    if not isinstance(task.settings, CreateValyuTask):
         return []
     made_at = milliseconds(task.ended_at or task.created_at)
     wanted = [
@@ -102,8 +100,8 @@ def _deliverables(task: Task, switches: Switches) -> list[dict[str, Any]]:
             "type": kind,
             "status": "completed",
             "title": f"deliverable-{number}.{kind}",
-            "url": asset_url(task, deliverable, switches),
-            # Valyu has been asked to leave this out, but the SDK can not do without it.
+            "url": asset_url(task, deliverable, panel),
+            # Valyu has been asked to remove this, but the SDK requires it.
             "s3_key": f"deliverables/{task.deepresearch_id}/{deliverable}",
             "created_at": made_at,
         }

@@ -1,11 +1,11 @@
-"""Valyu's HTTP API under /v1: what every request goes through, and which endpoint it comes to."""
+"""Routes of Valyu's HTTP API under /v1, and the check of its API key."""
 
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount, Route
 
-from receiver.sandbox.answers import Refusal, error_body
 from receiver.sandbox.endpoints import Endpoint, KeyCheck, route
-from receiver.sandbox.valyu import batches, contents_routes, tasks
+from receiver.sandbox.responses import Refusal, error_body
+from receiver.sandbox.valyu import batches, contents, tasks
 from receiver.sandbox.world import World
 
 PREFIX = "/v1"
@@ -14,7 +14,7 @@ TASK = "/deepresearch/tasks/{deepresearch_id}"
 
 
 def routes() -> list[BaseRoute]:
-    """All of the API, and the storage that links of results lead to."""
+    """Return the API, and the storage that links of results lead to."""
     api = [
         _route("POST", "/deepresearch/batches", batches.create),
         _route("GET", "/deepresearch/batches", batches.list_all),
@@ -32,8 +32,8 @@ def routes() -> list[BaseRoute]:
         _route("POST", f"{TASK}/respond", tasks.respond),
         _route("GET", f"{TASK}/pdf", tasks.pdf),
         _route("GET", f"{TASK}/assets/{{asset_id}}", tasks.asset, key=_key_or_token),
-        _route("POST", "/contents", contents_routes.create),
-        _route("GET", "/contents/jobs/{job_id}", contents_routes.status),
+        _route("POST", "/contents", contents.create),
+        _route("GET", "/contents/jobs/{job_id}", contents.status),
     ]
     stored = _route("GET", "/storage/pdfs/{name}", tasks.stored_pdf, key=_no_key)
     return [Mount(PREFIX, routes=api), stored]
@@ -51,7 +51,7 @@ def _key_or_token(world: World, request: Request) -> None:
 
 
 def _no_key(world: World, request: Request) -> None:
-    """Storage checks the URL's own signature, where the URL has one."""
+    """Accept every request: the endpoint checks the signature of the URL."""
 
 
 def _route(method: str, path: str, endpoint: Endpoint, *, key: KeyCheck = _require_key) -> Route:

@@ -1,6 +1,6 @@
 """Valyu's signature: HMAC-SHA256 over "<timestamp>.<raw body>", keyed with the secret's text.
 
-In hex behind `sha256=`; contracts/valyu.md, section 2.
+The header has it in hex after `sha256=`; contracts/valyu.md, section 2.
 """
 
 import hashlib
@@ -8,25 +8,24 @@ import hmac
 import secrets
 from dataclasses import dataclass
 
-from receiver.sandbox.signing import clock
+from receiver.sandbox.senders import SignedRequest
 from receiver.sandbox.switches import Forgery, Switches
 
 
 def sign(secret: str, timestamp: str, body: bytes) -> str:
-    """The signature header's value."""
+    """Return the value of the signature header."""
     mac = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256)
     return f"sha256={mac.hexdigest()}"
 
 
-def timestamp(switches: Switches) -> str:
-    """The timestamp header's value, now, by the sender's clock."""
-    seconds = clock(switches)
-    return str(int(seconds * 1000 if switches.timestamp_unit == "ms" else seconds))
+def timestamp(switches: Switches, at: float) -> str:
+    """Return the value of the timestamp header for seconds since 1970."""
+    return str(int(at * 1000 if switches.timestamp_unit == "ms" else at))
 
 
-def headers(switches: Switches, secret: str, body: bytes) -> dict[str, str]:
-    """The headers of a genuine delivery made now."""
-    stamp = timestamp(switches)
+def headers(switches: Switches, secret: str, body: bytes, *, at: float) -> dict[str, str]:
+    """Return the headers of a genuine delivery at this time, in seconds since 1970."""
+    stamp = timestamp(switches, at)
     return {
         "Content-Type": "application/json",
         switches.timestamp_header: stamp,
@@ -40,17 +39,15 @@ class ValyuSigning:
 
     secret: str
 
-    def headers(self, switches: Switches, body: bytes) -> dict[str, str]:
-        """See `Signing`."""
-        return headers(switches, self.secret, body)
+    def headers(self, switches: Switches, body: bytes, *, at: float) -> dict[str, str]:
+        return headers(switches, self.secret, body, at=at)
 
-    def forge(self, kind: Forgery, switches: Switches, body: bytes) -> tuple[dict[str, str], bytes]:
-        """See `Signing`."""
+    def forge(self, kind: Forgery, switches: Switches, body: bytes, *, at: float) -> SignedRequest:
         if kind == "wrong_key":
-            return headers(switches, secrets.token_hex(32), body), body
-        signed = headers(switches, self.secret, body)
+            return SignedRequest(headers(switches, secrets.token_hex(32), body, at=at), body)
+        signed = headers(switches, self.secret, body, at=at)
         if kind == "tampered":
-            # Still the same JSON: only who checks the raw bytes will notice.
-            return signed, body + b" "
+            # The JSON is still the same: only a check of the raw bytes finds this.
+            return SignedRequest(signed, body + b" ")
         del signed[switches.signature_header]
-        return signed, body
+        return SignedRequest(signed, body)

@@ -1,74 +1,76 @@
-"""The state behind the API: batches and tasks, and how they come to their ends.
+"""State of Valyu: its batches and tasks, and the course that each takes to its end.
 
-A task goes queued -> running -> completed | failed | cancelled, driven by one timer at a time, or
-by none when tasks take no time. One with checkpoints stops at each of them until it is answered.
-`_move` is the only place that changes a status, so the counts of a batch always agree with its
-tasks. Everything here runs on one event loop.
+A task is queued, then running, then completed, failed or cancelled. One planned call at a time
+drives it, or none if tasks take no time. It stops at each of its checkpoints until it is answered.
+Only `_move`, on the event loop, changes a status: the counts of a batch agree with its tasks.
 """
 
-import asyncio
 import secrets
 from collections.abc import Callable
+from functools import partial
+from random import Random
 from typing import Any
 
-from receiver.sandbox.answers import Refusal
 from receiver.sandbox.content import dice
+from receiver.sandbox.responses import Refusal
 from receiver.sandbox.switches import Panel
 from receiver.sandbox.valyu import checkpoints
-from receiver.sandbox.valyu.records import DONE, Batch, Task, TaskStatus, now
-from receiver.sandbox.valyu.requests import BatchTask, CreateBatch, CreateTask
+from receiver.sandbox.valyu.records import DONE, TaskStatus, ValyuBatch, ValyuTask
+from receiver.sandbox.valyu.requests import BatchTask, CreateValyuBatch, CreateValyuTask
 
-# What is left of a task's time is spent running.
 QUEUED_SHARE = 0.2
+"""Part of a task's time for which it is queued; it runs for the rest."""
 
 
 class Research:
-    """All batches and tasks; calls `announce` with each that has ended and is to be announced."""
+    """All batches and tasks; calls `announce` with each whose end the sender announces."""
 
-    def __init__(self, panel: Panel, announce: Callable[[Task | Batch], None]) -> None:
+    def __init__(self, panel: Panel, announce: Callable[[ValyuTask | ValyuBatch], None]) -> None:
         self._panel = panel
         self._announce = announce
-        self.batches: dict[str, Batch] = {}
-        self.tasks: dict[str, Task] = {}
+        self.batches: dict[str, ValyuBatch] = {}
+        self.tasks: dict[str, ValyuTask] = {}
 
-    def batch(self, batch_id: str) -> Batch:
-        """The batch of that id; a 404 if there is none."""
+    def batch(self, batch_id: str) -> ValyuBatch:
+        """Return the batch with this id; an unknown id is a 404."""
         if (batch := self.batches.get(batch_id)) is None:
             raise Refusal(404, "Batch not found")
         return batch
 
-    def task(self, deepresearch_id: str) -> Task:
-        """The task of that id, alone or of a batch; a 404 if there is none."""
+    def task(self, deepresearch_id: str) -> ValyuTask:
+        """Return the task with this id, alone or in a batch; an unknown id is a 404."""
         if (task := self.tasks.get(deepresearch_id)) is None:
             raise Refusal(404, "Task not found")
         return task
 
-    def create_batch(self, request: CreateBatch, *, origin: str) -> Batch:
-        """An open batch without tasks; its secret exists only if it has a webhook."""
-        batch = Batch(request, _secret_for(request.webhook_url), origin)
+    def create_batch(self, request: CreateValyuBatch, *, origin: str) -> ValyuBatch:
+        """Make an open batch without tasks; it has a secret only if it has a webhook URL."""
+        secret = _secret_for(request.webhook_url)
+        batch = ValyuBatch(request, secret, origin, self._panel.clock.now())
         self.batches[batch.batch_id] = batch
         return batch
 
-    def create_task(self, request: CreateTask, *, origin: str) -> Task:
-        """A queued task of its own; `start` sets it going."""
-        task = Task(
+    def create_task(self, request: CreateValyuTask, *, origin: str) -> ValyuTask:
+        """Make a queued single task, which `start` starts."""
+        task = ValyuTask(
             query=request.query,
             settings=request,
             metadata=request.metadata,
             origin=origin,
+            created_at=self._panel.clock.now(),
             secret=_secret_for(request.webhook_url),
             checkpoints=request.hitl.checkpoints,
         )
         return self._keep(task)
 
-    def add_tasks(self, batch: Batch, wanted: list[BatchTask]) -> list[Task]:
-        """Queued tasks in a batch, all or none of those asked for; `start` sets them going."""
+    def add_tasks(self, batch: ValyuBatch, wanted: list[BatchTask]) -> list[ValyuTask]:
+        """Add queued tasks to a batch, all of them or none; `start` starts them."""
         self._check_room(batch, wanted)
         _stop(batch)
         batch.status, batch.completed_at = "processing", None
         return [self._add_task(batch, each) for each in wanted]
 
-    def _check_room(self, batch: Batch, wanted: list[BatchTask]) -> None:
+    def _check_room(self, batch: ValyuBatch, wanted: list[BatchTask]) -> None:
         switches = self._panel.switches
         ended = batch.status in ("completed", "completed_with_errors")
         if batch.status == "cancelled" or (ended and not switches.add_after_end):
@@ -81,12 +83,13 @@ class Research:
             if len(set(ids)) < len(ids) or {task.task_id for task in batch.tasks} & set(ids):
                 raise Refusal(400, "Task ids must be unique within a batch")
 
-    def _add_task(self, batch: Batch, wanted: BatchTask) -> Task:
-        task = Task(
+    def _add_task(self, batch: ValyuBatch, wanted: BatchTask) -> ValyuTask:
+        task = ValyuTask(
             query=wanted.query,
             settings=batch.request,
             metadata=wanted.metadata,
             origin=batch.origin,
+            created_at=self._panel.clock.now(),
             batch=batch,
             task_id=wanted.id,
             will_fail=len(batch.tasks) < self._panel.switches.failing_tasks,
@@ -95,33 +98,39 @@ class Research:
         batch.counts["queued"] += 1
         return self._keep(task)
 
-    def _keep(self, task: Task) -> Task:
+    def _keep(self, task: ValyuTask) -> ValyuTask:
         task.will_fail = task.will_fail or self._panel.switches.fail_marker in task.query
         self.tasks[task.deepresearch_id] = task
         return task
 
-    def start(self, tasks: list[Task]) -> None:
-        """Sets queued tasks going, unless the switches hold them back."""
+    def start(self, tasks: list[ValyuTask]) -> None:
+        """Start queued tasks, unless the switch `hold` keeps them queued."""
         switches = self._panel.switches
         if switches.hold:
             return
-        for task in tasks:
-            least, most = switches.duration
-            seconds = dice(switches.seed, "duration", task.query).uniform(least, most)
-            if seconds == 0:
-                self._run(task, 0)
-            elif task.status == "queued" and task.timer is None:
-                self._after(seconds * QUEUED_SHARE, task, self._run, seconds * (1 - QUEUED_SHARE))
+        with self._panel.clock.stopped():
+            for task in tasks:
+                self._start(task, dice(switches.seed, "duration", task.query))
+
+    def _start(self, task: ValyuTask, chance: Random) -> None:
+        seconds = chance.uniform(*self._panel.switches.duration)
+        if seconds == 0:
+            self._run(task, 0)
+        elif task.status == "queued" and task.timer is None:
+            run = partial(self._run, task, seconds * (1 - QUEUED_SHARE))
+            self._after(seconds * QUEUED_SHARE, task, run)
 
     def release(self) -> None:
-        """Sets going what was held back."""
+        """Start all tasks that are still queued."""
         self.start([task for task in self.tasks.values() if task.status == "queued"])
 
-    def _after(self, seconds: float, task: Task, then: Callable[..., None], *more: float) -> None:
+    def _after(
+        self, seconds: float, timed: ValyuTask | ValyuBatch, then: Callable[[], None]
+    ) -> None:
         delay = seconds / self._panel.switches.speed
-        task.timer = asyncio.get_running_loop().call_later(delay, then, task, *more)
+        timed.timer = self._panel.clock.call_after(delay, then)
 
-    def _run(self, task: Task, seconds: float) -> None:
+    def _run(self, task: ValyuTask, seconds: float) -> None:
         self._move(task, "running")
         if self._panel.switches.stuck_marker in task.query:
             return
@@ -130,47 +139,47 @@ class Research:
         if seconds == 0:
             then(task)
         else:
-            self._after(seconds, task, then)
+            self._after(seconds, task, partial(then, task))
 
-    def _ask(self, task: Task) -> None:
+    def _ask(self, task: ValyuTask) -> None:
         switches = self._panel.switches
         self._move(task, "awaiting_input")
-        checkpoints.ask(task, seconds=switches.hitl_timeout)
-        self._after(switches.hitl_timeout, task, self._pause)
+        checkpoints.open_next(task, seconds=switches.hitl_timeout, at=self._panel.clock.now())
+        self._after(switches.hitl_timeout, task, partial(self._pause, task))
         if switches.webhook_on_input:
             self._announce(task)
 
-    def _pause(self, task: Task) -> None:
+    def _pause(self, task: ValyuTask) -> None:
         self._move(task, "paused")
         if self._panel.switches.webhook_on_input:
             self._announce(task)
 
-    def respond(self, task: Task, body: dict[str, Any]) -> None:
-        """Answers the open checkpoint of a task, which then goes on; a 409 if there is none."""
-        checkpoints.answer(task, body)
+    def respond(self, task: ValyuTask, body: dict[str, Any]) -> None:
+        """Answer the open checkpoint of a task, which then goes on; another checkpoint is a 409."""
+        checkpoints.close(task, body, at=self._panel.clock.now())
         self._run(task, task.seconds)
 
-    def _finish(self, task: Task) -> None:
+    def _finish(self, task: ValyuTask) -> None:
         self._end_task(task, "failed" if task.will_fail else "completed")
 
-    def _end_task(self, task: Task, status: TaskStatus) -> None:
+    def _end_task(self, task: ValyuTask, status: TaskStatus) -> None:
         self._move(task, status)
-        task.ended_at = now()
+        task.ended_at = self._panel.clock.now()
         switches = self._panel.switches
-        told = status != "cancelled" or switches.webhook_on_cancel
-        if told and (task.batch is None or switches.task_webhooks):
+        is_announced = status != "cancelled" or switches.webhook_on_cancel
+        if is_announced and (task.batch is None or switches.task_webhooks):
             self._announce(task)
         if task.batch is not None:
             self._end_batch_soon(task.batch)
 
-    def _move(self, task: Task, status: TaskStatus) -> None:
+    def _move(self, task: ValyuTask, status: TaskStatus) -> None:
         _stop(task)
         if task.batch is not None:
             task.batch.counts[task.status] -= 1
             task.batch.counts[status] += 1
         task.status = status
 
-    def _end_batch_soon(self, batch: Batch) -> None:
+    def _end_batch_soon(self, batch: ValyuBatch) -> None:
         going = batch.counts["queued"] + batch.counts["running"]
         if going or batch.status != "processing":
             return
@@ -179,32 +188,34 @@ class Research:
         if switches.settle == 0:
             self._end_batch(batch)
         else:
-            delay = switches.settle / switches.speed
-            batch.timer = asyncio.get_running_loop().call_later(delay, self._end_batch, batch)
+            self._after(switches.settle, batch, partial(self._end_batch, batch))
 
-    def _end_batch(self, batch: Batch) -> None:
+    def _end_batch(self, batch: ValyuBatch) -> None:
         if batch.counts["failed"]:
             batch.status = "completed_with_errors"
         elif batch.counts["cancelled"]:
             batch.status = self._panel.switches.end_after_single_cancel
         else:
             batch.status = "completed"
-        batch.completed_at = now()
+        batch.completed_at = self._panel.clock.now()
         self._announce(batch)
 
-    def cancel_task(self, task: Task) -> None:
-        """Ends a task that is not done; a 400 if it is."""
+    def cancel_task(self, task: ValyuTask) -> None:
+        """Cancel a task; one that is done is a 400."""
         if task.status in DONE:
             raise Refusal(400, f"Cannot cancel a task that is {task.status}")
         self._end_task(task, "cancelled")
 
-    def cancel_batch(self, batch: Batch) -> int:
-        """Ends an open or processing batch; says how many tasks were cancelled with it."""
+    def cancel_batch(self, batch: ValyuBatch) -> int:
+        """Cancel a batch, and return the number of its tasks that were cancelled with it.
+
+        A batch that has ended is a 400.
+        """
         if batch.status not in ("open", "processing"):
             raise Refusal(400, f"Cannot cancel a batch that is {batch.status}")
         _stop(batch)
-        # First, so that the last task to go does not end the batch a second time.
-        batch.status, batch.completed_at = "cancelled", now()
+        # Before the tasks, or the last of them would end the batch a second time.
+        batch.status, batch.completed_at = "cancelled", self._panel.clock.now()
         kept = {"running"} if self._panel.switches.cancel_keeps_running else set()
         going = [task for task in batch.tasks if task.status not in DONE | kept]
         for task in going:
@@ -213,14 +224,14 @@ class Research:
             self._announce(batch)
         return len(going)
 
-    def delete_task(self, task: Task) -> None:
-        """Forgets a task that is done, by itself; its batch goes on listing it."""
+    def delete_task(self, task: ValyuTask) -> None:
+        """Forget a task; one that is not done is a 400. Its batch continues to list it."""
         if task.status not in DONE:
             raise Refusal(400, f"Cannot delete a task that is {task.status}")
         del self.tasks[task.deepresearch_id]
 
     def clear(self) -> None:
-        """Forgets everything; what was going on ends without a word."""
+        """Forget everything, and announce nothing more."""
         for task in self.tasks.values():
             _stop(task)
         for batch in self.batches.values():
@@ -229,7 +240,7 @@ class Research:
         self.batches.clear()
 
 
-def _stop(timed: Task | Batch) -> None:
+def _stop(timed: ValyuTask | ValyuBatch) -> None:
     if timed.timer is not None:
         timed.timer.cancel()
         timed.timer = None

@@ -1,22 +1,23 @@
-"""Batches and tasks in the shapes the contract shows, with what the switches say about them."""
+"""Batches and tasks as JSON, in the shapes of the contract and of the switches."""
 
 from typing import Any
 
 from receiver.sandbox import content
-from receiver.sandbox.switches import Switches
+from receiver.sandbox.responses import given
+from receiver.sandbox.switches import Panel, Switches
 from receiver.sandbox.valyu import checkpoints
-from receiver.sandbox.valyu.records import TASK_STATUSES, Batch, Task
-from receiver.sandbox.valyu.requests import CreateTask
-from receiver.sandbox.valyu.results import PRICES, given, result, stamp
+from receiver.sandbox.valyu.records import TASK_STATUSES, ValyuBatch, ValyuTask
+from receiver.sandbox.valyu.requests import CreateValyuTask
+from receiver.sandbox.valyu.results import PRICES, result, stamp
 
 
-def counts(batch: Batch) -> dict[str, int]:
-    """The counts of a batch: all six, always."""
+def counts(batch: ValyuBatch) -> dict[str, int]:
+    """Return all six counts of a batch."""
     return {"total": len(batch.tasks)} | {each: batch.counts[each] for each in TASK_STATUSES}
 
 
-def batch(batch: Batch, switches: Switches) -> dict[str, Any]:
-    """The Batch object: the answer of its status, and the usual body of its webhook."""
+def batch(batch: ValyuBatch, switches: Switches) -> dict[str, Any]:
+    """Return the Batch object: the answer of its status, and the usual body of its webhook."""
     request = batch.request
     charged = batch.counts["completed"]
     if switches.failed_tasks_cost:
@@ -37,8 +38,8 @@ def batch(batch: Batch, switches: Switches) -> dict[str, Any]:
     )
 
 
-def created_batch(created: Batch, switches: Switches) -> dict[str, Any]:
-    """The answer of creating a batch: the only one with its secret."""
+def created_batch(created: ValyuBatch, switches: Switches) -> dict[str, Any]:
+    """Return the answer to the creation of a batch, the only one with its secret."""
     shown = batch(created, switches)
     for absent in ("webhook_url", "metadata"):
         shown.pop(absent, None)
@@ -48,13 +49,13 @@ def created_batch(created: Batch, switches: Switches) -> dict[str, Any]:
     )
 
 
-def added_task(task: Task) -> dict[str, Any]:
-    """A task in the answer of adding it to a batch."""
+def added_task(task: ValyuTask) -> dict[str, Any]:
+    """Return a task as the answer to its addition to a batch shows it."""
     return given(task_id=task.task_id, deepresearch_id=task.deepresearch_id, status=task.status)
 
 
-def created_task(task: Task, switches: Switches) -> dict[str, Any]:
-    """The answer of creating a single task: the only one with its secret."""
+def created_task(task: ValyuTask, switches: Switches) -> dict[str, Any]:
+    """Return the answer to the creation of a single task, the only one with its secret."""
     return given(
         deepresearch_id=task.deepresearch_id,
         status=task.status,
@@ -67,30 +68,30 @@ def created_task(task: Task, switches: Switches) -> dict[str, Any]:
     )
 
 
-def _mode(task: Task, switches: Switches) -> dict[str, str]:
+def _mode(task: ValyuTask, switches: Switches) -> dict[str, str]:
     return {"research_mode" if switches.research_mode_only else "mode": task.settings.mode}
 
 
-def _completed_at(task: Task, switches: Switches) -> str | None:
+def _completed_at(task: ValyuTask, switches: Switches) -> str | None:
     shown = task.status == "completed" or switches.completed_at_on_failed
     return stamp(task.ended_at) if task.ended_at and shown else None
 
 
-def listed_task(task: Task, switches: Switches, *, include_output: bool) -> dict[str, Any]:
-    """A task in the list of its batch's tasks."""
+def listed_task(task: ValyuTask, panel: Panel, *, include_output: bool) -> dict[str, Any]:
+    """Return a task as the list of its batch's tasks shows it."""
     light = given(
         deepresearch_id=task.deepresearch_id,
         task_id=task.task_id,
         query=task.query,
         status=task.status,
         created_at=stamp(task.created_at),
-        completed_at=_completed_at(task, switches),
+        completed_at=_completed_at(task, panel.switches),
     )
-    return light | (result(task, switches) if include_output else {})
+    return light | (result(task, panel) if include_output else {})
 
 
-def summary(task: Task) -> dict[str, Any]:
-    """A task in the list of all tasks."""
+def summary(task: ValyuTask) -> dict[str, Any]:
+    """Return a task as the list of all tasks shows it."""
     return given(
         deepresearch_id=task.deepresearch_id,
         query=task.query,
@@ -101,10 +102,10 @@ def summary(task: Task) -> dict[str, Any]:
     )
 
 
-def task(task: Task, switches: Switches) -> dict[str, Any]:
-    """The TaskStatus object: the answer of its status, and the usual body of its webhook."""
-    settings = task.settings
-    outcome = result(task, switches)
+def task(task: ValyuTask, panel: Panel) -> dict[str, Any]:
+    """Return the TaskStatus object: the answer of its status, and the usual webhook's body."""
+    settings, switches = task.settings, panel.switches
+    outcome = result(task, panel)
     completed = task.status == "completed"
     return given(
         deepresearch_id=task.deepresearch_id,
@@ -115,7 +116,7 @@ def task(task: Task, switches: Switches) -> dict[str, Any]:
         created_at=stamp(task.created_at),
         completed_at=_completed_at(task, switches),
         public=task.public,
-        tools=settings.tools if isinstance(settings, CreateTask) else None,
+        tools=settings.tools if isinstance(settings, CreateValyuTask) else None,
         progress={"current_step": 1, "total_steps": 4} if task.status == "running" else None,
         messages=content.trace(task.query, count=switches.messages) if switches.messages else None,
         title=content.title(task.query) if completed else None,
@@ -129,7 +130,7 @@ def task(task: Task, switches: Switches) -> dict[str, Any]:
     )
 
 
-def _checkpoints(task: Task) -> dict[str, Any]:
-    if not isinstance(task.settings, CreateTask) or not task.settings.hitl.checkpoints:
+def _checkpoints(task: ValyuTask) -> dict[str, Any]:
+    if not isinstance(task.settings, CreateValyuTask) or not task.settings.hitl.checkpoints:
         return {}
     return {"hitl_config": task.settings.hitl.model_dump()} | checkpoints.shown(task)

@@ -1,10 +1,9 @@
-"""One sandbox for all tests, reset before each; a receiver that writes down what it is sent."""
+"""One sandbox for all tests, reset before each; a receiver that keeps what it is sent."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import httpx
@@ -12,7 +11,7 @@ import pytest
 from parallel import Parallel
 from valyu import Valyu, verify_contents_webhook
 
-from receiver.sandbox import SandboxServer, Switches, serve_in_thread
+from receiver.sandbox import ManualClock, SandboxServer, Switches, serve_in_thread
 from tests.processes import until
 
 
@@ -28,18 +27,22 @@ class Delivery:
 
 
 class _Server(ThreadingHTTPServer):
-    """Has room for many connections at once, which a burst of deliveries needs."""
+    """A server with room for the many connections of a burst of deliveries."""
 
     request_queue_size = 1024
 
 
 class Inbox:
-    """A webhook receiver over real HTTP: answers as told, and keeps what came, in order."""
+    """A webhook receiver over real HTTP, which keeps what it receives in order.
+
+    It answers with `answers` in turn, and then with 200, as long as `answering` is set.
+    """
 
     def __init__(self) -> None:
         self.received: list[Delivery] = []
         self.answers: list[int] = []
-        self.seconds = 0.0
+        self.answering = Event()
+        self.answering.set()
         self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
@@ -58,37 +61,51 @@ class Inbox:
                 stamp = self.headers["X-Webhook-Timestamp"]
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 inbox.received.append(Delivery(self.path, signature, stamp, body, headers))
-                time.sleep(inbox.seconds)
+                inbox.answering.wait()
                 self.send_response(inbox.answers.pop(0) if inbox.answers else 200)
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """Says nothing: the tests read `received`."""
+                """Print nothing."""
 
         return Handler
 
     def expect(self, count: int) -> list[Delivery]:
-        """What came, once at least so many deliveries did."""
+        """Wait for this many deliveries, and return all of them."""
         until(lambda: len(self.received) >= count)
         return list(self.received)
 
     def close(self) -> None:
+        self.answering.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
 
 @pytest.fixture(scope="session")
-def running() -> Iterator[SandboxServer]:
-    with serve_in_thread(Switches(duration=(0, 0), first_retry_wait=0.01)) as sandbox:
+def running_clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture(scope="session")
+def running(running_clock: ManualClock) -> Iterator[SandboxServer]:
+    switches = Switches(duration=(0, 0), first_retry_wait=0)
+    with serve_in_thread(switches, clock=running_clock) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
-def sandbox(running: SandboxServer) -> SandboxServer:
-    """Tasks end at once here unless a test says otherwise."""
+def sandbox(running: SandboxServer, clock: ManualClock) -> SandboxServer:
+    """A sandbox without state; unless the test changes it, tasks and waits take no time."""
     running.reset()
+    clock.restart()
     return running
+
+
+@pytest.fixture
+def clock(running_clock: ManualClock) -> ManualClock:
+    """The sandbox's clock, which only the test moves."""
+    return running_clock
 
 
 @pytest.fixture
@@ -147,7 +164,7 @@ def a_batch(sdk: Valyu, *queries: str, webhook_url: str | None = None) -> Any:
 
 
 def genuine(delivery: Delivery, secret: str) -> bool:
-    """Whether the official SDK says that a delivery was signed with the secret."""
+    """Return True if the official SDK accepts the delivery with this secret."""
     if delivery.signature is None:
         return False
     signed = (delivery.body, delivery.signature, delivery.timestamp, secret)
@@ -155,6 +172,6 @@ def genuine(delivery: Delivery, secret: str) -> bool:
 
 
 def log(sandbox: SandboxServer) -> list[dict[str, Any]]:
-    """The log, once nothing more is to come."""
+    """Wait for the last delivery, and return the log."""
     until(lambda: sandbox.state()["pending_deliveries"] == 0)
     return list(sandbox.state()["deliveries"])

@@ -1,12 +1,14 @@
-"""How webhooks are signed, sent and sent again; checked with the official SDK."""
+"""Deliveries and their retries, and Valyu's signature as the official SDK checks it."""
 
 import json
 import time
+from functools import partial
 
 from valyu import Valyu
 
-from receiver.sandbox import SandboxServer
+from receiver.sandbox import ManualClock, SandboxServer
 from receiver.sandbox.valyu.signing import sign
+from tests.processes import until
 from tests.receiver.sandbox.conftest import Inbox, a_batch, genuine, log
 
 
@@ -25,7 +27,7 @@ def test_the_signature_is_that_of_the_contracts_example() -> None:
     assert sign(key, "1791191172", body) == expected
 
 
-def test_a_refused_delivery_is_tried_again_with_the_same_bytes_and_a_new_signature(
+def test_a_retry_has_the_same_bytes_and_a_new_signature(
     sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     inbox.answers = [500, 404, 302]
@@ -66,10 +68,11 @@ def test_a_client_error_can_be_final(sdk: Valyu, sandbox: SandboxServer, inbox: 
 def test_a_slow_receiver_is_not_waited_for(
     sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
-    inbox.seconds = 0.3
+    inbox.answering.clear()
     sandbox.change(delivery_timeout=0.05, tries=1)
     a_batch(sdk, webhook_url=inbox.url)
     [entry] = log(sandbox)
+    inbox.answering.set()
     assert entry["status"] is None
     assert entry["error"].endswith("Timeout")
 
@@ -100,11 +103,53 @@ def test_forgeries_are_not_tried_again(sdk: Valyu, sandbox: SandboxServer, inbox
     assert sorted(str(entry["forgery"]) for entry in log(sandbox)) == ["None", "None", "wrong_key"]
 
 
-def test_deliveries_can_be_kept_back(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
+def is_next(clock: ManualClock, wait: float) -> bool:
+    return clock.next_call() == wait
+
+
+def test_waits_before_retries_double(
+    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox, clock: ManualClock
+) -> None:
+    inbox.answers = [500] * 9
+    sandbox.change(first_retry_wait=2, speed=2, tries=4)
+    a_batch(sdk, webhook_url=inbox.url)
+    for wait in (1, 2, 4):
+        until(partial(is_next, clock, wait))
+        clock.advance(wait)
+    assert [entry["attempt"] for entry in log(sandbox)] == [1, 2, 3, 4]
+
+
+def test_deliveries_can_be_kept_back(
+    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox, clock: ManualClock
+) -> None:
     sandbox.change(delivery_delay=[30, 30])
     a_batch(sdk, webhook_url=inbox.url)
-    assert sandbox.state()["pending_deliveries"] == 1
-    assert inbox.received == []
+    until(lambda: clock.next_call() == 30)
+    assert (sandbox.state()["pending_deliveries"], inbox.received) == (1, [])
+    clock.advance(30)
+    inbox.expect(1)
+
+
+def test_delays_depend_on_the_order_of_sending(
+    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox, clock: ManualClock
+) -> None:
+    def delays() -> list[float | None]:
+        sandbox.reset()
+        sandbox.change(delivery_delay=[1, 9], reorder=2)
+        for _ in range(2):
+            a_batch(sdk, webhook_url=inbox.url)
+        found = []
+        for count in (1, 2):
+            found.append(until(clock.next_call))
+            clock.advance(9)
+            inbox.expect(count)
+        log(sandbox)
+        inbox.received.clear()
+        return found
+
+    first = delays()
+    assert first == delays()
+    assert first[0] != first[1]
 
 
 def test_deliveries_can_come_last_first(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
@@ -114,11 +159,13 @@ def test_deliveries_can_come_last_first(sdk: Valyu, sandbox: SandboxServer, inbo
     assert came == ids[::-1]
 
 
-def test_gathered_deliveries_are_sent_though_no_more_come(
-    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
+def test_gathered_deliveries_are_sent_after_a_wait(
+    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox, clock: ManualClock
 ) -> None:
-    sandbox.change(reorder=3, reorder_wait=0.01)
+    sandbox.change(reorder=3, reorder_wait=5)
     a_batch(sdk, webhook_url=inbox.url)
+    assert inbox.received == []
+    clock.advance(5)
     inbox.expect(1)
 
 

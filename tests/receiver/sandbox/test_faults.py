@@ -1,20 +1,20 @@
-"""Faults to order: each does what it says, to the requests it names, as often as it was told."""
+"""Planned faults: their effects, the requests they hit, and how often."""
 
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 
 import httpx
 import pytest
 from valyu import Valyu
 
-from receiver.sandbox import SandboxError, SandboxServer
+from receiver.sandbox import ManualClock, SandboxError, SandboxServer
+from tests.processes import until
 from tests.receiver.sandbox.conftest import Inbox
 
 BATCHES = "/deepresearch/batches"
 
 
-def test_a_fault_hits_as_often_as_it_was_told_and_then_no_more(
-    sandbox: SandboxServer, http: httpx.Client
-) -> None:
+def test_a_fault_hits_as_often_as_ordered(sandbox: SandboxServer, http: httpx.Client) -> None:
     sandbox.add_fault(f"GET {BATCHES}", status=500, times=2, after=1)
     assert [http.get(BATCHES).status_code for _ in range(4)] == [200, 500, 500, 200]
     assert sandbox.state()["faults"] == []
@@ -59,7 +59,7 @@ def test_the_sdk_tries_a_429_again_by_itself(sandbox: SandboxServer) -> None:
 @pytest.mark.parametrize(
     ("place", "header", "body"), [("header", "7", None), ("body", None, 7), ("both", "7", 7)]
 )
-def test_retry_after_stands_where_it_was_told_to(
+def test_retry_after_is_where_it_was_ordered(
     sandbox: SandboxServer, http: httpx.Client, place: str, header: str | None, body: int | None
 ) -> None:
     sandbox.add_fault(f"GET {BATCHES}", status=429, retry_after=7, retry_after_in=place)
@@ -93,10 +93,16 @@ def test_html_may_stand_where_json_should(sandbox: SandboxServer, http: httpx.Cl
     assert "<h1>" in page.text
 
 
-def test_a_silence_ends_with_the_connection(sandbox: SandboxServer, http: httpx.Client) -> None:
-    sandbox.add_fault(f"GET {BATCHES}", kind="hang", seconds=0.05)
-    with pytest.raises(httpx.RemoteProtocolError, match="without sending a response"):
-        http.get(BATCHES)
+def test_a_silence_ends_with_the_connection(
+    sandbox: SandboxServer, http: httpx.Client, clock: ManualClock
+) -> None:
+    sandbox.add_fault(f"GET {BATCHES}", kind="hang", seconds=5)
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(http.get, BATCHES)
+        until(lambda: clock.next_call() == 5)
+        clock.advance(5)
+        with pytest.raises(httpx.RemoteProtocolError, match="without sending a response"):
+            answer.result()
 
 
 def test_a_silence_can_outlast_the_clients_patience(
@@ -114,7 +120,7 @@ def test_a_reset_comes_before_the_work(sandbox: SandboxServer, http: httpx.Clien
     assert sandbox.state()["batches"] == []
 
 
-def test_a_lost_answer_leaves_a_batch_that_can_be_found_by_its_url(
+def test_a_lost_answer_leaves_a_batch_with_its_url(
     sandbox: SandboxServer, sdk: Valyu, inbox: Inbox
 ) -> None:
     sandbox.add_fault(f"POST {BATCHES}", kind="lost")
@@ -122,11 +128,16 @@ def test_a_lost_answer_leaves_a_batch_that_can_be_found_by_its_url(
     assert [batch.webhook_url for batch in sdk.batch.list().batches] == [inbox.url]
 
 
-def test_an_answer_can_be_late(sandbox: SandboxServer, http: httpx.Client) -> None:
-    sandbox.add_fault(f"GET {BATCHES}", kind="slow", seconds=0.2)
-    answered = http.get(BATCHES)
-    assert answered.json() == []
-    assert answered.elapsed.total_seconds() >= 0.1
+def test_an_answer_can_be_late(
+    sandbox: SandboxServer, http: httpx.Client, clock: ManualClock
+) -> None:
+    sandbox.add_fault(f"GET {BATCHES}", kind="slow", seconds=5)
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(http.get, BATCHES)
+        until(lambda: clock.next_call() == 5)
+        assert not answer.done()
+        clock.advance(5)
+        assert answer.result().json() == []
 
 
 def test_a_body_can_stop_half_way(sandbox: SandboxServer, http: httpx.Client) -> None:

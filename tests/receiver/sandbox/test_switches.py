@@ -1,12 +1,11 @@
-"""What nobody knows about the sender is a switch, and each switch does what it says."""
+"""Switches: how they are set, and the behaviour that each of Valyu's changes."""
 
 import httpx
 import pytest
 from valyu import Valyu
 
-from receiver.sandbox import SandboxError, SandboxServer, Switches
+from receiver.sandbox import ManualClock, SandboxError, SandboxServer, Switches
 from receiver.sandbox.switches import assignments, described, parse
-from tests.processes import until
 from tests.receiver.sandbox.conftest import Inbox, a_batch
 
 BATCHES = "/deepresearch/batches"
@@ -17,7 +16,7 @@ def a_batch_id(sdk: Valyu, *queries: str) -> str:
 
 
 def test_every_switch_says_what_it_is_for() -> None:
-    assert [name for name, _, meaning in described() if not meaning] == []
+    assert [each.name for each in described() if not each.meaning] == []
 
 
 @pytest.mark.parametrize(
@@ -83,9 +82,7 @@ def test_the_first_tasks_of_a_batch_can_fail(sdk: Valyu, sandbox: SandboxServer)
     assert [task.status for task in tasks] == ["failed", "failed", "completed"]
 
 
-def test_a_failed_task_costs_nothing_and_has_no_end_unless_told(
-    sdk: Valyu, sandbox: SandboxServer
-) -> None:
+def test_switches_decide_what_a_failed_task_shows(sdk: Valyu, sandbox: SandboxServer) -> None:
     batch = a_batch_id(sdk, "[fail]")
     plain = sdk.batch.list_tasks(batch, include_output=True).tasks[0]
     assert (plain.cost, plain.completed_at, plain.output) == (0, None, None)
@@ -103,7 +100,7 @@ def test_an_ended_batch_takes_no_more_tasks(sdk: Valyu) -> None:
     assert refused.error == "Cannot add tasks to a batch that is completed"
 
 
-def test_a_batch_that_takes_more_tasks_ends_and_is_announced_again(
+def test_a_reopened_batch_is_announced_again(
     sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     sandbox.change(add_after_end=True)
@@ -114,9 +111,7 @@ def test_a_batch_that_takes_more_tasks_ends_and_is_announced_again(
     assert sdk.batch.status(batch).batch.counts.completed == 2
 
 
-def test_a_batch_can_stay_open_for_more_after_its_last_task(
-    sdk: Valyu, sandbox: SandboxServer
-) -> None:
+def test_a_batch_can_settle_after_its_last_task(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(settle=30)
     batch = a_batch_id(sdk)
     sandbox.change(settle=0)
@@ -133,10 +128,14 @@ def test_held_tasks_go_when_they_are_let(sdk: Valyu, sandbox: SandboxServer) -> 
     assert sdk.batch.status(batch).batch.counts.completed == 2
 
 
-def test_speed_shortens_every_wait(sdk: Valyu, sandbox: SandboxServer) -> None:
-    sandbox.change(duration=[3000, 3000], speed=100_000)
+def test_speed_shortens_every_wait(sdk: Valyu, sandbox: SandboxServer, clock: ManualClock) -> None:
+    sandbox.change(duration=3000, settle=1000, speed=1000)
     batch = a_batch_id(sdk)
-    until(lambda: sdk.batch.status(batch).batch.status == "completed")
+    clock.advance(3)
+    status = sdk.batch.status(batch).batch
+    assert (status.counts.completed, status.status) == (1, "processing")
+    clock.advance(1)
+    assert sdk.batch.status(batch).batch.status == "completed"
 
 
 def test_a_batch_can_be_limited_in_size(sdk: Valyu, sandbox: SandboxServer) -> None:
@@ -146,7 +145,7 @@ def test_a_batch_can_be_limited_in_size(sdk: Valyu, sandbox: SandboxServer) -> N
     assert sdk.batch.status(batch).batch.counts.total == 2
 
 
-def test_task_ids_are_the_users_own_affair_unless_told(sdk: Valyu, sandbox: SandboxServer) -> None:
+def test_a_switch_refuses_duplicate_task_ids(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(hold=True)
     batch, twice = sdk.batch.create().batch_id, [{"id": "a", "query": "q"}] * 2
     assert sdk.batch.add_tasks(batch, twice).success
@@ -167,7 +166,7 @@ def test_running_tasks_of_a_cancelled_batch_can_go_on(sdk: Valyu, sandbox: Sandb
 
 
 @pytest.mark.parametrize("status", ["completed", "completed_with_errors", "cancelled"])
-def test_what_becomes_of_a_batch_after_single_cancels_is_a_switch(
+def test_a_switch_decides_the_end_after_single_cancels(
     sdk: Valyu, sandbox: SandboxServer, status: str
 ) -> None:
     sandbox.change(end_after_single_cancel=status)
@@ -219,10 +218,15 @@ def test_a_pdf_is_where_its_url_says(
     assert http.get(url, headers={"x-api-key": ""}).status_code == (401 if key else 200)
 
 
-def test_signed_urls_can_run_out(sdk: Valyu, sandbox: SandboxServer, http: httpx.Client) -> None:
-    sandbox.change(pdf_url="presigned", url_lifetime=-1)
+def test_signed_urls_can_run_out(
+    sdk: Valyu, sandbox: SandboxServer, http: httpx.Client, clock: ManualClock
+) -> None:
+    sandbox.change(pdf_url="presigned", url_lifetime=3600)
     task = sdk.deepresearch.create(query="q", output_formats=["pdf"]).deepresearch_id
-    assert http.get(sdk.deepresearch.status(task).pdf_url).json()["error"] == "Token expired"
+    url = sdk.deepresearch.status(task).pdf_url
+    assert http.get(url).status_code == 200
+    clock.advance(3601)
+    assert http.get(url).json()["error"] == "Token expired"
 
 
 @pytest.mark.parametrize("body", [b"not json", b"[]", b'{"tasks": 1}'])

@@ -1,4 +1,4 @@
-"""What the tests of Parallel's v1 ask for, and how its deliveries are checked."""
+"""Requests that the tests of Parallel's v1 share, and the check of its signatures."""
 
 from typing import Any
 
@@ -26,8 +26,8 @@ SPEC: Any = {
 }
 
 
-def told(inbox: Inbox) -> Any:
-    """A webhook that is asked for."""
+def webhook(inbox: Inbox) -> Any:
+    """A webhook as a request names it."""
     return {"url": inbox.url, "event_types": ["task_run.status"]}
 
 
@@ -40,12 +40,12 @@ def a_group(parallel: Parallel, *inputs: Any, **more: Any) -> tuple[str, list[st
 
 
 def slowly(sandbox: SandboxServer) -> None:
-    """Runs take a moment: long enough to be seen running."""
-    sandbox.change(duration=[0.2, 0.3])
+    """Let runs take between two and three seconds of the sandbox's clock."""
+    sandbox.change(duration=[2, 3])
 
 
 def genuine(delivery: Delivery, key: str | bytes) -> bool:
-    """Whether the library of Standard Webhooks believes a delivery, with a secret or a raw key."""
+    """Return True if the library of Standard Webhooks accepts a delivery with this key."""
     try:
         Webhook(key).verify(delivery.body, delivery.headers)
     except (WebhookVerificationError, ValueError):

@@ -1,5 +1,6 @@
 """Every fault can be ordered for Parallel's paths too, and is written in its words."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -7,9 +8,10 @@ import parallel as sdk
 import pytest
 from parallel import Parallel
 
-from receiver.sandbox import SandboxServer
+from receiver.sandbox import ManualClock, SandboxServer
+from tests.processes import until
 from tests.receiver.sandbox.conftest import Inbox
-from tests.receiver.sandbox.parallel.calls import a_group, told
+from tests.receiver.sandbox.parallel.calls import a_group, webhook
 
 
 def test_an_error_is_written_as_parallel_does(parallel: Parallel, sandbox: SandboxServer) -> None:
@@ -42,12 +44,12 @@ def test_a_lost_answer_leaves_runs_that_were_added(
 ) -> None:
     sandbox.add_fault("POST /tasks/groups/*/runs", kind="lost")
     with pytest.raises(sdk.APIConnectionError):
-        a_group(parallel, "one", webhook=told(inbox))
+        a_group(parallel, "one", webhook=webhook(inbox))
     inbox.expect(1)
     assert sandbox.state()["parallel_runs"] == {"completed": 1}
 
 
-@pytest.mark.parametrize("fault", [{"kind": "reset"}, {"kind": "hang", "seconds": 0.05}])
+@pytest.mark.parametrize("fault", [{"kind": "reset"}, {"kind": "hang", "seconds": 0}])
 def test_a_connection_can_end_without_an_answer(
     parallel: Parallel, sandbox: SandboxServer, fault: dict[str, Any]
 ) -> None:
@@ -57,10 +59,17 @@ def test_a_connection_can_end_without_an_answer(
         list(parallel.task_group.get_runs(group))
 
 
-def test_a_stream_can_begin_late(parallel: Parallel, sandbox: SandboxServer) -> None:
+def test_a_stream_can_begin_late(
+    parallel: Parallel, sandbox: SandboxServer, clock: ManualClock
+) -> None:
     group, _ = a_group(parallel, "one")
-    sandbox.add_fault("GET /tasks/groups/*/runs", kind="slow", seconds=0.1)
-    assert len(list(parallel.task_group.get_runs(group))) == 1
+    sandbox.add_fault("GET /tasks/groups/*/runs", kind="slow", seconds=5)
+    with ThreadPoolExecutor() as pool:
+        events = pool.submit(lambda: list(parallel.task_group.get_runs(group)))
+        until(clock.next_call)
+        assert not events.done()
+        clock.advance(5)
+        assert len(events.result()) == 1
 
 
 def test_a_result_can_be_cut_in_half(parallel: Parallel, sandbox: SandboxServer) -> None:

@@ -1,4 +1,4 @@
-"""What Parallel announces, and how it is signed; checked with the library of Standard Webhooks."""
+"""Parallel's webhooks, and their signatures by the library of Standard Webhooks."""
 
 import json
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from parallel import Parallel, UnprocessableEntityError
 
-from receiver.sandbox import SandboxError, SandboxServer, Switches, parse
+from receiver.sandbox import ManualClock, SandboxError, SandboxServer, Switches, parse
 from receiver.sandbox.parallel.signing import ParallelSigning, entry, keys
 from tests.receiver.sandbox.conftest import Inbox, log
 from tests.receiver.sandbox.parallel.calls import (
@@ -15,14 +15,14 @@ from tests.receiver.sandbox.parallel.calls import (
     a_group,
     genuine,
     slowly,
-    told,
+    webhook,
 )
 
 LEGACY = SECRET.encode()
 
 
 def a_run(parallel: Parallel, inbox: Inbox, text: str = "q") -> str:
-    made = parallel.task_run.create(input=text, processor="base", webhook=told(inbox))
+    made = parallel.task_run.create(input=text, processor="base", webhook=webhook(inbox))
     return made.run_id
 
 
@@ -52,7 +52,7 @@ def test_the_signature_is_that_of_the_contracts_example(rule: str, expected: str
     ("rule", "by_new", "by_legacy"),
     [("new", True, False), ("legacy", False, True), ("both", True, True)],
 )
-def test_the_key_is_made_of_the_secret_by_the_rule(
+def test_keys_are_made_by_the_ordered_rule(
     parallel: Parallel,
     sandbox: SandboxServer,
     inbox: Inbox,
@@ -87,7 +87,7 @@ def test_a_secret_that_is_none_is_refused(wrong: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("text", "status"), [("q", "completed"), ("q [fail]", "failed")])
-def test_a_run_is_announced_once_with_its_state_and_without_its_output(
+def test_a_run_is_announced_without_its_output(
     parallel: Parallel, sandbox: SandboxServer, inbox: Inbox, text: str, status: str
 ) -> None:
     run = a_run(parallel, inbox, text)
@@ -99,11 +99,12 @@ def test_a_run_is_announced_once_with_its_state_and_without_its_output(
     assert [entry["kind"] for entry in log(sandbox)] == ["task_run"]
 
 
-def test_each_run_of_a_group_is_announced_and_the_group_is_not(
-    parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
+def test_runs_of_a_group_are_announced(
+    parallel: Parallel, sandbox: SandboxServer, inbox: Inbox, clock: ManualClock
 ) -> None:
     slowly(sandbox)
-    group, runs = a_group(parallel, "one", "two", webhook=told(inbox))
+    group, runs = a_group(parallel, "one", "two", webhook=webhook(inbox))
+    clock.advance(3)
     said = [json.loads(each.body)["data"] for each in inbox.expect(2)]
     assert {each["run_id"] for each in said} == set(runs)
     assert {each["taskgroup_id"] for each in said} == {group}
@@ -114,7 +115,7 @@ def test_each_run_of_a_group_is_announced_and_the_group_is_not(
     ("types", "all_of_none", "announced"),
     [(None, "none", 0), ([], "none", 0), ([], "all", 1), (["monitor.event.detected"], "all", 0)],
 )
-def test_only_event_types_that_are_asked_for_are_announced(
+def test_only_subscribed_event_types_are_announced(
     parallel: Parallel,
     sandbox: SandboxServer,
     inbox: Inbox,
@@ -123,8 +124,8 @@ def test_only_event_types_that_are_asked_for_are_announced(
     announced: int,
 ) -> None:
     sandbox.change(parallel_empty_event_types=all_of_none)
-    webhook: Any = {"url": inbox.url} | ({} if types is None else {"event_types": types})
-    parallel.task_run.create(input="q", processor="base", webhook=webhook)
+    wanted: Any = {"url": inbox.url} | ({} if types is None else {"event_types": types})
+    parallel.task_run.create(input="q", processor="base", webhook=wanted)
     assert len(log(sandbox)) == announced
 
 
@@ -136,7 +137,7 @@ def test_a_webhook_can_need_the_beta_header(
     with pytest.raises(UnprocessableEntityError, match="parallel-beta"):
         a_run(parallel, inbox)
     group = parallel.task_group.create().task_group_id
-    wanted: Any = [{"input": "q", "processor": "core", "webhook": told(inbox)}]
+    wanted: Any = [{"input": "q", "processor": "core", "webhook": webhook(inbox)}]
     parallel.task_group.add_runs(group, inputs=wanted, betas=["webhook-2025-08-12"])
     inbox.expect(2)
 
@@ -153,14 +154,17 @@ def test_a_refused_delivery_keeps_its_id_and_its_bytes(
 
 
 def test_a_later_try_has_its_own_time_and_signature() -> None:
-    signing, now, later = ParallelSigning("whevent_1"), Switches(), Switches(clock_skew=5)
-    first, second = signing.headers(now, b"{}"), signing.headers(later, b"{}")
+    signing = ParallelSigning("whevent_1")
+    first, second = (
+        signing.headers(Switches(), b"{}", at=at) for at in (1772445825.9, 1772445831.2)
+    )
     assert first["webhook-id"] == second["webhook-id"]
-    assert int(second["webhook-timestamp"]) - int(first["webhook-timestamp"]) in (5, 6)
+    stamps = (first["webhook-timestamp"], second["webhook-timestamp"])
+    assert stamps == ("1772445825", "1772445831")
     assert first["webhook-signature"] != second["webhook-signature"]
 
 
-def test_copies_have_one_id_and_different_events_have_different_ones(
+def test_copies_share_the_id_of_their_event(
     parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     sandbox.change(copies=2)
@@ -192,11 +196,11 @@ def test_a_clock_that_is_wrong_makes_genuine_deliveries_stale(
     assert not genuine(inbox.expect(1)[0], SECRET)
 
 
-def test_there_may_be_no_webhook_at_all_and_it_can_be_sent_later(
+def test_a_webhook_can_be_left_out_and_sent_later(
     parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     sandbox.change(webhook=False)
-    group, runs = a_group(parallel, "one", "two", webhook=told(inbox))
+    group, runs = a_group(parallel, "one", "two", webhook=webhook(inbox))
     assert log(sandbox) == []
     sandbox.deliver(group)
     sandbox.deliver(runs[0], times=2)
@@ -223,7 +227,7 @@ def test_nothing_is_delivered_for_what_has_no_webhook(
         sandbox.deliver(group)
 
 
-def test_the_body_can_carry_the_output_or_name_another_run_or_be_unreadable(
+def test_other_bodies_are_sent_by_switch(
     parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     runs = []

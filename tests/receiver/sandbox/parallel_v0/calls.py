@@ -1,7 +1,6 @@
 """Calls of Parallel's v0 that several tests make, and who listens to its callbacks."""
 
 import json
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import httpx
@@ -53,22 +52,17 @@ def a_run(v0: httpx.Client, task: str, company: str, **more: Any) -> dict[str, A
 
 
 class Listener(Inbox):
-    """An inbox that keeps the headers too, in the same order."""
+    """An inbox for the callbacks of v0."""
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        self.headers: list[dict[str, str]] = []
-        usual = super()._handler()
-
-        def do_post(handler: BaseHTTPRequestHandler) -> None:
-            self.headers.append({name.lower(): value for name, value in handler.headers.items()})
-            vars(usual)["do_POST"](handler)
-
-        return type("Handler", (usual,), {"do_POST": do_post})
+    @property
+    def headers(self) -> list[dict[str, str]]:
+        """The headers of each delivery so far."""
+        return [each.headers for each in self.received]
 
     def callback(self, **more: Any) -> dict[str, Any]:
-        """What makes a run call back here."""
+        """The part of a request that makes a run call back here."""
         return {"callback_webhook": {"url": self.url, **more}}
 
     def bodies(self) -> list[dict[str, Any]]:
-        """What was said so far."""
+        """The JSON body of each delivery so far."""
         return [json.loads(each.body) for each in self.received]

@@ -20,7 +20,7 @@ def listener() -> Iterator[Listener]:
     listener.close()
 
 
-def test_each_run_calls_back_with_the_run_object_and_the_headers(
+def test_runs_call_back_with_run_object_and_headers(
     v0: httpx.Client, sandbox: SandboxServer, listener: Listener
 ) -> None:
     task = a_task(v0)
@@ -42,11 +42,11 @@ def test_a_run_without_callback_is_silent(v0: httpx.Client, sandbox: SandboxServ
         sandbox.deliver(batch["run_ids"][0])
 
 
-@pytest.mark.parametrize(("told", "count"), [(True, 2), (False, 1)])
-def test_whether_a_failed_run_calls_back_is_a_switch(
-    v0: httpx.Client, sandbox: SandboxServer, listener: Listener, told: bool, count: int
+@pytest.mark.parametrize(("switch", "count"), [(True, 2), (False, 1)])
+def test_a_switch_decides_callbacks_of_failed_runs(
+    v0: httpx.Client, sandbox: SandboxServer, listener: Listener, switch: bool, count: int
 ) -> None:
-    sandbox.change(v0_callback_on_failed=told)
+    sandbox.change(v0_callback_on_failed=switch)
     a_batch(v0, a_task(v0), "a", "[fail]", "[cancel]", "[stuck]", **listener.callback())
     assert len(log(sandbox)) == count
     statuses = ["complete", "failed"][:count]
@@ -62,7 +62,7 @@ def test_a_cancelled_run_can_call_back(
     assert [body["status"] for body in listener.bodies()] == ["cancelled"]
 
 
-def test_the_body_can_name_another_run_or_be_no_json(
+def test_the_body_can_be_foreign_or_unreadable(
     v0: httpx.Client, sandbox: SandboxServer, listener: Listener
 ) -> None:
     sandbox.change(v0_callback_body="foreign")
@@ -79,7 +79,7 @@ def test_the_body_can_name_another_run_or_be_no_json(
 
 
 @pytest.mark.parametrize(("retries", "tries"), [(0, 1), (2, 3)])
-def test_how_often_a_callback_is_tried_again_is_a_switch(
+def test_a_switch_decides_how_often_callbacks_are_retried(
     v0: httpx.Client, sandbox: SandboxServer, listener: Listener, retries: int, tries: int
 ) -> None:
     listener.answers = [500] * 9
@@ -103,7 +103,7 @@ def test_callbacks_can_be_off_doubled_and_last_first(
     assert [body["run_id"] for body in listener.bodies()] == [second, second, first, first]
 
 
-def test_callbacks_of_a_run_or_a_batch_can_be_sent_again(
+def test_callbacks_can_be_sent_again(
     v0: httpx.Client, sandbox: SandboxServer, listener: Listener
 ) -> None:
     sandbox.change(hold=True)

@@ -62,7 +62,7 @@ def test_csv_has_the_columns_of_the_contract(v0: httpx.Client) -> None:
     assert rows[0][:6] == [*lead, 'Acme, "Inc."\n']
 
 
-def test_keys_come_as_first_seen_and_a_key_of_both_has_two_columns(v0: httpx.Client) -> None:
+def test_columns_are_in_order_of_first_occurrence(v0: httpx.Client) -> None:
     schema = {"properties": {"b": {"type": "integer"}, "city": {"type": "string"}}}
     task = a_task(v0, input_schema={}, output_schema=schema)
     requests = [{"arguments": {"b": 1}}, {"arguments": {"a": 2, "b": 3}}]
@@ -81,7 +81,7 @@ def test_what_is_no_text_is_json_in_csv(v0: httpx.Client) -> None:
     assert [row[5] for row in rows] == ['{"k": ["é", 1]}', "[1, 2]", "true", "", "1.5", "=1+1"]
 
 
-def test_only_complete_runs_are_exported_unless_told_otherwise(
+def test_only_complete_runs_are_exported_by_default(
     v0: httpx.Client, sandbox: SandboxServer
 ) -> None:
     batch = a_batch(v0, a_task(v0), "[fail]", "good", "[stuck]", "[cancel]")
@@ -103,7 +103,7 @@ def test_an_export_of_nothing_is_empty(v0: httpx.Client, sandbox: SandboxServer)
     assert exported(v0, batch).content == b""
 
 
-def test_json_is_what_is_exported_by_default_and_other_formats_are_refused(
+def test_exports_are_json_by_default(
     v0: httpx.Client,
 ) -> None:
     task = a_task(v0)

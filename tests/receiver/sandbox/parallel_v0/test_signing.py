@@ -47,8 +47,8 @@ def test_a_callback_can_be_signed_as_standard_webhooks_are(
     sandbox.change(v0_signature="standard-webhooks", copies=2)
     a_run(v0, a_task(v0), "a", **listener.callback(secret=secret))
     known = Webhook(secret if secret == WHSEC else secret.encode())
-    for delivery, headers in zip(listener.expect(2), listener.headers, strict=True):
-        assert known.verify(delivery.body, headers)["status"] == "complete"
+    for delivery in listener.expect(2):
+        assert known.verify(delivery.body, delivery.headers)["status"] == "complete"
     assert len({headers["webhook-id"] for headers in listener.headers}) == 1
 
 
@@ -88,7 +88,7 @@ def test_a_callback_without_secret_is_never_signed(
     assert "x-webhook-signature" not in listener.headers[0]
 
 
-def test_forgeries_have_a_wrong_token_or_none_and_change_only_what_is_signed(
+def test_a_forged_token_is_wrong_or_missing(
     v0: httpx.Client, sandbox: SandboxServer, listener: Listener
 ) -> None:
     sandbox.change(forgeries=3)
@@ -108,9 +108,9 @@ def test_forgeries_of_signed_callbacks_are_not_believed(
     kinds = {entry["forgery"] for entry in log(sandbox)}
     assert kinds == {None, "wrong_key", "tampered", "unsigned"}
     believed = 0
-    for delivery, headers in zip(listener.received, listener.headers, strict=True):
+    for delivery in listener.received:
         try:
-            Webhook(WHSEC).verify(delivery.body, headers)
+            Webhook(WHSEC).verify(delivery.body, delivery.headers)
             believed += 1
         except WebhookVerificationError:
             pass

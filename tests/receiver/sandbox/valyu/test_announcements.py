@@ -1,4 +1,4 @@
-"""What is announced when, and what the webhook says; checked with the official SDK."""
+"""Valyu's webhooks: their occasions and bodies, and their signatures by the official SDK."""
 
 import json
 import time
@@ -11,7 +11,7 @@ from receiver.sandbox.valyu.signing import sign
 from tests.receiver.sandbox.conftest import Inbox, a_batch, genuine, log
 
 
-def test_a_batch_is_announced_once_when_all_its_tasks_are_done(
+def test_a_batch_is_announced_after_its_last_task(
     sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     batch = a_batch(sdk, "one", "two [fail]", webhook_url=inbox.url)
@@ -93,9 +93,7 @@ def test_the_body_can_name_another_resource(
     assert json.loads(delivery.body)["batch_id"] != batch.batch_id
 
 
-def test_the_body_can_be_no_json_and_still_be_signed(
-    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
-) -> None:
+def test_an_unreadable_body_is_signed_too(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
     sandbox.change(webhook_body="unreadable")
     batch = a_batch(sdk, webhook_url=inbox.url)
     [delivery] = inbox.expect(1)
@@ -105,16 +103,16 @@ def test_the_body_can_be_no_json_and_still_be_signed(
         delivery.body.decode()
 
 
-@pytest.mark.parametrize(("told", "announced"), [(False, 0), (True, 1)])
-def test_whether_a_cancelled_batch_is_announced_is_a_switch(
-    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox, told: bool, announced: int
+@pytest.mark.parametrize(("switch", "announced"), [(False, 0), (True, 1)])
+def test_a_switch_decides_webhooks_of_cancelled_batches(
+    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox, switch: bool, announced: int
 ) -> None:
-    sandbox.change(hold=True, webhook_on_cancel=told)
+    sandbox.change(hold=True, webhook_on_cancel=switch)
     sdk.batch.cancel(a_batch(sdk, webhook_url=inbox.url).batch_id)
     assert len(log(sandbox)) == announced
 
 
-def test_each_task_of_a_batch_can_be_announced_at_the_batchs_url(
+def test_tasks_can_be_announced_at_the_url_of_their_batch(
     sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     sandbox.change(task_webhooks=True)
@@ -136,9 +134,7 @@ def test_tasks_and_jobs_can_be_announced_again_too(
     assert all(any(genuine(each, key) for key in secrets) for each in inbox.expect(4))
 
 
-def test_a_delivery_of_something_unknown_or_of_no_times_is_refused(
-    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
-) -> None:
+def test_senseless_deliveries_are_refused(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
     with pytest.raises(SandboxError, match="not found"):
         sandbox.deliver("none")
     with pytest.raises(SandboxError, match="at least 1"):

@@ -81,7 +81,7 @@ def test_a_light_list_carries_no_outputs(sdk: Valyu) -> None:
     assert (task.status, task.output, task.sources, task.cost) == ("completed", None, None, None)
 
 
-def test_a_list_can_be_filtered_by_status_and_still_be_paged(sdk: Valyu) -> None:
+def test_a_filtered_list_has_pages(sdk: Valyu) -> None:
     batch = sdk.batch.create().batch_id
     marks = ["", "[fail]", "", "[fail]", ""]
     sdk.batch.add_tasks(batch, [{"query": f"q{n} {mark}"} for n, mark in enumerate(marks)])

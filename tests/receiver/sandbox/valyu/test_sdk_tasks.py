@@ -1,13 +1,13 @@
 """The official SDK's single tasks and contents jobs against the sandbox."""
 
 import json
+from typing import Any
 
 import httpx
 import pytest
 from valyu import Valyu
 
-from receiver.sandbox import SandboxServer
-from tests.processes import until
+from receiver.sandbox import ManualClock, SandboxServer
 from tests.receiver.sandbox.conftest import Inbox
 
 
@@ -103,7 +103,7 @@ def test_a_running_task_can_be_updated_and_cancelled(sdk: Valyu, sandbox: Sandbo
     assert "cancelled" in sdk.deepresearch.cancel(task).error
 
 
-def test_a_task_that_is_done_can_be_made_public_and_deleted(sdk: Valyu) -> None:
+def test_a_done_task_can_be_published_and_deleted(sdk: Valyu) -> None:
     task = sdk.deepresearch.create(query="q").deepresearch_id
     assert sdk.deepresearch.toggle_public(task, True).public
     assert sdk.deepresearch.status(task).public
@@ -117,15 +117,20 @@ def test_a_running_task_is_not_deleted_and_has_no_question(sdk: Valyu) -> None:
     assert "awaiting" in sdk.deepresearch.respond(task, "int_1", {}).error
 
 
-def test_waiting_ends_with_the_task(sdk: Valyu, sandbox: SandboxServer) -> None:
-    sandbox.change(duration=0.2)
+def test_waiting_ends_with_the_task(sdk: Valyu, sandbox: SandboxServer, clock: ManualClock) -> None:
+    sandbox.change(duration=5)
     task = sdk.deepresearch.create(query="q").deepresearch_id
-    assert sdk.deepresearch.wait(task, poll_interval=0.02, max_wait_time=10).status == "completed"
+    seen: list[str] = []
+
+    def progress(shown: Any) -> None:
+        seen.append(shown.status)
+        clock.advance(4)
+
+    ended = sdk.deepresearch.wait(task, poll_interval=0, on_progress=progress)
+    assert (ended.status, seen) == ("completed", ["queued", "running", "completed"])
 
 
-def test_assets_are_read_with_the_key_or_with_the_token_in_their_url(
-    sdk: Valyu, sandbox: SandboxServer
-) -> None:
+def test_assets_need_the_key_or_a_token(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(images=1)
     task = sdk.deepresearch.create(query="q", deliverables=["a table"]).deepresearch_id
     shown = sdk.deepresearch.status(task)
@@ -152,10 +157,13 @@ def test_contents_can_be_had_at_once(sdk: Valyu) -> None:
     assert not sdk.contents(["https://a.example/[fail]"]).success
 
 
-def test_a_contents_job_takes_as_long_as_a_task(sdk: Valyu, sandbox: SandboxServer) -> None:
-    sandbox.change(duration=0.1)
+def test_a_contents_job_takes_as_long_as_a_task(
+    sdk: Valyu, sandbox: SandboxServer, clock: ManualClock
+) -> None:
+    sandbox.change(duration=5)
     job = sdk.contents(["https://a.example"], async_mode=True)
     assert sdk.get_contents_job(job.job_id).results is None
+    clock.advance(5)
     assert sdk.wait_for_contents_job(job.job_id, poll_interval=0).status == "completed"
     assert not sdk.get_contents_job("cj_none").success
 
@@ -170,27 +178,29 @@ def test_what_a_task_cannot_be_told_is_refused(sdk: Valyu, sandbox: SandboxServe
         assert client.post(f"{sandbox.api_url}/contents", json={"urls": []}).status_code == 400
 
 
-def test_a_task_stops_at_each_of_its_checkpoints_until_it_is_answered(sdk: Valyu) -> None:
+def test_a_task_stops_at_each_checkpoint(sdk: Valyu) -> None:
     hitl = {"plan_review": True, "outline_review": True}
     task = sdk.deepresearch.create(query="q", hitl=hitl).deepresearch_id
     for checkpoint in hitl:
-        asked = sdk.deepresearch.status(task)
-        assert (asked.status, asked.interaction.type) == ("awaiting_input", checkpoint)
+        shown = sdk.deepresearch.status(task)
+        assert (shown.status, shown.interaction.type) == ("awaiting_input", checkpoint)
         wrong = sdk.deepresearch.respond(task, "int_other", {"approved": True})
         assert "does not match" in wrong.error
-        interaction = asked.interaction.interaction_id
+        interaction = shown.interaction.interaction_id
         assert sdk.deepresearch.respond(task, interaction, {"approved": True}).success
     done = sdk.deepresearch.status(task)
     assert (done.status, done.interaction) == ("completed", None)
     assert [each.type for each in done.hitl_history] == list(hitl)
 
 
-def test_a_task_that_nobody_answers_is_paused_and_goes_on_when_somebody_does(
-    sdk: Valyu, sandbox: SandboxServer
+def test_an_unanswered_task_is_paused_until_it_is_answered(
+    sdk: Valyu, sandbox: SandboxServer, clock: ManualClock
 ) -> None:
-    sandbox.change(hitl_timeout=0)
+    sandbox.change(hitl_timeout=30)
     task = sdk.deepresearch.create(query="q", hitl={"plan_review": True}).deepresearch_id
-    until(lambda: sdk.deepresearch.status(task).status == "paused")
+    assert sdk.deepresearch.status(task).status == "awaiting_input"
+    clock.advance(30)
+    assert sdk.deepresearch.status(task).status == "paused"
     interaction = sdk.deepresearch.status(task).interaction.interaction_id
     assert sdk.deepresearch.respond(task, interaction, {"approved": True}).success
     assert sdk.deepresearch.status(task).status == "completed"
@@ -204,8 +214,8 @@ def test_a_question_is_announced_where_the_switch_says_so(
         query="q", hitl={"plan_review": True}, webhook_url=inbox.url
     ).deepresearch_id
     (delivery,) = inbox.expect(1)
-    told = json.loads(delivery.body)
-    assert (told["deepresearch_id"], told["status"]) == (task, "awaiting_input")
+    body = json.loads(delivery.body)
+    assert (body["deepresearch_id"], body["status"]) == (task, "awaiting_input")
 
 
 def test_a_workflow_runs_by_its_name_alone(sdk: Valyu) -> None:

@@ -1,4 +1,4 @@
-"""The answers of the API: flat JSON, and errors in the shapes the contract shows."""
+"""Answers of the APIs: flat JSON, and errors in the shapes that the contracts show."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -23,9 +23,10 @@ USUAL_ERRORS = {
 
 
 class Refusal(Exception):
-    """Ends the handling of a request with an error status and the text for it.
+    """Ends a request with an error status and its text.
 
-    `retry_after` are seconds named in the body, where the sender does that; `detail` says more.
+    `retry_after` is the wait in seconds that the body names, where the sender's bodies do so;
+    `detail` is more of the error in JSON.
     """
 
     def __init__(
@@ -44,26 +45,28 @@ class Refusal(Exception):
 
 
 def usual_error(status: int) -> str:
-    """The text that goes with a status when nobody gave another."""
+    """Return the text of a status for which no other text is given."""
     return USUAL_ERRORS.get(status, f"HTTP Error: {status}")
 
 
 def encode(value: Any) -> bytes:
-    """JSON as the sender writes it: compact, in UTF-8, keys in the order they were given."""
+    """Return compact JSON in UTF-8, with the keys in their order."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer."""
+def json_response(
+    value: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return a JSON answer."""
     return Response(encode(value), status, headers, media_type="application/json")
 
 
-# How a sender writes an error, as the switches have it.
 ErrorBody = Callable[[Refusal, Switches], dict[str, Any]]
+"""Function that writes an error in one sender's JSON."""
 
 
 def error_body(refusal: Refusal, switches: Switches) -> dict[str, Any]:
-    """An error as Valyu writes it; `error` is readable, for the SDK shows nothing else."""
+    """Return an error in Valyu's JSON; Valyu's SDK shows nothing but `error`."""
     body: dict[str, Any] = {"success": False, "error": refusal.error}
     if refusal.status == 429:
         body = {"error": refusal.error, "message": "Too many requests"}
@@ -71,7 +74,7 @@ def error_body(refusal: Refusal, switches: Switches) -> dict[str, Any]:
 
 
 def as_refusal(error: Exception) -> Refusal:
-    """A Refusal as it is, and starlette's own 404 and 405 as one."""
+    """Turn starlette's own 404 and 405 into a Refusal, and leave a Refusal unchanged."""
     if isinstance(error, Refusal):
         return error
     status = error.status_code if isinstance(error, HTTPException) else 500
@@ -79,7 +82,7 @@ def as_refusal(error: Exception) -> Refusal:
 
 
 async def json_body(request: Request) -> dict[str, Any]:
-    """The request's JSON object; a 400 for anything else."""
+    """Return the request's JSON object; anything else is a 400."""
     try:
         body = json.loads(await request.body() or b"{}")
     except ValueError as error:
@@ -90,5 +93,10 @@ async def json_body(request: Request) -> dict[str, Any]:
 
 
 def success(value: dict[str, Any], switches: Switches) -> dict[str, Any]:
-    """The object as it is, or marked as a success where the sender does that."""
+    """Add `success: true` to an object if the switches say so."""
     return {"success": True, **value} if switches.success_flag else value
+
+
+def given(**fields: Any) -> dict[str, Any]:
+    """Return the fields that have a value."""
+    return {name: value for name, value in fields.items() if value is not None}
