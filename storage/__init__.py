@@ -28,6 +28,7 @@ from storage.errors import (
 from storage.export import FORMATS, ExportReport, Selection
 from storage.fetched import TERMINAL, FetchedBatch, FetchedRun, SubmittedRun
 from storage.jobs.lease import LEASE_SECONDS, RENEW_SECONDS, AttemptOutcome, Lease
+from storage.jobs.progress import ListingProgress, Progress
 from storage.migrations import HEAD as SCHEMA
 from storage.retention import AGE_OF, KINDS, Ages, Step
 from storage.runs.results import Stored
@@ -62,10 +63,12 @@ __all__ = [
     "Lease",
     "LeaseLost",
     "Ledger",
+    "ListingProgress",
     "NewToken",
     "NewerSchema",
     "NoDatabase",
     "NotFound",
+    "Progress",
     "Progressed",
     "SecretRefused",
     "Selection",

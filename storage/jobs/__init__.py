@@ -45,6 +45,8 @@ from storage.database import insert, statement, take_turns
 from storage.errors import LeaseLost, NotFound
 from storage.jobs.claim import TOLD, claiming
 from storage.jobs.lease import LEASE_SECONDS, AttemptOutcome, Lease
+from storage.jobs.new import NewJob
+from storage.jobs.progress import Progress
 from storage.json_text import clean
 from storage.models import Attempt, Job
 
@@ -52,11 +54,11 @@ MAX_CLAIMS = 10
 """Claims without an outcome after which a job is taken for poison."""
 
 
-def enqueue(connection: Connection, **values: Any) -> None:
+def enqueue(connection: Connection, job: NewJob) -> None:
     """Add a job; a second live check job for the same endpoint changes nothing."""
-    if values.get("progress"):
-        values["progress"] = clean(values["progress"])
-    connection.execute(insert(Job).values(**values).on_conflict_do_nothing())
+    if job.progress:
+        job = job._replace(progress=clean(job.progress))
+    connection.execute(insert(Job).values(job._asdict()).on_conflict_do_nothing())
 
 
 def await_turn(connection: Connection, source: str) -> None:
@@ -100,7 +102,7 @@ def claim(
             job_id=row.id,
             token=token,
             source=source,
-            progress=row.progress or {},
+            progress=row.progress or Progress(),
             **{name: getattr(row, name) for name in TOLD},
         )
         for row in rows
@@ -148,7 +150,7 @@ def renew(connection: Connection, leases: Iterable[Lease], *, now: datetime) -> 
         )
 
 
-def save_progress(connection: Connection, lease: Lease, progress: dict[str, Any]) -> None:
+def save_progress(connection: Connection, lease: Lease, progress: Progress) -> None:
     """Keep how far the job is; also the fence of what is written with it: raises LeaseLost."""
     _move(connection, lease, progress=clean(progress))
 
@@ -177,9 +179,7 @@ def _fence(held: Any) -> Executable:
     )
 
 
-def save_progress_of(
-    connection: Connection, reached: Sequence[tuple[Lease, dict[str, Any]]]
-) -> None:
+def save_progress_of(connection: Connection, reached: Sequence[tuple[Lease, Progress]]) -> None:
     """Keep how far these jobs are, which were fenced just now."""
     _set(connection, [(lease, {"progress": clean(progress)}) for lease, progress in reached])
 

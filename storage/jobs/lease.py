@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
+from storage.jobs.progress import Progress
 from storage.json_text import clean
 
 LEASE_SECONDS = 13.0
@@ -30,7 +30,7 @@ class Lease:
     event_id: int | None
     failures: int
     waits: int
-    progress: dict[str, Any]
+    progress: Progress
     created_at: datetime
     trying_since: datetime | None = None
     missing_since: datetime | None = None

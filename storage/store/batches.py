@@ -8,14 +8,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from storage import jobs
 from storage.batches import batches
 from storage.batches.batches import Ledger, Watched
 from storage.deliveries import events
-from storage.endpoints import endpoints
 from storage.errors import NotFound
 from storage.fetched import FetchedBatch, SubmittedRun
 from storage.jobs import checks
+from storage.store.attach import attach
 from storage.store.base import Base
 from storage.store.check_jobs import watch
 
@@ -49,10 +48,7 @@ class Batches(Base):
         def work(connection: Connection) -> None:
             moment = self.now()
             if endpoint_id is not None:
-                endpoints.bind(connection, endpoint_id, batch_id)
-                jobs.learn_subject(connection, endpoint_id, batch_id)
-                if secret is not None:
-                    endpoints.set_secret(connection, self.vault, endpoint_id, secret, now=moment)
+                attach(connection, self.vault, endpoint_id, batch_id, secret=secret, now=moment)
             batches.register(
                 connection,
                 source=source,
@@ -110,7 +106,8 @@ class Batches(Base):
         batches.add_runs(connection, source, batch_id, runs, **counted)
         for run in runs:
             if run.endpoint_id is not None:
-                _bind(connection, run.endpoint_id, run.run_id)
+                with suppress(NotFound):  # an early callback has bound it to another run already
+                    attach(connection, self.vault, run.endpoint_id, run.run_id, now=moment)
         watched = batches.watched(connection, source, batch_id)
         if watched is not None:
             watch(connection, watched, moment)
@@ -191,11 +188,6 @@ class Batches(Base):
                 break
         return found
 
-    def unstored_runs(self, source: str, batch_id: str) -> list[dict[str, Any]]:
-        """The runs of a batch without a result, each with the sender's last word on it."""
-        with self.database.read() as connection:
-            return batches.unstored(connection, source, batch_id)
-
     def missing(self, ledger: Ledger) -> dict[str, Any]:
         """What keeps a batch from completion: runs without a result, dead letters, the last try."""
         with self.database.read() as connection:
@@ -216,10 +208,3 @@ class Batches(Base):
         """Yield a cheap look that tells another value when another connection has committed."""
         with self.database.watch() as version:
             yield version
-
-
-def _bind(connection: Connection, endpoint_id: str, run_id: str) -> None:
-    """Bind an endpoint to its run, unless an early callback has bound it to another already."""
-    with suppress(NotFound):
-        endpoints.bind(connection, endpoint_id, run_id)
-        jobs.learn_subject(connection, endpoint_id, run_id)

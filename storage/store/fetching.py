@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -15,6 +14,7 @@ from storage.encryption import Vault
 from storage.fetched import FetchedBatch, FetchedRun
 from storage.jobs import checks
 from storage.jobs.lease import Lease
+from storage.jobs.progress import Progress
 from storage.runs import results
 from storage.runs.results import Page, Stored
 from storage.runs.rows import Prepared, pieces
@@ -28,7 +28,7 @@ class Piece:
 
     lease: Lease
     page: Page
-    progress: dict[str, Any] | None
+    progress: Progress | None
 
 
 class Bringing(Base):
@@ -65,7 +65,7 @@ class Bringing(Base):
         runs: Sequence[FetchedRun],
         *,
         fetched_at: datetime,
-        progress: dict[str, Any],
+        progress: Progress,
         origin: str = "api",
     ) -> Stored:
         """Store one page and how far the job is, fenced; raises LeaseLost."""
@@ -79,7 +79,7 @@ class Bringing(Base):
         prepared: Iterable[tuple[list[Prepared], bool]],
         *,
         fetched_at: datetime,
-        progress: dict[str, Any],
+        progress: Progress,
         origin: str = "api",
     ) -> Stored:
         """The same for a page that `prepare` has made ready.

@@ -5,14 +5,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from storage import jobs
 from storage.batches import outstanding
-from storage.endpoints import endpoints
 from storage.fetched import FetchedRun
 from storage.jobs import checks
 from storage.runs import results, runs, views
 from storage.runs.rows import pieces
 from storage.runs.runs import Known as KnownRun
+from storage.store.attach import attach
 from storage.store.base import Base
 from storage.store.check_jobs import enqueue_check
 
@@ -40,10 +39,7 @@ class Runs(Base):
             if endpoint_id is None:
                 enqueue_check(connection, source, "run", run_id, None, moment)
             else:
-                endpoints.bind(connection, endpoint_id, run_id)
-                jobs.learn_subject(connection, endpoint_id, run_id)
-                if secret is not None:
-                    endpoints.set_secret(connection, self.vault, endpoint_id, secret, now=moment)
+                attach(connection, self.vault, endpoint_id, run_id, secret=secret, now=moment)
             runs.expect(connection, source, run_id, input=input, runner=runner)
 
         self.database.write(work)

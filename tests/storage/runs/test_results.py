@@ -249,16 +249,16 @@ def test_the_writer_does_not_look_at_the_raws_of_what_is_told_again(
 
 
 def test_how_far_a_job_is_is_never_ahead_of_what_is_stored(store: Store) -> None:
-    lease = claimed(store.database, progress={"page": 1})
+    lease = claimed(store.database, progress={"refusals": 1})
     page = [run(str(number)) for number in range(600)]
     refused = run("bad", created_at="no time")
     with pytest.raises(StatementError):
-        store.store_results(lease, [*page, refused], fetched_at=NOON, progress={"page": 2})
+        store.store_results(lease, [*page, refused], fetched_at=NOON, progress={"refusals": 2})
     assert len(rows(store.database, Result)) == 500
-    assert job(store.database, lease.job_id).progress == {"page": 1}
-    store.store_results(lease, page, fetched_at=NOON, progress={"page": 2})
+    assert job(store.database, lease.job_id).progress == {"refusals": 1}
+    store.store_results(lease, page, fetched_at=NOON, progress={"refusals": 2})
     assert len(rows(store.database, Result)) == 600
-    assert job(store.database, lease.job_id).progress == {"page": 2}
+    assert job(store.database, lease.job_id).progress == {"refusals": 2}
 
 
 def test_no_piece_of_a_page_is_stored_for_a_lease_that_is_lost(store: Store) -> None:
