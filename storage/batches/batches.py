@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from sqlalchemy import (
     ColumnElement,
@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlmodel import col
 
 from storage.batches import idempotency_keys
-from storage.database import insert, is_alone, statement
+from storage.database import as_dicts, insert, is_alone, statement
 from storage.errors import NotFound
 from storage.fetched import TERMINAL, FetchedBatch, SubmittedRun
 from storage.json_text import clean
@@ -52,7 +52,8 @@ class Ledger:
     completed_at: datetime | None
     pruned: int = 0
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
+        """Return all fields by name, as they are shown."""
         return asdict(self)
 
 
@@ -336,10 +337,19 @@ def list_page(
     return [_ledger(connection, row) for row in rows], rows[-1].id if rows else None
 
 
+class UnstoredRun(TypedDict):
+    """A run of a batch without a result; `sender_status` is the last that the sender gave."""
+
+    run_id: str
+    task_id: str | None
+    status: str
+    sender_status: str | None
+
+
 def unstored(
     connection: Connection, source: str, batch_id: str, *, limit: int = 1000
-) -> list[dict[str, Any]]:
-    """The runs of a batch that have no result yet, with the last status that the sender gave."""
+) -> list[UnstoredRun]:
+    """Return the runs of a batch that have no result yet."""
     rows = connection.execute(
         select(col(Run.run_id), col(Run.task_id), col(Run.status), col(Run.sender_status))
         .where(
@@ -352,7 +362,7 @@ def unstored(
         .order_by(col(Run.id))
         .limit(limit)
     )
-    return [dict(row._mapping) for row in rows]
+    return as_dicts(rows)
 
 
 def _is_of_its_end() -> ColumnElement[bool]:

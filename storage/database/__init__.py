@@ -10,12 +10,13 @@ from storage.database.base import Database, insert, now
 from storage.database.errors import is_not_now
 from storage.database.sqlite.database import SqliteDatabase
 from storage.database.sqlite.files import kind_of
-from storage.database.statements import statement
+from storage.database.statements import as_dicts, statement
 from storage.errors import CannotOpen
 
 __all__ = [
     "Database",
     "SqliteDatabase",
+    "as_dicts",
     "insert",
     "is_alone",
     "is_not_now",

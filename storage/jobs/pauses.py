@@ -1,18 +1,28 @@
 """Sources that are paused: the sender refuses the account, so nothing is asked but a rare probe."""
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 from sqlalchemy import Connection, Executable, Row, delete, func, select, update
 from sqlmodel import col
 
-from storage.database import insert, statement
+from storage.database import as_dicts, insert, statement
 from storage.models import Job, SourceState
 
 LONGEST_PAUSE_SECONDS = 3_600.0
 
 PROBE_SECONDS = 60.0
 """How long the probe of a paused source may take before the next one is made."""
+
+
+class PausedSource(TypedDict):
+    """A paused source: since when, why, when it is probed next, and how often it was."""
+
+    source: str
+    paused_reason: str
+    paused_at: datetime
+    probe_at: datetime
+    probes: int
 
 
 def pause(connection: Connection, source: str, reason: str, *, after: float, now: datetime) -> None:
@@ -61,6 +71,11 @@ def state(connection: Connection, source: str) -> Row[Any] | None:
 @statement
 def _state(source: Any) -> Executable:
     return select(SourceState).where(col(SourceState.source) == source).with_for_update()
+
+
+def list_all(connection: Connection) -> list[PausedSource]:
+    """Return the paused sources."""
+    return as_dicts(connection.execute(select(SourceState)))
 
 
 def await_probe(connection: Connection, source: str, *, now: datetime) -> None:

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 from sqlalchemy import Connection
 
 from storage.batches import batches
-from storage.batches.batches import Ledger, Watched
+from storage.batches.batches import Ledger, UnstoredRun, Watched
 from storage.deliveries import events
+from storage.deliveries.events import BatchDeadLetter, LastAttempt
 from storage.errors import NotFound
 from storage.fetched import FetchedBatch, SubmittedRun
 from storage.jobs import checks
@@ -23,6 +24,14 @@ RUNS_AT_ONCE = 200
 
 LISTED_AT_ONCE = 100
 """Ledgers in one read: the runs of each are counted."""
+
+
+class MissingResults(TypedDict):
+    """What keeps a batch from completion."""
+
+    missing: list[UnstoredRun]
+    dead: list[BatchDeadLetter]
+    last_attempt: LastAttempt | None
 
 
 class Batches(Base):
@@ -188,7 +197,7 @@ class Batches(Base):
                 break
         return found
 
-    def missing(self, ledger: Ledger) -> dict[str, Any]:
+    def missing(self, ledger: Ledger) -> MissingResults:
         """What keeps a batch from completion: runs without a result, dead letters, the last try."""
         with self.database.read() as connection:
             named = (ledger.source, ledger.batch_id)
@@ -198,7 +207,7 @@ class Batches(Base):
                 "last_attempt": events.last_attempt_of(connection, *named),
             }
 
-    def dead_of(self, source: str, batch_id: str) -> list[dict[str, Any]]:
+    def dead_of(self, source: str, batch_id: str) -> list[BatchDeadLetter]:
         """The dead letters that keep results of a batch away, newest first."""
         with self.database.read() as connection:
             return events.dead_of(connection, source, batch_id)

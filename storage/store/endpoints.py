@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection
 
 from storage.batches import batches
 from storage.endpoints import endpoints, secrets
 from storage.endpoints.endpoints import EndpointView, SigningSecret
+from storage.endpoints.secrets import EndpointListing
 from storage.jobs import checks
 from storage.runs import runs
 from storage.store.attach import attach
@@ -202,7 +202,7 @@ class Endpoints(Base):
         with self.database.read(urgent=True) as connection:
             return endpoints.find_by_resource(connection, self.vault, source, resource)
 
-    def list_endpoints(self, *, source: str | None = None) -> list[dict[str, Any]]:
+    def list_endpoints(self, *, source: str | None = None) -> list[EndpointListing]:
         """All endpoints, newest first, with all that may be shown of their secrets."""
         with self.database.read() as connection:
             rows = endpoints.list_all(connection, source=source)

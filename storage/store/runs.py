@@ -11,6 +11,7 @@ from storage.jobs import checks
 from storage.runs import results, runs, views
 from storage.runs.rows import pieces
 from storage.runs.runs import Known as KnownRun
+from storage.runs.views import RunFacts
 from storage.store.attach import attach
 from storage.store.base import Base
 from storage.store.check_jobs import enqueue_check
@@ -55,14 +56,12 @@ class Runs(Base):
 
     def show_run(
         self, run_id: str, *, source: str | None = None
-    ) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    ) -> tuple[RunFacts, dict[str, Any] | None]:
         """What is known of a run, and the raw answer of its current result; raises NotFound."""
         with self.database.read() as connection:
             return views.show(connection, run_id, source=source)
 
-    def list_single_runs(
-        self, *, source: str | None = None, limit: int = 100
-    ) -> list[dict[str, Any]]:
+    def list_single_runs(self, *, source: str | None = None, limit: int = 100) -> list[RunFacts]:
         """The newest runs that are of no batch, newest first."""
         with self.database.read() as connection:
             return views.list_all(connection, source=source, limit=limit)

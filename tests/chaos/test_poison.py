@@ -51,7 +51,7 @@ class Workers:
             self.store.finish(lease, AttemptOutcome(self.time, 1.0, "done"))
 
     def buried(self) -> list[str]:
-        return sorted(row["subject"] for row in self.store.list_dead())
+        return sorted(str(row["subject"]) for row in self.store.list_dead())
 
 
 def _delivery(subject: str) -> VerifiedDelivery:
