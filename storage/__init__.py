@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from storage.batches.batches import Ledger, UnstoredRun, Watched
+from storage.batches.batches import Watched
+from storage.batches.ledger import Ledger, UnstoredRun
 from storage.copying import Copied, CopyReport, Progressed, copy
 from storage.database import kind_of, now, open_database, upgrade_server
 from storage.database.sqlite.files import look, sqlite_path
@@ -44,7 +45,7 @@ from storage.jobs.progress import ListingProgress, Progress
 from storage.migrations import HEAD as SCHEMA
 from storage.retention import AGE_OF, KINDS, Ages, Step
 from storage.runs.results import Stored
-from storage.runs.runs import Known as KnownRun
+from storage.runs.runs import KnownRun
 from storage.runs.views import RunFacts
 from storage.store import Store
 from storage.store.batches import MissingResults

@@ -1,9 +1,15 @@
-"""A fresh job: the one list of its columns, with what each of them is at the beginning."""
+"""Fresh jobs: the one list of their columns and first values, and the INSERT."""
 
 from datetime import datetime
 from typing import NamedTuple
 
+from sqlalchemy import Connection, update
+from sqlmodel import col
+
+from storage.database import insert
 from storage.jobs.progress import Progress
+from storage.json_text import clean
+from storage.models import Job
 
 Moment = datetime | str
 """A time as the statement takes it: SQLite's own statements take its text."""
@@ -57,4 +63,20 @@ def new_job(
         reason=reason,
         created_at=now,
         ended_at=now if status == "dead" else None,
+    )
+
+
+def enqueue(connection: Connection, job: NewJob) -> None:
+    """Add a job; a second live check job for the same endpoint changes nothing."""
+    if job.progress:
+        job = job._replace(progress=clean(job.progress))
+    connection.execute(insert(Job).values(job._asdict()).on_conflict_do_nothing())
+
+
+def learn_subject(connection: Connection, endpoint_id: str, subject: str) -> None:
+    """Set the subject of an endpoint's jobs that have none, once the endpoint is bound."""
+    connection.execute(
+        update(Job)
+        .where(col(Job.endpoint_id) == endpoint_id, col(Job.subject).is_(None))
+        .values(subject=subject)
     )

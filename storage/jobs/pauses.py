@@ -1,4 +1,4 @@
-"""Sources that are paused: the sender refuses the account, so nothing is asked but a rare probe."""
+"""Paused sources: the sender refuses the account, so only a rare probe is made."""
 
 from datetime import datetime, timedelta
 from typing import Any, TypedDict
@@ -12,7 +12,7 @@ from storage.models import Job, SourceState
 LONGEST_PAUSE_SECONDS = 3_600.0
 
 PROBE_SECONDS = 60.0
-"""How long the probe of a paused source may take before the next one is made."""
+"""How long a probe may take before the next one is made."""
 
 
 class PausedSource(TypedDict):
@@ -26,10 +26,10 @@ class PausedSource(TypedDict):
 
 
 def pause(connection: Connection, source: str, reason: str, *, after: float, now: datetime) -> None:
-    """Stop claiming for `source` but for one probe after `after` seconds, doubling with each.
+    """Stop claiming for `source`, except for a probe after `after` seconds, doubled with each.
 
-    Jobs that were running together are refused together: only probes make it longer. No job of
-    the source grows older by it.
+    Jobs that run together are refused together, so only probes lengthen the pause. The time that
+    jobs of the source wait does not count against them.
     """
     probes = connection.execute(
         select(col(SourceState.probes)).where(col(SourceState.source) == source)
@@ -64,7 +64,7 @@ def _resume(source: Any) -> Executable:
 
 
 def state(connection: Connection, source: str) -> Row[Any] | None:
-    """The pause of a source, held until our COMMIT; None where it is not paused."""
+    """Return the pause of a source, locked until the COMMIT; None where it is not paused."""
     return _state(connection, source=source).one_or_none()
 
 
@@ -78,8 +78,8 @@ def list_all(connection: Connection) -> list[PausedSource]:
     return as_dicts(connection.execute(select(SourceState)))
 
 
-def await_probe(connection: Connection, source: str, *, now: datetime) -> None:
-    """Count a probe of a paused source; no other begins before this one can have answered."""
+def note_probe(connection: Connection, source: str, *, now: datetime) -> None:
+    """Count a probe of a paused source, and put off the next one by PROBE_SECONDS."""
     later = now + timedelta(seconds=PROBE_SECONDS)
     connection.execute(
         update(SourceState)

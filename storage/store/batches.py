@@ -9,7 +9,9 @@ from typing import Any, TypedDict
 from sqlalchemy import Connection
 
 from storage.batches import batches
-from storage.batches.batches import Ledger, UnstoredRun, Watched
+from storage.batches import ledger as ledgers
+from storage.batches.batches import Watched
+from storage.batches.ledger import Ledger, UnstoredRun
 from storage.deliveries import events
 from storage.deliveries.events import BatchDeadLetter, LastAttempt
 from storage.errors import NotFound
@@ -70,7 +72,7 @@ class Batches(Base):
                 now=moment,
             )
             if endpoint_id is None:
-                watch(connection, batches.ledger(connection, source, batch_id), moment)
+                watch(connection, ledgers.ledger(connection, source, batch_id), moment)
 
         self.database.write(work)
 
@@ -111,7 +113,7 @@ class Batches(Base):
         connection: Connection,
     ) -> None:
         moment = self.now()
-        counted: dict[str, Any] = {"unlisted": unlisted, "addition": addition, "now": moment}
+        counted: dict[str, Any] = {"unlisted": unlisted, "idempotency_key": addition, "now": moment}
         batches.add_runs(connection, source, batch_id, runs, **counted)
         for run in runs:
             if run.endpoint_id is not None:
@@ -180,7 +182,7 @@ class Batches(Base):
     def ledger(self, batch_id: str, *, source: str | None = None) -> Ledger:
         """The ledger of a batch; raises NotFound."""
         with self.database.read() as connection:
-            return batches.find(connection, batch_id, source=source)
+            return ledgers.find(connection, batch_id, source=source)
 
     def list_batches(self, *, source: str | None = None, limit: int = 100) -> list[Ledger]:
         """The newest batches, newest first; many take several short reads."""
@@ -189,7 +191,7 @@ class Batches(Base):
         while limit > len(found):
             most = min(limit - len(found), LISTED_AT_ONCE)
             with self.database.read() as connection:
-                page, before = batches.list_page(
+                page, before = ledgers.list_page(
                     connection, source=source, limit=most, before=before
                 )
             found += page
@@ -202,7 +204,7 @@ class Batches(Base):
         with self.database.read() as connection:
             named = (ledger.source, ledger.batch_id)
             return {
-                "missing": batches.unstored(connection, *named),
+                "missing": ledgers.unstored(connection, *named),
                 "dead": events.dead_of(connection, *named),
                 "last_attempt": events.last_attempt_of(connection, *named),
             }

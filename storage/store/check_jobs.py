@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from storage import jobs
-from storage.batches.batches import Ledger, Watched
+from storage.batches.batches import Watched
+from storage.batches.ledger import Ledger
 from storage.jobs.new import new_job
 
 FIRST_CHECK = timedelta(minutes=10)

@@ -40,7 +40,7 @@ class Work(Base):
         """
 
         def work(connection: Connection) -> list[Lease]:
-            jobs.await_turn(connection, source)
+            jobs.lock_claims(connection, source)
             moment = self.now()
             state = pauses.state(connection, source)
             if state is None:
@@ -49,7 +49,7 @@ class Work(Base):
                 return []
             probes = jobs.claim(connection, source, limit=1, slots=slots, now=moment)
             if probes:
-                pauses.await_probe(connection, source, now=moment)
+                pauses.note_probe(connection, source, now=moment)
             return probes
 
         return self.database.write(work)

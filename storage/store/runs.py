@@ -9,8 +9,9 @@ from storage.batches import outstanding
 from storage.fetched import FetchedRun
 from storage.jobs import checks
 from storage.runs import results, runs, views
-from storage.runs.rows import pieces
-from storage.runs.runs import Known as KnownRun
+from storage.runs.results import ResultPage
+from storage.runs.rows import row_of
+from storage.runs.runs import KnownRun
 from storage.runs.views import RunFacts
 from storage.store.attach import attach
 from storage.store.base import Base
@@ -71,10 +72,8 @@ class Runs(Base):
 
         Old news changes nothing here either.
         """
-        ((piece, _),) = pieces([run])
-        self.database.write(
-            lambda c: results.store(c, source, piece, fetched_at=fetched_at, now=self.now())
-        )
+        page = ResultPage([row_of(run)], fetched_at)
+        self.database.write(lambda c: results.store(c, source, [page], now=self.now()))
 
     def note_input(self, source: str, run_id: str, given: dict[str, Any]) -> None:
         """Keep the input of a run that we did not submit."""

@@ -18,8 +18,8 @@ from storage.jobs.lease import AttemptOutcome, Lease
 from storage.jobs.new import NewJob, new_job
 from storage.models import Job
 from storage.runs import results
-from storage.runs.results import Stored
-from storage.runs.rows import pieces
+from storage.runs.results import ResultPage, Stored
+from storage.runs.rows import chunks_of
 
 T = TypeVar("T")
 
@@ -186,7 +186,7 @@ def keep(
     now: datetime | None = None,
 ) -> Stored:
     """Store a page of fetched runs."""
-    ((piece, _),) = pieces(page)
-    return results.store(
-        connection, "valyu", piece, fetched_at=fetched_at, origin=origin, now=now or fetched_at
-    )
+    (chunk,) = chunks_of(page)
+    pages = [ResultPage(chunk.rows, fetched_at, origin)]
+    (stored,) = results.store(connection, "valyu", pages, now=now or fetched_at)
+    return stored

@@ -192,14 +192,14 @@ def test_additions_are_known_again_for_a_day(store: Store) -> None:
         return [
             row.key
             for row in rows(store.database, Meta)
-            if row.key.startswith(idempotency_keys.NOTED)
+            if row.key.startswith(idempotency_keys.PREFIX)
         ]
 
     named: dict[str, Any] = {"source": "valyu", "batch_id": "b", "runs": []}
     for name, moment in (("old", at(0)), ("new", at(60)), ("next", at(86_430))):
-        how: dict[str, Any] = {"unlisted": 1, "addition": name, "now": moment}
+        how: dict[str, Any] = {"unlisted": 1, "idempotency_key": name, "now": moment}
         store.database.write(partial(batches.add_runs, **named, **how))
-    assert noted() == [idempotency_keys.NOTED + "new", idempotency_keys.NOTED + "next"]
+    assert noted() == [idempotency_keys.PREFIX + "new", idempotency_keys.PREFIX + "next"]
     assert store.ledger("b").expected == 3
 
 

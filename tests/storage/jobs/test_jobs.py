@@ -13,7 +13,7 @@ import storage
 from storage import FetchedBatch, LeaseLost, NotFound, Store, jobs
 from storage.database import Database
 from storage.jobs import MAX_CLAIMS, checks, pauses
-from storage.jobs.claim import SUSPECT_CLAIMS
+from storage.jobs.claims import SUSPECT_CLAIMS
 from storage.jobs.lease import LEASE_SECONDS, AttemptOutcome, Lease
 from storage.models import Attempt, Job
 from tests.storage.build import (
@@ -274,7 +274,7 @@ def test_the_first_try_in_vain_is_remembered_and_told(database: Database) -> Non
     assert lease.trying_since is None
     for second, failed in enumerate((False, True, False)):
         outcome = tried(start=at(second))
-        how: dict[str, Any] = {"tried": outcome, "after": 0.0, "failed": failed}
+        how: dict[str, Any] = {"outcome": outcome, "after": 0.0, "failed": failed}
         database.write(partial(jobs.reschedule, lease=lease, **how))
         (lease,) = claim(database, now=at(second))
         assert lease.trying_since == NOON
