@@ -2,14 +2,26 @@
 
 from collections.abc import Sequence
 
-from storage.batches.batches import Ledger, Watched
+from storage.batches.batches import Watched
+from storage.batches.ledger import Ledger, UnstoredRun
 from storage.copying import Copied, CopyReport, Progressed, copy
 from storage.database import kind_of, now, open_database, upgrade_server
 from storage.database.sqlite.files import look, sqlite_path
-from storage.deliveries.quarantine import UnverifiedDelivery
+from storage.deliveries.events import (
+    AttemptRow,
+    BatchDeadLetter,
+    DeadLetter,
+    DeliveryRow,
+    EventDetail,
+    EventRow,
+    JobRow,
+    LastAttempt,
+)
+from storage.deliveries.quarantine import RejectedDetail, RejectedRow, UnverifiedDelivery
 from storage.deliveries.recording import VerifiedDelivery
 from storage.encryption import Vault, new_key, read_or_make_key
 from storage.endpoints.endpoints import MAX_SECRETS, EndpointView, SigningSecret
+from storage.endpoints.secrets import EndpointListing, SecretRow
 from storage.errors import (
     AlreadyServed,
     CannotOpen,
@@ -28,12 +40,16 @@ from storage.errors import (
 from storage.export import FORMATS, ExportReport, Selection
 from storage.fetched import TERMINAL, FetchedBatch, FetchedRun, SubmittedRun
 from storage.jobs.lease import LEASE_SECONDS, RENEW_SECONDS, AttemptOutcome, Lease
+from storage.jobs.pauses import PausedSource
+from storage.jobs.progress import ListingProgress, Progress
 from storage.migrations import HEAD as SCHEMA
 from storage.retention import AGE_OF, KINDS, Ages, Step
 from storage.runs.results import Stored
-from storage.runs.runs import Known as KnownRun
+from storage.runs.runs import KnownRun
+from storage.runs.views import RunFacts
 from storage.store import Store
-from storage.tokens import NewToken, TokenView
+from storage.store.batches import MissingResults
+from storage.tokens import NewToken, TokenRow, TokenView
 
 __all__ = [
     "AGE_OF",
@@ -47,27 +63,44 @@ __all__ = [
     "Ages",
     "AlreadyServed",
     "AttemptOutcome",
+    "AttemptRow",
+    "BatchDeadLetter",
     "CannotOpen",
     "CannotStore",
     "Copied",
     "CopyFailed",
     "CopyReport",
+    "DeadLetter",
+    "DeliveryRow",
     "DiskFull",
+    "EndpointListing",
     "EndpointView",
+    "EventDetail",
+    "EventRow",
     "ExportChanged",
     "ExportReport",
     "FetchedBatch",
     "FetchedRun",
+    "JobRow",
     "KnownRun",
+    "LastAttempt",
     "Lease",
     "LeaseLost",
     "Ledger",
+    "ListingProgress",
+    "MissingResults",
     "NewToken",
     "NewerSchema",
     "NoDatabase",
     "NotFound",
+    "PausedSource",
+    "Progress",
     "Progressed",
+    "RejectedDetail",
+    "RejectedRow",
+    "RunFacts",
     "SecretRefused",
+    "SecretRow",
     "Selection",
     "SigningSecret",
     "Step",
@@ -75,7 +108,9 @@ __all__ = [
     "Store",
     "Stored",
     "SubmittedRun",
+    "TokenRow",
     "TokenView",
+    "UnstoredRun",
     "UnverifiedDelivery",
     "VerifiedDelivery",
     "Watched",

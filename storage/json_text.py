@@ -1,7 +1,8 @@
-"""JSON documents, which may be large: walked, written and read so that other threads may run.
+"""Large JSON documents, walked, written and read so that other threads can run meanwhile.
 
-The encoder and the scanner in C hold the interpreter's lock until they call something that is
-written in Python: what they call here does next to nothing, but lets the event loop have its turn.
+The encoder and the scanner in C hold the interpreter's lock until they call a function that is
+written in Python. The functions that they call here do next to nothing, but the event loop can take
+the lock.
 """
 
 import json
@@ -13,16 +14,17 @@ from math import isfinite
 from typing import Any
 
 DEEPEST = 300
-"""Levels of lists and objects inside each other that are walked; readers have such limits too."""
+"""Levels of nested lists and objects that are walked; readers of JSON have such limits too."""
 
 Change = Callable[[Any], Any]
+Encode = Callable[[Any], str]
 
 
 def mapped(value: Any, change: Change, *, keys: Change | None = None, levels: int = DEEPEST) -> Any:
-    """Put `change(leaf)` in the place of each text and number, at any depth, and `keys(key)`.
+    """Return the value with `change(leaf)` for each text and number, and `keys(key)` for each key.
 
-    Returns the value itself where nothing changes: nothing is copied then, and whoever asks
-    `is` knows. Raises RecursionError below DEEPEST levels, on every stack alike.
+    Returns the same object where nothing changes, without a copy. Raises RecursionError below
+    DEEPEST levels, however much of the stack is left.
     """
     if isinstance(value, list):
         return _mapped_list(value, change, keys, levels)
@@ -61,12 +63,12 @@ def _mapped_object(
 
 
 def encoded(value: Any, *, sort_keys: bool = False) -> str:
-    """The value as JSON, escaped to ASCII; raises RecursionError where it is nested too deeply."""
-    return "".join((_SORTED if sort_keys else _AS_IT_IS)(value, 0))
+    """Return the value as JSON in ASCII; raises RecursionError where it is nested too deeply."""
+    return (_SORTED if sort_keys else _UNSORTED)(value)
 
 
 def decoded(text: str) -> Any:
-    """The value of what `encoded` wrote; raises RecursionError as it does."""
+    """Return the value of a JSON text; raises RecursionError where it is nested too deeply."""
     return _DECODER.decode(text)
 
 
@@ -74,20 +76,44 @@ def _refuse(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} is no JSON")
 
 
+def plain_encoder(*, sort_keys: bool) -> Encode:
+    """Return an encoder made of the public parts of `json` alone; it may hold the lock for long."""
+    return json.JSONEncoder(check_circular=False, sort_keys=sort_keys, default=_refuse).encode
+
+
+def polite_encoder(*, sort_keys: bool) -> Encode | None:
+    """Return an encoder that writes the same and lets other threads run, or None.
+
+    It is the private one that `json.dumps` uses, which has no parameter for the function that
+    writes a text. None means that this interpreter has another, or none.
+    """
+    try:
+        chunks = encoder.c_make_encoder(  # type: ignore[attr-defined]
+            None,  # no search for circular references
+            _refuse,
+            _quoted,
+            None,  # no indent
+            ": ",
+            ", ",
+            sort_keys,
+            False,  # keys that are no text are not left out
+            True,  # NaN and the infinities are written
+        )
+        is_same = "".join(chunks(_SAMPLE, 0)) == plain_encoder(sort_keys=sort_keys)(_SAMPLE)
+    except (AttributeError, TypeError):
+        return None
+    return (lambda value: "".join(chunks(value, 0))) if is_same else None
+
+
 def _quoted(text: str) -> str:
+    """Write one text. It is written in Python, so that the lock can change hands."""
     return encoder.encode_basestring_ascii(text)
 
 
-def _encoder(*, sort_keys: bool) -> Callable[[Any, int], tuple[str, ...]]:
-    """What `json.dumps` uses, which has no parameter for the function that writes a text."""
-    # circular references, others, texts, indent, between key and value, between items, sorted,
-    # keys that are none are left out, NaN is written
-    return encoder.c_make_encoder(  # type: ignore[no-any-return, attr-defined]
-        None, _refuse, _quoted, None, ": ", ", ", sort_keys, False, True
-    )
+_SAMPLE = {"b": [1, -2.5, float("nan"), None, True], "a": {"\u00e9": '"\n'}, "c": [[], {}, ""]}
 
-
-_AS_IT_IS, _SORTED = _encoder(sort_keys=False), _encoder(sort_keys=True)
+_UNSORTED = polite_encoder(sort_keys=False) or plain_encoder(sort_keys=False)
+_SORTED = polite_encoder(sort_keys=True) or plain_encoder(sort_keys=True)
 _DECODER = json.JSONDecoder(object_hook=lambda found: found)
 
 
@@ -95,10 +121,10 @@ UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def clean(value: Any) -> Any:
-    """Replace what databases refuse, at any depth; returns the value itself where they do not.
+    """Replace what databases refuse, at any depth; returns the same object where they do not.
 
     In text NUL and lone surrogates become U+FFFD; NaN and the infinities, which are no JSON, None.
-    Raises RecursionError for what is nested too deeply.
+    Raises RecursionError where the value is nested too deeply.
     """
     return mapped(value, _storable, keys=_storable)
 

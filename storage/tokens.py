@@ -1,6 +1,6 @@
 """Tokens of programs: what they may do and at which source. Only a digest is kept of each.
 
-A token is 256 random bits, so its plain SHA-256 tells nothing and needs no salt.
+A token is 256 random bits, so its plain SHA-256 reveals nothing and needs no salt.
 """
 
 import hmac
@@ -9,23 +9,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
+from typing import TypedDict
 
 from sqlalchemy import Connection, select, update
 from sqlmodel import col
 
-from storage.database import insert
+from storage.database import as_dicts, insert
 from storage.errors import NotFound
 from storage.json_text import clean
 from storage.models import Token
 
 PREFIX = "rs_"
-"""How every token begins, so that people and scanners know one where it should not be."""
+"""The beginning of every token, by which people and scanners recognise a leaked one."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenView:
-    """A token that is valid: who has it, and what it opens. `source` None means all sources."""
+    """A valid token: whose it is, and what it opens. `source` None means all sources."""
 
     id: int
     name: str
@@ -35,10 +35,21 @@ class TokenView:
 
 @dataclass(frozen=True, slots=True)
 class NewToken:
-    """A token just made, with its text: the only time that anybody sees it. Not in its repr."""
+    """A token just made, with its text, which is shown only now and is not in the repr."""
 
     id: int
     text: str = field(repr=False)
+
+
+class TokenRow(TypedDict):
+    """A token as it is listed: without its digest."""
+
+    id: int
+    name: str
+    scopes: list[str]
+    source: str | None
+    created_at: datetime
+    revoked_at: datetime | None
 
 
 def create(
@@ -64,19 +75,20 @@ def create(
 
 
 def find(connection: Connection, text: str) -> TokenView | None:
-    """The token with this text, or None: unknown or revoked."""
+    """Return the token with this text, or None where it is unknown or revoked."""
     digest = _digest(text)
     row = connection.execute(
         select(Token).where(col(Token.digest) == digest, col(Token.revoked_at).is_(None))
     ).one_or_none()
-    # The index compares digests of the caller's text, which he cannot steer; this says it in code.
+    # The index compares digests of the caller's text, which he cannot steer; so does this, in
+    # constant time.
     if row is None or not hmac.compare_digest(row.digest, digest):
         return None
     return TokenView(row.id, row.name, frozenset(row.scopes), row.source)
 
 
-def list_all(connection: Connection) -> list[dict[str, Any]]:
-    """All tokens, newest first, without their digests."""
+def list_all(connection: Connection) -> list[TokenRow]:
+    """Return all tokens, newest first, without their digests."""
     rows = connection.execute(
         select(
             col(Token.id),
@@ -87,7 +99,7 @@ def list_all(connection: Connection) -> list[dict[str, Any]]:
             col(Token.revoked_at),
         ).order_by(col(Token.id).desc())
     )
-    return [dict(row._mapping) for row in rows]
+    return as_dicts(rows)
 
 
 def revoke(connection: Connection, token_id: int, *, now: datetime) -> None:

@@ -136,7 +136,7 @@ def _logging_as_it_was() -> Iterator[None]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands wait for a SQLite file that another holds, but not for a quarter of a minute."""
-    monkeypatch.setattr("storage.database.sqlite.database.PATIENT_MILLISECONDS", 1_000)
+    monkeypatch.setattr("storage.database.sqlite.database.COMMAND_BUSY_MILLISECONDS", 1_000)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """What is missing of a batch, and what is known of why: for `batch show` and `batch wait`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
@@ -9,7 +9,7 @@ from receiver.cli.output import errors, in_one_line, print_rows
 from storage import Ledger, Store
 
 
-def print_missing(ledger: Ledger, found: dict[str, Any]) -> None:
+def print_missing(ledger: Ledger, found: Mapping[str, Any]) -> None:
     """Tell a person on standard output; nothing where nothing is missing."""
     runs = found["missing"]
     if ledger.pruned:
@@ -24,7 +24,7 @@ def print_missing(ledger: Ledger, found: dict[str, Any]) -> None:
         print_rows(found["dead"], ["id", "kind", "subject", "reason"], nothing="")
 
 
-def reasons(ledger: Ledger, found: dict[str, Any]) -> list[str]:
+def reasons(ledger: Ledger, found: Mapping[str, Any]) -> list[str]:
     """One sentence for each thing that is known of why a batch is not complete."""
     if ledger.state == "complete":
         return []

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, TextIO
@@ -156,9 +157,9 @@ def list_(source: SourceName = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json(rows)
         return
-    rows = [{**row, "secrets": _in_short(row["secrets"])} for row in rows]
+    shown = [{**row, "secrets": _in_short(row["secrets"])} for row in rows]
     columns = ["created_at", "source", "id", "kind", "resource", "state", "secrets"]
-    print_rows(rows, columns, nothing="There are no endpoints yet: see `endpoint add --help`.")
+    print_rows(shown, columns, nothing="There are no endpoints yet: see `endpoint add --help`.")
 
 
 @app.command(context_settings=TAKES_AN_ID)
@@ -169,7 +170,7 @@ def close(endpoint: Annotated[str, typer.Argument(help="The endpoint's id.")]) -
     errors.print(f"Endpoint {endpoint} is closed.")
 
 
-def _in_short(secrets: list[dict[str, Any]]) -> str:
+def _in_short(secrets: Sequence[Mapping[str, Any]]) -> str:
     """How many, which reading of the newest matched, and until when there are older ones."""
     if not secrets:
         return "-"

@@ -1,5 +1,6 @@
 """resultsink event: what came, and what became of it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -48,7 +49,7 @@ def show(event_id: Id, as_json: AsJson = False) -> None:
                 typer.echo(f"  {at}  {ms:>8}  {tried['outcome']}: {in_one_line(tried['detail'])}")
 
 
-def _without_bytes(event: dict[str, Any]) -> dict[str, Any]:
+def _without_bytes(event: Mapping[str, Any]) -> dict[str, Any]:
     """Bodies as text, digests in hexadecimal."""
     deliveries = [
         {**each, "digest": each["digest"].hex(), "body": _as_text(each["body"])}

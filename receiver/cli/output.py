@@ -1,7 +1,7 @@
 """What the commands share: opening the store, and printing for people and for programs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,7 +26,9 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, default=plain, indent=2))
 
 
-def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, nothing: str) -> None:
+def print_rows(
+    rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, nothing: str
+) -> None:
     """A table on standard output; full width where that is no terminal."""
     if not rows:
         errors.print(nothing)

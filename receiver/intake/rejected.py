@@ -15,7 +15,7 @@ from receiver.signatures.diagnosis import Diagnosis, Kept, Known, diagnose
 from receiver.signatures.schemes import Bearer
 from receiver.signatures.verify import Key
 from receiver.sources import Source, is_credential
-from storage import CannotStore, EndpointView, Store, VerifiedDelivery
+from storage import CannotStore, EndpointView, RejectedDetail, Store, VerifiedDelivery
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Rejected:
             return Retried(rejected_id, str(refusal), is_in=False)
         return Retried(rejected_id, self._store.admit(rejected_id, delivery), is_in=True)
 
-    def _proven(self, row: dict[str, Any]) -> VerifiedDelivery:
+    def _proven(self, row: Mapping[str, Any]) -> VerifiedDelivery:
         source = self._source(row)
         if isinstance(source.scheme, Bearer):
             header = source.scheme.header.decode()
@@ -67,13 +67,13 @@ class Rejected:
         )
         return delivery
 
-    def _source(self, row: dict[str, Any]) -> Source:
+    def _source(self, row: Mapping[str, Any]) -> Source:
         source = self._sources.get(row["source"])
         if source is None:
             raise NotDone(f"its source {row['source']} is not in the settings any more")
         return source
 
-    def _endpoint(self, source: Source, row: dict[str, Any]) -> CachedEndpoint | None:
+    def _endpoint(self, source: Source, row: Mapping[str, Any]) -> CachedEndpoint | None:
         """The endpoint it came to, if it may take deliveries now; None for the account's URL."""
         view = self._view(source, row)
         if view is None:
@@ -87,7 +87,7 @@ class Rejected:
         except CannotStore as error:
             raise NotDone(str(error).removesuffix(".")) from None
 
-    def _view(self, source: Source, row: dict[str, Any]) -> EndpointView | None:
+    def _view(self, source: Source, row: Mapping[str, Any]) -> EndpointView | None:
         if row["endpoint_id"] is not None:
             view = self._store.find_endpoint(row["endpoint_id"])
             if view is None or view.source != source.name:
@@ -99,7 +99,7 @@ class Rejected:
                 return self._store.find_endpoint_of(source.name, unverified.resource)
         return None
 
-    def explain(self, rejected_id: int) -> tuple[dict[str, Any], Diagnosis | str]:
+    def explain(self, rejected_id: int) -> tuple[RejectedDetail, Diagnosis | str]:
         """The kept request, and why it was refused: a sentence where nothing can be looked at.
 
         Raises NotFound.
@@ -136,7 +136,7 @@ def _keys_today(source: Source, endpoint: CachedEndpoint | None) -> list[Key]:
     return list(keys_for(source, endpoint, datetime.now(UTC).timestamp()))
 
 
-def _kept(row: dict[str, Any], headers: Headers) -> Kept:
+def _kept(row: Mapping[str, Any], headers: Headers) -> Kept:
     return Kept(
         id=row["id"],
         source=row["source"],

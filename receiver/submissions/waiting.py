@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from receiver.errors import FetchError
 from receiver.submissions.batches import Batches
 from receiver.submissions.tasks import Tasks
-from storage import CannotStore, Ledger, Store
+from storage import CannotStore, Ledger, RunFacts, Store
 
 T = TypeVar("T")
 
@@ -63,11 +63,11 @@ async def wait_for_run(
     source: str,
     tasks: Tasks | None,
     deadline: float | None,
-    progressed: Callable[[dict[str, Any]], None],
+    progressed: Callable[[RunFacts], None],
     unread: Callable[[Exception], None],
     failed: Callable[[Exception], None],
     status_seconds: float = RUN_SECONDS,
-) -> dict[str, Any]:
+) -> RunFacts:
     """Return what is known of a run once its result is stored, or as it is at the deadline.
 
     Like `wait`; but the sender is asked at once, what it tells is stored, and `failed` is told

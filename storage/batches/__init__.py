@@ -1,1 +1,1 @@
-"""Batches: their ledgers, what is outstanding, and which additions were counted."""
+"""Batches: their ledgers, single runs that are outstanding, and idempotency keys."""

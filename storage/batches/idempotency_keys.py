@@ -1,4 +1,4 @@
-"""Additions to batches that counted runs without ids: known again where they are repeated."""
+"""Idempotency keys of calls that added runs without ids: a repeated call does not count again."""
 
 from datetime import datetime, timedelta
 
@@ -8,17 +8,17 @@ from sqlmodel import col
 from storage.database import insert
 from storage.models import Meta
 
-NOTED = "addition "
-"""What their keys begin with."""
+PREFIX = "addition "
+"""The beginning of the `meta` keys under which idempotency keys are kept."""
 
 KEPT = timedelta(days=1)
-"""For how long one is known again: far longer than anybody repeats it."""
+"""How long a key is kept: far longer than a call is repeated."""
 
 
-def is_new(connection: Connection, addition: str, *, now: datetime) -> bool:
-    """Note an addition; says whether it was not noted before. Those long past are forgotten."""
+def is_new(connection: Connection, key: str, *, now: datetime) -> bool:
+    """Keep a key; returns True unless it was kept already. Keys older than KEPT are deleted."""
     connection.execute(
-        delete(Meta).where(col(Meta.key).startswith(NOTED), col(Meta.value) < str(now - KEPT))
+        delete(Meta).where(col(Meta.key).startswith(PREFIX), col(Meta.value) < str(now - KEPT))
     )
-    note = insert(Meta).values(key=NOTED + addition, value=str(now)).on_conflict_do_nothing()
+    note = insert(Meta).values(key=PREFIX + key, value=str(now)).on_conflict_do_nothing()
     return connection.execute(note.returning(col(Meta.key))).first() is not None

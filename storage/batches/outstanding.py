@@ -1,7 +1,7 @@
-"""Single runs that are owed to us: expected alone, so that no batch's ledger counts them.
+"""Single runs that are outstanding: expected alone, so that no batch's ledger counts them.
 
 There may be millions, so they are counted in many short reads. Runs become known, and then stored,
-in between: those that nobody has seen are counted first, so that none is missed for moving on.
+in between: those without a row are counted first, so that none is missed because it moves on.
 """
 
 from collections.abc import Iterator
@@ -14,24 +14,24 @@ from storage.database import Database
 from storage.models import Endpoint, Job, Result, Run
 
 KINDS = ("task", "run", "contents")
-"""What an endpoint or a job may be for, where it is for one result."""
+"""Kinds of endpoints, and subjects of jobs, that are for one result."""
 
-AT_ONCE = 10_000
-"""Rows that are looked at in one read."""
+READ_ROWS = 10_000
+"""Rows that one read looks at."""
 
 
 def count(database: Database, source: str) -> int:
-    """How many single runs of a source are expected, and have no result.
+    """Count the single runs of a source that are expected and have no result.
 
     A run that is known to be of a batch is in that batch's ledger. An endpoint that is not bound
-    yet stands for one run, for as long as a check looks which.
+    yet counts as one run while its check looks for it.
     """
     unknown = _awaited(database, source) + _of_endpoints(database, source)
     return unknown + _of_jobs(database, source) + _without_result(database, source)
 
 
 def _awaited(database: Database, source: str) -> int:
-    """The endpoints of which nobody knows yet which run they are for."""
+    """Count the endpoints whose run is not known yet."""
     query = (
         select(func.count())
         .select_from(Job)
@@ -49,12 +49,12 @@ def _awaited(database: Database, source: str) -> int:
 
 
 def _of_endpoints(database: Database, source: str) -> int:
-    """The runs, each once, that an endpoint is open for and nobody has seen."""
+    """Count the runs, each once, that an open endpoint is for and that have no row."""
     name: Any = col(Endpoint.resource)
     total, after = 0, ""
     while True:
         part = select(name).where(col(Endpoint.source) == source, name > after)
-        part = part.order_by(name).limit(AT_ONCE)
+        part = part.order_by(name).limit(READ_ROWS)
         with database.read() as connection:
             last = connection.execute(select(func.max(part.subquery().c.resource))).scalar()
             if last is None:
@@ -63,14 +63,14 @@ def _of_endpoints(database: Database, source: str) -> int:
             unseen = select(func.count(distinct(name))).where(
                 col(Endpoint.source) == source, name > after, name <= last, ~exists().where(seen)
             )
-            # most parts end here: so much is told by the indexes alone
+            # most parts end here, with a count from the indexes alone
             if connection.execute(unseen).scalar_one():
                 total += connection.execute(unseen.where(*_is_expecting())).scalar_one()
         after = last
 
 
 def _of_jobs(database: Database, source: str) -> int:
-    """The runs, each once, that a job is left for, but no endpoint, and nobody has seen."""
+    """Count the runs, each once, that a job is for, but no endpoint, and that have no row."""
     name: Any = col(Job.subject)
     has_endpoint = exists().where(
         col(Endpoint.source) == source, col(Endpoint.resource) == name, *_is_expecting()
@@ -91,10 +91,10 @@ def _of_jobs(database: Database, source: str) -> int:
 
 
 def _without_result(database: Database, source: str) -> int:
-    """The runs that are known by themselves, but whose result is not here."""
+    """Count the runs of no batch that have a row, but no result."""
     total = 0
     for first, last in _parts(database, col(Run.id)):
-        # said of both: a plan for one part must not look at all results
+        # a bound for both tables: a plan for one part must not read all results
         result = exists().where(
             col(Result.run_pk) == col(Run.id),
             col(Result.run_pk).between(first, last),
@@ -117,8 +117,8 @@ def _is_seen(source: str, name: Any) -> ColumnElement[bool]:
 
 
 def _parts(database: Database, key: Any) -> Iterator[tuple[int, int]]:
-    """The first and the last key of each part of a table that is looked at in one read."""
+    """Yield the first and the last key of each part of a table, for one read each."""
     with database.read() as connection:
         end = connection.execute(select(func.max(key))).scalar() or 0
-    for first in range(1, end + 1, AT_ONCE):
-        yield first, first + AT_ONCE - 1
+    for first in range(1, end + 1, READ_ROWS):
+        yield first, first + READ_ROWS - 1

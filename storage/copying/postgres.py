@@ -15,14 +15,14 @@ from sqlalchemy.exc import DBAPIError
 from storage import migrations
 from storage.copying.sides import Row, Side, kind
 from storage.database.errors import reason
-from storage.database.postgres.database import (
-    MIGRATING,
+from storage.database.postgres.engine import (
     check_encoding,
     make_engine,
     postgres_url,
     shown_name,
 )
 from storage.database.postgres.presence import SERVED
+from storage.database.postgres.schema import MIGRATING
 from storage.database.postgres.watchdog import Watchdog
 from storage.errors import CannotOpen, CopyFailed
 

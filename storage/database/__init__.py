@@ -1,36 +1,42 @@
-"""The database under the store. Which of the two it is matters here, in `recording` and `copying`.
+"""The database under the store: SQLite or Postgres.
 
-Elsewhere at most a column has a type for each, and a statement a hint that only one of them reads.
+Code that differs between the two stands here, in `recording` and in `copying`. Elsewhere a column
+may have a type for each, and a statement a hint that only one of them reads.
 
-On SQLite one process serves a file, and one thread writes. On Postgres any number of processes do.
+On SQLite one process serves a file, and one of its threads writes. On Postgres any number of
+processes serve a database.
 """
 
-from storage.database.advisory_locks import is_alone, take_turns
+from storage.database.advisory_locks import is_alone, lock_name
 from storage.database.base import Database, insert, now
 from storage.database.errors import is_not_now
 from storage.database.sqlite.database import SqliteDatabase
 from storage.database.sqlite.files import kind_of
-from storage.database.statements import statement
+from storage.database.statements import as_dicts, statement
 from storage.errors import CannotOpen
 
 __all__ = [
     "Database",
     "SqliteDatabase",
+    "as_dicts",
     "insert",
     "is_alone",
     "is_not_now",
     "kind_of",
+    "lock_name",
     "need_psycopg",
     "now",
     "open_database",
     "statement",
-    "take_turns",
     "upgrade_server",
 ]
 
 
 def open_database(url: str, *, serve: bool = False) -> Database:
-    """Open what `url` names; `serve` claims it, or joins those who serve it. Raises CannotOpen."""
+    """Open the database at `url`; `serve` claims a file, or joins the servers of a database.
+
+    Raises CannotOpen.
+    """
     if kind_of(url) == "sqlite":
         return SqliteDatabase(url, serve=serve)
     need_psycopg()
@@ -40,15 +46,15 @@ def open_database(url: str, *, serve: bool = False) -> Database:
 
 
 def upgrade_server(url: str) -> str | None:
-    """Bring the schema of a Postgres database to this version's; returns what it was."""
+    """Bring a Postgres database to this version's schema; returns the revision that it had."""
     need_psycopg()
-    from storage.database.postgres.database import upgrade
+    from storage.database.postgres.schema import upgrade
 
     return upgrade(url)
 
 
 def need_psycopg() -> None:
-    """Say what to install where the driver is missing; raises CannotOpen."""
+    """Raise CannotOpen, with what to install, where the driver is missing."""
     try:
         import psycopg  # noqa: F401
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Taking turns: what one transaction must not do beside another of its kind."""
+"""Named locks that a transaction holds until its COMMIT."""
 
 import hashlib
 
@@ -8,15 +8,15 @@ _LOCK = "SELECT pg_advisory_xact_lock(%s)"
 
 
 def is_alone(connection: Connection) -> bool:
-    """Whether nobody else writes while this transaction is open, so that it need lock nothing."""
+    """Return True where nobody else can write while this transaction is open (SQLite)."""
     return connection.dialect.name == "sqlite"
 
 
-def take_turns(connection: Connection, name: str) -> None:
-    """Wait until no other transaction that took this turn is open; ours ends with its COMMIT.
+def lock_name(connection: Connection, name: str) -> None:
+    """Wait for the lock of this name, and hold it until the caller's transaction ends.
 
-    On SQLite one writes at a time anyway. On Postgres it is an advisory lock: it is let go of by
-    the server however we end.
+    On SQLite there is one writer at a time anyway. On Postgres it is an advisory lock, which the
+    server frees however the transaction ends.
     """
     if not is_alone(connection):
         digest = hashlib.blake2b(name.encode(), digest_size=8).digest()

@@ -1,4 +1,4 @@
-"""What a database does for the store, whichever it is."""
+"""The interface that both databases offer to the store."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -18,72 +18,73 @@ insert = postgresql.insert
 
 
 def now() -> datetime:
-    """This machine's clock: an aware datetime in UTC. What is stored asks `Database.now`."""
+    """Return this machine's time, aware, in UTC. Times that are stored come from `Database.now`."""
     return datetime.now(UTC)
 
 
 class Database(ABC):
     """An open database. Its methods block, and are safe to use from many threads.
 
-    `is_shared`: several processes, on several machines, may serve it at once.
+    `is_shared` is True where several processes, on several machines, may serve it at once.
     """
 
     is_shared: bool
     name: str
-    """Where it is, for logs and sentences: without a password."""
+    """Its address without a password, for logs and error messages."""
 
     @abstractmethod
     def write(self, work: Callable[[Connection], T], *, urgent: bool = False) -> T:
-        """Run `work` in one transaction; return after its COMMIT.
+        """Run `work` in one transaction; return its value after the COMMIT.
 
-        What is `urgent` has the connections and the limits of the intake.
-        It may be run again where the database asks for that, so it changes nothing but rows.
-        Raises CannotStore when the database cannot take it now; nothing was written then. What is
-        wrong with the statement itself is raised as it is.
+        `urgent` work has the connections and the limits of the intake. `work` must change nothing
+        but rows, since it may run again after a deadlock. Raises CannotStore when the database
+        cannot write now; nothing was written then. An error of the statement itself is raised as it
+        is.
         """
 
     @abstractmethod
     def submit(self, work: Work, done: Done) -> None:
-        """The same for the intake, before all other work, and without waiting.
+        """Queue `work` of the intake, to run before all other work; returns at once.
 
-        `done(value, error)` is called on another thread. Raises CannotStore after the end.
+        `done(value, error)` is called on another thread after the COMMIT, or after the rollback.
+        Raises CannotStore once the database is closed.
         """
 
     @abstractmethod
     def read(self, *, urgent: bool = False) -> AbstractContextManager[Connection]:
-        """A consistent view. Keep it short. What is `urgent` does not wait for other work.
+        """Open a consistent view, which should be short. An `urgent` one does not wait for work.
 
-        Raises CannotStore when the database cannot be read now; what is wrong with a statement
-        itself is raised as it is.
+        Raises CannotStore when the database cannot be read now. An error of a statement itself is
+        raised as it is.
         """
 
     @abstractmethod
     def watch(self) -> AbstractContextManager[Callable[[], object]]:
-        """Yield a cheap look that tells another value whenever another connection has committed.
+        """Yield a cheap function whose value changes whenever another connection has committed.
 
-        Values are equal or not, and no more can be told from them. A look raises CannotStore when
-        the database cannot be read now.
+        Values can only be compared for equality. The function raises CannotStore when the database
+        cannot be read now.
         """
 
     @abstractmethod
     def now(self) -> datetime:
-        """The clock that all who serve this database agree upon: an aware datetime in UTC."""
+        """Return the time that all servers of this database agree upon: aware, in UTC."""
 
     @abstractmethod
     def look_at_clock(self, connection: Connection) -> datetime:
-        """The same by a look at the clock itself, within a transaction: exact, but not free."""
+        """Return the same time, read from the clock within a transaction: exact, but not free."""
 
     @abstractmethod
     def is_served(self) -> bool:
-        """Whether some process serves this database now."""
+        """Return True while some process serves this database."""
 
     @abstractmethod
     def hint(self) -> None:
-        """Tell those who `listen` in other processes that there may be work; never waits."""
+        """Notify other processes, which `listen`, that there may be work; never waits."""
 
     @abstractmethod
-    def listen(self, heard: Callable[[], None]) -> None:
-        """Have `heard` called, on another thread, at each hint of another process."""
+    def listen(self, on_notify: Callable[[], None]) -> None:
+        """Call `on_notify`, on another thread, at each hint of another process."""
 
     @abstractmethod
     def close(self) -> None:

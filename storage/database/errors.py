@@ -1,4 +1,4 @@
-"""What a driver's error means: the database cannot now, it asks again, or we are wrong."""
+"""Drivers' errors sorted: not now, try again at once, or the statement's own fault."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -29,10 +29,10 @@ _SQLITE_NOT_NOW = frozenset(
 # https://www.postgresql.org/docs/current/errcodes-appendix.html, by class or whole
 _POSTGRES_NOT_NOW = (
     "08",  # connection
-    "25006",  # read only: a standby, or a server that was told to be
+    "25006",  # read only: a standby, or a server that is set so
     "25P03",  # we were frozen in the middle of a transaction
     "25P04",  # the server's own limit for a transaction
-    "28",  # refused to let us in
+    "28",  # the login was refused
     "3D000",  # the database is gone
     "40",  # rolled back, again and again
     "42501",  # a right is missing, until somebody grants it
@@ -48,25 +48,25 @@ _POSTGRES_CANCELLED = "57014"
 
 
 def is_not_now(error: BaseException) -> bool:
-    """Whether the database cannot, now: anything else is our statement's fault at any time.
+    """Return True where the database cannot work now; any other error is the statement's fault.
 
-    Whoever waits for the database to recover would wait for ever, and count nothing, where it is
-    the statement.
+    A caller that waits for the database to recover would wait for ever, without counting a failure,
+    where the statement is at fault.
     """
     if isinstance(error, TimeoutError):  # of the pool
         return True
     orig: Any = getattr(error, "orig", None)
     if hasattr(orig, "sqlstate"):
-        if orig.sqlstate is None:  # said by the driver, not by the server
+        if orig.sqlstate is None:  # an error of the driver, not of the server
             return isinstance(error, OperationalError)
         return str(orig.sqlstate).startswith(_POSTGRES_NOT_NOW)
     code = getattr(orig, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in _SQLITE_NOT_NOW  # the rest is detail
+    return code is not None and code & 0xFF in _SQLITE_NOT_NOW  # higher bits are detail
 
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Raise CannotStore where what is read in the block cannot be read now."""
+    """Raise CannotStore where the database cannot be read now."""
     try:
         yield
     except (DBAPIError, TimeoutError) as error:
@@ -76,20 +76,20 @@ def reading() -> Iterator[None]:
 
 
 def asks_again(error: BaseException) -> bool:
-    """Whether the same transaction may succeed at once: another one stood in its way."""
+    """Return True where the transaction may succeed at once if repeated, as after a deadlock."""
     return getattr(getattr(error, "orig", None), "sqlstate", None) in _POSTGRES_AGAIN
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether the server's disk is full."""
+    """Return True where the server's disk is full."""
     return getattr(getattr(error, "orig", None), "sqlstate", None) == _POSTGRES_FULL
 
 
 def is_cancelled(error: BaseException) -> bool:
-    """Whether the server stopped a statement: for its limit, or because somebody said so."""
+    """Return True where the server cancelled a statement, by its time limit or on request."""
     return getattr(getattr(error, "orig", None), "sqlstate", None) == _POSTGRES_CANCELLED
 
 
 def reason(error: BaseException) -> str:
-    """The driver's own words, which name the cause, in one line and without its stop."""
+    """Return the driver's message, which names the cause, in one line and without the full stop."""
     return " ".join(str(getattr(error, "orig", None) or error).split()).rstrip(".?")

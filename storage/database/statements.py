@@ -1,6 +1,6 @@
-"""Statements that are built once: to build one costs up to ten times what running it costs."""
+"""Statements that are built once: building one costs up to ten times what running it costs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, wraps
 from inspect import signature
 from typing import Any
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, CursorResult, Executable, bindparam
 
 
 def statement(build: Callable[..., Executable]) -> Callable[..., CursorResult[Any]]:
-    """What runs the statement that `build` returns, given the connection and the arguments by name.
+    """Return a function that runs the statement of `build`, given its arguments by name.
 
     `build` is called once, with a bound parameter for each argument.
     """
@@ -23,3 +23,8 @@ def statement(build: Callable[..., Executable]) -> Callable[..., CursorResult[An
         return connection.execute(built(), values)
 
     return run
+
+
+def as_dicts(rows: Iterable[Any]) -> list[Any]:
+    """Return the rows as dicts by column, for a caller that declares which columns these are."""
+    return [dict(row._mapping) for row in rows]

@@ -1,4 +1,4 @@
-"""The one thread that writes: urgent work first, every piece a transaction of its own."""
+"""The one thread that writes: urgent work first, each work in a transaction of its own."""
 
 import logging
 import threading
@@ -18,24 +18,24 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class _Task:
     work: Work
     done: Done
 
 
 class Writer:
-    """Runs pieces of work one after the other, each by `run`, which returns after the COMMIT.
+    """Runs queued work one after the other, by `run`, which returns after the COMMIT.
 
-    Acks are urgent and go first; after each urgent piece one other may run, so that a flood of
+    Acks are urgent and go first; after each urgent task one other may run, so that a flood of
     deliveries slows the storing of results but never stops it. `done(value, error)` is called on
-    the writer's thread after COMMIT, or after the rollback. When the thread ends, whatever still
-    waits fails at once: a hung answer is worse than a refusal.
+    the writer's thread after the COMMIT, or after the rollback. When the thread ends, all tasks in
+    the queue fail at once: a hung answer is worse than a refusal.
     """
 
     def __init__(self, run: Callable[[Work], Any]) -> None:
         self._run_in_transaction = run
-        self._urgent: deque[_Piece] = deque()
-        self._other: deque[_Piece] = deque()
+        self._urgent: deque[_Task] = deque()
+        self._other: deque[_Task] = deque()
         self._wake = threading.Condition()
         self._closing = False
         self._dead = False
@@ -47,7 +47,7 @@ class Writer:
         with self._wake:
             if self._closing or self._dead:
                 raise CannotStore("The database writer has ended.")
-            (self._urgent if urgent else self._other).append(_Piece(work, done))
+            (self._urgent if urgent else self._other).append(_Task(work, done))
             self._wake.notify()
 
     def call(self, work: Callable[[Connection], T]) -> T:
@@ -76,13 +76,13 @@ class Writer:
     def _run(self) -> None:
         try:
             urgent_before = False
-            while (piece := self._next(prefer_other=urgent_before)) is not None:
-                urgent_before = piece[1]
-                self._execute(piece[0])
+            while (task := self._next(prefer_other=urgent_before)) is not None:
+                urgent_before = task[1]
+                self._execute(task[0])
         finally:
             self._fail_the_rest()
 
-    def _next(self, *, prefer_other: bool) -> tuple[_Piece, bool] | None:
+    def _next(self, *, prefer_other: bool) -> tuple[_Task, bool] | None:
         with self._wake:
             while not (self._urgent or self._other):
                 if self._closing:
@@ -92,17 +92,17 @@ class Writer:
                 return self._urgent.popleft(), True
             return self._other.popleft(), False
 
-    def _execute(self, piece: _Piece) -> None:
+    def _execute(self, task: _Task) -> None:
         value: Any = None
         error: Exception | None = None
         try:
-            value = self._run_in_transaction(piece.work)
-        except Exception as unexpected:  # noqa: BLE001  it is handed to whoever waits
+            value = self._run_in_transaction(task.work)
+        except Exception as unexpected:  # noqa: BLE001  the waiter gets it
             error = unexpected
-        except BaseException:  # the thread ends with this piece in its hands
-            _tell(piece, None, CannotStore("The database writer has ended."))
+        except BaseException:  # the thread ends during this task
+            _report(task, None, CannotStore("The database writer has ended."))
             raise
-        _tell(piece, None if error else value, error)
+        _report(task, None if error else value, error)
 
     def _fail_the_rest(self) -> None:
         with self._wake:
@@ -110,12 +110,12 @@ class Writer:
             left = [*self._urgent, *self._other]
             self._urgent.clear()
             self._other.clear()
-        for piece in left:
-            _tell(piece, None, CannotStore("The database writer has ended."))
+        for task in left:
+            _report(task, None, CannotStore("The database writer has ended."))
 
 
-def _tell(piece: _Piece, value: Any, error: BaseException | None) -> None:
+def _report(task: _Task, value: Any, error: BaseException | None) -> None:
     try:
-        piece.done(value, error)
+        task.done(value, error)
     except Exception:  # the waiter is gone (a closed event loop); the commit stands
-        log.exception("nobody could be told the outcome of a write")
+        log.exception("the outcome of a write could not be reported")

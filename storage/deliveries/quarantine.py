@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TypedDict
 
 from sqlalchemy import Connection, delete, func, select
 from sqlmodel import col
 
-from storage.database import insert
+from storage.database import as_dicts, insert
 from storage.errors import NotFound
 from storage.models import Quarantined
 
@@ -16,14 +16,14 @@ MAX_ROWS = 1_000
 MAX_BYTES = 100 * 1024 * 1024
 MAX_AGE = timedelta(days=7)
 OLD_AT_ONCE = 16
-"""Rows looked at for their age each time: it stands behind the body, so that reading it costs."""
+"""Rows whose age is read each time: it is stored behind the body, so that reading it costs."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnverifiedDelivery:
     """A request that proved nothing, with the reason for the operator.
 
-    `received_at` is when it came, which may be a while before it is kept.
+    `received_at` is when it arrived, which may be a while before it is kept.
     """
 
     source: str
@@ -33,6 +33,25 @@ class UnverifiedDelivery:
     headers: str
     body: bytes
     received_at: datetime | None = None
+
+
+class RejectedRow(TypedDict):
+    """A refused request as it is listed: without headers and body."""
+
+    id: int
+    source: str
+    endpoint_id: str | None
+    reason: str
+    detail: str
+    body_bytes: int
+    received_at: datetime
+
+
+class RejectedDetail(RejectedRow):
+    """A refused request with the headers and, cut to MAX_BODY_BYTES, the body."""
+
+    headers: str
+    body: bytes
 
 
 def keep(connection: Connection, refused: UnverifiedDelivery, *, now: datetime) -> None:
@@ -53,7 +72,10 @@ def keep(connection: Connection, refused: UnverifiedDelivery, *, now: datetime) 
 
 
 def _let_go(connection: Connection, now: datetime) -> None:
-    """In time that does not grow with what is kept: this runs between two acks."""
+    """Delete what is over the bounds, in time that does not grow with what is kept.
+
+    This runs between two acks.
+    """
     key, size = col(Quarantined.id), func.length(col(Quarantined.body))
     first_too_many = select(key).order_by(key.desc()).offset(MAX_ROWS).limit(1)
     oldest = select(key, col(Quarantined.received_at)).order_by(key).limit(OLD_AT_ONCE).subquery()
@@ -66,8 +88,8 @@ def _let_go(connection: Connection, now: datetime) -> None:
         connection.execute(delete(Quarantined).where(key.in_(beyond)))
 
 
-def list_all(connection: Connection, *, limit: int) -> list[dict[str, Any]]:
-    """The newest refused requests, newest first, without their bodies."""
+def list_all(connection: Connection, *, limit: int) -> list[RejectedRow]:
+    """Return the newest refused requests, newest first, without their bodies."""
     rows = connection.execute(
         select(
             col(Quarantined.id),
@@ -81,29 +103,29 @@ def list_all(connection: Connection, *, limit: int) -> list[dict[str, Any]]:
         .order_by(col(Quarantined.id).desc())
         .limit(limit)
     )
-    return [dict(row._mapping) for row in rows]
+    return as_dicts(rows)
 
 
 def ids(connection: Connection, *, source: str | None) -> list[int]:
-    """The refused requests, oldest first."""
+    """Return the ids of the refused requests, oldest first."""
     query = select(col(Quarantined.id)).order_by(col(Quarantined.id))
     if source is not None:
         query = query.where(col(Quarantined.source) == source)
     return [row.id for row in connection.execute(query)]
 
 
-def show(connection: Connection, rejected_id: int) -> dict[str, Any]:
-    """One refused request with headers and body; raises NotFound."""
-    row = connection.execute(
-        select(Quarantined).where(col(Quarantined.id) == rejected_id)
-    ).one_or_none()
-    if row is None:
+def show(connection: Connection, rejected_id: int) -> RejectedDetail:
+    """Return one refused request with headers and body; raises NotFound."""
+    found: list[RejectedDetail] = as_dicts(
+        connection.execute(select(Quarantined).where(col(Quarantined.id) == rejected_id))
+    )
+    if not found:
         raise _missing(rejected_id)
-    return dict(row._mapping)
+    return found[0]
 
 
 def remove(connection: Connection, rejected_id: int) -> None:
-    """Take one out; raises NotFound where somebody else has."""
+    """Take one out; raises NotFound where another process has."""
     removed = connection.execute(delete(Quarantined).where(col(Quarantined.id) == rejected_id))
     if removed.rowcount != 1:
         raise _missing(rejected_id)

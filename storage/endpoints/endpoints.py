@@ -3,12 +3,12 @@
 import secrets as random
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from sqlalchemy import Connection, Executable, Integer, Row, String, cast, select, update
 from sqlmodel import col
 
-from storage.database import insert, statement
+from storage.database import as_dicts, insert, statement
 from storage.encryption import Vault
 from storage.errors import NotFound, SecretRefused
 from storage.models import Endpoint, Meta, Secret
@@ -43,11 +43,24 @@ class EndpointView:
     task_id: str | None = None
 
 
+class EndpointRow(TypedDict):
+    """An endpoint as it is stored, without its secrets."""
+
+    id: str
+    source: str
+    kind: str
+    resource: str | None
+    task_id: str | None
+    state: str
+    created_at: datetime
+    closed_at: datetime | None
+
+
 def new_id() -> str:
-    """128 random bits, url-safe; none begins like an option of a command."""
-    while (drawn := random.token_urlsafe(16)).startswith("-"):
+    """Return 128 random bits, url-safe; it never begins like a command's option."""
+    while (chosen := random.token_urlsafe(16)).startswith("-"):
         pass
-    return drawn
+    return chosen
 
 
 def add(
@@ -224,12 +237,12 @@ def find_by_resource(
     return None if row is None else _with_secrets(connection, vault, row)
 
 
-def list_all(connection: Connection, *, source: str | None) -> list[dict[str, Any]]:
-    """All endpoints, newest first, without their secrets."""
+def list_all(connection: Connection, *, source: str | None) -> list[EndpointRow]:
+    """Return all endpoints, newest first, without their secrets."""
     query = select(Endpoint).order_by(col(Endpoint.created_at).desc())
     if source is not None:
         query = query.where(col(Endpoint.source) == source)
-    return [dict(row._mapping) for row in connection.execute(query)]
+    return as_dicts(connection.execute(query))
 
 
 def is_any(connection: Connection, source: str) -> bool:

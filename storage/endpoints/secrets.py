@@ -1,19 +1,20 @@
-"""Signing secrets beside their endpoints: how they follow one another, and how they are shown."""
+"""Signing secrets of endpoints: rotated, listed without their texts, and read for a source."""
 
 from collections import defaultdict
 from datetime import datetime
-from typing import Any
+from typing import TypedDict
 
 from sqlalchemy import Connection, or_, select, update
 from sqlmodel import col
 
+from storage.database import as_dicts
 from storage.encryption import Vault
 from storage.endpoints import endpoints
-from storage.endpoints.endpoints import SigningSecret
+from storage.endpoints.endpoints import EndpointRow, SigningSecret
 from storage.models import Endpoint, Secret
 
 MAX_LISTED = 500
-"""Secrets of a source that are looked at to explain a refusal, the newest ones."""
+"""Secrets of a source that are tried to explain a refusal, the newest ones."""
 
 
 def rotate(
@@ -25,7 +26,7 @@ def rotate(
     old_until: datetime,
     now: datetime,
 ) -> None:
-    """Add a secret; those there were end at `old_until`, or earlier where that was said before.
+    """Add a secret; the older ones end at `old_until`, or earlier where an earlier call said so.
 
     Raises NotFound for an unknown or closed endpoint.
     """
@@ -38,11 +39,26 @@ def rotate(
     endpoints.put_secret(connection, vault, endpoint_id, text, now=now)
 
 
+class SecretRow(TypedDict):
+    """A signing secret without its text. `reading` is the key reading that verified last."""
+
+    id: int
+    valid_from: datetime
+    valid_until: datetime | None
+    reading: str | None
+
+
+class EndpointListing(EndpointRow):
+    """An endpoint as it is listed, with its secrets, newest first, without their texts."""
+
+    secrets: list[SecretRow]
+
+
 def describe(
-    connection: Connection, rows: list[dict[str, Any]], *, source: str | None
-) -> list[dict[str, Any]]:
-    """The listed endpoints, each with what may be shown of its secrets, newest first."""
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    connection: Connection, rows: list[EndpointRow], *, source: str | None
+) -> list[EndpointListing]:
+    """Return the listed endpoints with their secrets, without the texts of these."""
+    found: dict[str, list[SecretRow]] = defaultdict(list)
     query = select(
         col(Secret.endpoint_id),
         col(Secret.id),
@@ -54,14 +70,13 @@ def describe(
         query = query.join(Endpoint, col(Endpoint.id) == col(Secret.endpoint_id)).where(
             col(Endpoint.source) == source
         )
-    for row in connection.execute(query):
-        shown = dict(row._mapping)
+    for shown in as_dicts(connection.execute(query)):
         found[shown.pop("endpoint_id")].append(shown)
     return [{**row, "secrets": found[row["id"]]} for row in rows]
 
 
 def of_source(connection: Connection, vault: Vault, source: str) -> list[tuple[str, SigningSecret]]:
-    """The newest secrets of all endpoints of a source, each with its endpoint's id."""
+    """Return the newest secrets of all endpoints of a source, each with its endpoint's id."""
     query = (
         select(Secret)
         .join(Endpoint, col(Endpoint.id) == col(Secret.endpoint_id))

@@ -1,4 +1,4 @@
-"""Checks: jobs that look by the clock, found by their subject; their states are in jobs.py."""
+"""Checks: jobs that ask the sender from time to time. Their states are in `storage/jobs`."""
 
 from datetime import datetime
 
@@ -14,22 +14,22 @@ def end(
     endpoint_id: str | None = None,
     batch: tuple[str, str] | None = None,
     now: datetime,
-    but: int = -1,
+    keep: int = -1,
 ) -> None:
-    """pending -> done for the checks of an endpoint or of a batch (source, id), but for one job."""
+    """pending -> done for the checks of an endpoint or of a batch (source, id), except one job."""
     if batch is None:
         mine: ColumnElement[bool] = col(Job.endpoint_id) == endpoint_id
     else:
         mine = _about("batch", *batch)
     connection.execute(
         update(Job)
-        .where(mine, *_PENDING_CHECK, col(Job.id) != but)
+        .where(mine, *_PENDING_CHECK, col(Job.id) != keep)
         .values(status="done", ended_at=now)
     )
 
 
 def due(connection: Connection, kind: str, source: str, subject: str) -> datetime | None:
-    """When the check of a subject is due; None where none waits, but one may be running."""
+    """Return when the pending check of a subject is due, or None; one may be running then."""
     return connection.execute(
         select(func.min(col(Job.next_attempt_at))).where(
             _about(kind, source, subject), *_PENDING_CHECK
@@ -38,7 +38,7 @@ def due(connection: Connection, kind: str, source: str, subject: str) -> datetim
 
 
 def adopt(connection: Connection, source: str, batch_id: str, *, now: datetime) -> None:
-    """pending -> done for the lone check of a batch that an endpoint's own check looks at now."""
+    """pending -> done for a batch's check without endpoint, which an endpoint's check replaces."""
     connection.execute(
         update(Job)
         .where(_about("batch", source, batch_id), *_PENDING_CHECK, col(Job.endpoint_id).is_(None))

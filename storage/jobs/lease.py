@@ -1,23 +1,25 @@
-"""A lease, which is the right to work on a job for a while, and what a try at it came to."""
+"""Leases, each the right to work on a job for a while, and the outcomes of attempts."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
+from storage.jobs.progress import Progress
 from storage.json_text import clean
 
 LEASE_SECONDS = 13.0
-"""With the look that notices its end (a second) and a new claim, what a dead machine had in its
-hands starts elsewhere within 15 s."""
+"""How long a lease lasts. Its end is noticed within a second: the jobs of a dead machine start
+elsewhere within 15 s."""
 
 RENEW_SECONDS = 5.0
+"""How often a worker renews its leases."""
 
 
 @dataclass(slots=True)
 class Lease:
-    """A claimed job: what to do, and the right to write about it until somebody else claims it.
+    """A claimed job, with the right to write about it until another worker claims it.
 
-    `progress` and, by an acquittal, `failures` change while it is worked on.
+    `progress` changes while the job is worked on; so do `failures`, `waits` and `trying_since`,
+    which are reset when it brings something new.
     """
 
     job_id: int
@@ -30,20 +32,20 @@ class Lease:
     event_id: int | None
     failures: int
     waits: int
-    progress: dict[str, Any]
+    progress: Progress
     created_at: datetime
     trying_since: datetime | None = None
     missing_since: datetime | None = None
 
     @property
     def key(self) -> tuple[int, str]:
-        """What tells it from every other lease, also from a later one of the same job."""
+        """The key of this lease, which a later lease of the same job does not have."""
         return self.job_id, self.token
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptOutcome:
-    """One try of ours: when it began, how long it took, how it ended."""
+    """One attempt at a job: when it began, how long it took, how it ended, and why."""
 
     started_at: datetime
     milliseconds: float
@@ -51,10 +53,10 @@ class AttemptOutcome:
     detail: str | None = None
 
     def __post_init__(self) -> None:
-        """A sender's words may hold what no database takes."""
+        """Clean the detail, which may quote a sender, of what no database takes."""
         object.__setattr__(self, "detail", clean(self.detail))
 
     @property
     def ended_at(self) -> datetime:
-        """When it was over."""
+        """When the attempt ended."""
         return self.started_at + timedelta(milliseconds=self.milliseconds)

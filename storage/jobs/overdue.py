@@ -9,17 +9,17 @@ from storage.jobs.lease import LEASE_SECONDS
 from storage.models import Job, RateLimit, SourceState
 
 HURRY_SECONDS = 2.0
-"""How long one look may hurry what waits, however much it is."""
+"""How long one look may go on hurrying jobs, however many there are."""
 
-STEP = 2_000
+STEP_JOBS = 2_000
 """Jobs that are hurried in one transaction."""
 
 
 def hurry(connection: Connection, *, now: datetime) -> int:
-    """Make some of what waits due at once, which at worst asks a sender a little early.
+    """Make some pending jobs due at once, which at worst asks a sender a little early.
 
-    Leases, pauses and paces last no longer than they would from now on. Returns how many jobs
-    were hurried: whoever calls comes again until it is none.
+    Leases, pauses and rate limits end no later than new ones would. Returns how many jobs were
+    hurried; call it again until that is 0.
     """
     _shorten(connection, now)
     for source in connection.scalars(_waiting_sources()).all():
@@ -30,7 +30,7 @@ def hurry(connection: Connection, *, now: datetime) -> int:
                 col(Job.source) == source,
                 col(Job.next_attempt_at) > now,
             )
-            .limit(STEP)
+            .limit(STEP_JOBS)
             .with_for_update(skip_locked=True)
         )
         hurried = connection.execute(
@@ -46,7 +46,7 @@ def _shorten(connection: Connection, now: datetime) -> None:
     connection.execute(
         update(Job).where(col(Job.status) == "running", lease > until).values(lease_until=until)
     )
-    connection.execute(  # for when the lease has run out: a job is due as it was then
+    connection.execute(  # a released job keeps its due time
         update(Job)
         .where(col(Job.status) == "running", col(Job.next_attempt_at) > now)
         .values(next_attempt_at=now)

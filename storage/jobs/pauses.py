@@ -1,25 +1,35 @@
-"""Sources that are paused: the sender refuses the account, so nothing is asked but a rare probe."""
+"""Paused sources: the sender refuses the account, so only a rare probe is made."""
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 from sqlalchemy import Connection, Executable, Row, delete, func, select, update
 from sqlmodel import col
 
-from storage.database import insert, statement
+from storage.database import as_dicts, insert, statement
 from storage.models import Job, SourceState
 
 LONGEST_PAUSE_SECONDS = 3_600.0
 
 PROBE_SECONDS = 60.0
-"""How long the probe of a paused source may take before the next one is made."""
+"""How long a probe may take before the next one is made."""
+
+
+class PausedSource(TypedDict):
+    """A paused source: since when, why, when it is probed next, and how often it was."""
+
+    source: str
+    paused_reason: str
+    paused_at: datetime
+    probe_at: datetime
+    probes: int
 
 
 def pause(connection: Connection, source: str, reason: str, *, after: float, now: datetime) -> None:
-    """Stop claiming for `source` but for one probe after `after` seconds, doubling with each.
+    """Stop claiming for `source`, except for a probe after `after` seconds, doubled with each.
 
-    Jobs that were running together are refused together: only probes make it longer. No job of
-    the source grows older by it.
+    Jobs that run together are refused together, so only probes lengthen the pause. The time that
+    jobs of the source wait does not count against them.
     """
     probes = connection.execute(
         select(col(SourceState.probes)).where(col(SourceState.source) == source)
@@ -54,7 +64,7 @@ def _resume(source: Any) -> Executable:
 
 
 def state(connection: Connection, source: str) -> Row[Any] | None:
-    """The pause of a source, held until our COMMIT; None where it is not paused."""
+    """Return the pause of a source, locked until the COMMIT; None where it is not paused."""
     return _state(connection, source=source).one_or_none()
 
 
@@ -63,8 +73,13 @@ def _state(source: Any) -> Executable:
     return select(SourceState).where(col(SourceState.source) == source).with_for_update()
 
 
-def await_probe(connection: Connection, source: str, *, now: datetime) -> None:
-    """Count a probe of a paused source; no other begins before this one can have answered."""
+def list_all(connection: Connection) -> list[PausedSource]:
+    """Return the paused sources."""
+    return as_dicts(connection.execute(select(SourceState)))
+
+
+def note_probe(connection: Connection, source: str, *, now: datetime) -> None:
+    """Count a probe of a paused source, and put off the next one by PROBE_SECONDS."""
     later = now + timedelta(seconds=PROBE_SECONDS)
     connection.execute(
         update(SourceState)

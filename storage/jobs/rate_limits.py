@@ -1,4 +1,4 @@
-"""How fast senders are asked by all processes together: when the next call of a source may be."""
+"""Rate limits of sources, over all processes: when the next call of each may be made."""
 
 from datetime import datetime
 
@@ -12,7 +12,10 @@ from storage.models import RateLimit
 def book(
     connection: Connection, source: str, count: int, interval: float, *, now: datetime
 ) -> float:
-    """Book `count` calls, `interval` seconds apart; returns how long to wait for the first."""
+    """Book `count` calls, `interval` seconds apart; returns the seconds to wait for the first.
+
+    Time that passed without calls is not saved up.
+    """
     moment, span = now.timestamp(), count * interval
     free_at = case((col(RateLimit.next_at) > moment, col(RateLimit.next_at)), else_=moment)
     booked = connection.execute(
@@ -25,7 +28,7 @@ def book(
 
 
 def hold(connection: Connection, source: str, seconds: float, *, now: datetime) -> None:
-    """Let no call be booked before `seconds` have passed."""
+    """Let no call be booked before `seconds` have passed; a longer hold stays."""
     until = now.timestamp() + seconds
     later = case((col(RateLimit.next_at) > until, col(RateLimit.next_at)), else_=until)
     connection.execute(

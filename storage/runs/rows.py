@@ -1,4 +1,4 @@
-"""Fetched runs made ready for the tables, outside of the transaction that stores them."""
+"""Rows for fetched runs, made outside of the transaction that stores them."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,16 +9,17 @@ from storage.fetched import FetchedRun
 from storage.json_text import clean, encoded, mapped
 from storage.presigned_urls import without_queries
 
-PIECE_ROWS = 500
-PIECE_CHARACTERS = 4 * 1024 * 1024
-"""A page is stored in transactions that end at either limit: acks must get between them."""
+CHUNK_ROWS = 500
+CHUNK_CHARACTERS = 4 * 1024 * 1024
+"""A page is stored in transactions that end at either limit, so that acks come in between."""
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A fetched run made ready for the tables: cleaned, digested, written as JSON text.
+class RunRow:
+    """A fetched run as the tables take it: cleaned, digested, its documents as JSON text.
 
-    Made outside of the transaction, so that the writer's thread does not wait for it.
+    `raw` is the whole answer, escaped to ASCII; `cleaned` is True where the columns differ from
+    what was received.
     """
 
     run: FetchedRun
@@ -35,49 +36,57 @@ _NAMES = ("sender_status", "batch_id", "task_id", "runner", "output_type")
 _RANK = {"queued": 0, "running": 1, "completed": 2, "failed": 2, "cancelled": 2}
 
 
-def pieces(runs: Sequence[FetchedRun]) -> Iterator[tuple[list[Prepared], bool]]:
-    """Prepare a page in pieces for a transaction each; with each whether it is the last.
+@dataclass(frozen=True, slots=True)
+class RowChunk:
+    """The part of a page that one transaction stores."""
 
-    There is always a last one. A run that stands twice on the page counts once, by its end.
+    rows: list[RunRow]
+    is_last: bool
+
+
+def chunks_of(runs: Sequence[FetchedRun]) -> Iterator[RowChunk]:
+    """Yield the rows of a page in chunks, of which there is always a last one.
+
+    A run that is twice on the page counts once, by the later status.
     """
     by_rank = sorted(runs, key=lambda run: _RANK[run.status])
-    piece: list[Prepared] = []
+    chunk: list[RunRow] = []
     characters = 0
     for run in {run.run_id: run for run in by_rank}.values():
-        prepared = prepare(run)
-        full = len(piece) == PIECE_ROWS or characters + len(prepared.raw) > PIECE_CHARACTERS
-        if piece and full:
-            yield piece, False
-            piece, characters = [], 0
-        piece.append(prepared)
-        characters += len(prepared.raw)
-    yield piece, True
+        row = row_of(run)
+        full = len(chunk) == CHUNK_ROWS or characters + len(row.raw) > CHUNK_CHARACTERS
+        if chunk and full:
+            yield RowChunk(chunk, is_last=False)
+            chunk, characters = [], 0
+        chunk.append(row)
+        characters += len(row.raw)
+    yield RowChunk(chunk, is_last=True)
 
 
-def prepare(run: FetchedRun) -> Prepared:
+def row_of(run: FetchedRun) -> RunRow:
     """Clean and digest a run. `raw` keeps, escaped, what the cleaning took out.
 
-    A run nested too deeply to be looked through is kept as well, in `raw` alone; and of one that
-    not even `raw` can hold, what stands at its top. It must not keep the others of its page from
-    being stored.
+    A run that is nested too deeply to be cleaned is kept in `raw` alone; of one that is nested too
+    deeply for `raw`, the values at its top are kept. The other runs of its page must still be
+    stored.
     """
     try:
-        return _prepared(run, [run.input, run.output, run.sources, run.error])
+        return _row(run, [run.input, run.output, run.sources, run.error])
     except RecursionError:
         shallow = [None, None, None, "nested too deeply for the columns: see raw"]
     try:
-        return replace(_prepared(run, shallow), cleaned=True)
+        return replace(_row(run, shallow), cleaned=True)
     except RecursionError:
         top = {name: value for name, value in run.raw.items() if not isinstance(value, dict | list)}
-        return replace(_prepared(replace(run, raw=top), shallow), cleaned=True)
+        return replace(_row(replace(run, raw=top), shallow), cleaned=True)
 
 
-def _prepared(run: FetchedRun, before: list[Any]) -> Prepared:
+def _row(run: FetchedRun, before: list[Any]) -> RunRow:
     names = {name: getattr(run, name) for name in _NAMES}
     after, known_as = [clean(value) for value in before], clean(names)
     given, output, sources, error = after
-    told = [mapped(value, _compared) for value in (output, sources, error)]
-    digest = hashlib.sha256(encoded([run.status, *told], sort_keys=True).encode()).digest()
+    content = [mapped(value, _compared) for value in (output, sources, error)]
+    digest = hashlib.sha256(encoded([run.status, *content], sort_keys=True).encode()).digest()
     columns = [None if value is None else encoded(value) for value in (output, sources)]
     # A column that was cleaned is not what was received.
     written = {
@@ -85,7 +94,7 @@ def _prepared(run: FetchedRun, before: list[Any]) -> Prepared:
         for value, text in zip((run.output, run.sources), columns, strict=True)
         if text is not None and (value is output or value is sources)
     }
-    return Prepared(
+    return RunRow(
         run=replace(run, **known_as),
         input=given,
         output=columns[0],
@@ -99,7 +108,7 @@ def _prepared(run: FetchedRun, before: list[Any]) -> Prepared:
 
 
 def _raw(run: FetchedRun, written: Mapping[int, str]) -> str:
-    """The answer as JSON, of which large parts are written already: those whose ids are known."""
+    """Return the answer as JSON; `written` has the text of some of its values, by their `id()`."""
     parts = (
         f"{encoded(key)}: {written.get(id(value)) or encoded(value)}"
         for key, value in run.raw.items()
@@ -108,5 +117,5 @@ def _raw(run: FetchedRun, written: Mapping[int, str]) -> str:
 
 
 def _compared(leaf: Any) -> Any:
-    """What of a leaf makes the content: the queries of signed URLs differ at every call."""
+    """Return the part of a leaf that is compared: signed URLs have another query at every call."""
     return without_queries(leaf) if isinstance(leaf, str) else leaf

@@ -1,4 +1,4 @@
-"""Runs: what is known of each, whoever told it; a later end is not undone by an older look."""
+"""Runs, and the facts known of each; an older look does not undo a later end."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -14,12 +14,15 @@ from storage.database import insert, statement
 from storage.fetched import TERMINAL, FetchedRun
 from storage.json_text import clean
 from storage.models import Result, Run
-from storage.runs.rows import Prepared
+from storage.runs.rows import RunRow
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What is stored of a run: where it belongs, and its current result if there is one."""
+class KnownRun:
+    """A stored run: where it belongs, and its current result if there is one.
+
+    `result` is the status of that result, `fetched_at` and `pruned_at` are its times.
+    """
 
     batch_id: str | None
     task_id: str | None
@@ -31,10 +34,10 @@ class Known:
     pruned_at: datetime | None = None
 
 
-def find(connection: Connection, source: str, run_id: str) -> Known | None:
-    """What is known of a run; `result` is the status of its current result."""
+def find(connection: Connection, source: str, run_id: str) -> KnownRun | None:
+    """Return what is stored of a run, or None."""
     row = _find(connection, source=source, run_id=run_id).one_or_none()
-    return None if row is None else Known(**row._mapping)
+    return None if row is None else KnownRun(**row._mapping)
 
 
 @statement
@@ -64,7 +67,7 @@ def expect(
     input: dict[str, Any] | None = None,
     runner: str | None = None,
 ) -> None:
-    """Know a run that the sender accepted alone; knowing it again fills in what was missing."""
+    """Add a run that the sender accepted alone; a repeated call fills in what was missing."""
     statement = insert(Run).values(
         source=source,
         run_id=run_id,
@@ -89,39 +92,39 @@ def expect(
 def upsert(
     connection: Connection,
     source: str,
-    told: Mapping[str, tuple[Prepared, datetime]],
+    given: Mapping[str, tuple[RunRow, datetime]],
     *,
     now: datetime,
 ) -> dict[str, int]:
-    """Know these runs, by their ids; returns their keys. Terminal beats non-terminal.
+    """Add or update the runs `given` by id; returns their keys. Terminal beats non-terminal.
 
-    With each when the call that told of it began. They are added in the order in which they were
-    told, which is that of exports: two processes that are told the same new runs in different
-    orders may wait for each other both, and one of them is then asked again.
+    Beside each row is when the call that named the run began. Runs are added in the given order,
+    which becomes the order of exports: two processes that add the same new runs in different
+    orders may deadlock, and the transaction of one of them is then repeated.
     """
-    if not told:
+    if not given:
         return {}
-    before = _locked(connection, source, told)
+    before = _locked(connection, source, given)
     fresh = [
         {
             "source": source,
             "run_id": run_id,
-            "created_at": prepared.run.created_at,
-            "input": prepared.input,
-            **_known(prepared.run, None, seen_at, now),
+            "created_at": row.run.created_at,
+            "input": row.input,
+            **_facts(row.run, None, seen_at, now),
         }
-        for run_id, (prepared, seen_at) in told.items()
+        for run_id, (row, seen_at) in given.items()
         if run_id not in before
     ]
     added = _add(connection, fresh)
     if len(added) < len(fresh):  # another process was quicker with some
-        before |= _locked(connection, source, told.keys() - added.keys() - before.keys())
+        before |= _locked(connection, source, given.keys() - added.keys() - before.keys())
     changed = [
         {
             "pk": there.id,
-            "created_at": there.created_at or told[run_id][0].run.created_at,
-            "input": _richer(there.input, told[run_id][0]),
-            **_known(told[run_id][0].run, there, told[run_id][1], now),
+            "created_at": there.created_at or given[run_id][0].run.created_at,
+            "input": _richer(there.input, given[run_id][0]),
+            **_facts(given[run_id][0].run, there, given[run_id][1], now),
         }
         for run_id, there in before.items()
     ]
@@ -140,7 +143,7 @@ def _changing(names: tuple[str, ...]) -> Executable:
 
 
 def _add(connection: Connection, fresh: list[dict[str, Any]]) -> dict[str, int]:
-    """Add runs; returns the keys of those that were not there."""
+    """Insert runs; returns the keys of those that were not there."""
     if not fresh:
         return {}
     return {row.run_id: row.id for row in connection.execute(_adding(), fresh)}
@@ -152,9 +155,9 @@ def _adding() -> Executable:
 
 
 def _locked(connection: Connection, source: str, run_ids: Collection[str]) -> dict[str, Row[Any]]:
-    """The runs that are there; nobody else writes about them, or their results, until our COMMIT.
+    """Return the runs that are there, locked with their results until the caller's COMMIT.
 
-    In the order of their ids, so that two pages that share some never wait for each other both.
+    They are locked in the order of their ids, so that two pages that share some do not deadlock.
     """
     rows = _lock(connection, source=source, run_ids=list(run_ids))
     return {row.run_id: row for row in rows}
@@ -170,10 +173,10 @@ def _lock(source: Any, run_ids: Any) -> Executable:
     )
 
 
-def _known(
+def _facts(
     run: FetchedRun, before: Row[Any] | None, seen_at: datetime, now: datetime
 ) -> dict[str, Any]:
-    """What a call told of a run, over what we knew; a later end is not undone by an older look."""
+    """Merge what a call showed of a run into what is stored; a later end stays."""
     if before is None:
         kept, older, status, sender_status = None, False, run.status, run.sender_status
     else:
@@ -199,11 +202,12 @@ def _known(
     }
 
 
-def _richer(before: dict[str, Any] | None, told: Prepared) -> Any:
-    """Our own record of an input is whole, what the sender echoes only stands in for it.
+def _richer(before: dict[str, Any] | None, row: RunRow) -> Any:
+    """Return the better of two inputs: our own record, or what the sender gives back whole.
 
-    Unless the sender gives it back whole: our record may rest on the order of an answer.
+    Our record is whole, while an echo may be a part of it; but which run our record belongs to may
+    rest on the order of an answer.
     """
-    if before is None or (told.run.is_input_whole and told.input is not None):
-        return told.input
+    if before is None or (row.run.is_input_whole and row.input is not None):
+        return row.input
     return before

@@ -1,11 +1,13 @@
-"""Single runs as people and programs look at them: what was expected, seen, and brought."""
+"""Single runs as people and programs read them: what was expected, seen, and stored."""
 
 import json
-from typing import Any
+from datetime import datetime
+from typing import Any, TypedDict
 
 from sqlalchemy import Connection, func, select
 from sqlmodel import col
 
+from storage.database import as_dicts
 from storage.errors import NotFound
 from storage.models import Result, Run
 
@@ -32,12 +34,36 @@ _FACTS: tuple[Any, ...] = (
 )
 
 
+class RunFacts(TypedDict):
+    """A run, and its current result without the contents; `result_status` None: there is none."""
+
+    source: str
+    run_id: str
+    batch_id: str | None
+    status: str
+    sender_status: str | None
+    runner: str | None
+    input: dict[str, Any] | None
+    waits_for: dict[str, Any] | None
+    created_at: datetime | None
+    seen_at: datetime | None
+    result_status: str | None
+    version: int | None
+    origin: str | None
+    error: str | None
+    cost: float | None
+    output_type: str | None
+    completed_at: datetime | None
+    fetched_at: datetime | None
+    pruned_at: datetime | None
+
+
 def show(
     connection: Connection, run_id: str, *, source: str | None = None
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The run with this id in whichever source, and the raw answer of its current result.
+) -> tuple[RunFacts, dict[str, Any] | None]:
+    """Return the run with this id in whichever source, and the raw answer of its current result.
 
-    `result_status` is that of its current result, None where there is none yet. Raises
+    The answer is None where there is none, and where it is nested too deeply to be parsed. Raises
     NotFound, also where several sources have such a run and none is named.
     """
     query = (
@@ -46,9 +72,9 @@ def show(
         .where(col(Run.run_id) == run_id)
     )
     rows = [
-        dict(row._mapping)
+        row
         for name in _sources(connection, source)
-        for row in connection.execute(query.where(col(Run.source) == name))
+        for row in as_dicts(connection.execute(query.where(col(Run.source) == name)))
     ]
     if not rows:
         raise NotFound(
@@ -62,10 +88,8 @@ def show(
     return facts, _parsed(facts.pop("raw"))
 
 
-def list_all(
-    connection: Connection, *, source: str | None = None, limit: int
-) -> list[dict[str, Any]]:
-    """The newest runs that are of no batch, newest first."""
+def list_all(connection: Connection, *, source: str | None = None, limit: int) -> list[RunFacts]:
+    """Return the newest runs that are of no batch, newest first."""
     query = (
         select(*_FACTS, col(Run.id))
         .outerjoin(Result, (col(Result.run_pk) == col(Run.id)) & col(Result.is_current))
@@ -74,19 +98,19 @@ def list_all(
         .limit(limit)
     )
     rows = [
-        dict(row._mapping)
+        row
         for name in _sources(connection, source)
-        for row in connection.execute(query.where(col(Run.source) == name))
+        for row in as_dicts(connection.execute(query.where(col(Run.source) == name)))
     ]
     newest = sorted(rows, key=lambda row: row.pop("id"), reverse=True)
     return newest[:limit]
 
 
 def _sources(connection: Connection, source: str | None) -> list[str]:
-    """The source that is asked for, or all that have runs.
+    """Return the source that is asked for, or all that have runs.
 
-    One by one, for the indexes begin with the source: without it all runs would be read, and the
-    few sources are found by as many steps through an index.
+    The caller queries them one by one, since the indexes begin with the source: without it all runs
+    would be read. The few sources are found by as many steps through an index.
     """
     if source is not None:
         return [source]

@@ -4,18 +4,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 from sqlalchemy import Connection
 
-from storage import jobs
 from storage.batches import batches
-from storage.batches.batches import Ledger, Watched
+from storage.batches import ledger as ledgers
+from storage.batches.batches import Watched
+from storage.batches.ledger import Ledger, UnstoredRun
 from storage.deliveries import events
-from storage.endpoints import endpoints
+from storage.deliveries.events import BatchDeadLetter, LastAttempt
 from storage.errors import NotFound
 from storage.fetched import FetchedBatch, SubmittedRun
 from storage.jobs import checks
+from storage.store.attach import attach
 from storage.store.base import Base
 from storage.store.check_jobs import watch
 
@@ -24,6 +26,14 @@ RUNS_AT_ONCE = 200
 
 LISTED_AT_ONCE = 100
 """Ledgers in one read: the runs of each are counted."""
+
+
+class MissingResults(TypedDict):
+    """What keeps a batch from completion."""
+
+    missing: list[UnstoredRun]
+    dead: list[BatchDeadLetter]
+    last_attempt: LastAttempt | None
 
 
 class Batches(Base):
@@ -49,10 +59,7 @@ class Batches(Base):
         def work(connection: Connection) -> None:
             moment = self.now()
             if endpoint_id is not None:
-                endpoints.bind(connection, endpoint_id, batch_id)
-                jobs.learn_subject(connection, endpoint_id, batch_id)
-                if secret is not None:
-                    endpoints.set_secret(connection, self.vault, endpoint_id, secret, now=moment)
+                attach(connection, self.vault, endpoint_id, batch_id, secret=secret, now=moment)
             batches.register(
                 connection,
                 source=source,
@@ -65,7 +72,7 @@ class Batches(Base):
                 now=moment,
             )
             if endpoint_id is None:
-                watch(connection, batches.ledger(connection, source, batch_id), moment)
+                watch(connection, ledgers.ledger(connection, source, batch_id), moment)
 
         self.database.write(work)
 
@@ -106,11 +113,12 @@ class Batches(Base):
         connection: Connection,
     ) -> None:
         moment = self.now()
-        counted: dict[str, Any] = {"unlisted": unlisted, "addition": addition, "now": moment}
+        counted: dict[str, Any] = {"unlisted": unlisted, "idempotency_key": addition, "now": moment}
         batches.add_runs(connection, source, batch_id, runs, **counted)
         for run in runs:
             if run.endpoint_id is not None:
-                _bind(connection, run.endpoint_id, run.run_id)
+                with suppress(NotFound):  # an early callback has bound it to another run already
+                    attach(connection, self.vault, run.endpoint_id, run.run_id, now=moment)
         watched = batches.watched(connection, source, batch_id)
         if watched is not None:
             watch(connection, watched, moment)
@@ -174,7 +182,7 @@ class Batches(Base):
     def ledger(self, batch_id: str, *, source: str | None = None) -> Ledger:
         """The ledger of a batch; raises NotFound."""
         with self.database.read() as connection:
-            return batches.find(connection, batch_id, source=source)
+            return ledgers.find(connection, batch_id, source=source)
 
     def list_batches(self, *, source: str | None = None, limit: int = 100) -> list[Ledger]:
         """The newest batches, newest first; many take several short reads."""
@@ -183,7 +191,7 @@ class Batches(Base):
         while limit > len(found):
             most = min(limit - len(found), LISTED_AT_ONCE)
             with self.database.read() as connection:
-                page, before = batches.list_page(
+                page, before = ledgers.list_page(
                     connection, source=source, limit=most, before=before
                 )
             found += page
@@ -191,22 +199,17 @@ class Batches(Base):
                 break
         return found
 
-    def unstored_runs(self, source: str, batch_id: str) -> list[dict[str, Any]]:
-        """The runs of a batch without a result, each with the sender's last word on it."""
-        with self.database.read() as connection:
-            return batches.unstored(connection, source, batch_id)
-
-    def missing(self, ledger: Ledger) -> dict[str, Any]:
+    def missing(self, ledger: Ledger) -> MissingResults:
         """What keeps a batch from completion: runs without a result, dead letters, the last try."""
         with self.database.read() as connection:
             named = (ledger.source, ledger.batch_id)
             return {
-                "missing": batches.unstored(connection, *named),
+                "missing": ledgers.unstored(connection, *named),
                 "dead": events.dead_of(connection, *named),
                 "last_attempt": events.last_attempt_of(connection, *named),
             }
 
-    def dead_of(self, source: str, batch_id: str) -> list[dict[str, Any]]:
+    def dead_of(self, source: str, batch_id: str) -> list[BatchDeadLetter]:
         """The dead letters that keep results of a batch away, newest first."""
         with self.database.read() as connection:
             return events.dead_of(connection, source, batch_id)
@@ -216,10 +219,3 @@ class Batches(Base):
         """Yield a cheap look that tells another value when another connection has committed."""
         with self.database.watch() as version:
             yield version
-
-
-def _bind(connection: Connection, endpoint_id: str, run_id: str) -> None:
-    """Bind an endpoint to its run, unless an early callback has bound it to another already."""
-    with suppress(NotFound):
-        endpoints.bind(connection, endpoint_id, run_id)
-        jobs.learn_subject(connection, endpoint_id, run_id)

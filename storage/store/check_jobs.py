@@ -5,7 +5,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from storage import jobs
-from storage.batches.batches import Ledger, Watched
+from storage.batches.batches import Watched
+from storage.batches.ledger import Ledger
+from storage.jobs.new import new_job
 
 FIRST_CHECK = timedelta(minutes=10)
 """How long an endpoint may stay silent before we look for ourselves."""
@@ -33,18 +35,15 @@ def enqueue_check(
     *,
     every: float | None = None,
 ) -> None:
-    jobs.enqueue(
-        connection,
-        kind="check",
+    """Add a check of a resource, first after FIRST_CHECK or, where given, `every` seconds."""
+    job = new_job(
+        "check",
         source=source,
         subject_kind=kind,
         subject=resource,
         endpoint_id=endpoint_id,
-        status="pending",
+        due=moment + (FIRST_CHECK if every is None else timedelta(seconds=every)),
         progress=None if every is None else {"every": every},
-        next_attempt_at=moment + (FIRST_CHECK if every is None else timedelta(seconds=every)),
-        created_at=moment,
-        claims=0,
-        failures=0,
-        waits=0,
+        now=moment,
     )
+    jobs.enqueue(connection, job)

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection
 
-from storage import jobs
 from storage.batches import batches
 from storage.endpoints import endpoints, secrets
 from storage.endpoints.endpoints import EndpointView, SigningSecret
+from storage.endpoints.secrets import EndpointListing
 from storage.jobs import checks
 from storage.runs import runs
+from storage.store.attach import attach
 from storage.store.base import Base
 from storage.store.check_jobs import enqueue_check
 
@@ -117,8 +117,7 @@ class Endpoints(Base):
         *,
         task_id: str | None = None,
     ) -> None:
-        endpoints.bind(connection, endpoint_id, resource, task_id=task_id)
-        jobs.learn_subject(connection, endpoint_id, resource)
+        attach(connection, self.vault, endpoint_id, resource, task_id=task_id, now=moment)
         view = endpoints.find(connection, self.vault, endpoint_id)
         if view is not None:
             self._know(
@@ -203,7 +202,7 @@ class Endpoints(Base):
         with self.database.read(urgent=True) as connection:
             return endpoints.find_by_resource(connection, self.vault, source, resource)
 
-    def list_endpoints(self, *, source: str | None = None) -> list[dict[str, Any]]:
+    def list_endpoints(self, *, source: str | None = None) -> list[EndpointListing]:
         """All endpoints, newest first, with all that may be shown of their secrets."""
         with self.database.read() as connection:
             rows = endpoints.list_all(connection, source=source)

@@ -3,21 +3,22 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection
 
 from storage import jobs
 from storage.batches import batches
-from storage.batches.batches import Ledger
+from storage.batches.ledger import Ledger
 from storage.database import Database
 from storage.encryption import Vault
 from storage.fetched import FetchedBatch, FetchedRun
 from storage.jobs import checks
 from storage.jobs.lease import Lease
+from storage.jobs.progress import Progress
 from storage.runs import results
-from storage.runs.results import Page, Stored
-from storage.runs.rows import Prepared, pieces
+from storage.runs.merges import current_results, merges
+from storage.runs.results import ResultPage, Stored
+from storage.runs.rows import RowChunk, chunks_of
 from storage.store.base import Base
 from storage.store.group_commit import Group
 
@@ -27,8 +28,8 @@ class Piece:
     """A part of a page that a job brought; `progress` with the last part alone."""
 
     lease: Lease
-    page: Page
-    progress: dict[str, Any] | None
+    page: ResultPage
+    progress: Progress | None
 
 
 class Bringing(Base):
@@ -55,9 +56,9 @@ class Bringing(Base):
         return self.database.write(work)
 
     @staticmethod
-    def prepare(runs: Sequence[FetchedRun]) -> list[tuple[list[Prepared], bool]]:
-        """A page made ready to be stored: what of the work needs no database, and no lease."""
-        return list(pieces(runs))
+    def prepare(runs: Sequence[FetchedRun]) -> list[RowChunk]:
+        """Return the rows of a page: the part of storing it that needs no database."""
+        return list(chunks_of(runs))
 
     def store_results(
         self,
@@ -65,21 +66,21 @@ class Bringing(Base):
         runs: Sequence[FetchedRun],
         *,
         fetched_at: datetime,
-        progress: dict[str, Any],
+        progress: Progress,
         origin: str = "api",
     ) -> Stored:
         """Store one page and how far the job is, fenced; raises LeaseLost."""
         return self.store_prepared(
-            lease, pieces(runs), fetched_at=fetched_at, progress=progress, origin=origin
+            lease, chunks_of(runs), fetched_at=fetched_at, progress=progress, origin=origin
         )
 
     def store_prepared(
         self,
         lease: Lease,
-        prepared: Iterable[tuple[list[Prepared], bool]],
+        chunks: Iterable[RowChunk],
         *,
         fetched_at: datetime,
-        progress: dict[str, Any],
+        progress: Progress,
         origin: str = "api",
     ) -> Stored:
         """The same for a page that `prepare` has made ready.
@@ -88,9 +89,9 @@ class Bringing(Base):
         the progress, so that it is never ahead of what is stored.
         """
         total = Stored()
-        for runs_of_piece, is_last in prepared:
-            reached = progress if is_last else None
-            page = Page(runs_of_piece, fetched_at, origin)
+        for chunk in chunks:
+            reached = progress if chunk.is_last else None
+            page = ResultPage(chunk.rows, fetched_at, origin)
             stored = self._pages.call(Piece(lease, page, reached), weight=_weight(page))
             total = Stored(
                 total.new + stored.new,
@@ -118,7 +119,7 @@ class Bringing(Base):
             for source in sorted({piece.lease.source for piece in kept}):
                 mine = [piece for piece in kept if piece.lease.source == source]
                 pages = [merged[id(piece)] for piece in mine]
-                told = results.store_pages(connection, source, pages, now=self.now())
+                told = results.store(connection, source, pages, now=self.now())
                 stored |= {id(piece): one for piece, one in zip(mine, told, strict=True)}
             news = [p.lease for p in kept if stored[id(p)].new or stored[id(p)].versions]
             jobs.acquit_all(connection, news)
@@ -126,17 +127,15 @@ class Bringing(Base):
 
         return self.database.write(work)
 
-    def _merged(self, group: Sequence[Piece]) -> Iterator[tuple[Piece, Page]]:
+    def _merged(self, group: Sequence[Piece]) -> Iterator[tuple[Piece, ResultPage]]:
         """What can be worked out before the transaction: raw answers are large."""
         with self.database.read() as connection:
             found = [
-                results.look(connection, piece.lease.source, piece.page.runs) for piece in group
+                current_results(connection, piece.lease.source, piece.page.rows) for piece in group
             ]
         for piece, there in zip(group, found, strict=True):
-            merges = results.merges(
-                piece.page.runs, there, fetched_at=piece.page.fetched_at, now=self.now()
-            )
-            yield piece, replace(piece.page, merges=merges)
+            known = merges(piece.page.rows, there, fetched_at=piece.page.fetched_at, now=self.now())
+            yield piece, replace(piece.page, merges=known)
 
     def unseen_runs(
         self, source: str, batch_id: str, *, since: datetime | None, limit: int
@@ -155,7 +154,7 @@ class Bringing(Base):
             found = batches.settle(connection, lease.source, batch, now=moment)
             if found.state == "complete":
                 mine = (lease.source, batch.batch_id)
-                checks.end(connection, batch=mine, now=moment, but=lease.job_id)
+                checks.end(connection, batch=mine, now=moment, keep=lease.job_id)
             return found
 
         return self.database.write(work)
@@ -166,11 +165,11 @@ def _batches_named(group: Sequence[Piece]) -> dict[str, set[str]]:
     names: dict[str, set[str]] = {}
     for piece in group:
         of_source = names.setdefault(piece.lease.source, set())
-        of_source |= {run.run.batch_id for run in piece.page.runs if run.run.batch_id is not None}
+        of_source |= {run.run.batch_id for run in piece.page.rows if run.run.batch_id is not None}
     return names
 
 
-def _weight(page: Page) -> int:
+def _weight(page: ResultPage) -> int:
     """By rows or by size, whichever is more: a full piece fills a group."""
-    characters = sum(len(prepared.raw) for prepared in page.runs)
-    return max(len(page.runs), characters >> 13)
+    characters = sum(len(row.raw) for row in page.rows)
+    return max(len(page.rows), characters >> 13)

@@ -1,12 +1,12 @@
 """Taking in: deliveries, what was refused, and reading about them."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from sqlalchemy import Connection
 
 from storage.deliveries import events, quarantine, recording
-from storage.deliveries.quarantine import UnverifiedDelivery
+from storage.deliveries.events import EventDetail, EventRow
+from storage.deliveries.quarantine import RejectedDetail, RejectedRow, UnverifiedDelivery
 from storage.deliveries.recording import VerifiedDelivery
 from storage.errors import CannotStore
 from storage.store.base import Base
@@ -42,7 +42,7 @@ class Intake(Base):
         """Keep a refused request within the quarantine's bounds."""
         self.database.write(lambda c: quarantine.keep(c, refused, now=self.now()))
 
-    def list_rejected(self, *, limit: int = 100) -> list[dict[str, Any]]:
+    def list_rejected(self, *, limit: int = 100) -> list[RejectedRow]:
         """The newest refused requests, without their bodies."""
         with self.database.read() as connection:
             return quarantine.list_all(connection, limit=limit)
@@ -52,7 +52,7 @@ class Intake(Base):
         with self.database.read() as connection:
             return quarantine.ids(connection, source=source)
 
-    def show_rejected(self, rejected_id: int) -> dict[str, Any]:
+    def show_rejected(self, rejected_id: int) -> RejectedDetail:
         """One refused request with headers and body; raises NotFound."""
         with self.database.read() as connection:
             return quarantine.show(connection, rejected_id)
@@ -73,12 +73,12 @@ class Intake(Base):
         except recording.ROW_ERRORS as error:
             raise CannotStore(f"The delivery could not be stored: {error}.") from error
 
-    def list_events(self, *, source: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    def list_events(self, *, source: str | None = None, limit: int = 100) -> list[EventRow]:
         """The newest events, each with the number of its deliveries and the states of its jobs."""
         with self.database.read() as connection:
             return events.list_events(connection, source=source, limit=limit)
 
-    def show_event(self, event_id: int) -> dict[str, Any]:
+    def show_event(self, event_id: int) -> EventDetail:
         """One event with deliveries, jobs and attempts; raises NotFound."""
         with self.database.read() as connection:
             return events.show_event(connection, event_id)

@@ -5,19 +5,19 @@ import math
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from storage import clock, jobs
 from storage.batches import batches
 from storage.batches.batches import Watched
 from storage.database import Database
 from storage.deliveries import events
+from storage.deliveries.events import DeadLetter
 from storage.encryption import Vault
 from storage.jobs import checks, overdue, pauses, rate_limits
 from storage.jobs.lease import AttemptOutcome, Lease
-from storage.models import SourceState
+from storage.jobs.pauses import PausedSource
 from storage.store.base import Base
 from storage.store.check_jobs import watch
 from storage.store.group_commit import Group
@@ -40,7 +40,7 @@ class Work(Base):
         """
 
         def work(connection: Connection) -> list[Lease]:
-            jobs.await_turn(connection, source)
+            jobs.lock_claims(connection, source)
             moment = self.now()
             state = pauses.state(connection, source)
             if state is None:
@@ -49,7 +49,7 @@ class Work(Base):
                 return []
             probes = jobs.claim(connection, source, limit=1, slots=slots, now=moment)
             if probes:
-                pauses.await_probe(connection, source, now=moment)
+                pauses.note_probe(connection, source, now=moment)
             return probes
 
         return self.database.write(work)
@@ -167,7 +167,7 @@ class Work(Base):
                 return False
         return True
 
-    def list_dead(self, *, limit: int = 100) -> list[dict[str, Any]]:
+    def list_dead(self, *, limit: int = 100) -> list[DeadLetter]:
         """The dead letters, newest first."""
         with self.database.read() as connection:
             return events.list_dead(connection, limit=limit)
@@ -176,10 +176,10 @@ class Work(Base):
         """Work a dead letter again from our store; raises NotFound."""
         self.database.write(lambda c: jobs.replay(c, job_id, now=self.now()))
 
-    def paused_sources(self) -> list[dict[str, Any]]:
+    def paused_sources(self) -> list[PausedSource]:
         """The sources that are paused, since when and why."""
         with self.database.read() as connection:
-            return [dict(row._mapping) for row in connection.execute(select(SourceState))]
+            return pauses.list_all(connection)
 
     def book_calls(self, source: str, count: int, interval: float) -> float:
         """Book calls `interval` seconds apart; returns how many seconds to wait for the first."""

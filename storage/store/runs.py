@@ -5,14 +5,15 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from storage import jobs
 from storage.batches import outstanding
-from storage.endpoints import endpoints
 from storage.fetched import FetchedRun
 from storage.jobs import checks
 from storage.runs import results, runs, views
-from storage.runs.rows import pieces
-from storage.runs.runs import Known as KnownRun
+from storage.runs.results import ResultPage
+from storage.runs.rows import row_of
+from storage.runs.runs import KnownRun
+from storage.runs.views import RunFacts
+from storage.store.attach import attach
 from storage.store.base import Base
 from storage.store.check_jobs import enqueue_check
 
@@ -40,10 +41,7 @@ class Runs(Base):
             if endpoint_id is None:
                 enqueue_check(connection, source, "run", run_id, None, moment)
             else:
-                endpoints.bind(connection, endpoint_id, run_id)
-                jobs.learn_subject(connection, endpoint_id, run_id)
-                if secret is not None:
-                    endpoints.set_secret(connection, self.vault, endpoint_id, secret, now=moment)
+                attach(connection, self.vault, endpoint_id, run_id, secret=secret, now=moment)
             runs.expect(connection, source, run_id, input=input, runner=runner)
 
         self.database.write(work)
@@ -59,14 +57,12 @@ class Runs(Base):
 
     def show_run(
         self, run_id: str, *, source: str | None = None
-    ) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    ) -> tuple[RunFacts, dict[str, Any] | None]:
         """What is known of a run, and the raw answer of its current result; raises NotFound."""
         with self.database.read() as connection:
             return views.show(connection, run_id, source=source)
 
-    def list_single_runs(
-        self, *, source: str | None = None, limit: int = 100
-    ) -> list[dict[str, Any]]:
+    def list_single_runs(self, *, source: str | None = None, limit: int = 100) -> list[RunFacts]:
         """The newest runs that are of no batch, newest first."""
         with self.database.read() as connection:
             return views.list_all(connection, source=source, limit=limit)
@@ -76,10 +72,8 @@ class Runs(Base):
 
         Old news changes nothing here either.
         """
-        ((piece, _),) = pieces([run])
-        self.database.write(
-            lambda c: results.store(c, source, piece, fetched_at=fetched_at, now=self.now())
-        )
+        page = ResultPage([row_of(run)], fetched_at)
+        self.database.write(lambda c: results.store(c, source, [page], now=self.now()))
 
     def note_input(self, source: str, run_id: str, given: dict[str, Any]) -> None:
         """Keep the input of a run that we did not submit."""

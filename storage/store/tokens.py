@@ -1,13 +1,12 @@
 """Access for programs."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from storage import (
     tokens,
 )
 from storage.store.base import Base
-from storage.tokens import NewToken, TokenView
+from storage.tokens import NewToken, TokenRow, TokenView
 
 
 class Tokens(Base):
@@ -26,7 +25,7 @@ class Tokens(Base):
         with self.database.read() as connection:
             return tokens.find(connection, text)
 
-    def list_tokens(self) -> list[dict[str, Any]]:
+    def list_tokens(self) -> list[TokenRow]:
         """All tokens, newest first; their texts are not kept."""
         with self.database.read() as connection:
             return tokens.list_all(connection)

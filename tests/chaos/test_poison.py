@@ -10,7 +10,7 @@ from hashlib import sha256
 
 import pytest
 
-from storage import AttemptOutcome, FetchedRun, Lease, Store, VerifiedDelivery, jobs, now
+from storage import AttemptOutcome, FetchedRun, Lease, Progress, Store, VerifiedDelivery, jobs, now
 
 SLOTS = 8
 WORK = timedelta(seconds=2)
@@ -51,7 +51,7 @@ class Workers:
             self.store.finish(lease, AttemptOutcome(self.time, 1.0, "done"))
 
     def buried(self) -> list[str]:
-        return sorted(row["subject"] for row in self.store.list_dead())
+        return sorted(str(row["subject"]) for row in self.store.list_dead())
 
 
 def _delivery(subject: str) -> VerifiedDelivery:
@@ -83,6 +83,7 @@ def test_a_job_that_gets_on_is_not_buried_by_kills(store: Store) -> None:
         workers.time += timedelta(minutes=5)
         for lease in workers.claim():
             run = FetchedRun(f"run {number}", "completed", "completed", {}, output="report")
-            store.store_results(lease, [run], fetched_at=workers.time, progress={"page": number})
+            reached: Progress = {"refusals": number}
+            store.store_results(lease, [run], fetched_at=workers.time, progress=reached)
         workers.die()
     assert workers.buried() == []

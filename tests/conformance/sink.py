@@ -23,7 +23,7 @@ from receiver.settings import GivenSettings, Settings
 from receiver.sources import PROVIDERS, configured
 from receiver.submissions.batches import Batches, NewBatch
 from receiver.submissions.tasks import Tasks
-from storage import Ledger, Selection, Store
+from storage import EventRow, Ledger, Selection, Store
 from tests import databases
 from tests.behind import tables
 from tests.conformance.cases import CASES, Case
@@ -148,7 +148,7 @@ class Sink:
         rows = self.sql("SELECT run_id FROM runs WHERE batch_id = ? ORDER BY id", batch_id)
         return [row["run_id"] for row in rows]
 
-    def events(self, *resources: str) -> list[dict[str, Any]]:
+    def events(self, *resources: str) -> list[EventRow]:
         """The events that are about any of these, oldest first."""
         listed = self.store.list_events(limit=100_000)[::-1]
         if not resources:

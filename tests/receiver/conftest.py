@@ -84,7 +84,7 @@ def add_endpoint(
 
 def events(store: Store) -> list[dict[str, Any]]:
     """Every event with its deliveries and jobs, oldest first."""
-    return [store.show_event(event["id"]) for event in reversed(store.list_events())]
+    return [{**store.show_event(event["id"])} for event in reversed(store.list_events())]
 
 
 def fetches(store: Store) -> list[tuple[str, str]]:

@@ -6,8 +6,8 @@ from hashlib import sha256
 from threading import Event
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, select
-from sqlmodel import SQLModel
+from sqlalchemy import Connection, Row, select, update
+from sqlmodel import SQLModel, col
 
 from storage import Store, jobs
 from storage.database import Database
@@ -15,10 +15,11 @@ from storage.deliveries import recording
 from storage.deliveries.recording import VerifiedDelivery
 from storage.fetched import FetchedRun
 from storage.jobs.lease import AttemptOutcome, Lease
+from storage.jobs.new import NewJob, new_job
 from storage.models import Job
 from storage.runs import results
-from storage.runs.results import Stored
-from storage.runs.rows import pieces
+from storage.runs.results import ResultPage, Stored
+from storage.runs.rows import chunks_of
 
 T = TypeVar("T")
 
@@ -119,19 +120,21 @@ def record(database: Database, *group: VerifiedDelivery) -> list[str | Exception
 
 def enqueue(database: Database, *, due: datetime = NOON, **other: Any) -> int:
     """Add a job, a fetch that is due at noon unless told otherwise; returns its id."""
-    values = {
-        "kind": "fetch",
-        "source": "valyu",
-        "subject_kind": "run",
-        "subject": "run-1",
-        "status": "pending",
-        "next_attempt_at": due,
-        "created_at": NOON,
-        **dict.fromkeys(("claims", "failures", "waits"), 0),
-        **other,
-    }
-    database.write(lambda c: jobs.enqueue(c, **values))
-    return int(rows(database, Job)[-1].id)
+    fresh = new_job(
+        "fetch",
+        source="valyu",
+        subject_kind="run",
+        subject="run-1",
+        endpoint_id=None,
+        due=due,
+        now=NOON,
+    )
+    own = {name: other.pop(name) for name in NewJob._fields if name in other}
+    database.write(lambda c: jobs.enqueue(c, fresh._replace(**own)))
+    job_id = int(rows(database, Job)[-1].id)
+    if other:
+        database.write(lambda c: c.execute(update(Job).where(col(Job.id) == job_id).values(other)))
+    return job_id
 
 
 def claim(
@@ -183,7 +186,7 @@ def keep(
     now: datetime | None = None,
 ) -> Stored:
     """Store a page of fetched runs."""
-    ((piece, _),) = pieces(page)
-    return results.store(
-        connection, "valyu", piece, fetched_at=fetched_at, origin=origin, now=now or fetched_at
-    )
+    (chunk,) = chunks_of(page)
+    pages = [ResultPage(chunk.rows, fetched_at, origin)]
+    (stored,) = results.store(connection, "valyu", pages, now=now or fetched_at)
+    return stored

@@ -92,7 +92,7 @@ def test_very_much_is_hurried_over_several_looks_and_the_moment_is_noted_when_it
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overdue, "HURRY_SECONDS", 0)
-    monkeypatch.setattr(overdue, "STEP", 2)
+    monkeypatch.setattr(overdue, "STEP_JOBS", 2)
     late = store.now() + HOUR
     store.database.write(lambda c: clock.note(c, now=late))
     for number in range(5):

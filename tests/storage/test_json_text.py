@@ -3,13 +3,21 @@
 import json
 import threading
 import time
+from json import encoder
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.json_text import DEEPEST, decoded, encoded, mapped
+from storage.json_text import (
+    DEEPEST,
+    decoded,
+    encoded,
+    mapped,
+    plain_encoder,
+    polite_encoder,
+)
 
 documents = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -27,6 +35,42 @@ def test_what_is_written_is_what_json_writes_and_is_read_again(value: Any) -> No
 def test_what_is_no_json_is_not_written() -> None:
     with pytest.raises(TypeError, match="a set is no JSON"):
         encoded({"a": {1}})
+
+
+@pytest.mark.parametrize("sort_keys", [False, True])
+def test_the_private_encoder_of_this_python_is_the_one_we_know(sort_keys: bool) -> None:
+    """Where this fails, large documents are still written, but hold up the event loop."""
+    assert polite_encoder(sort_keys=sort_keys) is not None
+
+
+@given(documents, st.booleans())
+def test_both_encoders_write_the_same(value: Any, sort_keys: bool) -> None:
+    polite, plain = polite_encoder(sort_keys=sort_keys), plain_encoder(sort_keys=sort_keys)
+    assert polite is not None
+    assert polite(value) == plain(value)
+
+
+MADE, ASCII = encoder.c_make_encoder, encoder.encode_basestring_ascii  # type: ignore[attr-defined]
+CHANGED: dict[str, Any] = {
+    "gone": None,
+    "other arguments": lambda markers, default: None,
+    "other outcome": lambda *_: lambda value, level: None,
+    "other text": lambda *given: MADE(*given) if given[2] is ASCII else lambda *_: ("{}",),
+}
+
+
+@pytest.mark.parametrize("how", CHANGED)
+def test_a_changed_private_encoder_is_not_used(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    monkeypatch.setattr(encoder, "c_make_encoder", CHANGED[how])
+    assert polite_encoder(sort_keys=False) is None
+
+
+def test_the_plain_encoder_refuses_what_the_polite_one_refuses() -> None:
+    plain = plain_encoder(sort_keys=False)
+    with pytest.raises(TypeError, match="a set is no JSON"):
+        plain({"a": {1}})
+    with pytest.raises(RecursionError):
+        plain(nested(100_000))
 
 
 def text_of(leaf: Any) -> Any:

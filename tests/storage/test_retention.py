@@ -35,7 +35,9 @@ from storage.deliveries import recording
 from storage.export import rows as export_rows
 from storage.models import Attempt, Delivery, Event, Job, Result
 from storage.runs import results
-from storage.runs.rows import pieces
+from storage.runs.merges import current_results, merges
+from storage.runs.results import ResultPage
+from storage.runs.rows import row_of
 from tests.storage.build import (
     NOON,
     at,
@@ -91,7 +93,7 @@ def record(
 def work_off(database: Database, *, now: datetime = NOON, outcome: Any = jobs.finish) -> None:
     """Claim what is due, and end it."""
     for lease in claim(database, now=now, limit=1000):
-        database.write(partial(outcome, lease=lease, tried=tried(start=now)))
+        database.write(partial(outcome, lease=lease, outcome=tried(start=now)))
 
 
 def store_results(database: Database, *runs: Any, now: datetime = NOON) -> None:
@@ -322,14 +324,13 @@ def test_the_same_fetched_again_does_not_come_back(database: Database) -> None:
 def test_a_merge_worked_out_before_the_pruning_does_not_bring_it_back(database: Database) -> None:
     store_results(database, run(output="text"))
     again = run(output="text", raw={"id": "run-1", "more": 1})
-    ((piece, _),) = pieces([again])
+    rows_of_page = [row_of(again)]
     with database.read() as connection:
-        found = results.look(connection, "valyu", piece)
-    merges = results.merges(piece, found, fetched_at=LATER, now=LATER)
+        found = current_results(connection, "valyu", rows_of_page)
+    known = merges(rows_of_page, found, fetched_at=LATER, now=LATER)
     prune(database, RESULTS)
-    database.write(
-        lambda c: results.store(c, "valyu", piece, fetched_at=LATER, merges=merges, now=LATER)
-    )
+    page = ResultPage(rows_of_page, LATER, merges=known)
+    database.write(lambda c: results.store(c, "valyu", [page], now=LATER))
     assert rows(database, Result)[0].raw == "null"
 
 
@@ -597,7 +598,7 @@ class Retaining(RuleBasedStateMachine):
     @rule(outcome=st.sampled_from([jobs.finish, jobs.bury]), limit=st.integers(1, 3))
     def work(self, outcome: Any, limit: int) -> None:
         for lease in claim(self.database, now=self.now, limit=limit):
-            self.database.write(partial(outcome, lease=lease, tried=tried(start=self.now)))
+            self.database.write(partial(outcome, lease=lease, outcome=tried(start=self.now)))
             if outcome is jobs.finish:
                 del self.alive[lease.job_id]
 

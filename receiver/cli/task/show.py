@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -43,7 +43,9 @@ def artifacts_of(provider: Provider | None, raw: dict[str, Any] | None) -> Seque
     return () if provider is None or raw is None else provider.artifacts(raw)
 
 
-def described(store: Store, facts: dict[str, Any], artifacts: Sequence[Artifact]) -> dict[str, Any]:
+def described(
+    store: Store, facts: Mapping[str, Any], artifacts: Sequence[Artifact]
+) -> dict[str, Any]:
     """Everything that is known, for programs; the URLs of artifacts whole, as they are signed."""
     known = ("source", "run_id", "batch_id", "status", "sender_status", "runner", "input")
     times = ("waits_for", "created_at", "seen_at", "origin", "output_type", "pruned_at")
@@ -58,7 +60,9 @@ def described(store: Store, facts: dict[str, Any], artifacts: Sequence[Artifact]
     }
 
 
-def print_run(facts: dict[str, Any], raw: dict[str, Any] | None, provider: Provider | None) -> None:
+def print_run(
+    facts: Mapping[str, Any], raw: dict[str, Any] | None, provider: Provider | None
+) -> None:
     """Tell a person on standard output."""
     shown = {**facts, "status": facts["sender_status"] or facts["status"]}
     print_rows([shown], COLUMNS, nothing="")
@@ -71,7 +75,7 @@ def print_run(facts: dict[str, Any], raw: dict[str, Any] | None, provider: Provi
         print_rows([_row(artifact) for artifact in artifacts], ARTIFACTS, nothing="")
 
 
-def question(facts: dict[str, Any], provider: Provider | None) -> str:
+def question(facts: Mapping[str, Any], provider: Provider | None) -> str:
     """What a run waits for, and how it is answered: one sentence and a command."""
     waits_for = facts["waits_for"]
     kind = in_one_line(waits_for.get("type") or "something")
@@ -83,7 +87,7 @@ def question(facts: dict[str, Any], provider: Provider | None) -> str:
     return f"{run_id} {state} ({kind}): resultsink task respond {run_id} --response {answer}"
 
 
-def outcome(facts: dict[str, Any], raw: dict[str, Any] | None) -> str:
+def outcome(facts: Mapping[str, Any], raw: dict[str, Any] | None) -> str:
     """What the current result is, in a sentence or two."""
     if facts["result_status"] is None:
         return "No result is stored yet."

@@ -1,6 +1,7 @@
 """Waiting for a single task: for `task wait` and `task create --wait`."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -40,7 +41,7 @@ def wait_until_stored(
 async def _wait(
     store: Store,
     settings: Settings,
-    facts: dict[str, Any],
+    facts: Mapping[str, Any],
     provider: Provider | None,
     timeout: float | None,
 ) -> None:
@@ -74,7 +75,7 @@ class Notes:
         self._asked: Any = None
         self._failed = ""
 
-    def question(self, facts: dict[str, Any]) -> None:
+    def question(self, facts: Mapping[str, Any]) -> None:
         """What the run asks now."""
         news = (facts["sender_status"], facts["waits_for"])
         if facts["waits_for"] is not None and news != self._asked:

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
@@ -22,7 +22,7 @@ OUTPUT_MAY_BE_LATE = timedelta(minutes=15)
 FEWEST_LOOKS = 3
 """So often it is seen without one at least."""
 
-SEEN_WITHOUT_OUTPUT = "seen_without_output"
+SEEN_WITHOUT_OUTPUT: Final = "seen_without_output"
 """In a job's progress: run id to when it was first seen so (ISO 8601), and how often."""
 
 
@@ -86,7 +86,7 @@ def with_output(run: FetchedRun, lease: Lease, *, now: datetime) -> FetchedRun:
     from when this job first saw the run so. The job's progress keeps that moment, and how often it
     saw so: a clock may jump.
     """
-    seen: dict[str, tuple[str, int]] = lease.progress.get(SEEN_WITHOUT_OUTPUT, {})
+    seen = lease.progress.get(SEEN_WITHOUT_OUTPUT, {})
     first, looks = seen.pop(run.run_id, (now.isoformat(), 0))
     if run.has_output or run.status != "completed":
         return run

@@ -25,7 +25,7 @@ from receiver.sender_api.stream_parsers import (
     StreamParser,
 )
 from receiver.telemetry.logs import get_logger
-from storage import FetchedBatch, FetchedRun, Lease, Store, Stored
+from storage import FetchedBatch, FetchedRun, Lease, ListingProgress, Store, Stored
 
 log = get_logger("fetch")
 
@@ -77,7 +77,8 @@ class Listing:
         """
         listing = lease.progress.setdefault("listing", {})
         if listing.get("cursor") is None:
-            listing.update(since=self._store.now().isoformat(), listed=0, cursor=None)
+            since = self._store.now().isoformat()
+            listing.update({"since": since, "listed": 0, "cursor": None})
         listing["restarts"] = 0
         if self._provider.listing == "pages":
             await self._pages(lease, subject, batch)
@@ -174,7 +175,7 @@ class Listing:
                     _begin_again(listing, error)
                 elif size is not None and isinstance(error, Refused):
                     # nobody says which sizes it takes: its own, then
-                    listing.update(size=0, refused=size)
+                    listing.update({"size": 0, "refused": size})
                 else:
                     raise
 
@@ -326,7 +327,7 @@ def _tell(lease: Lease, stored: Stored) -> None:
     )
 
 
-def _begin_again(listing: dict[str, Any], error: FetchError) -> None:
-    listing.update(cursor=None, listed=0, restarts=listing["restarts"] + 1)
+def _begin_again(listing: ListingProgress, error: FetchError) -> None:
+    listing.update({"cursor": None, "listed": 0, "restarts": listing["restarts"] + 1})
     if listing["restarts"] > MAX_RESTARTS:
         raise CursorsRefused(f"the page cursor is refused again and again: {error}") from error

@@ -1,7 +1,7 @@
 """Postgres through psycopg 3: pools for the intake and for work, timeouts, one clock for all.
 
-Any number of processes on any number of machines. What may be lost is only what was not
-acknowledged; what stands in each other's way is asked again (deadlocks, serialization failures).
+Any number of processes on any number of machines may use it. A transaction that fails by a deadlock
+or a serialization failure is repeated.
 """
 
 import random
@@ -12,78 +12,40 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import psycopg
-from sqlalchemy import URL, Connection, Engine, create_engine, event, text
-from sqlalchemy.engine import make_url
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, TimeoutError
 
 from storage import migrations
 from storage.database.base import Database, Done, Work
 from storage.database.errors import asks_again, is_cancelled, is_full, is_not_now, reading, reason
 from storage.database.postgres.drain import Drain
+from storage.database.postgres.engine import (
+    Pool,
+    check_encoding,
+    postgres_url,
+    refusal,
+    shown_name,
+)
 from storage.database.postgres.presence import CLOCK, SERVED, Presence
+from storage.database.postgres.schema import check_schema
 from storage.database.postgres.watchdog import Watchdog
-from storage.database.sqlite.files import kind_of
 from storage.database.writer import Writer
-from storage.errors import CannotOpen, CannotStore, DiskFull, NewerSchema, NoDatabase
+from storage.errors import CannotStore, DiskFull
 
 T = TypeVar("T")
 
-CONNECT_SECONDS = 2
-PREPARE_SECONDS = 5.0
-"""How long the login may take; and what is said on a new connection before it is used."""
-
-IDLE_SECONDS = 5
 PROMPT_SECONDS = 0.5
-"""An answer that took longer does not tell the time: the clock would be off by half of that."""
+"""A reading of the clock that took longer is not used: it may be wrong by half of that."""
 
 TRIES = 5
-"""How often a transaction is begun that others stand in the way of."""
-
-MIGRATING = (20_261, 2)
-"""The advisory lock of whoever changes the schema."""
-
-MIGRATING_SECONDS = 10
-"""How long one waits for another who does."""
-
-
-class Pool:
-    """An engine with its limits: `statement` and `lock` in seconds, `cut` for a whole transaction.
-
-    A pool's connections are kept; one that is not had within `wait` seconds is not had.
-    """
-
-    def __init__(
-        self,
-        url: URL,
-        watchdog: Watchdog,
-        *,
-        size: int,
-        wait: float,
-        statement: float,
-        lock: float,
-        cut: float,
-    ) -> None:
-        self.statement, self.cut = statement, cut
-        options = {
-            "statement_timeout": f"{statement * 1000:.0f}",
-            "lock_timeout": f"{lock * 1000:.0f}",
-            # whoever is frozen in a transaction must not hold up the others for longer
-            "idle_in_transaction_session_timeout": f"{IDLE_SECONDS * 1000}",
-        }
-        self.engine = make_engine(
-            url, options, watchdog, pool_size=size, max_overflow=0, pool_timeout=wait
-        )
-        # A snapshot for all statements of a read, and a promise to write nothing.
-        self.reading = self.engine.execution_options(
-            isolation_level="REPEATABLE READ", postgresql_readonly=True
-        )
+"""How often a transaction is begun that deadlocks with others."""
 
 
 class PostgresDatabase(Database):
-    """An open Postgres database. `serve=True` also says so to everybody, until `close()`.
+    """An open Postgres database. With `serve=True` it counts as served until `close()`.
 
-    Raises CannotOpen (or one of its kinds) with a sentence that says what to do; nothing is
-    changed then: the schema is made by `upgrade` alone.
+    Raises CannotOpen (or one of its kinds) with a sentence that says what to do. Opening changes
+    nothing: the schema is made by `upgrade` alone.
     """
 
     is_shared = True
@@ -95,7 +57,7 @@ class PostgresDatabase(Database):
         self._is_measured = False
         self._drain = Drain()
         self._watchdog = watchdog = Watchdog()
-        # The intake waits less than an answer may take, and never for what work holds.
+        # The intake waits less than an answer may take, and has connections of its own.
         self._intake = Pool(self._url, watchdog, size=4, wait=1.0, statement=2.0, lock=1.0, cut=4.0)
         self._work = Pool(
             self._url, watchdog, size=12, wait=5.0, statement=10.0, lock=5.0, cut=15.0
@@ -147,7 +109,7 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def _transaction(self, pool: Pool, engine: Engine) -> Iterator[Connection]:
-        with self._drain.passed(), engine.connect() as connection:
+        with self._drain.counted(), engine.connect() as connection:
             raw = connection.connection.driver_connection
             with (
                 self._watchdog.limit(raw, pool.cut) as is_cut,
@@ -166,7 +128,7 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def watch(self) -> Iterator[Callable[[], object]]:
-        # All of it, not the latest transaction alone: an earlier one may commit after a later one.
+        # The whole snapshot: a transaction that began earlier may commit after a later one.
         snapshot = text("SELECT pg_current_snapshot()::text")
 
         def version() -> object:
@@ -178,7 +140,7 @@ class PostgresDatabase(Database):
     # --- many processes ------------------------------------------------------------------------
 
     def now(self) -> datetime:
-        """The server's clock, by our monotonic one: ours may be wrong, and may jump."""
+        """Return the server's time, counted on by our monotonic clock, which never jumps."""
         return datetime.fromtimestamp(time.monotonic() + self._offset, UTC)
 
     def look_at_clock(self, connection: Connection) -> datetime:
@@ -186,13 +148,13 @@ class PostgresDatabase(Database):
         return self.now()
 
     def _measure(self, ask: Callable[[], float]) -> None:
-        """By the middle of the round trip; one that a stall has drawn out changes nothing."""
+        """Set the offset by the middle of the round trip, unless that took too long."""
         before = time.monotonic()
-        told = ask()
+        server_time = ask()
         after = time.monotonic()
         is_prompt = after - before <= PROMPT_SECONDS
         if is_prompt or not self._is_measured:
-            self._offset = told - (before + after) / 2
+            self._offset = server_time - (before + after) / 2
             self._is_measured = is_prompt
 
     def is_served(self) -> bool:
@@ -209,12 +171,12 @@ class PostgresDatabase(Database):
         if self._presence is not None:
             self._presence.hint()
 
-    def listen(self, heard: Callable[[], None]) -> None:
+    def listen(self, on_notify: Callable[[], None]) -> None:
         if self._presence is not None:
-            self._presence.listen(heard)
+            self._presence.listen(on_notify)
 
     def _connect_alone(self) -> Any:
-        """A connection of no pool, in autocommit."""
+        """Return a connection that belongs to no pool, in autocommit."""
         connection = self._intake.engine.raw_connection()
         raw = connection.driver_connection
         connection.detach()
@@ -241,7 +203,7 @@ class PostgresDatabase(Database):
 
 @contextmanager
 def _in_time(pool: Pool, is_cut: Callable[[], bool]) -> Iterator[None]:
-    """Raise CannotStore that says so where a limit of ours ended what is done in the block."""
+    """Raise CannotStore where one of our limits ended the transaction in the block."""
     began = time.monotonic()
     try:
         yield
@@ -253,136 +215,3 @@ def _in_time(pool: Pool, is_cut: Callable[[], bool]) -> Iterator[None]:
         raise CannotStore(
             f"The database cannot do it now: it took longer than {limit:g} s."
         ) from error
-
-
-def postgres_url(url: str) -> URL:
-    """What SQLAlchemy needs to connect; raises CannotOpen."""
-    kind_of(url)
-    parsed = make_url(url)
-    if "@" in (parsed.host or ""):
-        raise CannotOpen("The database URL has more than one @: write %40 for one in a password.")
-    return parsed.set(drivername="postgresql+psycopg")
-
-
-def shown_name(url: URL) -> str:
-    """Enough of an address to know it by: no password, and no options."""
-    shown = URL.create("postgresql", url.username, None, url.host, url.port, url.database)
-    return shown.render_as_string()
-
-
-def upgrade(url: str) -> str | None:
-    """Bring the schema to this version's, once, whoever else tries; returns what it was.
-
-    Raises CannotOpen or NewerSchema; nothing is changed then.
-    """
-    parsed = postgres_url(url)
-    options = {"statement_timeout": "0", "lock_timeout": f"{MIGRATING_SECONDS * 1000:.0f}"}
-    watchdog = Watchdog()
-    engine = make_engine(parsed, options, watchdog, pool_size=1)
-    name = shown_name(parsed)
-    try:
-        with engine.begin() as connection:
-            check_encoding(connection, name)
-            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s, %s)", MIGRATING)
-            before = migrations.current(connection)
-            migrations.upgrade(connection)
-            return before
-    except DBAPIError as error:
-        if isinstance(error.orig, psycopg.errors.LockNotAvailable):
-            raise CannotOpen(
-                f"Somebody else is at work on {name}: another `db upgrade`, a `db copy`, or a long "
-                "transaction. Try again when it has ended."
-            ) from error
-        raise refusal(name, error) from error
-    finally:
-        watchdog.close()
-        engine.dispose()
-
-
-def check_schema(revision: str | None, name: str) -> None:
-    """Raise what says what to do, unless the schema is this version's."""
-    if revision is None:
-        raise NoDatabase(f"The database {name} has no tables yet: run `resultsink db upgrade`.")
-    if revision < migrations.HEAD:
-        raise CannotOpen(
-            f"The database {name} has schema {revision}, and this version needs "
-            f"{migrations.HEAD}: run `resultsink db upgrade`."
-        )
-    if revision > migrations.HEAD:
-        raise NewerSchema(
-            f"The database {name} has schema {revision}, which this version (schema "
-            f"{migrations.HEAD}) does not know: install the newer resultsink again."
-        )
-
-
-def check_encoding(connection: Connection, name: str) -> None:
-    """Raise CannotOpen unless the database takes whatever character a sender may write."""
-    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
-    if _text(encoding) != "UTF8":
-        raise CannotOpen(
-            f"The database {name} has the encoding {_text(encoding)}: make one with UTF8, as "
-            "`createdb -E UTF8 -T template0` does, for results hold any character."
-        )
-
-
-def _text(value: str | bytes) -> str:
-    """Without an encoding (SQL_ASCII) psycopg tells bytes."""
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def refusal(name: str, error: Exception) -> CannotOpen:
-    """What to do about a server that does not let us in, or cannot be reached."""
-    return CannotOpen(
-        f"The database {name} cannot be opened: {reason(error)}. "
-        "Look at RESULTSINK_DATABASE_URL, and whether the server runs."
-    )
-
-
-def make_engine(url: URL, options: dict[str, str], watchdog: Watchdog, **pool: Any) -> Engine:
-    """A connection that falls silent before it is ready is cut off by `watchdog`.
-
-    `options` are set when a connection is there: as a parameter of the start, PgBouncer would
-    refuse or ignore them (https://www.pgbouncer.org/config.html#ignore_startup_parameters).
-    """
-    engine = create_engine(
-        url,
-        # error texts end up in logs, and parameters hold bodies
-        hide_parameters=True,
-        pool_use_lifo=True,
-        use_native_hstore=False,
-        connect_args={
-            "connect_timeout": CONNECT_SECONDS,
-            "client_encoding": "utf8",
-            # a server's machine that is gone says nothing
-            "keepalives_idle": 10,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-            "application_name": "resultsink",
-        },
-        **pool,
-    )
-
-    @event.listens_for(engine, "connect", insert=True)  # before SQLAlchemy asks who is there
-    def begin(raw: Any, _record: Any) -> None:
-        watchdog.begin(raw, PREPARE_SECONDS)
-
-    options = {"timezone": "UTC", "datestyle": "ISO", **options}
-
-    @event.listens_for(engine, "connect")
-    def prepare(raw: Any, _record: Any) -> None:
-        calls = ", ".join(["set_config(%s, %s, false)"] * len(options))
-        raw.execute(f"SELECT {calls}", [text for option in options.items() for text in option])
-        # "acknowledged after COMMIT" must hold when the server's machine fails
-        raw.execute(
-            "SELECT set_config('synchronous_commit', 'on', false)"
-            " WHERE current_setting('synchronous_commit') = 'off'"
-        )
-        raw.commit()  # a rollback would undo it
-        watchdog.end(raw)
-
-    @event.listens_for(engine, "checkout")
-    def obey(raw: Any, *_: Any) -> None:
-        if raw.read_only is False:  # left by a read; the server says whether one may write now
-            raw.read_only = None
-
-    return engine

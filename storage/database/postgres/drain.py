@@ -1,4 +1,4 @@
-"""Who is inside when a database is closed: they are waited for, and nobody else comes in."""
+"""Closing a database: transactions that run are waited for, and no new one begins."""
 
 import threading
 from collections.abc import Iterator
@@ -7,33 +7,33 @@ from contextlib import contextmanager
 from storage.errors import CannotStore
 
 CLOSE_SECONDS = 5.0
-"""How long an end waits for those inside; a connection that hangs is left to the system then."""
+"""How long closing waits for running transactions; then one that hangs is abandoned."""
 
 
 class Drain:
-    """Counts who is inside."""
+    """Counts the transactions that run."""
 
     def __init__(self) -> None:
         self.is_closed = False
-        self._inside = 0
+        self._running = 0
         self._changed = threading.Condition()
 
     @contextmanager
-    def passed(self) -> Iterator[None]:
-        """Be inside for the block; raises CannotStore after the end."""
+    def counted(self) -> Iterator[None]:
+        """Count one transaction during the block; raises CannotStore once closed."""
         with self._changed:
             if self.is_closed:
                 raise CannotStore("The database is closed.")
-            self._inside += 1
+            self._running += 1
         try:
             yield
         finally:
             with self._changed:
-                self._inside -= 1
+                self._running -= 1
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Let nobody in from now on; return when the last one is out."""
+        """Refuse new transactions; return when the last one has ended."""
         with self._changed:
             self.is_closed = True
-            self._changed.wait_for(lambda: not self._inside, timeout=CLOSE_SECONDS)
+            self._changed.wait_for(lambda: not self._running, timeout=CLOSE_SECONDS)

@@ -1,7 +1,8 @@
-"""The one connection that a serving process keeps to Postgres: hints, the clock, and being there.
+"""The one connection that a serving process keeps: its hints, the server's clock, its lock.
 
-Hints go over NOTIFY, outside of every transaction that matters: a lost one costs a poll. That
-somebody serves this database is a shared advisory lock, which the server frees at any end of ours.
+Hints go over LISTEN/NOTIFY, outside of the transactions that store something: a lost one costs a
+poll. A shared advisory lock tells that this database is served; the server frees it however the
+process ends.
 """
 
 import logging
@@ -20,7 +21,7 @@ from storage.errors import CannotOpen
 
 CHANNEL = "resultsink"
 SERVED = (20_261, 1)
-"""The advisory lock that all who serve a database share, and that `db copy` takes alone."""
+"""The advisory lock that all servers of a database share, and that `db copy` takes alone."""
 
 CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
 
@@ -29,17 +30,17 @@ QUIET_SECONDS = 0.05
 
 CLOCK_SECONDS = 5.0
 AGAIN_SECONDS = 0.5
-PATIENCE_SECONDS = 4.0
-"""How long a call on this connection may take before it is taken for lost."""
+CALL_SECONDS = 4.0
+"""How long a call on this connection may take before the connection counts as lost."""
 
 log = logging.getLogger(__name__)
 
 
 class Presence:
-    """Connects by `connect` for as long as it lives, and again after each failure.
+    """Connects by `connect` until it is closed, and again after each failure.
 
-    `measure` is called again and again with what asks the server for its clock.
-    The first connection is made here: raises CannotOpen where the database is not to be served.
+    `measure` is called every CLOCK_SECONDS with a function that reads the server's clock. The first
+    connection is made at once: raises CannotOpen while the database is being copied.
     """
 
     def __init__(
@@ -51,39 +52,39 @@ class Presence:
         self._connect = connect
         self._measure = measure
         self._limit = limit
-        self._heard: list[Callable[[], None]] = []
+        self._on_notify: list[Callable[[], None]] = []
         self._wake_out, self._wake_in = os.pipe()
         self._has_hint = threading.Event()
         self._closing = False
         self._raw: Any = self._connected()
-        self._thread = threading.Thread(target=self._run, name="standing", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
         self._thread.start()
 
     @property
     def is_held(self) -> bool:
-        """Whether nobody else can take the database alone: else nothing may be written to it."""
+        """True while this process holds its share of the lock, without which nothing is written."""
         return self._raw is not None
 
     def hint(self) -> None:
-        """Have the others told soon."""
+        """Notify the other processes soon."""
         if not self._has_hint.is_set():
             self._has_hint.set()
             os.write(self._wake_in, b".")
 
-    def listen(self, heard: Callable[[], None]) -> None:
-        self._heard.append(heard)
+    def listen(self, on_notify: Callable[[], None]) -> None:
+        self._on_notify.append(on_notify)
 
     def close(self) -> None:
         self._closing = True
         os.write(self._wake_in, b".")
-        self._thread.join()  # each of its calls ends within PATIENCE_SECONDS
+        self._thread.join()  # each of its calls ends within CALL_SECONDS
         os.close(self._wake_in)
         os.close(self._wake_out)
 
     def _connected(self) -> Any:
         raw = self._connect()
         try:
-            with self._limit(raw, PATIENCE_SECONDS):
+            with self._limit(raw, CALL_SECONDS):
                 lock = "SELECT pg_try_advisory_lock_shared(%s, %s)"
                 if not raw.execute(lock, SERVED).fetchone()[0]:
                     raise CannotOpen(
@@ -101,18 +102,18 @@ class Presence:
             try:
                 if self._raw is None:
                     self._raw = self._connected()
-                    self._tell()  # what was said meanwhile was not heard
-                self._stand()
-            except Exception as error:  # noqa: BLE001  whatever it is: connect again
-                log.warning("the standing connection was lost: %s", error)
+                    self._notify()  # hints may have been missed meanwhile
+                self._serve()
+            except Exception as error:  # noqa: BLE001  connect again after any
+                log.warning("the presence connection was lost: %s", error)
                 self._drop()
                 time.sleep(AGAIN_SECONDS)
         self._leave()
 
-    def _stand(self) -> None:
-        """Listen, hint, and look at the server's clock, until closing or a failure."""
+    def _serve(self) -> None:
+        """Listen, hint, and read the server's clock, until closed or a failure."""
         last_look = last_hint = time.monotonic()
-        polled = select.poll()  # `select` takes no descriptor above 1023
+        polled = select.poll()  # `select` refuses descriptors above 1023
         for descriptor in (self._raw.fileno(), self._wake_out):
             polled.register(descriptor, select.POLLIN)
         while not self._closing:
@@ -121,30 +122,30 @@ class Presence:
             if self._wake_out in ready:
                 os.read(self._wake_out, 4096)
             if self._raw.fileno() in ready and any(True for _ in self._raw.notifies(timeout=0)):
-                self._tell()
+                self._notify()
             if self._has_hint.is_set():
                 time.sleep(max(0.0, last_hint + QUIET_SECONDS - time.monotonic()))
                 last_hint = time.monotonic()
                 self._has_hint.clear()
-                with self._limit(self._raw, PATIENCE_SECONDS):
+                with self._limit(self._raw, CALL_SECONDS):
                     self._raw.execute(f"NOTIFY {CHANNEL}")
             if time.monotonic() - last_look >= CLOCK_SECONDS:
                 last_look = time.monotonic()
-                with self._limit(self._raw, PATIENCE_SECONDS):
+                with self._limit(self._raw, CALL_SECONDS):
                     self._measure(partial(_clock, self._raw))
 
-    def _tell(self) -> None:
-        for heard in self._heard:
-            heard()
+    def _notify(self) -> None:
+        for on_notify in self._on_notify:
+            on_notify()
 
     def _leave(self) -> None:
-        """Give the lock back before the connection ends: the server sees its end a little later."""
+        """Free the lock before the connection ends, which the server notices a little later."""
         try:
             if self._raw is not None:
-                with self._limit(self._raw, PATIENCE_SECONDS):
+                with self._limit(self._raw, CALL_SECONDS):
                     self._raw.execute("SELECT pg_advisory_unlock_shared(%s, %s)", SERVED)
         except psycopg.Error as error:
-            log.warning("the standing connection was lost: %s", error)
+            log.warning("the presence connection was lost: %s", error)
         finally:
             self._drop()
 
@@ -155,5 +156,5 @@ class Presence:
 
 
 def _clock(raw: Any) -> float:
-    """The server's clock, in seconds since 1970."""
+    """Return the server's time, in seconds since 1970."""
     return float(raw.execute(CLOCK).fetchone()[0])

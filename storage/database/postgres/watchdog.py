@@ -1,4 +1,4 @@
-"""Connections that hang: what a server no longer answers must not hold a thread for ever."""
+"""Connections that hang: a server that no longer answers must not block a thread for ever."""
 
 import os
 import socket
@@ -14,10 +14,10 @@ LOOK_SECONDS = 0.25
 
 
 class Watchdog:
-    """Cuts the sockets of transactions that last too long, so that whoever waits has an error.
+    """Shuts the sockets of transactions that last too long, so that their threads get an error.
 
-    A server's own timeouts do not help where the network swallows what is sent, and TCP notices
-    only after many minutes.
+    A server's own timeouts do not help where the network drops packets silently, and TCP notices
+    that only after many minutes.
     """
 
     def __init__(self) -> None:
@@ -29,9 +29,9 @@ class Watchdog:
 
     @contextmanager
     def limit(self, raw: Any, seconds: float) -> Iterator[Callable[[], bool]]:
-        """Within the block the psycopg connection `raw` is cut off after so many seconds.
+        """Cut the psycopg connection `raw` off where the block takes more than `seconds`.
 
-        The block gets what says whether it has been.
+        Yields a function that returns True once that has happened.
         """
         self.begin(raw, seconds)
         try:
@@ -40,7 +40,7 @@ class Watchdog:
             self.end(raw)
 
     def begin(self, raw: Any, seconds: float) -> None:
-        """Cut `raw` off after so many seconds, unless it ends before."""
+        """Cut `raw` off after so many seconds, unless `end` is called before."""
         with self._lock:
             self._watched[id(raw)] = time.monotonic() + seconds, raw
 
@@ -63,9 +63,9 @@ class Watchdog:
 
 
 def _cut(raw: Any) -> None:
-    """Shut the socket down, on a descriptor of our own: the connection closes its own itself."""
+    """Shut the socket down on a copy of its descriptor: the connection closes its own itself."""
     with (
-        suppress(OSError, ValueError, psycopg.Error),  # it is gone already
+        suppress(OSError, ValueError, psycopg.Error),  # it is closed already
         socket.socket(fileno=os.dup(raw.fileno())) as twin,
     ):
         twin.shutdown(socket.SHUT_RDWR)

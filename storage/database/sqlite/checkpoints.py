@@ -8,24 +8,24 @@ from pathlib import Path
 
 PERIOD_SECONDS = 0.5
 START_BYTES = 4 * 1024 * 1024
-"""Size of the log from which a look moves pages."""
+"""Size of the log from which pages are moved."""
 
 LIMIT_PAGES = 16 * 1024
-"""Pages in the log from which it is also begun anew, which makes one commit wait for a moment."""
+"""Pages in the log from which it is also restarted, which delays one commit for a moment."""
 
 KEPT_BYTES = 2 * LIMIT_PAGES * 4096
-"""What the file of the log keeps at most when it is begun anew: it grew beside a long reader.
+"""Largest size that the log file keeps when it is restarted after it grew beside a long reader.
 
-Below that it is written over, for to cut it off and let it grow again costs a commit 50 ms.
+A smaller one is overwritten: truncating it and letting it grow again costs a commit 50 ms.
 """
 
 
 class Checkpointer:
     """A thread with a connection of its own that keeps the log of the file at `path` short.
 
-    A checkpoint inside a commit makes that commit's deliveries wait for it; this one runs beside
-    them. Under unbroken load it never reaches the end of the log, so from LIMIT_PAGES on
-    `restart` is called, which finishes the little that is left between two transactions.
+    A checkpoint inside a commit delays that commit's deliveries; this thread runs beside them.
+    Under unbroken load it never reaches the end of the log, so from LIMIT_PAGES on `restart` is
+    called, which has the rest moved between two transactions.
     """
 
     def __init__(self, path: Path, restart: Callable[[], None]) -> None:

@@ -1,7 +1,7 @@
 """SQLite: engines, pragmas, the one writer.
 
-One thread owns the one write connection; it takes acks first and work after, and every piece is
-one transaction: BEGIN IMMEDIATE, COMMIT, synced. Readers have connections of their own that cannot
+One thread owns the one write connection; it runs acks first and work after, each in one
+transaction: BEGIN IMMEDIATE, COMMIT, synced. Readers have connections of their own that cannot
 write.
 """
 
@@ -38,19 +38,19 @@ T = TypeVar("T")
 BUSY_MILLISECONDS = 1_500
 """How long a statement waits for another process's transaction: less than an answer may take."""
 
-PATIENT_MILLISECONDS = 15_000
-"""The same for a command, beside a process that serves under load: nobody waits for its answer."""
+COMMAND_BUSY_MILLISECONDS = 15_000
+"""The same limit for a command, beside a process that serves under load."""
 
 SPARE_BYTES = 32 * 1024 * 1024
 """Free space below which nothing is written: a commit must never find the disk full half way."""
 
 _READERS: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 48}
-"""As many as there are threads: to open a connection costs far more than to read by it."""
+"""One for each thread: opening a connection costs far more than reading by it."""
 
 log = logging.getLogger(__name__)
 
 _ROWS_FAULT = (IntegrityError, DataError, InterfaceError, ProgrammingError)
-"""What is wrong with a row or a statement, not with the database."""
+"""Errors of a row or a statement, not of the database."""
 
 
 class SqliteDatabase(Database):
@@ -74,13 +74,13 @@ class SqliteDatabase(Database):
             raise
 
     def _open(self, *, is_current: bool, serves: bool) -> None:
-        """One who serves waits for others less, and makes checkpoints beside its commits."""
+        """A serving process waits less for others, and makes checkpoints beside its commits."""
         self._serves = serves
-        self._busy = BUSY_MILLISECONDS if serves else PATIENT_MILLISECONDS
+        self._busy = BUSY_MILLISECONDS if serves else COMMAND_BUSY_MILLISECONDS
         self._write_engine = make_engine(self.path, writes=True, busy=self._busy)
         self._read_engine = make_engine(self.path, writes=False, busy=self._busy)
         try:
-            if not is_current:  # the lock is taken only where there is something to write
+            if not is_current:  # the write lock is taken only where the schema changes
                 self._migrate()
             self._connection: Connection | None = self._connect()
         except DBAPIError as error:
@@ -92,8 +92,9 @@ class SqliteDatabase(Database):
             self._checkpointer = Checkpointer(self.path, self._restart_log_soon)
 
     def _migrate(self) -> None:
-        """In one transaction. Foreign keys are looked at after it, not during: SQLite changes a
-        table by making it anew, and would take its rows for deleted (https://sqlite.org/lang_altertable.html).
+        """Migrate in one transaction. Foreign keys are checked at its end, not during it: SQLite
+        changes a table by making it anew, and would take its rows for deleted
+        (https://sqlite.org/lang_altertable.html).
         """
         with self._write_engine.connect() as connection:
             _driver(connection).execute("PRAGMA foreign_keys = OFF")
@@ -106,7 +107,7 @@ class SqliteDatabase(Database):
     # --- writing -------------------------------------------------------------------------------
 
     def write(self, work: Callable[[Connection], T], *, urgent: bool = False) -> T:
-        del urgent  # acks alone go first
+        del urgent  # here only acks go first
         return self._writer.call(work)
 
     def submit(self, work: Work, done: Done) -> None:
@@ -141,7 +142,7 @@ class SqliteDatabase(Database):
         return connection
 
     def _forget_connection(self) -> None:
-        """After a failure start from a fresh connection: the old one may be half broken."""
+        """Start from a fresh connection after a failure: the old one may be unusable."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.invalidate()
@@ -150,14 +151,14 @@ class SqliteDatabase(Database):
     def _refuse_a_full_disk(self) -> None:
         if self._has_space():
             return
-        self._checkpoint("TRUNCATE")  # it may be our own log that fills it, grown beside a reader
+        self._checkpoint("TRUNCATE")  # the log itself may fill the disk, grown beside a reader
         if not self._has_space():
             raise DiskFull(f"Less than {SPARE_BYTES >> 20} MiB are free beside {self.path.name}.")
 
     def _has_space(self) -> bool:
         try:
             space = os.statvfs(self.path.parent)
-        except OSError as error:  # the volume is away
+        except OSError as error:  # the volume is not mounted
             raise CannotStore(f"The database cannot store now: {error}.") from error
         return space.f_bavail * space.f_frsize >= SPARE_BYTES
 
@@ -170,14 +171,14 @@ class SqliteDatabase(Database):
             self._checkpoint("RESTART")
 
     def _checkpoint(self, mode: str) -> None:
-        """Between two transactions, without waiting for readers: the next look tries again."""
+        """Move the log between two transactions, without waiting for readers; it is tried again."""
         if self._connection is None:
             return
         raw = _driver(self._connection)
         raw.execute("PRAGMA busy_timeout = 0")
         try:
             raw.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-        except sqlite3.Error as error:  # the commit before this stands, whatever became of the log
+        except sqlite3.Error as error:  # the commit before stands, whatever happens to the log
             log.debug("the write-ahead log could not be emptied: %s", error)
         finally:
             raw.execute(f"PRAGMA busy_timeout = {self._busy}")
@@ -186,8 +187,8 @@ class SqliteDatabase(Database):
 
     @contextmanager
     def read(self, *, urgent: bool = False) -> Iterator[Connection]:
-        """A long one keeps the write-ahead log from shrinking."""
-        del urgent  # whoever reads waits for nobody
+        """Open a read; a long one keeps the write-ahead log from shrinking."""
+        del urgent  # readers never wait
         with reading(), self._read_engine.begin() as connection:
             yield connection
 
@@ -217,15 +218,15 @@ class SqliteDatabase(Database):
         return is_served(self.path)
 
     def hint(self) -> None:
-        """There is no other process that works."""
+        """Do nothing: no other process works on this file."""
 
-    def listen(self, heard: Callable[[], None]) -> None:
-        """There is no other process that takes in."""
+    def listen(self, on_notify: Callable[[], None]) -> None:
+        """Do nothing: no other process takes deliveries in."""
 
     # --- ending --------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """And let go of the file."""
+        """Finish queued writes, close every connection, and free the file."""
         if self._checkpointer is not None:
             self._checkpointer.close()
         self._writer.close()
@@ -241,14 +242,14 @@ class SqliteDatabase(Database):
 
 
 def _driver(connection: Connection) -> sqlite3.Connection:
-    """The driver's own connection, for pragmas that belong to no transaction."""
+    """Return the driver's own connection, for pragmas that belong to no transaction."""
     raw = connection.connection.driver_connection
     assert isinstance(raw, sqlite3.Connection)  # noqa: S101  the only driver there is
     return raw
 
 
-def make_engine(path: Path, *, writes: bool, busy: int = PATIENT_MILLISECONDS) -> Engine:
-    """Connect to the file; `busy` is in milliseconds."""
+def make_engine(path: Path, *, writes: bool, busy: int = COMMAND_BUSY_MILLISECONDS) -> Engine:
+    """Return an engine for the file; statements wait `busy` milliseconds for other processes."""
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         **({"poolclass": NullPool} if writes else _READERS),

@@ -1,4 +1,4 @@
-"""The database's file before it is opened: which it is, whose it is, who serves it.
+"""The database's file before it is opened: its path, its schema, the lock of its server.
 
 Looking changes nothing, neither in the file nor beside it: it may be another program's.
 """
@@ -54,7 +54,7 @@ def sqlite_path(url: str) -> Path:
 
 
 def look(path: Path) -> str | None:
-    """The schema revision in this file; None for no file, and for a database without tables.
+    """Return the schema revision in this file; None without a file, or without tables.
 
     Raises CannotOpen for another program's file, and for one that cannot be read.
     """
@@ -71,7 +71,7 @@ def look(path: Path) -> str | None:
 
 
 def _revision(path: Path) -> str | None:
-    # Without a log nobody writes, and what is immutable gets neither locks nor files beside it.
+    # Without a log nobody writes, and `immutable` takes no lock and makes no files.
     how = "mode=ro" if Path(f"{path}-wal").exists() else "immutable=1"
     try:
         with closing(
@@ -97,7 +97,7 @@ def _not_ours(path: Path) -> CannotOpen:
 
 
 def refusal(path: Path, error: BaseException | None) -> CannotOpen:
-    """What to do about a database that the driver or the system refuses to open."""
+    """Return the error for a file that the driver or the system refuses to open."""
     if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return CannotOpen(
             f"The database {path} is locked by another program: try again when that has ended."
@@ -113,7 +113,7 @@ def refusal(path: Path, error: BaseException | None) -> CannotOpen:
 
 
 def is_served(path: Path) -> bool:
-    """Say whether some process serves this file now; those who look are not in each other's way."""
+    """Return True while some process serves this file; several may ask at once."""
     try:
         lock = os.open(_lock_file(path), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -128,9 +128,9 @@ def is_served(path: Path) -> bool:
 
 
 def claim(path: Path) -> int:
-    """Take the lock; returns what to close in the end. Raises AlreadyServed.
+    """Take the lock; returns the descriptor to close in the end. Raises AlreadyServed.
 
-    Tries for a moment, because somebody who only looks holds a share of the lock meanwhile.
+    Tries for a moment, because `is_served` in another process holds a share of the lock meanwhile.
     """
     try:
         lock = os.open(_lock_file(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

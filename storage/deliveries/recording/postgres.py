@@ -6,9 +6,27 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from storage.deliveries.recording.verified import VerifiedDelivery
+from storage.jobs.new import NewJob
 from storage.json_text import clean
 
-_INSERT = """
+_JOB = {
+    "kind": "'fetch'",
+    "source": "source",
+    "subject_kind": "subject_kind",
+    "subject": "subject",
+    "endpoint_id": "endpoint_id",
+    "event_id": "id",
+    "status": "status",
+    "next_attempt_at": "received_at",
+    "progress": "progress::jsonb",
+    "reason": "reason",
+    "created_at": "received_at",
+    "ended_at": "CASE status WHEN 'dead' THEN received_at END",
+    **{name: str(zero) for name, zero in NewJob._field_defaults.items()},
+}
+"""What a job's column is, of the event that it is for and of what was given with it."""
+
+_INSERT = f"""
 WITH given AS MATERIALIZED (
   SELECT * FROM unnest(
     %b::text[], %b::text[], %b::text[], %b::bytea[], %b::text[], %b::bytea[], %b::text[],
@@ -24,14 +42,12 @@ WITH given AS MATERIALIZED (
   INSERT INTO deliveries (event_id, digest, headers, body, received_at, copies)
   SELECT id, digest, headers, body, received_at, 0 FROM new JOIN given USING (key_digest)
 ), caused AS (
-  INSERT INTO jobs (kind, source, subject_kind, subject, endpoint_id, event_id, status,
-    next_attempt_at, progress, reason, created_at, ended_at, claims, failures, waits)
-  SELECT 'fetch', source, subject_kind, subject, endpoint_id, id, status, received_at,
-    progress::jsonb, reason, received_at, CASE status WHEN 'dead' THEN received_at END, 0, 0, 0
+  INSERT INTO jobs ({", ".join(NewJob._fields)})
+  SELECT {", ".join(_JOB[name] for name in NewJob._fields)}
   FROM new JOIN given USING (key_digest) WHERE status IS NOT NULL
 )
 SELECT key_digest FROM new
-"""
+"""  # noqa: S608  all of it stands here
 
 
 def insert_new(

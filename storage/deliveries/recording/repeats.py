@@ -8,7 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 from sqlmodel import col
 
+from storage import jobs
 from storage.deliveries.recording.verified import VerifiedDelivery
+from storage.jobs.new import new_job
 from storage.models import Delivery, Event, Job
 
 MAX_BODIES = 5
@@ -76,32 +78,27 @@ def _keep_other_body(
             )
         )
     if delivery.job_status is not None:
-        _work_again(connection, event_id, delivery, now)
+        _work_again(connection, event_id, delivery, delivery.job_status, now)
 
 
 def _work_again(
-    connection: Connection, event_id: int, delivery: VerifiedDelivery, now: datetime
+    connection: Connection, event_id: int, delivery: VerifiedDelivery, status: str, now: datetime
 ) -> None:
-    """What is here already does not answer an event that came with another body."""
-    connection.execute(
-        insert(Job).values(
-            kind="fetch",
-            source=delivery.source,
-            subject_kind=delivery.subject_kind,
-            subject=delivery.subject,
-            endpoint_id=delivery.endpoint_id,
-            event_id=event_id,
-            status=delivery.job_status,
-            next_attempt_at=now,
-            progress={"again": True, "awaits_end": delivery.awaits_end},
-            reason=delivery.reason,
-            created_at=now,
-            ended_at=now if delivery.job_status == "dead" else None,
-            claims=0,
-            failures=0,
-            waits=0,
-        )
+    """Make another fetch: a stored result does not answer an event that came with another body."""
+    job = new_job(
+        "fetch",
+        source=delivery.source,
+        subject_kind=delivery.subject_kind,
+        subject=delivery.subject,
+        endpoint_id=delivery.endpoint_id,
+        event_id=event_id,
+        status=status,
+        due=now,
+        progress={"again": True, "awaits_end": delivery.awaits_end},
+        reason=delivery.reason,
+        now=now,
     )
+    jobs.enqueue(connection, job)
 
 
 def _is_fetch_pending(connection: Connection, event_id: int) -> bool:

@@ -8,16 +8,14 @@ from typing import Any
 from sqlalchemy import Connection, CursorResult
 
 from storage.deliveries.recording.verified import VerifiedDelivery
+from storage.jobs.new import NewJob, new_job
 
 ROWS_PER_STATEMENT = 64
 
 _EVENTS = "INSERT INTO events (source, endpoint_id, key, key_digest, disposition, received_at)"
 _UNLESS_KNOWN = " ON CONFLICT (key_digest) DO NOTHING"
 _DELIVERIES = "INSERT INTO deliveries (event_id, digest, headers, body, received_at, copies)"
-_JOBS = (
-    "INSERT INTO jobs (kind, source, subject_kind, subject, endpoint_id, event_id, status,"
-    " next_attempt_at, progress, reason, created_at, ended_at, claims, failures, waits)"
-)
+_JOBS = f"INSERT INTO jobs ({', '.join(NewJob._fields)})"
 
 Row = tuple[Any, ...]
 
@@ -37,7 +35,7 @@ def insert_new(
         delivery = group[digest]
         deliveries.append((event_id, delivery.digest, delivery.headers, delivery.body, at, 0))
         if delivery.job_status is not None:
-            jobs.append(_job(delivery, event_id, at))
+            jobs.append(_job(delivery, event_id, delivery.job_status, at))
     _insert_many(connection, _DELIVERIES, deliveries)
     _insert_many(connection, _JOBS, jobs)
     return ids
@@ -70,21 +68,19 @@ def _event(delivery: VerifiedDelivery, digest: bytes, at: str) -> Row:
     return (delivery.source, endpoint_id, key, digest, delivery.disposition, at)
 
 
-def _job(delivery: VerifiedDelivery, event_id: int, at: str) -> Row:
-    return (
+def _job(delivery: VerifiedDelivery, event_id: int, status: str, at: str) -> Row:
+    return new_job(
         "fetch",
-        delivery.source,
-        delivery.subject_kind,
-        delivery.subject,
-        delivery.endpoint_id,
-        event_id,
-        delivery.job_status,
-        at,
-        delivery.progress,
-        delivery.reason,
-        at,
-        at if delivery.job_status == "dead" else None,
-        *(0, 0, 0),
+        source=delivery.source,
+        subject_kind=delivery.subject_kind,
+        subject=delivery.subject,
+        endpoint_id=delivery.endpoint_id,
+        event_id=event_id,
+        status=status,
+        due=at,
+        progress=delivery.progress,
+        reason=delivery.reason,
+        now=at,
     )
 
 

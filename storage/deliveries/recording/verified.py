@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(slots=True)  # not frozen: one is made for each delivery, and freezing doubles its cost
@@ -13,8 +12,8 @@ class VerifiedDelivery:
 
     `disposition` is `fetch` (a job is made for `subject`), `ignored` (recorded only) or `unusable`
     (a dead letter from birth, `reason` says why). `awaits_end` is False where the sender announced
-    something else than an end, so that looking once is enough. `hints` stand in the job's progress
-    from the beginning.
+    something else than an end, so that looking once is enough. `hints` are keys of the
+    job's first `Progress`.
     """
 
     source: str
@@ -28,7 +27,7 @@ class VerifiedDelivery:
     digest: bytes
     reason: str | None = None
     awaits_end: bool = True
-    hints: Mapping[str, Any] | None = None
+    hints: Mapping[str, object] | None = None
 
     @property
     def key_digest(self) -> bytes:

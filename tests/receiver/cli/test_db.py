@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 import storage
-from storage.database.postgres import database as postgres
+from storage.database.postgres import schema as postgres
 from tests import databases
 from tests.databases import KEY, Copies, Kind, Maker
 from tests.receiver.cli.conftest import Run

@@ -18,7 +18,7 @@ from receiver.settings import Settings, SourceSettings
 from receiver.sources import Source, configured
 from receiver.submissions.tasks import Tasks
 from receiver.submissions.waiting import wait_for_run
-from storage import Store
+from storage import EndpointListing, Store
 from tests.receiver import working
 from tests.receiver.conftest import DEADLINE, Taking, locked, signed, until
 from tests.receiver.working import (
@@ -66,7 +66,7 @@ async def refusal(store: Store, source: Source, **more: Any) -> str:
     return str(raised.value)
 
 
-def endpoint(store: Store) -> dict[str, Any]:
+def endpoint(store: Store) -> EndpointListing:
     """The one endpoint that there is."""
     (found,) = store.list_endpoints()
     return found
@@ -303,6 +303,7 @@ async def test_a_question_is_shown_and_answered_and_the_task_goes_on(
         with pytest.raises(NotDone, match="409"):
             await tasks.respond(run_id, {"approved": True}, interaction="int_other")
         answered = await tasks.respond(run_id, {"approved": True})
+        assert waits_for is not None
         assert answered == waits_for["interaction_id"]
         facts, _ = store.show_run(run_id)
         assert (facts["result_status"], facts["waits_for"]) == ("completed", None)
@@ -345,6 +346,7 @@ async def test_an_announced_question_is_fetched_and_its_event_is_done(
         await taking.deliver(made, body, signed(body, secret=view.secrets[0].text))
     await work_off(store, source)
     facts, _ = store.show_run(run_id)
+    assert facts["waits_for"] is not None
     assert (facts["sender_status"], facts["waits_for"]["type"]) == ("awaiting_input", "plan_review")
     assert [(each["kind"], each["status"]) for each in jobs(store)] == [
         ("check", "pending"),

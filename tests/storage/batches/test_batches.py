@@ -192,14 +192,14 @@ def test_additions_are_known_again_for_a_day(store: Store) -> None:
         return [
             row.key
             for row in rows(store.database, Meta)
-            if row.key.startswith(idempotency_keys.NOTED)
+            if row.key.startswith(idempotency_keys.PREFIX)
         ]
 
     named: dict[str, Any] = {"source": "valyu", "batch_id": "b", "runs": []}
     for name, moment in (("old", at(0)), ("new", at(60)), ("next", at(86_430))):
-        how: dict[str, Any] = {"unlisted": 1, "addition": name, "now": moment}
+        how: dict[str, Any] = {"unlisted": 1, "idempotency_key": name, "now": moment}
         store.database.write(partial(batches.add_runs, **named, **how))
-    assert noted() == [idempotency_keys.NOTED + "new", idempotency_keys.NOTED + "next"]
+    assert noted() == [idempotency_keys.PREFIX + "new", idempotency_keys.PREFIX + "next"]
     assert store.ledger("b").expected == 3
 
 
@@ -394,7 +394,7 @@ def test_a_run_that_ended_anew_is_not_stored_until_its_new_result_is(store: Stor
     for told in (run(status="failed", batch_id="b"), run(has_output=False, batch_id="b")):
         store.note_run("valyu", told, fetched_at=store.now())
     assert (store.ledger("b").expected, store.ledger("b").stored) == (1, 0)
-    assert [row["run_id"] for row in store.unstored_runs("valyu", "b")] == ["run-1"]
+    assert [row["run_id"] for row in store.missing(store.ledger("b"))["missing"]] == ["run-1"]
 
 
 def test_many_runs_are_expected_in_several_transactions(store: Store) -> None:
@@ -436,6 +436,6 @@ def test_batches_are_listed_newest_first_and_by_source(store: Store) -> None:
 def test_runs_without_a_result_are_named_with_the_sender_s_last_word(store: Store) -> None:
     results(store, "r1")
     results(store, "r2", status="running", sender_status="in_progress", task_id="t2")
-    assert store.unstored_runs("valyu", "b") == [
+    assert store.missing(store.ledger("b"))["missing"] == [
         {"run_id": "r2", "task_id": "t2", "status": "running", "sender_status": "in_progress"}
     ]

@@ -65,7 +65,7 @@ def test_however_many_are_missing_each_counts_once(
     stored(store, run("of-a-batch", "running", batch_id="batch-1"))
     missing = {*"abcdefgh", "known", "k2", "k3"}
     for at_once in (1, 2, 3, 100):
-        monkeypatch.setattr(outstanding, "AT_ONCE", at_once)
+        monkeypatch.setattr(outstanding, "READ_ROWS", at_once)
         assert store.count_owed("valyu") == len(missing)
 
 
@@ -75,7 +75,7 @@ def test_a_source_is_counted_in_many_short_reads(
     for number in range(5):
         store.add_endpoint("valyu", "run", resource=f"run-{number}")
         store.register_batch("valyu", f"batch-{number}", endpoint_id=None)
-    monkeypatch.setattr(outstanding, "AT_ONCE", 1)
+    monkeypatch.setattr(outstanding, "READ_ROWS", 1)
     monkeypatch.setattr("storage.store.batches.LISTED_AT_ONCE", 2)
     reads: list[int] = []
     read = store.database.read

@@ -102,7 +102,7 @@ def fill(url: str) -> str:
         deliver(store, delivery("event-1", b"another body"))
         (lease, *_) = store.claim_jobs("valyu", limit=1)
         page = [run("run-1", output={"z": 1, "a": [1.5, None, "\N{SNOWMAN}"]}, sources=[{"b": 2}])]
-        store.store_results(lease, page, fetched_at=store.now(), progress={"after": "run-1"})
+        store.store_results(lease, page, fetched_at=store.now(), progress={"batch": "b-1"})
         store.quarantine(
             UnverifiedDelivery("valyu", None, "signature", "wrong", "a: b\n", b"forged")
         )

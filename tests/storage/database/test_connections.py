@@ -17,6 +17,7 @@ from sqlalchemy.engine import make_url
 import storage
 from storage import CannotOpen, CannotStore, Store
 from storage.database.postgres import database as postgres
+from storage.database.postgres import engine
 from storage.database.postgres.presence import SERVED
 from storage.models import Event
 from tests import behind, databases
@@ -190,7 +191,7 @@ def test_a_server_that_was_told_to_be_read_only_is_obeyed(made_url: str) -> None
 def test_what_took_too_long_is_said_to_have(
     made_url: str, monkeypatch: pytest.MonkeyPatch, limit: str, name: str
 ) -> None:
-    class Short(postgres.Pool):
+    class Short(engine.Pool):
         def __init__(self, *given: Any, **limits: Any) -> None:
             super().__init__(*given, **{**limits, name: float(limit)})
 

@@ -19,7 +19,7 @@ from storage import CannotStore, DiskFull, Store
 from storage.database import Database, now, open_database
 from storage.database.sqlite import checkpoints
 from storage.database.sqlite import database as module
-from storage.database.sqlite.database import BUSY_MILLISECONDS, PATIENT_MILLISECONDS
+from storage.database.sqlite.database import BUSY_MILLISECONDS, COMMAND_BUSY_MILLISECONDS
 from storage.models import Job
 from tests.storage.build import NOON, contents, deliver, delivery, enqueue, rows
 
@@ -46,7 +46,7 @@ def test_the_connection_that_writes_survives_a_power_cut(database: Database) -> 
 @pytest.mark.sqlite
 def test_a_command_s_connection_survives_a_power_cut_too(made_url: str) -> None:
     store = storage.open(made_url)
-    assert store.database.write(pragmas) == {**SAFE, "busy_timeout": PATIENT_MILLISECONDS}
+    assert store.database.write(pragmas) == {**SAFE, "busy_timeout": COMMAND_BUSY_MILLISECONDS}
     store.close()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import storage
 from storage import CannotOpen
-from storage.database.postgres import database as postgres
+from storage.database.postgres import engine as postgres
 from tests.databases import KEY
 
 pytestmark = pytest.mark.postgres

@@ -116,7 +116,7 @@ def test_an_outcome_that_nobody_can_be_told_does_not_stop_the_writer(
 
     writer.submit(lambda _: None, gone)
     assert writer.call(lambda _: "next") == "next"
-    assert "nobody could be told" in caplog.text
+    assert "could not be reported" in caplog.text
 
 
 def test_done_is_called_after_the_commit(writer: Writer, database: Database) -> None:

@@ -76,7 +76,7 @@ def test_the_end_of_the_checks_spares_others_and_the_one_that_says_so(
     mine = enqueue(database, kind="check", endpoint_id="e")
     enqueue(database, kind="check", endpoint_id="other")
     enqueue(database, endpoint_id="e")
-    database.write(lambda c: checks.end(c, endpoint_id="e", now=NOON, but=mine))
+    database.write(lambda c: checks.end(c, endpoint_id="e", now=NOON, keep=mine))
     assert [row.status for row in rows(database, Job)] == ["pending"] * 3
     database.write(lambda c: checks.end(c, endpoint_id="e", now=NOON))
     assert [row.status for row in rows(database, Job)] == ["done", "pending", "pending"]

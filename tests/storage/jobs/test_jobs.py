@@ -13,7 +13,7 @@ import storage
 from storage import FetchedBatch, LeaseLost, NotFound, Store, jobs
 from storage.database import Database
 from storage.jobs import MAX_CLAIMS, checks, pauses
-from storage.jobs.claim import SUSPECT_CLAIMS
+from storage.jobs.claims import SUSPECT_CLAIMS
 from storage.jobs.lease import LEASE_SECONDS, AttemptOutcome, Lease
 from storage.models import Attempt, Job
 from tests.storage.build import (
@@ -34,7 +34,7 @@ STATES = ("pending", "running", "done", "dead", "abandoned")
 VERBS: dict[str, Callable[..., Any]] = {
     "claim": lambda c, lease: jobs.claim(c, "valyu", limit=9, now=NOON),
     "renew": lambda c, lease: jobs.renew(c, [lease], now=at(1)),
-    "save_progress": lambda c, lease: jobs.save_progress(c, lease, {"page": 2}),
+    "save_progress": lambda c, lease: jobs.save_progress(c, lease, {"refusals": 2}),
     "finish": lambda c, lease: jobs.finish(c, lease, tried()),
     "reschedule": lambda c, lease: jobs.reschedule(c, lease, tried(), after=9, failed=True),
     "bury": lambda c, lease: jobs.bury(c, lease, tried()),
@@ -118,10 +118,10 @@ FENCED: dict[str, Callable[[Store, Lease], Any]] = {
     "save_batch": lambda s, lease: s.save_batch(lease, BATCH),
     "settle_batch": lambda s, lease: s.settle_batch(lease, BATCH),
     "store_results": lambda s, lease: s.store_results(
-        lease, [run()], fetched_at=NOON, progress={"page": 2}
+        lease, [run()], fetched_at=NOON, progress={"refusals": 2}
     ),
     "save_progress": lambda s, lease: s.database.write(
-        lambda c: jobs.save_progress(c, lease, {"page": 2})
+        lambda c: jobs.save_progress(c, lease, {"refusals": 2})
     ),
 }
 
@@ -186,7 +186,8 @@ def test_a_claim_without_a_free_slot_takes_nothing(database: Database) -> None:
 
 
 def test_a_lease_says_what_to_do(database: Database) -> None:
-    values = {"subject_kind": "batch", "subject": "b", "endpoint_id": "e", "progress": {"page": 3}}
+    values: dict[str, Any] = {"subject_kind": "batch", "subject": "b", "endpoint_id": "e"}
+    values["progress"] = {"refusals": 3}
     lease = claimed(database, failures=2, waits=1, **values)
     assert {name: getattr(lease, name) for name in values} == values
     assert (lease.kind, lease.source, lease.failures, lease.waits) == ("fetch", "valyu", 2, 1)
@@ -273,7 +274,7 @@ def test_the_first_try_in_vain_is_remembered_and_told(database: Database) -> Non
     assert lease.trying_since is None
     for second, failed in enumerate((False, True, False)):
         outcome = tried(start=at(second))
-        how: dict[str, Any] = {"tried": outcome, "after": 0.0, "failed": failed}
+        how: dict[str, Any] = {"outcome": outcome, "after": 0.0, "failed": failed}
         database.write(partial(jobs.reschedule, lease=lease, **how))
         (lease,) = claim(database, now=at(second))
         assert lease.trying_since == NOON
@@ -346,13 +347,13 @@ def test_a_start_releases_leases_that_have_not_run_out(database: Database) -> No
 
 def test_a_release_leaves_the_progress(database: Database) -> None:
     lease = claimed(database)
-    database.write(lambda c: jobs.save_progress(c, lease, {"cursor": "x"}))
+    database.write(lambda c: jobs.save_progress(c, lease, {"batch": "x"}))
     database.write(lambda c: jobs.release(c, now=at(15)))
     (again,) = claim(database, now=at(15))
-    assert again.progress == {"cursor": "x"}
+    assert again.progress == {"batch": "x"}
 
 
-HOSTILE = {"cursor": "a\x00b", "looks": {"\ud800": float("nan")}, "page": 2}
+HOSTILE: Any = {"cursor": "a\x00b", "looks": {"\ud800": float("nan")}, "page": 2}
 MILD = {"cursor": "a\ufffdb", "looks": {"\ufffd": None}, "page": 2}
 
 
@@ -360,7 +361,7 @@ MILD = {"cursor": "a\ufffdb", "looks": {"\ufffd": None}, "page": 2}
 def test_how_far_a_job_is_may_hold_any_text(store: Store, verb: str) -> None:
     lease = claimed(store.database, progress=HOSTILE)
     assert lease.progress == MILD
-    lease.progress.clear()
+    lease.progress = {}
     if verb == "save_progress":
         store.database.write(lambda c: jobs.save_progress(c, lease, HOSTILE))
     else:

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 from storage import LeaseLost, NotFound, jobs
 from storage.database import Database
 from storage.jobs import MAX_CLAIMS
-from storage.jobs.claim import SUSPECT_CLAIMS
+from storage.jobs.claims import SUSPECT_CLAIMS
 from storage.jobs.lease import LEASE_SECONDS, Lease
 from storage.models import Job
 from tests.storage.build import NOON, claim, enqueue, rows, tried

@@ -42,7 +42,7 @@ def test_a_paused_source_is_tried_by_one_probe_not_by_one_at_every_look(store: S
 
 
 def probe(store: Store, *, now: datetime = NOON) -> None:
-    store.database.write(lambda c: pauses.await_probe(c, "valyu", now=now))
+    store.database.write(lambda c: pauses.note_probe(c, "valyu", now=now))
 
 
 def test_a_pause_keeps_its_beginning_and_is_doubled_by_every_probe(store: Store) -> None:
@@ -59,7 +59,7 @@ def test_jobs_that_are_refused_together_make_no_pause_longer(store: Store) -> No
     for _ in range(8):
         enqueue(store.database)
     for second, lease in enumerate(claim(store.database)):
-        store.database.write(partial(jobs.put_back, lease=lease, tried=tried("paused")))
+        store.database.write(partial(jobs.put_back, lease=lease, outcome=tried("paused")))
         pause(store, after=60, now=at(second))
     (state,) = rows(store.database, SourceState)
     assert (state.paused_at, state.probe_at) == (NOON, at(7 + 60))

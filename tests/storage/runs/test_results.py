@@ -18,7 +18,9 @@ from storage.database import Database, insert
 from storage.json_text import clean
 from storage.models import Result, Run
 from storage.runs import results
-from storage.runs.rows import pieces, prepare
+from storage.runs.merges import current_results, merges
+from storage.runs.results import ResultPage
+from storage.runs.rows import row_of
 from tests.storage.build import NOON, at, claimed, job, keep, rows, run, undone
 
 
@@ -147,11 +149,9 @@ def test_an_empty_page_is_nothing(database: Database) -> None:
 
 def test_equal_run_ids_of_two_sources_are_two_runs(database: Database) -> None:
     put(database, run(output="x"))
-    page = [prepare(run(output="y"))]
-    stored = database.write(
-        lambda c: results.store(c, "parallel", page, fetched_at=at(1), now=at(1))
-    )
-    assert stored == Stored(new=1)
+    page = ResultPage([row_of(run(output="y"))], at(1))
+    stored = database.write(lambda c: results.store(c, "parallel", [page], now=at(1)))
+    assert stored == [Stored(new=1)]
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
@@ -249,16 +249,16 @@ def test_the_writer_does_not_look_at_the_raws_of_what_is_told_again(
 
 
 def test_how_far_a_job_is_is_never_ahead_of_what_is_stored(store: Store) -> None:
-    lease = claimed(store.database, progress={"page": 1})
+    lease = claimed(store.database, progress={"refusals": 1})
     page = [run(str(number)) for number in range(600)]
     refused = run("bad", created_at="no time")
     with pytest.raises(StatementError):
-        store.store_results(lease, [*page, refused], fetched_at=NOON, progress={"page": 2})
+        store.store_results(lease, [*page, refused], fetched_at=NOON, progress={"refusals": 2})
     assert len(rows(store.database, Result)) == 500
-    assert job(store.database, lease.job_id).progress == {"page": 1}
-    store.store_results(lease, page, fetched_at=NOON, progress={"page": 2})
+    assert job(store.database, lease.job_id).progress == {"refusals": 1}
+    store.store_results(lease, page, fetched_at=NOON, progress={"refusals": 2})
     assert len(rows(store.database, Result)) == 600
-    assert job(store.database, lease.job_id).progress == {"page": 2}
+    assert job(store.database, lease.job_id).progress == {"refusals": 2}
 
 
 def test_no_piece_of_a_page_is_stored_for_a_lease_that_is_lost(store: Store) -> None:
@@ -275,14 +275,13 @@ def test_what_was_filled_in_since_a_page_was_looked_at_is_not_lost(
     database: Database, between: dict[str, Any]
 ) -> None:
     put(database, run(output="x", raw={"a": 1}))
-    ((page, _),) = pieces([run(output="x", raw={"b": 2})])
+    again = [row_of(run(output="x", raw={"b": 2}))]
     with database.read() as connection:
-        found = results.look(connection, "valyu", page)
-    told = results.merges(page, found, fetched_at=at(2), now=at(2))
+        found = current_results(connection, "valyu", again)
+    known = merges(again, found, fetched_at=at(2), now=at(2))
     put(database, run(output="x", raw=between), fetched_at=at(-1))
-    database.write(
-        lambda c: results.store(c, "valyu", page, fetched_at=at(2), merges=told, now=at(2))
-    )
+    page = ResultPage(again, at(2), merges=known)
+    database.write(lambda c: results.store(c, "valyu", [page], now=at(2)))
     assert json.loads(current(database).raw) == {"a": 1, **between, "b": 2}
 
 
@@ -291,14 +290,14 @@ def test_a_raw_nested_too_deeply_to_be_put_together_stays(database: Database) ->
     for _ in range(900):
         deep = [deep]
     put(database, run(output="x", raw={"a": deep}))
-    ((page, _),) = pieces([run(output="x", raw={"b": 2})])
+    again = [row_of(run(output="x", raw={"b": 2}))]
     with database.read() as connection:
-        found = results.look(connection, "valyu", page)
+        found = current_results(connection, "valyu", again)
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(500)
-    told = results.merges(page, found, fetched_at=at(2), now=at(2))
+    known = merges(again, found, fetched_at=at(2), now=at(2))
     sys.setrecursionlimit(limit)
-    assert told["run-1"].merged is None
+    assert known["run-1"].merged is None
 
 
 # --- runs ---------------------------------------------------------------------------------------

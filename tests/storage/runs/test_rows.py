@@ -1,4 +1,4 @@
-"""What is made of a fetched run before its transaction: its digest, and pieces of a page."""
+"""What is made of a fetched run before its transaction: its digest, and the chunks of a page."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 
 from storage import FetchedRun
 from storage.json_text import encoded
-from storage.runs.rows import pieces, prepare
+from storage.runs.rows import chunks_of, row_of
 from tests.storage.build import NOON, run
 
 SIGNED = "https://files.example/report.pdf?signature="
@@ -27,7 +27,7 @@ CHART = "# Report\n\n![chart](https://files.example/1.png?token="
 def test_what_differs_from_call_to_call_is_no_other_content(other: dict[str, Any]) -> None:
     before = run(output={"pdf": SIGNED + "1", "list": [SIGNED + "1"], "report": CHART + "1)"})
     values: dict[str, Any] = {"output": before.output, **other}
-    assert prepare(run(**values)).digest == prepare(before).digest
+    assert row_of(run(**values)).digest == row_of(before).digest
 
 
 @pytest.mark.parametrize(
@@ -46,36 +46,36 @@ def test_what_a_call_says_of_the_content_makes_the_digest(other: dict[str, Any])
         "output": {"text": "https://a.example/ says what? this"},
         "sources": [{"url": "https://a.example/"}],
     }
-    before = prepare(run(**values)).digest
-    assert prepare(run(**{**values, **other})).digest != before
+    before = row_of(run(**values)).digest
+    assert row_of(run(**{**values, **other})).digest != before
 
 
 def test_what_was_received_is_kept_as_it_was_beside_what_was_cleaned() -> None:
     output = {"b": ["x\x00", float("inf")], "a": "é"}
-    prepared = prepare(run(output=output, sources=[1], raw={"output": output, "sources": [1]}))
-    assert prepared.output == encoded({"b": ["x\ufffd", None], "a": "é"})
-    assert (prepared.sources, prepared.cleaned) == ("[1]", True)
-    assert prepared.raw == encoded({"output": output, "sources": [1]})
+    row = row_of(run(output=output, sources=[1], raw={"output": output, "sources": [1]}))
+    assert row.output == encoded({"b": ["x\ufffd", None], "a": "é"})
+    assert (row.sources, row.cleaned) == ("[1]", True)
+    assert row.raw == encoded({"output": output, "sources": [1]})
 
 
 def test_of_a_run_that_nothing_can_hold_the_top_is_kept() -> None:
     deep: Any = []
     for _ in range(5_000):
         deep = [deep]
-    prepared = prepare(run(output=deep, raw={"id": "run-1", "output": deep}))
-    assert (prepared.output, prepared.raw, prepared.cleaned) == (None, '{"id": "run-1"}', True)
+    row = row_of(run(output=deep, raw={"id": "run-1", "output": deep}))
+    assert (row.output, row.raw, row.cleaned) == (None, '{"id": "run-1"}', True)
 
 
 def test_the_order_of_keys_is_no_other_content() -> None:
     one, other = run(output={"a": 1, "b": 2}), run(output={"b": 2, "a": 1})
-    assert prepare(one).digest == prepare(other).digest
+    assert row_of(one).digest == row_of(other).digest
 
 
-# --- pieces -------------------------------------------------------------------------------------
+# --- chunks -------------------------------------------------------------------------------------
 
 
 def sizes(*page: FetchedRun) -> list[tuple[int, bool]]:
-    return [(len(piece), is_last) for piece, is_last in pieces(page)]
+    return [(len(chunk.rows), chunk.is_last) for chunk in chunks_of(page)]
 
 
 def test_a_page_is_stored_in_pieces_by_rows_and_by_size() -> None:

@@ -18,7 +18,7 @@ from receiver.errors import (
 from receiver.sandbox import SandboxServer
 from receiver.work.fetch.batches import LISTED_IN_VAIN_AT_ALL
 from receiver.work.fetch.context import FEWEST_LOOKS, SEEN_WITHOUT_OUTPUT
-from storage import CannotStore, Store, Stored, SubmittedRun
+from storage import CannotStore, Progress, Store, Stored, SubmittedRun
 from tests.receiver import working
 from tests.receiver.working import (
     LISTS,
@@ -132,7 +132,7 @@ async def test_a_page_is_stored_while_the_next_is_asked_for_with_no_more_progres
         more = {"last_key": str(page + 1), "has_more": True}
         return httpx.Response(200, json={"tasks": [run_named(f"t{page}")], "pagination": more})
 
-    def store_late(*args: Any, progress: dict[str, Any], **more: Any) -> Stored:
+    def store_late(*args: Any, progress: Progress, **more: Any) -> Stored:
         cursors.append(progress["listing"]["cursor"])
         assert asked[len(cursors) + 1].wait(10)
         return store_now(*args, progress=progress, **more)

@@ -1,0 +1,138 @@
+"""Connections to Postgres: addresses, engines, pools with their limits, and refusals."""
+
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+
+from storage.database.errors import reason
+from storage.database.postgres.watchdog import Watchdog
+from storage.database.sqlite.files import kind_of
+from storage.errors import CannotOpen
+
+CONNECT_SECONDS = 2
+PREPARE_SECONDS = 5.0
+"""How long the login may take, and the setting up of a new connection."""
+
+IDLE_SECONDS = 5
+
+
+class Pool:
+    """An engine with limits in seconds: per statement, per lock, and `cut` for a transaction.
+
+    A pool keeps its connections; a caller that gets none within `wait` seconds gets an error.
+    """
+
+    def __init__(
+        self,
+        url: URL,
+        watchdog: Watchdog,
+        *,
+        size: int,
+        wait: float,
+        statement: float,
+        lock: float,
+        cut: float,
+    ) -> None:
+        self.statement, self.cut = statement, cut
+        options = {
+            "statement_timeout": f"{statement * 1000:.0f}",
+            "lock_timeout": f"{lock * 1000:.0f}",
+            # a process that is frozen within a transaction must not block the others for longer
+            "idle_in_transaction_session_timeout": f"{IDLE_SECONDS * 1000}",
+        }
+        self.engine = make_engine(
+            url, options, watchdog, pool_size=size, max_overflow=0, pool_timeout=wait
+        )
+        # One snapshot for all statements of a read; the server refuses writes.
+        self.reading = self.engine.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+
+
+def postgres_url(url: str) -> URL:
+    """Return the URL as SQLAlchemy needs it; raises CannotOpen."""
+    kind_of(url)
+    parsed = make_url(url)
+    if "@" in (parsed.host or ""):
+        raise CannotOpen("The database URL has more than one @: write %40 for one in a password.")
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def shown_name(url: URL) -> str:
+    """Return the address without password and options."""
+    shown = URL.create("postgresql", url.username, None, url.host, url.port, url.database)
+    return shown.render_as_string()
+
+
+def check_encoding(connection: Connection, name: str) -> None:
+    """Raise CannotOpen unless the database takes every character that a sender may write."""
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if _text(encoding) != "UTF8":
+        raise CannotOpen(
+            f"The database {name} has the encoding {_text(encoding)}: make one with UTF8, as "
+            "`createdb -E UTF8 -T template0` does, for results hold any character."
+        )
+
+
+def _text(value: str | bytes) -> str:
+    """Decode what psycopg returns as bytes where the server has no encoding (SQL_ASCII)."""
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def refusal(name: str, error: Exception) -> CannotOpen:
+    """Return the error for a server that refuses the login, or cannot be reached."""
+    return CannotOpen(
+        f"The database {name} cannot be opened: {reason(error)}. "
+        "Look at RESULTSINK_DATABASE_URL, and whether the server runs."
+    )
+
+
+def make_engine(url: URL, options: dict[str, str], watchdog: Watchdog, **pool: Any) -> Engine:
+    """Return an engine; a connection that hangs before it is ready is cut off by `watchdog`.
+
+    `options` are set once a connection is there: as startup parameters, PgBouncer would refuse or
+    ignore them (https://www.pgbouncer.org/config.html#ignore_startup_parameters).
+    """
+    engine = create_engine(
+        url,
+        # error texts end up in logs, and parameters hold bodies
+        hide_parameters=True,
+        pool_use_lifo=True,
+        use_native_hstore=False,
+        connect_args={
+            "connect_timeout": CONNECT_SECONDS,
+            "client_encoding": "utf8",
+            # a server whose machine is gone sends nothing
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "application_name": "resultsink",
+        },
+        **pool,
+    )
+
+    @event.listens_for(engine, "connect", insert=True)  # before SQLAlchemy asks for the version
+    def begin(raw: Any, _record: Any) -> None:
+        watchdog.begin(raw, PREPARE_SECONDS)
+
+    options = {"timezone": "UTC", "datestyle": "ISO", **options}
+
+    @event.listens_for(engine, "connect")
+    def prepare(raw: Any, _record: Any) -> None:
+        calls = ", ".join(["set_config(%s, %s, false)"] * len(options))
+        raw.execute(f"SELECT {calls}", [text for option in options.items() for text in option])
+        # "acknowledged after COMMIT" must hold when the server's machine fails
+        raw.execute(
+            "SELECT set_config('synchronous_commit', 'on', false)"
+            " WHERE current_setting('synchronous_commit') = 'off'"
+        )
+        raw.commit()  # a rollback would undo it
+        watchdog.end(raw)
+
+    @event.listens_for(engine, "checkout")
+    def obey(raw: Any, *_: Any) -> None:
+        if raw.read_only is False:  # left by a read; now the server decides
+            raw.read_only = None
+
+    return engine

@@ -1,0 +1,56 @@
+"""A job's progress: what one attempt leaves for the next, kept as JSON in the job's row."""
+
+from typing import TypedDict
+
+
+class ListingProgress(TypedDict, total=False):
+    """How far the listing of a batch is."""
+
+    cursor: str | None
+    """Where the sender goes on; None for the first page."""
+
+    since: str
+    """When the listing began: ISO 8601, with a UTC offset."""
+
+    listed: int
+    """Runs named so far, counted from the first page."""
+
+    restarts: int
+    """How often this attempt began anew because the sender refused the cursor."""
+
+    size: int
+    """Runs a page, where that is not the provider's usual number; 0: the sender's own default."""
+
+    refused: int
+    """The page size, in runs, that the sender refused before `size` became 0."""
+
+
+class Progress(TypedDict, total=False):
+    """What a job knows from its beginning, and how far it has come. No key is always there."""
+
+    awaits_end: bool
+    """False where the sender announced something else than an end: one look is enough then."""
+
+    status: str | None
+    """The sender's status of the run, as its webhook named it."""
+
+    batch: str
+    """The sender's id of the batch that the run is of, as its signed webhook named it."""
+
+    again: bool
+    """True where an event came again with another body: a stored result does not answer it."""
+
+    every: float
+    """Seconds between two looks of a check, where the usual growing intervals are too long."""
+
+    listing: ListingProgress
+    """How far the listing of the batch is."""
+
+    seen_without_output: dict[str, tuple[str, int]]
+    """By run id: when a completed run was first seen without output (ISO 8601), how often since."""
+
+    asked: list[str | None]
+    """The question to a person that was logged last: the sender's status, the interaction's id."""
+
+    refusals: int
+    """How often the sender refused this job so that no other call tells what it refuses."""
