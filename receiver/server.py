@@ -7,7 +7,6 @@ trailers, so a stranger could hold connections open for nothing, or fill memory 
 import logging
 import signal
 import socket
-import time
 from functools import partial
 from typing import Any
 
@@ -189,7 +188,7 @@ class _OnceInAWhile(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING or record.exc_info:
             return True
-        return self._throttle.allow(str(record.msg), time.monotonic()) is not None
+        return self._throttle.allow(str(record.msg)) is not None
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -88,7 +87,7 @@ class EndpointCache:
         self._watched = [each.account for each in sources.values() if each.account.is_watched]
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
         self._threads = CapacityLimiter(2 * READS_AT_ONCE)  # some may be left to themselves
-        self._complaints = Throttle()
+        self._faults = Throttle()
 
     def cached(self, endpoint_id: str) -> CachedEndpoint | None:
         """The endpoint if it is in memory."""
@@ -146,8 +145,9 @@ class EndpointCache:
                 look = self._store.endpoints_revision
                 revision = await to_thread.run_sync(look, limiter=self._threads)
             except CannotStore as error:
-                if self._complaints.allow("follow", time.monotonic()) is not None:
-                    log.warning("endpoints cannot be read", error=str(error))
+                self._faults.log(
+                    log.warning, "follow", "endpoints cannot be read", error=str(error)
+                )
             else:
                 if revision != self._revision:
                     self._cached.clear()

@@ -94,7 +94,7 @@ class Intake:
         self._quarantine_writer = quarantine_writer
         self._woken = woken
         self._clock = clock
-        self._complaints = Throttle()
+        self._warnings = Throttle()
         self._signing_warnings = SigningWarnings()
         # of its own: the worker's threads may all wait for the disk
         self._threads = CapacityLimiter(THREADS)
@@ -251,22 +251,19 @@ class Intake:
 
     def _complain(self, door: Target, reason: str) -> None:
         name = door.source.name
-        suppressed = self._complaints.allow(f"{name} {reason}", time.monotonic())
-        if suppressed is not None:
-            log.warning(
-                "delivery refused",
-                source=name,
-                endpoint=door.endpoint_id,
-                reason=reason,
-                suppressed=suppressed,
-            )
+        self._warnings.log(
+            log.warning,
+            f"{name} {reason}",
+            "delivery refused",
+            source=name,
+            endpoint=door.endpoint_id,
+            reason=reason,
+        )
 
     def _unavailable(self, error: CannotStore, source: str) -> Outcome:
-        suppressed = self._complaints.allow("cannot store", time.monotonic())
-        if suppressed is not None:
-            log.error(
-                "cannot store deliveries", source=source, error=str(error), suppressed=suppressed
-            )
+        self._warnings.log(
+            log.error, "cannot store", "cannot store deliveries", source=source, error=str(error)
+        )
         return NOT_STORED
 
 

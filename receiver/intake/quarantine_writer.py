@@ -28,8 +28,7 @@ class QuarantineWriter:
         self._refused: deque[UnverifiedDelivery] = deque()
         self._readings: dict[int, str] = {}
         self._wake = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        self._complaints = Throttle()
+        self._faults = Throttle()
 
     def offer(self, refused: UnverifiedDelivery) -> None:
         """Keep a refused request, unless too many or too large ones wait already."""
@@ -62,5 +61,6 @@ class QuarantineWriter:
             if self._refused:
                 await run_in_threadpool(self._store.quarantine, self._refused.popleft())
         except CannotStore as error:
-            if self._complaints.allow("quarantine", self._loop.time()) is not None:
-                log.warning("a refused request could not be kept", error=str(error))
+            self._faults.log(
+                log.warning, "quarantine", "a refused request could not be kept", error=str(error)
+            )

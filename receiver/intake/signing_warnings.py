@@ -1,6 +1,5 @@
 """What an operator wants to know of genuine deliveries, said once or seldom, never for each."""
 
-import time
 from typing import Any
 
 from receiver.intake.endpoint_cache import CachedEndpoint
@@ -22,7 +21,7 @@ class SigningWarnings:
 
     def __init__(self) -> None:
         self._proven: set[str] = set()
-        self._complaints = Throttle()
+        self._warnings = Throttle()
 
     def notice(self, source: Source, endpoint: CachedEndpoint | None, match: Match) -> None:
         """Log the source's first genuine delivery, a clock that is off, a secret that is old."""
@@ -58,9 +57,7 @@ class SigningWarnings:
             )
 
     def _warn(self, sentence: str, source: str, **said: Any) -> None:
-        suppressed = self._complaints.allow(f"{source} {sentence}", time.monotonic())
-        if suppressed is not None:
-            log.warning(sentence, source=source, **said, suppressed=suppressed)
+        self._warnings.log(log.warning, f"{source} {sentence}", sentence, source=source, **said)
 
 
 def _end(endpoint: CachedEndpoint, secret_id: int) -> str:

@@ -1,7 +1,6 @@
 """The signing secrets of an account: from the settings, and from a file that may change."""
 
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +33,7 @@ class AccountKeys:
         self._scheme = scheme
         self._secrets = secrets
         self._path = path
-        self._complaints = Throttle()
+        self._faults = Throttle()
         self._is_broken = False
         self._seen = None if path is None else _stamp(path)
         self.texts, self.keys = self._read()
@@ -64,8 +63,13 @@ class AccountKeys:
             texts, keys = self._read()
         except UsageError as error:
             self._is_broken = True
-            if self._complaints.allow("broken", time.monotonic()) is not None:
-                log.error("signing secrets stay as they were", source=self._name, error=str(error))
+            self._faults.log(
+                log.error,
+                "broken",
+                "signing secrets stay as they were",
+                source=self._name,
+                error=str(error),
+            )
             return False
         if _stamp(self._path) != stamp:  # it is just being written: look again
             return False

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from receiver.settings import GivenSettings
 from receiver.telemetry import logs
-from receiver.telemetry.throttle import Throttle
 
 WHSEC = "whsec_cGFyYWxsZWwtc2FtcGxlLWtleS1BLTI0"
 
@@ -365,46 +364,3 @@ def test_importing_configures_nothing() -> None:
         "assert threading.active_count() == 1"
     )
     subprocess.run([sys.executable, "-c", program], check=True)  # noqa: S603
-
-
-# Throttle.
-
-
-def test_a_throttle_allows_one_per_interval_and_counts_the_others() -> None:
-    throttle = Throttle(30.0)
-    assert throttle.allow("full", 0.0) == 0
-    assert [throttle.allow("full", now) for now in (1.0, 29.9)] == [None, None]
-    assert throttle.allow("other", 1.0) == 0
-    assert throttle.allow("full", 30.0) == 2
-    assert throttle.allow("full", 60.0) == 0
-
-
-def test_a_throttle_forgets_the_key_that_was_quiet_longest() -> None:
-    throttle = Throttle(10.0, capacity=3)
-    assert [throttle.allow(key, now) for key, now in (("a", 0.0), ("b", 1.0), ("a", 10.0))] == [
-        0
-    ] * 3
-    assert throttle.allow("c", 10.5) == 0
-    assert throttle.allow("d", 10.9) is None
-    assert throttle.allow("d", 11.0) == 0
-    assert throttle.allow("a", 11.0) is None
-
-
-def test_a_clock_that_steps_back_does_not_silence() -> None:
-    throttle = Throttle(30.0)
-    assert throttle.allow("full", 1e9) == 0
-    assert throttle.allow("full", 5.0) == 0
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from("abcdefgh"), st.floats(0, 5))),
-    st.integers(1, 4),
-)
-def test_memory_and_lines_are_bounded(steps: list[tuple[str, float]], capacity: int) -> None:
-    throttle, now, lines = Throttle(10.0, capacity=capacity), 0.0, []
-    for key, step in steps:
-        now += step
-        if throttle.allow(key, now) is not None:
-            lines.append(now)
-        assert len(throttle._seen) <= capacity
-        assert sum(now - line < 10.0 for line in lines) <= capacity
