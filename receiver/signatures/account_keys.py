@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from receiver.errors import UsageError
-from receiver.signatures.keys import Key, Token, doubt, prepare
+from receiver.signatures.keys import BearerToken, Key, doubt, prepare
 from receiver.signatures.schemes import AnyScheme
 from receiver.telemetry.logs import get_logger
 from receiver.telemetry.throttle import Throttle
@@ -91,7 +91,7 @@ class AccountKeys:
                 keys += prepare(self._scheme, text, secret_id=-place)
             except ValueError as error:
                 raise self._wrong(place - len(texts), error) from None
-        tokens = sum(isinstance(key, Token) for key in keys)
+        tokens = sum(isinstance(key, BearerToken) for key in keys)
         if max(tokens, len(keys) - tokens) > MAX_KEYS:
             excess = ValueError("there are too many to try them all: take the oldest away")
             raise self._wrong(0 if texts else 1, excess)

@@ -46,7 +46,7 @@ class Key:
         raise TypeError("a signing key is not pickled")
 
 
-class Token(Key):
+class BearerToken(Key):
     """One reading of one secret as a token that is shown; it signs nothing.
 
     Of the token only a digest is kept: it is compared in constant time, whatever the lengths.
@@ -81,8 +81,8 @@ def _tokens(scheme: Bearer, secret: str, secret_id: int) -> tuple[Key, ...]:
         raise ValueError(f"the token is too short: it has at least {MIN_KEY} characters")
     signing = _signing(scheme.signature, secret, secret_id) if scheme.signature else ()
     return (
-        Token(secret, reading="text", secret_id=secret_id),
-        Token(bearer_token(secret), reading="derived", secret_id=secret_id),
+        BearerToken(secret, reading="text", secret_id=secret_id),
+        BearerToken(bearer_token(secret), reading="derived", secret_id=secret_id),
         *signing,
     )
 

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final
 
 from receiver.errors import SignatureError
-from receiver.signatures.keys import MAX_SECRET, MIN_KEY, Key, Token, doubt, prepare
+from receiver.signatures.keys import MAX_SECRET, MIN_KEY, BearerToken, Key, doubt, prepare
 from receiver.signatures.schemes import AnyScheme, Bearer, Scheme
 
 __all__ = ["MAX_KEYS", "Key", "Match", "behind_bearer", "doubt", "prepare", "verify"]
@@ -96,14 +96,14 @@ def _verify_bearer(
     """The token first, which is cheap; then the signature, where there must be one."""
     digest = hashlib.sha256(_presented(scheme, headers)).digest()
     shown = None
-    for key in [key for key in keys if isinstance(key, Token)][:MAX_KEYS]:
+    for key in [key for key in keys if isinstance(key, BearerToken)][:MAX_KEYS]:
         if key.is_shown_by(digest) and shown is None:
             shown = key
     if shown is None:
         raise SignatureError("mismatch", "the token is none of those that are registered")
     if scheme.signature is None:
         return Match(shown, None, None, None)
-    signing = [key for key in keys if not isinstance(key, Token)]
+    signing = [key for key in keys if not isinstance(key, BearerToken)]
     signed = verify(scheme.signature, signing, headers, body, now=now)
     return replace(signed, key=shown)
 

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, event
 
 import storage
 from receiver.intake import endpoint_cache
-from receiver.intake.endpoint_cache import CachedEndpoint, EndpointCache, Keys
+from receiver.intake.endpoint_cache import CachedEndpoint, EndpointCache, SecretKeys
 from receiver.signatures.verify import Key
 from receiver.sources import configured
 from storage import CannotStore, SigningSecret, Store
@@ -274,10 +274,10 @@ async def test_following_goes_on_after_the_database_could_not_be_read(
 def test_a_secret_is_tried_until_its_end_and_at_once_by_whatever_clock() -> None:
     hour = timedelta(hours=1)
     secret = SigningSecret(1, SECRET, NOON, NOON + hour, None)
-    keys = Keys(secret, ())
+    keys = SecretKeys(secret, ())
     moments = [NOON - hour, NOON, NOON + hour / 2, NOON + hour]
     assert [keys.valid_at(moment) for moment in moments] == [True, True, True, False]
-    assert Keys(replace(secret, valid_until=None), ()).valid_at(NOON + 1000 * hour)
+    assert SecretKeys(replace(secret, valid_until=None), ()).valid_at(NOON + 1000 * hour)
 
 
 async def test_an_ended_secret_is_not_tried_while_its_successor_is(store: Store) -> None:
@@ -286,8 +286,8 @@ async def test_an_ended_secret_is_not_tried_while_its_successor_is(store: Store)
     )
     new, old = (Key(b"k" * 16, reading="text", secret_id=number) for number in (2, 1))
     ended = SigningSecret(1, SECRET, NOON, NOON + timedelta(hours=1), None)
-    spans = (Keys(replace(ended, id=2, valid_until=None), (new,)), Keys(ended, (old,)))
-    changed = replace(endpoint, secrets=spans, always=None)
+    spans = (SecretKeys(replace(ended, id=2, valid_until=None), (new,)), SecretKeys(ended, (old,)))
+    changed = replace(endpoint, secrets=spans, endless_keys=None)
     assert list(changed.keys(NOON.timestamp())) == [new, old]
     assert list(changed.keys((NOON + timedelta(hours=2)).timestamp())) == [new]
 
