@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.settings import GivenSettings
-from receiver.telemetry import logs
+from receiver.telemetry import logs, redaction
 
 WHSEC = "whsec_cGFyYWxsZWwtc2FtcGxlLWtleS1BLTI0"
 
@@ -137,8 +137,8 @@ def test_a_prepared_line_is_the_line_that_its_logger_writes(json_: bool, level: 
 )
 @pytest.mark.parametrize("value", ["hunter2", b"hunter2", ["hunter2"], {"a": "hunter2"}], ids=type)
 def test_a_secret_looking_name_hides_its_value(name: str, value: object) -> None:
-    assert written(**{name: value})[name] == logs.HIDDEN
-    assert written(headers={name: value})["headers"] == {name: logs.HIDDEN}
+    assert written(**{name: value})[name] == redaction.HIDDEN
+    assert written(headers={name: value})["headers"] == {name: redaction.HIDDEN}
     assert "hunter2" not in shown("said", **{name: value})
 
 
@@ -186,7 +186,7 @@ def test_a_configured_secret_never_comes_out_whatever_it_looks_like() -> None:
     assert line["said"] == ["say [hidden]", {"x": "[hidden]"}]
     assert line["more"] == "[hidden]"
     assert "[hidden]," in shown("plain-words, in short")
-    assert written(cut="x" * (logs.MAX_TEXT - 3) + "plain-words")["cut"].count("pla") == 0
+    assert written(cut="x" * (redaction.MAX_TEXT - 3) + "plain-words")["cut"].count("pla") == 0
 
 
 def test_a_traceback_comes_out_scrubbed_as_one_field() -> None:
@@ -233,8 +233,8 @@ def test_long_and_deep_things_are_cut() -> None:
     for _ in range(50):
         deep = [deep]
     line = written(long="x" * 10**6, deep=deep, raw=b"x" * 9)
-    assert len(line["long"]) < logs.MAX_TEXT + 50
-    assert logs.HIDDEN in str(line["deep"])
+    assert len(line["long"]) < redaction.MAX_TEXT + 50
+    assert redaction.HIDDEN in str(line["deep"])
     assert line["raw"] == "<9 bytes>"
 
 
@@ -335,7 +335,7 @@ def test_flush_writes_what_waits(tmp_path: Path) -> None:
 
 PROGRAM = """
 import os, logging
-from receiver.telemetry import logs
+from receiver.telemetry import logs, redaction
 from receiver.settings import GivenSettings
 log = logs.get_logger("test")
 logs.configure()
@@ -364,3 +364,8 @@ def test_importing_configures_nothing() -> None:
         "assert threading.active_count() == 1"
     )
     subprocess.run([sys.executable, "-c", program], check=True)  # noqa: S603
+
+
+def test_text_is_quoted_the_same_without_the_undocumented_function() -> None:
+    for text in ("plain", 'a "quote" \\', "line\nend\x00", "ünï \ud800 \U0001f600"):
+        assert logs._quote(text) == json.dumps(text)
