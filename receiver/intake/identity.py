@@ -51,16 +51,16 @@ def identify(
     """
     if view is None or view.kind == "account":
         return _of_account(announced, message_id, digest, kinds, is_signed)
-    own = f"{view.id}:{message_id or digest.hex()}"
+    key = None if message_id or announced is None else announced.key
+    at_endpoint = f"{view.id}:{key or message_id or digest.hex()}"
     if announced is None:  # where no resource is bound yet, the job waits until one is
-        return EventIdentity(own, "fetch", view.kind, view.resource)
-    key = None if message_id else announced.key
+        return EventIdentity(at_endpoint, "fetch", view.kind, view.resource)
     if announced.kind == view.kind and announced.resource == view.resource:
-        return _of_resource(key or own, announced, is_signed)
+        return _of_resource(key or at_endpoint, announced, is_signed)
     if _may_speak_for(view, announced):
-        return _of_resource(f"{view.id}:{key}" if key else own, announced, is_signed)
+        return _of_resource(at_endpoint, announced, is_signed)
     reason = f"it names {announced.kind} {announced.resource}, not {view.resource}"
-    return _unusable(own, view.kind, reason)
+    return _unusable(f"{view.id}:{message_id or digest.hex()}", view.kind, reason)
 
 
 def _may_speak_for(view: EndpointView, announced: Announcement) -> bool:

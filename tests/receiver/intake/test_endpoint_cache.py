@@ -23,12 +23,14 @@ from storage import CannotStore, SigningSecret, Store
 from tests import databases
 from tests.receiver.conftest import (
     BATCH,
+    DEADLINE,
     OTHER_SECRET,
     SECRET,
     SOON,
     add_endpoint,
     broken,
     settings,
+    until,
 )
 
 UNKNOWN = "A" * 22
@@ -188,6 +190,35 @@ async def test_remembering_a_reading_does_not_bring_back_what_was_closed(
     while cache.cached(endpoint_id) is not None:
         await asyncio.sleep(0.05)
     cache.remember(endpoint, endpoint.keys(NOON.timestamp())[1])
+    assert (await found(cache, endpoint_id)).view.state == "closed"
+
+
+async def test_a_read_overtaken_by_a_close_is_not_kept(
+    store: Store, cache: EndpointCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint_cache, "READ_SECONDS", DEADLINE)
+    endpoint_id = add_endpoint(store)
+    await settled(cache)
+    has_read, go_on = threading.Event(), threading.Event()
+
+    def hang(*args: object) -> None:
+        if "FROM endpoints" in str(args[2]) and not has_read.is_set():
+            has_read.set()
+            go_on.wait(DEADLINE)
+
+    event.listen(Engine, "after_cursor_execute", hang)
+    try:
+        reading = asyncio.create_task(cache.find(endpoint_id))
+        await until(has_read.is_set)
+        store.close_endpoint(endpoint_id)
+        await settled(cache)
+    finally:
+        go_on.set()
+        event.remove(Engine, "after_cursor_execute", hang)
+    overtaken = await reading
+    assert overtaken is not None
+    assert overtaken.view.state == "open"
+    assert cache.cached(endpoint_id) is None
     assert (await found(cache, endpoint_id)).view.state == "closed"
 
 
