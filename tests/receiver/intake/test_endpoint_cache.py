@@ -212,10 +212,11 @@ async def test_a_read_overtaken_by_a_close_is_not_kept(
         await until(has_read.is_set)
         store.close_endpoint(endpoint_id)
         await settled(cache)
+        go_on.set()
+        overtaken = await reading
     finally:
         go_on.set()
         event.remove(Engine, "after_cursor_execute", hang)
-    overtaken = await reading
     assert overtaken is not None
     assert overtaken.view.state == "open"
     assert cache.cached(endpoint_id) is None
