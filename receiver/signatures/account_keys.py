@@ -1,4 +1,4 @@
-"""The signing secrets of an account: from the settings, and from a file that may change."""
+"""Signing secrets of an account: from the settings, and from a file that may change."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from receiver.telemetry.logs import get_logger
 from receiver.telemetry.throttle import Throttle
 
 MAX_KEYS = 10
-"""Readings of an account's secrets: all of them are tried at each of the source's endpoints."""
+"""Readings of an account's secrets: each is tried at each of the source's endpoints."""
 
 MAX_FILE_BYTES = 64 * 1024
 
@@ -28,7 +28,7 @@ class AccountKeys:
     def __init__(
         self, name: str, scheme: AnyScheme, secrets: Sequence[str], path: Path | None = None
     ) -> None:
-        """Raises UsageError, one sentence that names the setting, where a secret cannot be one."""
+        """Raise UsageError, one sentence that names the setting, for a text that is no secret."""
         self._name = name
         self._scheme = scheme
         self._secrets = secrets
@@ -40,19 +40,19 @@ class AccountKeys:
 
     @property
     def is_watched(self) -> bool:
-        """Whether there is a file to look at."""
+        """True where there is a file to look at."""
         return self._path is not None
 
     def warn(self) -> None:
-        """Log which secrets do not look like this sender's; for who serves, at the start."""
+        """Log which secrets do not look like this sender's, when serving starts."""
         for place, text in enumerate(self.texts, start=1):
             if (sentence := doubt(self._scheme, text)) is not None:
                 log.warning("an odd signing secret", source=self._name, place=place, why=sentence)
 
     def look(self) -> bool:
-        """Take over what has changed in the file; whether it did.
+        """Read the file if it has changed; return True if its secrets were replaced.
 
-        What is broken or missing changes nothing: the last good secrets stay.
+        A broken or missing file changes nothing: the last good secrets stay.
         """
         if self._path is None:
             return False
@@ -106,7 +106,7 @@ class AccountKeys:
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:
-    """What changes when the file does; None where there is none."""
+    """Return what changes when the file does; None if there is none."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
@@ -115,7 +115,7 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
 
 
 def _texts(path: Path) -> list[str]:
-    """The secrets in a file, one a line; raises ValueError or OSError."""
+    """Return the secrets in a file, one a line; raises ValueError or OSError."""
     with path.open("rb") as file:
         content = file.read(MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:

@@ -102,6 +102,17 @@ async def test_what_is_refused_unread_or_must_be_looked_up_is_left_to_the_other_
     assert events(store) == []
 
 
+async def test_a_body_over_the_limit_is_left_to_the_other_way(store: Store) -> None:
+    async with Taking(store, max_body_bytes=1024) as taking:
+        known, ways = add_endpoint(store), BothWays(taking)
+        for size, status in ((1024, 200), (1025, None)):
+            body = BODY.ljust(size)
+            answer = await ways.fast_path(
+                f"/webhooks/valyu/{known}", signed(body), body, known=known
+            )
+            assert (answer and answer[0]) == status
+
+
 async def test_what_is_in_flight_counts_until_the_answer(taking: Taking, store: Store) -> None:
     known = add_endpoint(store)
     path, ways = f"/webhooks/valyu/{known}", BothWays(taking, bodies=len(BODY))

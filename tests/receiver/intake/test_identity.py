@@ -139,3 +139,9 @@ def test_another_batch_s_run_is_unusable_at_a_batch_s_endpoint() -> None:
     assert identity(at, mine).subject == "r1"
     assert identity(at, other).disposition == "unusable"
     assert identity(at, other).reason == "it names run r1, not b1"
+
+
+def test_a_batchs_endpoint_speaks_for_no_other_kind_of_resource() -> None:
+    for resource in (None, "b1"):
+        found = identity(view(1, "batch", resource), Announcement("findall", "f1", status="done"))
+        assert (found.disposition, found.subject) == ("unusable", None)

@@ -439,6 +439,13 @@ async def test_looking_up_by_the_body_finds_the_endpoint_and_still_needs_its_sec
     assert fetches(store) == THE_BATCH
 
 
+async def test_an_id_in_a_body_does_not_tell_that_a_secret_is_pending(store: Store) -> None:
+    add_endpoint(store, secret=None)
+    async with Taking(store, lookup_by_body=True) as taking:
+        assert await taking.deliver(None, batch_body()) == UNAUTHORIZED
+        assert await taking.refusal() == "mismatch"
+
+
 async def test_an_event_found_by_its_body_is_the_event_of_its_endpoint(store: Store) -> None:
     endpoint_id = add_endpoint(store)
     async with Taking(store, lookup_by_body=True) as taking:
