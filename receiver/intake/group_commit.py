@@ -100,10 +100,8 @@ class GroupCommit:
         group: list[_Waiting] = []
         size = 0
         while self._waiting and len(group) < GROUP_ROWS and size < GROUP_BYTES:
-            waiting = self._waiting.popleft()
-            if waiting.on_result is not None:
-                group.append(waiting)
-                size += len(waiting.delivery.body)
+            group.append(self._waiting.popleft())
+            size += len(group[-1].delivery.body)
         if not group:
             return
         self._committing = group

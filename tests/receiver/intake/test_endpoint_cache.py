@@ -19,7 +19,7 @@ from receiver.intake import endpoint_cache
 from receiver.intake.endpoint_cache import CachedEndpoint, EndpointCache, SecretKeys
 from receiver.signatures.verify import Key
 from receiver.sources import configured
-from storage import CannotStore, SigningSecret, Store
+from storage import CannotStore, EndpointView, SigningSecret, Store
 from tests import databases
 from tests.receiver.conftest import (
     BATCH,
@@ -246,6 +246,15 @@ async def test_a_secret_that_no_longer_fits_the_settings_is_our_fault_not_the_se
     assert len((await found(cache, endpoint_id)).secrets) == 1
 
 
+async def test_the_accounts_keys_serve_where_no_secret_of_the_endpoint_can(store: Store) -> None:
+    endpoint_id = add_endpoint(store, secret="not-hex-but-long-enough")  # noqa: S106
+    given = settings(signing={"readings": ["hex"]}, signing_secrets=[SECRET])
+    sources = configured(given)
+    endpoint = await found(EndpointCache(store, sources), endpoint_id)
+    keys = endpoint_cache.keys_for(sources["valyu"], endpoint, NOON.timestamp())
+    assert list(keys) == list(sources["valyu"].account_keys)
+
+
 async def test_a_database_that_cannot_be_read_is_no_unknown_endpoint(store: Store) -> None:
     cache = EndpointCache(store, configured(settings()))
     with broken(store, "endpoints"), pytest.raises(CannotStore):
@@ -322,6 +331,18 @@ async def test_an_ended_secret_is_not_tried_while_its_successor_is(store: Store)
     changed = replace(endpoint, secrets=spans, endless_keys=None)
     assert list(changed.keys(NOON.timestamp())) == [new, old]
     assert list(changed.keys((NOON + timedelta(hours=2)).timestamp())) == [new]
+
+
+@pytest.mark.parametrize("valid_until", [None, NOON + timedelta(hours=1)])
+def test_no_more_secrets_are_tried_than_an_endpoint_may_have(valid_until: datetime | None) -> None:
+    source, count = configured(settings())["valyu"], storage.MAX_SECRETS + 1
+    secrets = tuple(
+        SigningSecret(number, f"{number}-{SECRET}", NOON, valid_until, None)
+        for number in range(count, 0, -1)
+    )
+    view = EndpointView("ep", "valyu", "batch", BATCH, "open", NOON, secrets)
+    keys = endpoint_cache.with_keys(view, source).keys(NOON.timestamp())
+    assert [key.secret_id for key in keys] == [*range(count, 1, -1)]
 
 
 async def test_no_repr_shows_a_secret(store: Store) -> None:
