@@ -20,7 +20,7 @@ from receiver.errors import UsageError
 from receiver.intake import routes
 from receiver.intake.endpoint_cache import EndpointCache
 from receiver.intake.group_commit import GroupCommit
-from receiver.intake.intake import Elsewhere, Intake
+from receiver.intake.intake import Intake
 from receiver.intake.quarantine_writer import QuarantineWriter
 from receiver.intake.request_body import Bodies
 from receiver.sender_api.client_pool import clients_for
@@ -33,11 +33,11 @@ from receiver.work.worker import Worker
 log = get_logger("app")
 
 GC_THRESHOLD = 50_000
-"""Allocations between two collections: a delivery leaves no cycles behind, so few are needed."""
+"""Allocations between two collections: a delivery leaves no cycles, so few are needed."""
 
 
 class Role(StrEnum):
-    """What a process does: on Postgres any number of them share the work."""
+    """Part of a process in the service: on Postgres any number of processes share the work."""
 
     ALL = "all"
     INTAKE = "intake"
@@ -45,7 +45,7 @@ class Role(StrEnum):
 
 
 def check_role(role: Role, settings: Settings) -> None:
-    """Raise UsageError where the database is not for several processes."""
+    """Raise UsageError for a role on SQLite, which one process alone serves."""
     if role is not Role.ALL and settings.is_on_sqlite:
         raise UsageError(
             f"On SQLite one process does everything: leave --role {role} away, or set "
@@ -56,9 +56,9 @@ def check_role(role: Role, settings: Settings) -> None:
 def create_app(
     settings: Settings, *, store: storage.Store | None = None, role: Role = Role.ALL
 ) -> "Application":
-    """The ASGI application. Opens (and closes) the store unless one is given.
+    """Build the ASGI application, which opens and closes the store unless one is given.
 
-    Raises UsageError for settings that cannot be; the lifespan raises storage's CannotOpen.
+    Raises UsageError for wrong settings; its lifespan raises storage's CannotOpen.
     """
     sources = configured(settings)
     check_role(role, settings)
@@ -68,49 +68,55 @@ def create_app(
     async def lifespan(app: Application) -> AsyncIterator[Mapping[str, Any]]:
         for source in sources.values():
             source.account.warn()
-        kept = store
-        if kept is None:
-            kept = await run_in_threadpool(open_store, settings, serve=True)
+        opened = store
+        if opened is None:
+            opened = await run_in_threadpool(open_store, settings, serve=True)
         try:
-            async with _running(kept, sources, role, kept_for, broke=app.end) as intake:
+            async with _running(opened, sources, role, kept_for, on_break=app.end) as intake:
                 bodies = Bodies(settings.max_in_flight_bytes)
                 yield {
                     "intake": intake,
                     "bodies": bodies,
-                    "desk": api.ApiContext(kept, sources, bodies, public_url=settings.public_url),
-                    "readiness": health.Readiness(kept),
+                    "desk": api.ApiContext(opened, sources, bodies, public_url=settings.public_url),
+                    "readiness": health.Readiness(opened),
                 }
         finally:
-            if kept is not store:
-                await run_in_threadpool(kept.close)
+            if opened is not store:
+                await run_in_threadpool(opened.close)
 
-    application = Application(
-        routes=[
-            Route("/healthz", health.alive),
-            Route("/readyz", health.ready),
-            Mount(api.PREFIX, api.Api()),
-        ],
-        lifespan=lifespan,
-    )
+    pages = [
+        Route("/healthz", health.alive),
+        Route("/readyz", health.ready),
+        Mount(api.PREFIX, api.Api()),
+    ]
+    if role is Role.WORKER:
+        pages.append(Mount(routes.WEBHOOKS, routes.unavailable))
+        application = Application(routes=pages, lifespan=lifespan)
+    else:
+        application = IntakeApplication(routes=pages, lifespan=lifespan)
     application.router.redirect_slashes = False  # nobody is ever sent elsewhere
     return application
 
 
 class Application(Starlette):
-    """A Starlette application that hands webhooks straight to their route.
+    """The application of every role; one that takes webhooks in is an IntakeApplication."""
+
+    broken: BaseException | None = None
+    """Error of the part that broke and so ended the service; None where the end was wanted."""
+
+    def end(self, error: BaseException) -> None:
+        """Stop the server after an error, to be restarted by whoever watches over the process."""
+        log.critical("a part of the service broke; ending", exc_info=error)
+        self.broken = error
+        signal.raise_signal(signal.SIGTERM)
+
+
+class IntakeApplication(Application):
+    """An application that hands webhooks straight to their route.
 
     Starlette's own way to a route, through its middleware and patterns, would cost a delivery as
     much as verifying it does.
     """
-
-    broken: BaseException | None = None
-    """What a part of the service broke with, where that ended it: it was no wanted end."""
-
-    def end(self, error: BaseException) -> None:
-        """Have the server stop, to be restarted by whoever watches over the process."""
-        log.critical("a part of the service broke; ending", exc_info=error)
-        self.broken = error
-        signal.raise_signal(signal.SIGTERM)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(routes.WEBHOOKS):
@@ -118,11 +124,14 @@ class Application(Starlette):
         else:
             await super().__call__(scope, receive, send)
 
-    def at_once(self, scope: Scope, body: bytes, answer: routes.Answer) -> bool:
-        """Take a request that has come whole, if it can be taken without a task; see server."""
+    def fast_path(self, scope: Scope, body: bytes, respond: routes.Respond) -> bool:
+        """Take a webhook that has come whole, without a task; False for any other request.
+
+        The server offers every such request: see receiver.server.
+        """
         if not scope["path"].startswith(routes.WEBHOOKS):
             return False
-        return routes.webhook_at_once(scope, body, answer)
+        return routes.fast_path(scope, body, respond)
 
 
 def open_store(settings: Settings, *, serve: bool = False, create: bool = True) -> storage.Store:
@@ -138,29 +147,29 @@ async def _running(
     role: Role,
     kept_for: storage.Ages,
     *,
-    broke: Callable[[BaseException], None],
-) -> AsyncIterator[Intake]:
-    """The intake, with everything of this role that works beside it until the end."""
+    on_break: Callable[[BaseException], None],
+) -> AsyncIterator[Intake | None]:
+    """Run the parts of a role until the end of the block; gives its intake, if it has one."""
     async with clients_for(*sources.values()) as clients:
         parts: list[Callable[[], Any]] = []
-        woken = store.hint
-        commits = GroupCommit(store)
+        on_work = store.hint
+        group_commit = GroupCommit(store)
         if role is not Role.INTAKE:
-            worker = Worker(store, sources.values(), clients, gives_way=commits.is_busy)
+            worker = Worker(store, sources.values(), clients, gives_way=group_commit.is_busy)
             store.listen(_on_loop(worker.wake))
             parts += [worker.run, Pruning(store, kept_for).run]
-            woken = partial(_wake, worker, store)
-        intake: Intake = Elsewhere()
+            on_work = partial(_wake, worker, store)
+        intake = None
         if role is not Role.WORKER:
             endpoints, quarantine_writer = EndpointCache(store, sources), QuarantineWriter(store)
-            intake = Intake(sources, endpoints, commits, quarantine_writer, woken=woken)
+            intake = Intake(sources, endpoints, group_commit, quarantine_writer, on_work=on_work)
             parts += [endpoints.follow, quarantine_writer.run]
-        async with _beside(*parts, broke=broke), _few_collections():
+        async with _beside(*parts, on_break=on_break), _few_collections():
             yield intake
 
 
 def _on_loop(call: Callable[[], None]) -> Callable[[], None]:
-    """The same call for other threads."""
+    """Return a function that makes the call on this event loop, for other threads."""
     loop = asyncio.get_running_loop()
 
     def threadsafe() -> None:
@@ -170,19 +179,19 @@ def _on_loop(call: Callable[[], None]) -> Callable[[], None]:
 
 
 def _wake(worker: Worker, store: storage.Store) -> None:
-    """There may be work: for us, and for others."""
+    """Wake the worker of this process, and hint to the others that there may be work."""
     worker.wake()
     store.hint()
 
 
 @asynccontextmanager
 async def _beside(
-    *runs: Callable[[], Any], broke: Callable[[BaseException], None]
+    *runs: Callable[[], Any], on_break: Callable[[BaseException], None]
 ) -> AsyncIterator[None]:
-    """Run tasks until the end of the block; `broke` is told the error of one that breaks."""
+    """Run tasks until the end of the block; `on_break` is called with the error of one."""
     tasks = [asyncio.create_task(run()) for run in runs]
     for task in tasks:
-        task.add_done_callback(partial(_tell_if_broken, broke))
+        task.add_done_callback(partial(_report_error, on_break))
     try:
         yield
     finally:
@@ -191,14 +200,14 @@ async def _beside(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _tell_if_broken(broke: Callable[[BaseException], None], task: asyncio.Task[Any]) -> None:
+def _report_error(on_break: Callable[[BaseException], None], task: asyncio.Task[Any]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        broke(error)
+        on_break(error)
 
 
 @asynccontextmanager
 async def _few_collections() -> AsyncIterator[None]:
-    """Leave what lives as long as the process out of garbage collection."""
+    """Keep objects that live as long as the process out of garbage collection."""
     before = gc.get_threshold()
     gc.collect()
     gc.freeze()

@@ -1,14 +1,14 @@
-"""What can go wrong in the receiver, as one tree.
+"""Errors of the receiver, as one tree.
 
 ReceiverError
-├── UsageError          the caller asked for something that cannot be; one sentence, exit code 2
-├── NotDone             rightly asked for, but the sender said no, or it cannot be done now; code 1
+├── UsageError          the caller wants something that cannot be; one sentence, exit code 2
+├── NotDone             rightly wanted, but the sender said no, or it cannot be done now; code 1
 ├── SignatureError      a delivery is not proven genuine
-└── FetchError          one try at the sender's API brought nothing usable
-    ├── NotReady        the sender says "not yet": asked again, no failure counted
-    │   └── Unasked     something of ours comes first: the sender was not asked
-    │       └── Unbound we do not know yet what to ask the sender for
-    ├── RateLimited     429: asked again when the sender says, no failure counted
+└── FetchError          one attempt at the sender's API gave nothing usable
+    ├── NotReady        the sender says "not yet": called again, no failure counted
+    │   └── Unasked     something of ours comes first: the sender was not called
+    │       └── Unbound we do not know yet which resource to fetch
+    ├── RateLimited     429: called again when the sender says, no failure counted
     ├── Missing         404: may be too early; retried for a while, then permanent
     ├── Unavailable     5xx, timeouts, resets, no answer at all: backed off for days
     │   └── Unreadable  a success that is none: HTML or half a document where JSON should be
@@ -23,18 +23,18 @@ class ReceiverError(Exception):
 
 
 class UsageError(ReceiverError):
-    """Was asked for something that cannot be done; the text says what to do instead."""
+    """The caller wants something that cannot be done; the text says what to do instead."""
 
 
 class NotDone(ReceiverError):
-    """Was refused by the sender, did not reach it, or could not store what came of it.
+    """The sender refused, was not reached, or its answer could not be stored.
 
     The text says what was done, what was not, and how to go on.
     """
 
 
 class SignatureError(ReceiverError):
-    """Could not prove that a delivery is genuine.
+    """A delivery is not proven genuine.
 
     `reason` is one word for logs and the quarantine (`missing`, `malformed`, `stale`, `mismatch`);
     the text is for the operator and never for the sender.
@@ -46,9 +46,9 @@ class SignatureError(ReceiverError):
 
 
 class FetchError(ReceiverError):
-    """Got nothing usable from one try at the sender's API.
+    """One attempt at the sender's API gave nothing usable.
 
-    `retry_after` is what the sender asked for, in seconds, or None.
+    `retry_after` is the wait that the sender asked for, in seconds, or None.
     """
 
     def __init__(self, text: str, *, retry_after: float | None = None) -> None:
@@ -57,40 +57,40 @@ class FetchError(ReceiverError):
 
 
 class NotReady(FetchError):
-    """Was told by the sender that the resource is not finished yet."""
+    """The sender says that the resource is not finished yet."""
 
 
 class Unasked(NotReady):
-    """Did not ask the sender, since something else comes first: it proves nothing about him."""
+    """The sender was not called, since something of ours comes first: it proves nothing of it."""
 
 
 class Unbound(Unasked):
-    """Was not told yet which batch or run an endpoint is for."""
+    """The batch or run of an endpoint is not known yet."""
 
 
 class RateLimited(FetchError):
-    """Was told by the sender to slow down."""
+    """The sender says that we call too often."""
 
 
 class Missing(FetchError):
-    """Was told by the sender that it does not know the resource (yet, or any more)."""
+    """The sender does not know the resource (yet, or any more)."""
 
 
 class Unavailable(FetchError):
-    """Found the sender's API down, slow, or answering with something that is no answer."""
+    """The sender's API is down, slow, or answers with something that is no answer."""
 
 
 class Unreadable(Unavailable):
-    """Was answered, and by no error, but with what cannot be read."""
+    """The sender answered with a success that cannot be read."""
 
 
 class Refused(FetchError):
-    """Was refused this one resource for good."""
+    """The sender refuses this one resource for good."""
 
 
 class SourceRefused(FetchError):
-    """Was refused as an account: a wrong key, no credit, no permission."""
+    """The sender refuses the account: a wrong key, no credit, no permission."""
 
 
 class Forbidden(SourceRefused):
-    """Was refused with a 403, which may speak of the account or of one resource alone."""
+    """The sender answered 403, which may be about the account or about one resource."""

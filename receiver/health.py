@@ -1,4 +1,4 @@
-"""GET /healthz and GET /readyz: whether the process lives, and whether it can write."""
+"""GET /healthz (the process lives) and GET /readyz (it can write)."""
 
 import asyncio
 import math
@@ -11,20 +11,19 @@ from starlette.responses import JSONResponse, Response
 from storage import CannotStore, Store
 
 READY_SECONDS = 1.0
-
 READY_WITHIN_SECONDS = 1.5
 
 
 async def alive(request: Request) -> Response:
-    """GET /healthz: the process answers."""
+    """Answer GET /healthz."""
     del request
     return JSONResponse({"status": "alive"})
 
 
 class Readiness:
-    """GET /readyz: a small write has reached the disk within the last second.
+    """Readiness of the store: a small write has reached the disk within the last second.
 
-    However many ask, one write a second is made: anybody can ask.
+    It makes one write a second, however many ask: anybody can.
     """
 
     def __init__(self, store: Store) -> None:
@@ -34,7 +33,7 @@ class Readiness:
         self._fault: CannotStore | None = None
 
     async def look(self) -> Response:
-        """200, or 503 with the reason."""
+        """Return 200, or 503 with the reason."""
         async with self._turn:
             if time.monotonic() - self._looked_at >= READY_SECONDS:
                 self._fault = await self._write()
@@ -56,6 +55,6 @@ class Readiness:
 
 
 async def ready(request: Request) -> Response:
-    """GET /readyz; see Readiness."""
+    """Answer GET /readyz with what Readiness says."""
     readiness: Readiness = request.state.readiness
     return await readiness.look()

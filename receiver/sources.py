@@ -28,17 +28,17 @@ _LIKE_CREDENTIALS = re.compile(
     rb"secret|token|api-?key|auth|password|cookie|credential", re.IGNORECASE
 )
 MAX_NAMES = 1024
-"""Header names that are remembered with what they look like; strangers may send any."""
+"""Header names whose look is remembered; strangers may send any."""
 
 
 def is_credential(header: bytes) -> bool:
-    """Whether what stands in a header of this name looks like a credential."""
+    """Return True for a header whose name says that its value is a credential."""
     return _LIKE_CREDENTIALS.search(header) is not None
 
 
 @dataclass(frozen=True)
 class Source:
-    """One sender account, ready to verify and to be asked."""
+    """One sender account, ready to verify its deliveries and to call its API."""
 
     name: str
     provider: Provider
@@ -48,20 +48,21 @@ class Source:
 
     @property
     def account_keys(self) -> tuple[Key, ...]:
-        """The account's own keys, as they are now."""
+        """The account's own keys of now."""
         return self.account.keys
 
     @cached_property
     def not_kept(self) -> frozenset[bytes]:
-        """Headers that carry credentials, and so are never stored; see `is_hidden` for others."""
+        """Headers that are never stored, since they carry credentials."""
         return frozenset() if isinstance(self.scheme, Bearer) else _CREDENTIALS
 
     @cached_property
     def is_hidden(self) -> Callable[[bytes], bool] | None:
-        """Says of which headers the name is stored, but never the value; None for: of none.
+        """Predicate for headers of which only the name is stored; None where there are none.
 
-        Whoever shows a token may show it in another header than the one that is set, and it must
-        be told in which: so all that look like credentials are, but for what proves the body.
+        A sender may show its token in another header than the one that is set, and its operator
+        must learn in which: so it holds for all that look like credentials, except for the headers
+        that prove the body.
         """
         if not isinstance(self.scheme, Bearer):
             return None
@@ -77,12 +78,12 @@ class Source:
 
     @cached_property
     def signs_bodies(self) -> bool:
-        """Whether a delivery proves its body, and not only who sent it."""
+        """True where a delivery proves its body, and not only who sent it."""
         return not isinstance(self.scheme, Bearer) or self.scheme.signature is not None
 
     @property
     def base_url(self) -> str:
-        """Where its API is, without a slash at the end."""
+        """URL of its API, without a slash at the end."""
         return (self.settings.base_url or self.provider.base_url).rstrip("/")
 
 
@@ -92,7 +93,7 @@ def configured(settings: Settings) -> dict[str, Source]:
 
 
 def named(sources: Mapping[str, Source], name: str) -> Source:
-    """The source called `name`; raises UsageError that lists those there are."""
+    """Return the source called `name`; raises UsageError, which lists those there are."""
     if name in sources:
         return sources[name]
     there = ", ".join(sorted(sources)) or "none"
@@ -108,7 +109,7 @@ def named(sources: Mapping[str, Source], name: str) -> Source:
 
 
 def webhook_url(public_url: str, source: str, endpoint_id: str | None = None) -> str:
-    """The URL that a sender is given for an endpoint, or for the whole account."""
+    """Return the URL that a sender calls for an endpoint, or for the whole account."""
     account = f"{public_url}/webhooks/{source}"
     return account if endpoint_id is None else f"{account}/{endpoint_id}"
 
@@ -135,7 +136,7 @@ def _source(name: str, settings: SourceSettings) -> Source:
 
 
 def _provider(name: str, kind: type[Provider], settings: SourceSettings) -> Provider:
-    """The adapter, with what is unknown of its sender's API as the source says."""
+    """Build the adapter with the source's options: what is unknown of its sender's API."""
     known = [option.name for option in fields(kind)]  # type: ignore[arg-type]
     unknown = [option for option in settings.api if option not in known]
     try:

@@ -1,6 +1,5 @@
 """The API's addresses: which scope each request needs, and who answers it."""
 
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
@@ -83,9 +82,7 @@ class Api:
 
     def _tell(self, event: str, status: int, **more: object) -> None:
         """One line a while: anybody can ask to be refused."""
-        suppressed = self._refusals.allow(event + str(status), time.monotonic())
-        if suppressed is not None:
-            log.warning(event, status=status, suppressed=suppressed, **more)
+        self._refusals.log(log.warning, f"{event} {status}", event, status=status, **more)
 
 
 def _find(request: Request) -> tuple[Mapping[str, tuple[str, Handler]], dict[str, str]]:

@@ -1,8 +1,7 @@
-"""The endpoints in memory: which URL expects what, with keys that are ready to verify."""
+"""Endpoints in memory, with keys that are ready to verify."""
 
 import asyncio
 import re
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -18,12 +17,12 @@ from receiver.telemetry.throttle import Throttle
 from storage import MAX_SECRETS, CannotStore, EndpointView, SigningSecret, Store, WrongKey
 
 LOOK_SECONDS = 1.0
-"""How often we look whether an endpoint or a secret has changed."""
+"""Interval between two looks for changes of endpoints and secrets."""
 
 MAX_CACHED = 50_000
 READ_SECONDS = 1.5
 READS_AT_ONCE = 4
-"""Reads for endpoints that are not cached: strangers can ask for many."""
+"""Reads of endpoints that are not cached: strangers can ask for many."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
 
@@ -31,17 +30,17 @@ log = get_logger("endpoints")
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
-    """The keys of one secret, the reading that matched last first, and how long they are valid."""
+class SecretKeys:
+    """One secret with its keys, of which the reading that matched last comes first."""
 
     secret: SigningSecret
     keys: tuple[Key, ...] = field(repr=False)
 
     def valid_at(self, moment: datetime) -> bool:
-        """Whether a delivery of this moment may be signed with this secret.
+        """Return True until the secret's end.
 
-        From the moment on that it is registered, which the database's clock tells: this machine's
-        may be behind.
+        It has no beginning: it is registered by the database's clock, and this machine's may be
+        behind.
         """
         until = self.secret.valid_until
         return until is None or moment < until
@@ -49,26 +48,30 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class CachedEndpoint:
-    """An endpoint with prepared keys, newest secret first."""
+    """An endpoint with the keys of its secrets, newest secret first.
+
+    `endless_keys` are its keys where no secret has an end: most have none, and need no look at the
+    clock for each delivery. `newest` is the id of the newest secret.
+    """
 
     view: EndpointView
-    secrets: tuple[Keys, ...]
-    always: tuple[Key, ...] | None = field(repr=False)
+    secrets: tuple[SecretKeys, ...]
+    endless_keys: tuple[Key, ...] | None = field(repr=False)
     newest: int = 0
 
     def keys(self, now: float) -> Sequence[Key]:
-        """The keys that are valid at this moment (Unix time)."""
-        if self.always is not None:
-            return self.always
+        """Return the keys that are valid at a moment (Unix time)."""
+        if self.endless_keys is not None:
+            return self.endless_keys
         moment = datetime.fromtimestamp(now, UTC)
-        valid = [keys for keys in self.secrets if keys.valid_at(moment)]
-        return [key for keys in valid[:MAX_SECRETS] for key in keys.keys]
+        valid = [secret for secret in self.secrets if secret.valid_at(moment)]
+        return [key for secret in valid[:MAX_SECRETS] for key in secret.keys]
 
 
 def keys_for(source: Source, endpoint: CachedEndpoint | None, now: float) -> Sequence[Key]:
-    """The keys that prove a delivery at this door: its own and the account's.
+    """Return the keys that prove a delivery: the endpoint's own and the account's.
 
-    What has one secret for the whole account signs with it whatever the URL is.
+    A sender with one secret for the whole account signs with it whatever the URL is.
     """
     account = source.account_keys
     if endpoint is None:
@@ -78,7 +81,7 @@ def keys_for(source: Source, endpoint: CachedEndpoint | None, now: float) -> Seq
 
 
 class EndpointCache:
-    """Finds endpoints by id; a change made by any process is felt within two seconds."""
+    """Finds endpoints by id; notices a change made by any process within two seconds."""
 
     def __init__(self, store: Store, sources: Mapping[str, Source]) -> None:
         self._store = store
@@ -88,16 +91,16 @@ class EndpointCache:
         self._watched = [each.account for each in sources.values() if each.account.is_watched]
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
         self._threads = CapacityLimiter(2 * READS_AT_ONCE)  # some may be left to themselves
-        self._complaints = Throttle()
+        self._faults = Throttle()
 
     def cached(self, endpoint_id: str) -> CachedEndpoint | None:
-        """The endpoint if it is in memory."""
+        """Return the endpoint if it is in memory."""
         return self._cached.get(endpoint_id)
 
     async def find(self, endpoint_id: str) -> CachedEndpoint | None:
-        """The endpoint, read from the store when it must be; raises CannotStore.
+        """Return the endpoint, from memory or from the store; raises CannotStore.
 
-        What cannot be an id costs nothing, an unknown one costs one bounded read.
+        A text that cannot be an id costs nothing, an unknown id costs one bounded read.
         """
         found = self._cached.get(endpoint_id)
         if found is not None or not _ID.fullmatch(endpoint_id):
@@ -111,18 +114,18 @@ class EndpointCache:
         return None if view is None else self._keep(view, revision)
 
     async def find_by_resource(self, source: str, resource: str) -> CachedEndpoint | None:
-        """The endpoint that expects a resource, by one bounded read; raises CannotStore."""
+        """Return the endpoint that expects a resource, by one bounded read; raises CannotStore."""
         async with self._turn():
             view = await self._read(partial(self._store.find_endpoint_of, source, resource))
-        return None if view is None else self._prepared(view)
+        return None if view is None else self._with_keys(view)
 
     async def _read(self, read: Callable[[], EndpointView | None]) -> EndpointView | None:
-        """In a thread of our own, left to itself when nobody waits for it any more."""
+        """Read in a thread of this cache's own; leave it to itself when nobody waits any more."""
         return await to_thread.run_sync(read, abandon_on_cancel=True, limiter=self._threads)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
-        """A turn to read: with the wait for it, no longer than a sender may wait for its answer."""
+        """Wait for a turn to read; with the read, no longer than a sender may wait."""
         try:
             async with asyncio.timeout(READ_SECONDS), self._reads:
                 yield
@@ -137,7 +140,7 @@ class EndpointCache:
     async def follow(self) -> None:
         """Forget everything whenever an endpoint or a secret has changed; runs until cancelled.
 
-        The files with secrets of accounts are looked at as often.
+        Looks at the files with secrets of accounts as often.
         """
         while True:
             for account in self._watched:
@@ -146,8 +149,9 @@ class EndpointCache:
                 look = self._store.endpoints_revision
                 revision = await to_thread.run_sync(look, limiter=self._threads)
             except CannotStore as error:
-                if self._complaints.allow("follow", time.monotonic()) is not None:
-                    log.warning("endpoints cannot be read", error=str(error))
+                self._faults.log(
+                    log.warning, "follow", "endpoints cannot be read", error=str(error)
+                )
             else:
                 if revision != self._revision:
                     self._cached.clear()
@@ -155,12 +159,12 @@ class EndpointCache:
             await asyncio.sleep(LOOK_SECONDS)
 
     def remember(self, endpoint: CachedEndpoint, matched: Key) -> SigningSecret | None:
-        """Try the reading that matched first from now on; returns the secret if that is news."""
-        for position, keys in enumerate(endpoint.secrets):
-            if keys.secret.id == matched.secret_id and keys.secret.reading != matched.reading:
-                secret = replace(keys.secret, reading=matched.reading)
+        """Try the reading that matched first from now on; return the secret if that is new."""
+        for position, known in enumerate(endpoint.secrets):
+            if known.secret.id == matched.secret_id and known.secret.reading != matched.reading:
+                secret = replace(known.secret, reading=matched.reading)
                 secrets = list(endpoint.secrets)
-                secrets[position] = Keys(secret, _first(keys.keys, matched.reading))
+                secrets[position] = SecretKeys(secret, _first(known.keys, matched.reading))
                 # what was forgotten meanwhile (closed, rotated) must not come back by this
                 if self._cached.get(endpoint.view.id) is endpoint:
                     self._cached[endpoint.view.id] = _endpoint(endpoint.view, tuple(secrets))
@@ -168,20 +172,20 @@ class EndpointCache:
         return None
 
     def _keep(self, view: EndpointView, revision: int) -> CachedEndpoint | None:
-        endpoint = self._prepared(view)
+        endpoint = self._with_keys(view)
         if endpoint is not None and revision == self._revision:
             while len(self._cached) >= MAX_CACHED:
                 del self._cached[next(iter(self._cached))]
             self._cached[view.id] = endpoint
         return endpoint
 
-    def _prepared(self, view: EndpointView) -> CachedEndpoint | None:
+    def _with_keys(self, view: EndpointView) -> CachedEndpoint | None:
         source = self._sources.get(view.source)
-        return None if source is None else prepared(view, source)
+        return None if source is None else with_keys(view, source)
 
 
-def prepared(view: EndpointView, source: Source) -> CachedEndpoint:
-    """The endpoint with the keys of its secrets; raises CannotStore where none can be used."""
+def with_keys(view: EndpointView, source: Source) -> CachedEndpoint:
+    """Return an endpoint with the keys of its secrets; raises CannotStore if none can be used."""
     secrets, fault = [], None
     for secret in view.secrets:
         try:
@@ -189,20 +193,18 @@ def prepared(view: EndpointView, source: Source) -> CachedEndpoint:
         except ValueError as error:
             fault = error
         else:
-            secrets.append(Keys(secret, _first(keys, secret.reading)))
+            secrets.append(SecretKeys(secret, _first(keys, secret.reading)))
     if fault is not None and not secrets and not source.account_keys:
         # our settings and our stored secret do not fit: the sender is not to blame
         raise CannotStore(f"No secret of endpoint {view.id} can be used: {fault}.")
     return _endpoint(view, tuple(secrets))
 
 
-def _endpoint(view: EndpointView, secrets: tuple[Keys, ...]) -> CachedEndpoint:
-    """Secrets without an end, as most are, need no look at the clock for each delivery."""
-    endless = all(keys.secret.valid_until is None for keys in secrets)
-    tried = secrets[:MAX_SECRETS]
-    always = tuple(key for keys in tried for key in keys.keys) if endless else None
-    newest = max((keys.secret.id for keys in secrets), default=0)
-    return CachedEndpoint(view, secrets, always, newest)
+def _endpoint(view: EndpointView, secrets: tuple[SecretKeys, ...]) -> CachedEndpoint:
+    is_endless = all(each.secret.valid_until is None for each in secrets)
+    endless_keys = tuple(key for each in secrets[:MAX_SECRETS] for key in each.keys)
+    newest = max((each.secret.id for each in secrets), default=0)
+    return CachedEndpoint(view, secrets, endless_keys if is_endless else None, newest)
 
 
 def _first(keys: tuple[Key, ...], reading: str | None) -> tuple[Key, ...]:

@@ -1,20 +1,35 @@
-"""Which event a verified delivery is, and what work it makes. Pure.
+"""Says which event a verified delivery is, and what work it makes. Pure.
 
 The endpoint names the resource; a body is believed only where its endpoint may speak for what it
 names.
 """
 
-from collections.abc import Set
-from typing import Any
+from collections.abc import Mapping, Set
+from typing import Any, NamedTuple
 
 from receiver.providers.model import Announcement
 from storage import EndpointView
 
 RUNS = frozenset({"task", "run"})
-"""The kinds that may be of a batch."""
+"""Kinds of resource that may belong to a batch."""
 
 
-def meaning(
+class EventIdentity(NamedTuple):  # one is made for each delivery: a dataclass costs three times it
+    """Identity of an event, and the work that it makes: see storage's VerifiedDelivery.
+
+    `hints` spare the worker calls; `reason` says why a delivery is unusable.
+    """
+
+    key: str
+    disposition: str
+    subject_kind: str
+    subject: str | None
+    awaits_end: bool = True
+    hints: Mapping[str, Any] | None = None
+    reason: str | None = None
+
+
+def identify(
     view: EndpointView | None,
     announced: Announcement | None,
     message_id: str | None,
@@ -22,37 +37,41 @@ def meaning(
     *,
     kinds: Set[str],
     is_signed: bool = True,
-) -> dict[str, Any]:
-    """The fields of a VerifiedDelivery that say which event it is and what work it makes.
+) -> EventIdentity:
+    """Return the identity of the event that a delivery announces.
 
-    `view` is None at the account's own URL; `message_id` is the id that the signature covers;
-    `kinds` is what the source's provider fetches. `is_signed` says that the body itself is proven,
-    not only who sent it: else nothing but what the endpoint may speak for is taken from it.
+    `view` is None at the account's own URL; `announced` is None for an unreadable body;
+    `message_id` is the id that the signature covers; `kinds` is what the source's provider
+    fetches. `is_signed` says that the body itself is proven, not only who sent it: otherwise
+    nothing is taken from it but what the endpoint may speak for.
 
     A key that names a resource is used only where the endpoint (or the account) may speak for that
-    resource; everything else is keyed under the endpoint itself, so that the holder of one secret
-    can neither announce nor shadow anybody else's event.
+    resource; every other key begins with the endpoint's id, so that the holder of one secret can
+    neither announce nor shadow anybody else's event.
     """
     if view is None or view.kind == "account":
         return _of_account(announced, message_id, digest, kinds, is_signed)
-    own = f"{view.id}:{message_id or digest.hex()}"
-    fetch = {"disposition": "fetch", "subject_kind": view.kind, "subject": view.resource}
+    key = None if message_id or announced is None else announced.key
+    at_endpoint = f"{view.id}:{key or message_id or digest.hex()}"
     if announced is None:  # where no resource is bound yet, the job waits until one is
-        return {"key": own, **fetch}
-    told = _told(announced, is_signed)
-    key = None if message_id else announced.key
+        return EventIdentity(at_endpoint, "fetch", view.kind, view.resource)
     if announced.kind == view.kind and announced.resource == view.resource:
-        return {"key": key or own, **fetch, **told}
-    under_endpoint = f"{view.id}:{key}" if key else own
-    if announced.kind == view.kind and view.resource is None:
-        return {"key": under_endpoint, **fetch, "subject": announced.resource, **told}
+        return _of_resource(key or at_endpoint, announced, is_signed)
+    if _may_speak_for(view, announced):
+        return _of_resource(at_endpoint, announced, is_signed)
+    reason = f"it names {announced.kind} {announced.resource}, not {view.resource}"
+    return _unusable(f"{view.id}:{message_id or digest.hex()}", view.kind, reason)
+
+
+def _may_speak_for(view: EndpointView, announced: Announcement) -> bool:
+    """Return True for what may turn out to be the endpoint's: its resource, or a run of its batch.
+
+    The worker stores such a run only if the sender's API says that it belongs to the batch.
+    """
+    if announced.kind == view.kind:
+        return view.resource is None
     in_batch = view.resource is None or announced.batch_id in (None, view.resource)
-    if view.kind == "batch" and announced.kind in RUNS and in_batch:
-        run = {"subject_kind": announced.kind, "subject": announced.resource}
-        return {"key": under_endpoint, **fetch, **run, **told}
-    return _unusable(
-        own, view.kind, f"it names {announced.kind} {announced.resource}, not {view.resource}"
-    )
+    return view.kind == "batch" and announced.kind in RUNS and in_batch
 
 
 def _of_account(
@@ -61,34 +80,27 @@ def _of_account(
     digest: bytes,
     kinds: Set[str],
     is_signed: bool,
-) -> dict[str, Any]:
+) -> EventIdentity:
     own = message_id or f"account:{digest.hex()}"
     if announced is None:
         return _unusable(own, "account", "its body cannot be read")
-    return {
-        "key": message_id or announced.key or own,
-        "disposition": "fetch" if announced.kind in kinds else "ignored",
-        "subject_kind": announced.kind,
-        "subject": announced.resource,
-        **_told(announced, is_signed),
-    }
+    disposition = "fetch" if announced.kind in kinds else "ignored"
+    return _of_resource(message_id or announced.key or own, announced, is_signed, disposition)
 
 
-def _told(announced: Announcement, is_signed: bool) -> dict[str, Any]:
-    """What the worker may use as a hint; a run's batch and status spare it calls."""
-    if announced.kind != "run":
-        return {"awaits_end": announced.is_end}
-    hints = {"status": announced.status}
-    if is_signed and announced.batch_id is not None:
-        hints["batch"] = announced.batch_id
-    return {"awaits_end": announced.is_end, "hints": hints}
+def _of_resource(
+    key: str, announced: Announcement, is_signed: bool, disposition: str = "fetch"
+) -> EventIdentity:
+    """Return the identity of what the body announces; a run's batch and status spare calls."""
+    hints = None
+    if announced.kind == "run":
+        hints = {"status": announced.status}
+        if is_signed and announced.batch_id is not None:
+            hints["batch"] = announced.batch_id
+    return EventIdentity(
+        key, disposition, announced.kind, announced.resource, announced.is_end, hints
+    )
 
 
-def _unusable(key: str, kind: str, reason: str) -> dict[str, Any]:
-    return {
-        "key": key,
-        "disposition": "unusable",
-        "subject_kind": kind,
-        "subject": None,
-        "reason": reason,
-    }
+def _unusable(key: str, kind: str, reason: str) -> EventIdentity:
+    return EventIdentity(key, "unusable", kind, None, reason=reason)

@@ -1,4 +1,4 @@
-"""Keeping refused requests for the operator, off the path of the answer and at a bounded rate."""
+"""Keeps refused requests for the operator, off the path of the answer, at a bounded rate."""
 
 import asyncio
 from collections import deque
@@ -12,13 +12,13 @@ from storage import CannotStore, Store, UnverifiedDelivery
 ROWS_PER_SECOND = 5
 MAX_WAITING = 20
 MAX_WAITING_BYTES = 1024 * 1024
-"""Bodies that may wait here together: they no longer count as in flight."""
+"""Size of the bodies that may wait here: they no longer count as in flight."""
 
 log = get_logger("quarantine")
 
 
 class QuarantineWriter:
-    """Writes small notes of the intake behind its back; what comes too fast is let go.
+    """Writes refused requests and matching readings; drops what comes too fast.
 
     A flood of forgeries costs at most ROWS_PER_SECOND small writes, whatever its size.
     """
@@ -28,8 +28,7 @@ class QuarantineWriter:
         self._refused: deque[UnverifiedDelivery] = deque()
         self._readings: dict[int, str] = {}
         self._wake = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        self._complaints = Throttle()
+        self._faults = Throttle()
 
     def offer(self, refused: UnverifiedDelivery) -> None:
         """Keep a refused request, unless too many or too large ones wait already."""
@@ -39,7 +38,7 @@ class QuarantineWriter:
             self._wake.set()
 
     def remember(self, secret_id: int, reading: str) -> None:
-        """Note which reading of a secret verified."""
+        """Store which reading of a secret matched."""
         self._readings[secret_id] = reading
         self._wake.set()
 
@@ -62,5 +61,6 @@ class QuarantineWriter:
             if self._refused:
                 await run_in_threadpool(self._store.quarantine, self._refused.popleft())
         except CannotStore as error:
-            if self._complaints.allow("quarantine", self._loop.time()) is not None:
-                log.warning("a refused request could not be kept", error=str(error))
+            self._faults.log(
+                log.warning, "quarantine", "a refused request could not be kept", error=str(error)
+            )

@@ -1,6 +1,6 @@
-"""What was refused: explaining it, and letting in what proves genuine after all.
+"""Explains refused requests, and lets in those that prove genuine after all.
 
-It runs beside a serving process: its writes are short, and the worker finds the new jobs itself.
+Runs beside a serving process: its writes are short, and the worker finds the new jobs itself.
 """
 
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from receiver.errors import NotDone, SignatureError
-from receiver.intake.endpoint_cache import CachedEndpoint, keys_for, prepared
-from receiver.intake.verification import HIDDEN, Headers, prove, read_headers
-from receiver.signatures.diagnosis import Diagnosis, Kept, Known, diagnose
+from receiver.intake.endpoint_cache import CachedEndpoint, keys_for, with_keys
+from receiver.intake.verification import HIDDEN, read_headers, verify_delivery
+from receiver.signatures.diagnosis import Diagnosis, KnownSecret, RefusedRequest, diagnose
 from receiver.signatures.schemes import Bearer
 from receiver.signatures.verify import Key
 from receiver.sources import Source, is_credential
@@ -20,7 +20,7 @@ from storage import CannotStore, EndpointView, RejectedDetail, Store, VerifiedDe
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """What became of a refused request: `accepted`, `duplicate`, or why it stays."""
+    """Outcome of a retry: `accepted`, `duplicate`, or why the request stays refused."""
 
     id: int
     outcome: str
@@ -28,25 +28,25 @@ class Retried:
 
 
 class Rejected:
-    """The use cases on the quarantine, by today's settings and secrets."""
+    """Use cases on the quarantine, by today's settings and secrets."""
 
     def __init__(self, store: Store, sources: Mapping[str, Source]) -> None:
         self._store = store
         self._sources = sources
 
     def retry(self, rejected_id: int) -> Retried:
-        """Verify again, as if at the time of its receipt, and let it in if it is genuine.
+        """Verify a request again, as if at the time of its receipt, and let it in if it is genuine.
 
-        Raises NotFound. To repeat it is harmless: what is in already only counts as a duplicate.
+        Raises NotFound. A second retry is harmless: it only counts as a duplicate.
         """
         row = self._store.show_rejected(rejected_id)
         try:
-            delivery = self._proven(row)
+            delivery = self._verified(row)
         except (NotDone, SignatureError) as refusal:
             return Retried(rejected_id, str(refusal), is_in=False)
         return Retried(rejected_id, self._store.admit(rejected_id, delivery), is_in=True)
 
-    def _proven(self, row: Mapping[str, Any]) -> VerifiedDelivery:
+    def _verified(self, row: Mapping[str, Any]) -> VerifiedDelivery:
         source = self._source(row)
         if isinstance(source.scheme, Bearer):
             header = source.scheme.header.decode()
@@ -57,7 +57,7 @@ class Rejected:
             raise NotDone("its body was cut at 64 kB: the sender must try again")
         endpoint = self._endpoint(source, row)
         view = endpoint.view if endpoint else None
-        _, delivery = prove(
+        verified = verify_delivery(
             source,
             view,
             _keys_today(source, endpoint),
@@ -65,7 +65,7 @@ class Rejected:
             row["body"],
             now=row["received_at"].timestamp(),
         )
-        return delivery
+        return verified.delivery
 
     def _source(self, row: Mapping[str, Any]) -> Source:
         source = self._sources.get(row["source"])
@@ -74,7 +74,7 @@ class Rejected:
         return source
 
     def _endpoint(self, source: Source, row: Mapping[str, Any]) -> CachedEndpoint | None:
-        """The endpoint it came to, if it may take deliveries now; None for the account's URL."""
+        """Return the request's endpoint, None for the account's URL; raises NotDone."""
         view = self._view(source, row)
         if view is None:
             return None
@@ -83,7 +83,7 @@ class Rejected:
         if view.state == "pending" and not source.account_keys:
             raise NotDone(f"no secret is registered: resultsink endpoint secret {view.id}")
         try:
-            return prepared(view, source)
+            return with_keys(view, source)
         except CannotStore as error:
             raise NotDone(str(error).removesuffix(".")) from None
 
@@ -93,16 +93,16 @@ class Rejected:
             if view is None or view.source != source.name:
                 raise NotDone(f"its endpoint {row['endpoint_id']} is unknown")
             return view
-        if source.settings.lookup_by_body:  # see Intake: one candidate, which proves nothing
+        if source.settings.lookup_by_body:  # as in the intake: one candidate, which proves nothing
             unverified = source.provider.identify(row["body"])
             if unverified is not None:
                 return self._store.find_endpoint_of(source.name, unverified.resource)
         return None
 
     def explain(self, rejected_id: int) -> tuple[RejectedDetail, Diagnosis | str]:
-        """The kept request, and why it was refused: a sentence where nothing can be looked at.
+        """Return the kept request and why it was refused; raises NotFound.
 
-        Raises NotFound.
+        The reason is a sentence where its source or endpoint is gone, and nothing can be checked.
         """
         row = self._store.show_rejected(rejected_id)
         try:
@@ -110,15 +110,14 @@ class Rejected:
             endpoint = self._endpoint(source, row)
         except NotDone as reason:
             return row, f"Nothing can be checked: {reason}."
-        knowns = self._knowns(source, endpoint)
-        kept = _kept(row, read_headers(row["headers"]))
-        return row, diagnose(source.scheme, kept, knowns, _keys_today(source, endpoint))
+        secrets = self._secrets(source, endpoint)
+        return row, diagnose(source.scheme, _request(row), secrets, _keys_today(source, endpoint))
 
-    def _knowns(self, source: Source, endpoint: CachedEndpoint | None) -> list[Known]:
-        """Every secret of the source, with what is tried at this door first."""
+    def _secrets(self, source: Source, endpoint: CachedEndpoint | None) -> list[KnownSecret]:
+        """Return every secret of the source; those that count at this endpoint are marked."""
         now = datetime.now(UTC)
-        knowns = [
-            Known(text, f"the account's secret {place}", is_tried=True)
+        secrets = [
+            KnownSecret(text, f"the account's secret {place}", counts_here=True)
             for place, text in enumerate(source.account.texts, start=1)
         ]
         own = endpoint.view.id if endpoint else None
@@ -127,21 +126,23 @@ class Rejected:
             place = "this endpoint's secret" if endpoint_id == own else f"endpoint {endpoint_id}"
             if not is_valid:
                 place += f" (ended {secret.valid_until:%Y-%m-%d %H:%M} UTC)"
-            knowns.append(Known(secret.text, place, is_tried=endpoint_id == own and is_valid))
-        return knowns
+            secrets.append(
+                KnownSecret(secret.text, place, counts_here=endpoint_id == own and is_valid)
+            )
+        return secrets
 
 
 def _keys_today(source: Source, endpoint: CachedEndpoint | None) -> list[Key]:
-    """A secret that was registered since then counts, one that has ended does not."""
+    """Return the keys of now: those of secrets registered since count, those that ended do not."""
     return list(keys_for(source, endpoint, datetime.now(UTC).timestamp()))
 
 
-def _kept(row: Mapping[str, Any], headers: Headers) -> Kept:
-    return Kept(
+def _request(row: Mapping[str, Any]) -> RefusedRequest:
+    return RefusedRequest(
         id=row["id"],
         source=row["source"],
         endpoint_id=row["endpoint_id"],
-        headers=headers,
+        headers=read_headers(row["headers"]),
         body=row["body"],
         is_whole=row["body_bytes"] <= len(row["body"]),
         received_at=row["received_at"].timestamp(),
@@ -151,7 +152,7 @@ def _kept(row: Mapping[str, Any], headers: Headers) -> Kept:
 
 
 def shown_headers(kept: str) -> list[tuple[str, str]]:
-    """The kept headers for an operator's eyes; what looks like a credential is hidden."""
+    """Return the kept headers for an operator; the values of credentials are hidden."""
     return [
         (name.decode("latin-1"), (HIDDEN if is_credential(name) else value).decode("latin-1"))
         for name, value in read_headers(kept)

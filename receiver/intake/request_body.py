@@ -1,4 +1,4 @@
-"""Reading a request's body within limits that are enforced while it streams."""
+"""Reads a request's body within limits that are enforced while it streams."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,7 +13,7 @@ Receive = Callable[[], Awaitable[Any]]
 
 
 class BodyRefused(ReceiverError):
-    """Would not read this body; the text is one of the outcomes that routes answers."""
+    """Would not read this body; the text is one of the outcomes in routes.STATUSES."""
 
 
 class ClientGone(ReceiverError):
@@ -28,10 +28,10 @@ class _Reading:
 
 
 class Bodies:
-    """Reads bodies; counts the bytes of all that are being received or worked on together.
+    """Reads bodies, and counts the bytes of all that are being received or worked on.
 
     One look at the clock serves all that are being read: a timer for each would cost a tenth of
-    what a whole delivery does.
+    a whole delivery.
     """
 
     def __init__(self, max_in_flight: int, *, seconds: float = BODY_SECONDS) -> None:
@@ -42,7 +42,7 @@ class Bodies:
         self._look: asyncio.TimerHandle | None = None
 
     async def read(self, receive: Receive, *, limit: int, declared: int | None) -> bytes:
-        """The whole body, whose bytes count until `release`.
+        """Return the whole body; its bytes count until `release`.
 
         Raises BodyRefused (`too large`, `timeout`, `overloaded`) or ClientGone; then nothing
         counts any more.
@@ -61,7 +61,7 @@ class Bodies:
             self._readings.discard(reading)
 
     def hold(self, body: bytes, *, limit: int) -> bool:
-        """Count a body that has come whole until `release`; False if it would be refused."""
+        """Count a body that has come whole until `release`; return False if it must be refused."""
         size = len(body)
         if size > limit or self._in_flight + size > self._max_in_flight:
             return False
@@ -69,7 +69,7 @@ class Bodies:
         return True
 
     def release(self, body: bytes) -> None:
-        """The body has been dealt with."""
+        """Count a body no longer: it has been dealt with."""
         self._in_flight -= len(body)
 
     async def _stream(self, receive: Receive, limit: int) -> bytes:

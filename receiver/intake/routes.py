@@ -1,7 +1,7 @@
-"""HTTP in: the webhook route, and whether we are alive and ready. No logic.
+"""The webhook route: from HTTP to an outcome, and from an outcome to HTTP. No logic.
 
-The webhook route is a plain ASGI callable, for what a request costs here bounds the intake. This
-is the one table of statuses that a sender sees.
+Plain ASGI, because the cost of a request here bounds the intake. STATUSES is the one table of
+statuses that a sender sees.
 """
 
 import json
@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from starlette.types import Receive, Scope, Send
 
-from receiver.intake.intake import INLINE_BYTES, Intake, Outcome, Target
+from receiver.intake.intake import INLINE_BYTES, Intake
 from receiver.intake.request_body import Bodies, BodyRefused, ClientGone
+from receiver.intake.target import NOT_STORED, Outcome, Target
 
 STATUSES = {
     "accepted": 200,
@@ -33,74 +34,81 @@ WEBHOOKS = "/webhooks/"
 _IDENTITY = (b"", b"identity")
 
 HttpHeaders = list[tuple[bytes, bytes]]
-Answer = Callable[[int, HttpHeaders, bytes], None]
+Respond = Callable[[int, HttpHeaders, bytes], None]
 """Sends a whole response: status, headers and body."""
 
 
 async def webhook(scope: Scope, receive: Receive, send: Send) -> None:
-    """POST /webhooks/{source}[/{endpoint}]; works with the lifespan's `intake` and `bodies`."""
+    """POST /webhooks/{source}[/{endpoint}]; uses the lifespan's `intake` and `bodies`."""
     if scope["method"] != "POST":
-        await _answer(send, Outcome("method"), close=True)
+        await _send(send, Outcome("method"), close=True)
         return
     intake: Intake = scope["state"]["intake"]
     bodies: Bodies = scope["state"]["bodies"]
-    door = await intake.find(*_names(scope))
-    if isinstance(door, Outcome):
-        await _answer(send, door, close=True)
+    target = await intake.find_or_read(*_names(scope))
+    if isinstance(target, Outcome):
+        await _send(send, target, close=True)
         return
     try:
-        body = await _read(bodies, door, scope["headers"], receive)
+        body = await _read(bodies, target, scope["headers"], receive)
     except BodyRefused as refusal:
-        await _answer(send, _refused(refusal), close=True)
+        await _send(send, _refused(refusal), close=True)
         return
     except ClientGone:
         return
     try:
-        reply = await intake.take(door, scope["headers"], body)
+        outcome = await intake.take_and_wait(target, scope["headers"], body)
     finally:
         bodies.release(body)
-    await _answer(send, reply)
+    await _send(send, outcome)
 
 
-def webhook_at_once(scope: Scope, body: bytes, answer: Answer) -> bool:
-    """The same for a request that has come whole, without the task that `webhook` runs in.
+def fast_path(scope: Scope, body: bytes, respond: Respond) -> bool:
+    """Take a request that has come whole, without a task; call `respond` once, after the COMMIT.
 
-    True where the request is taken: `answer` is then called once. All that is out of the ordinary
-    is left to `webhook`: whatever must wait for more than the commit, or is refused unread.
+    Returns False, having done nothing, for every request that is out of the ordinary: `webhook`
+    then waits for what it needs (a read of the store, a thread), or refuses it unread.
     """
     state, headers = scope["state"], scope["headers"]
     intake: Intake = state["intake"]
     bodies: Bodies = state["bodies"]
     if scope["method"] != "POST" or b"content-encoding" in dict(headers):
         return False
-    door = intake.find_at_once(*_names(scope))
-    if not isinstance(door, Target) or door.is_looked_up or len(body) > INLINE_BYTES:
+    target = intake.find(*_names(scope))
+    if not isinstance(target, Target) or target.needs_look_up or len(body) > INLINE_BYTES:
         return False
-    if not bodies.hold(body, limit=door.source.settings.max_body_bytes):
+    if not bodies.hold(body, limit=target.source.settings.max_body_bytes):
         return False
 
-    def reply(reply: Outcome) -> None:
+    def answer(outcome: Outcome) -> None:
         bodies.release(body)
-        answer(STATUSES[reply.outcome], *_response(reply))
+        respond(STATUSES[outcome.outcome], *_response(outcome))
 
-    intake.take_at_once(door, headers, body, reply)
+    intake.take(target, headers, body, answer)
     return True
 
 
+async def unavailable(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer 503 in a process that takes nothing in: the sender tries again elsewhere."""
+    del receive
+    outcome = NOT_STORED if scope["method"] == "POST" else Outcome("method")
+    await _send(send, outcome, close=True)
+
+
 def _names(scope: Scope) -> tuple[str, str | None]:
-    """The source's name and the endpoint's id in a URL."""
+    """Return the source's name and the endpoint's id in a URL."""
     source, _, endpoint = scope["path"][len(WEBHOOKS) :].partition("/")
     return source, endpoint or None
 
 
-async def _read(bodies: Bodies, door: Target, headers: HttpHeaders, receive: Receive) -> bytes:
+async def _read(bodies: Bodies, target: Target, headers: HttpHeaders, receive: Receive) -> bytes:
     declared = None
     for name, value in headers:
         if name == b"content-length" and value.isdigit():
             declared = int(value[:18])  # more digits are too large all the same
         elif name == b"content-encoding" and value.strip().lower() not in _IDENTITY:
             raise BodyRefused("encoding")
-    limit = door.source.settings.max_body_bytes
+    limit = target.source.settings.max_body_bytes
     return await bodies.read(receive, limit=limit, declared=declared)
 
 
@@ -109,30 +117,30 @@ def _refused(refusal: BodyRefused) -> Outcome:
     return Outcome(outcome, OVERLOADED_RETRY_AFTER if outcome == "overloaded" else None)
 
 
-async def _answer(send: Send, reply: Outcome, *, close: bool = False) -> None:
-    """Send the reply; `close` where part of the request may still be unread."""
-    headers, body = _response(reply)
+async def _send(send: Send, outcome: Outcome, *, close: bool = False) -> None:
+    """Send the response; `close` where part of the request may still be unread."""
+    headers, body = _response(outcome)
     if close:
         headers = [*headers, (b"connection", b"close")]
-    status = STATUSES[reply.outcome]
+    status = STATUSES[outcome.outcome]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-def _response(reply: Outcome) -> tuple[HttpHeaders, bytes]:
-    headers, body = _PREPARED[reply.outcome]
-    if reply.retry_after is not None:
-        headers = [*headers, (b"retry-after", b"%d" % reply.retry_after)]
-    if reply.outcome == "method":
+def _response(outcome: Outcome) -> tuple[HttpHeaders, bytes]:
+    headers, body = _RESPONSES[outcome.outcome]
+    if outcome.retry_after is not None:
+        headers = [*headers, (b"retry-after", b"%d" % outcome.retry_after)]
+    if outcome.outcome == "method":
         headers = [*headers, (b"allow", b"POST")]
     return headers, body
 
 
-def _prepared(outcome: str) -> tuple[HttpHeaders, bytes]:
-    good = STATUSES[outcome] == 200
-    body = json.dumps({"status" if good else "error": outcome}).encode()
+def _response_for(outcome: str) -> tuple[HttpHeaders, bytes]:
+    is_good = STATUSES[outcome] == 200
+    body = json.dumps({"status" if is_good else "error": outcome}).encode()
     length = str(len(body)).encode()
     return [(b"content-type", b"application/json"), (b"content-length", length)], body
 
 
-_PREPARED = {outcome: _prepared(outcome) for outcome in STATUSES}
+_RESPONSES = {outcome: _response_for(outcome) for outcome in STATUSES}

@@ -1,6 +1,5 @@
-"""What an operator wants to know of genuine deliveries, said once or seldom, never for each."""
+"""Warnings about the signing of genuine deliveries, once or seldom, never for each."""
 
-import time
 from typing import Any
 
 from receiver.intake.endpoint_cache import CachedEndpoint
@@ -10,24 +9,25 @@ from receiver.telemetry.logs import get_logger
 from receiver.telemetry.throttle import Throttle
 
 SKEW_SECONDS = 60.0
-"""From here on a clock is worth a warning."""
+"""Difference between two clocks that is worth a warning."""
 
 NEWEST_OF_ACCOUNT = -1
+"""`secret_id` of an account's newest secret: see AccountKeys."""
 
 log = get_logger("intake")
 
 
 class SigningWarnings:
-    """Looks at each match, cheaply, and speaks of what is new or needs a hand."""
+    """Looks at each match, cheaply, and logs what is new or needs the operator."""
 
     def __init__(self) -> None:
-        self._proven: set[str] = set()
-        self._complaints = Throttle()
+        self._known: set[str] = set()
+        self._warnings = Throttle()
 
     def notice(self, source: Source, endpoint: CachedEndpoint | None, match: Match) -> None:
         """Log the source's first genuine delivery, a clock that is off, a secret that is old."""
-        if source.name not in self._proven:
-            self._proven.add(source.name)
+        if source.name not in self._known:
+            self._known.add(source.name)
             log.info(
                 "first genuine delivery of the source",
                 source=source.name,
@@ -58,9 +58,7 @@ class SigningWarnings:
             )
 
     def _warn(self, sentence: str, source: str, **said: Any) -> None:
-        suppressed = self._complaints.allow(f"{source} {sentence}", time.monotonic())
-        if suppressed is not None:
-            log.warning(sentence, source=source, **said, suppressed=suppressed)
+        self._warnings.log(log.warning, f"{source} {sentence}", sentence, source=source, **said)
 
 
 def _end(endpoint: CachedEndpoint, secret_id: int) -> str:

@@ -1,1 +1,1 @@
-"""Proving a request genuine, and explaining why one was not; without I/O."""
+"""Verifies that a request is genuine, and explains why one was not; without I/O."""

@@ -1,18 +1,17 @@
-"""The signing secrets of an account: from the settings, and from a file that may change."""
+"""Signing secrets of an account: from the settings, and from a file that may change."""
 
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from receiver.errors import UsageError
-from receiver.signatures.keys import Key, Token, doubt, prepare
+from receiver.signatures.keys import BearerToken, Key, doubt, prepare
 from receiver.signatures.schemes import AnyScheme
 from receiver.telemetry.logs import get_logger
 from receiver.telemetry.throttle import Throttle
 
 MAX_KEYS = 10
-"""Readings of an account's secrets: all of them are tried at each of the source's endpoints."""
+"""Readings of an account's secrets: each is tried at each of the source's endpoints."""
 
 MAX_FILE_BYTES = 64 * 1024
 
@@ -29,31 +28,31 @@ class AccountKeys:
     def __init__(
         self, name: str, scheme: AnyScheme, secrets: Sequence[str], path: Path | None = None
     ) -> None:
-        """Raises UsageError, one sentence that names the setting, where a secret cannot be one."""
+        """Raise UsageError, one sentence that names the setting, for a text that is no secret."""
         self._name = name
         self._scheme = scheme
         self._secrets = secrets
         self._path = path
-        self._complaints = Throttle()
+        self._faults = Throttle()
         self._is_broken = False
         self._seen = None if path is None else _stamp(path)
         self.texts, self.keys = self._read()
 
     @property
     def is_watched(self) -> bool:
-        """Whether there is a file to look at."""
+        """True where there is a file to look at."""
         return self._path is not None
 
     def warn(self) -> None:
-        """Log which secrets do not look like this sender's; for who serves, at the start."""
+        """Log which secrets do not look like this sender's, when serving starts."""
         for place, text in enumerate(self.texts, start=1):
             if (sentence := doubt(self._scheme, text)) is not None:
                 log.warning("an odd signing secret", source=self._name, place=place, why=sentence)
 
     def look(self) -> bool:
-        """Take over what has changed in the file; whether it did.
+        """Read the file if it has changed; return True if its secrets were replaced.
 
-        What is broken or missing changes nothing: the last good secrets stay.
+        A broken or missing file changes nothing: the last good secrets stay.
         """
         if self._path is None:
             return False
@@ -64,8 +63,13 @@ class AccountKeys:
             texts, keys = self._read()
         except UsageError as error:
             self._is_broken = True
-            if self._complaints.allow("broken", time.monotonic()) is not None:
-                log.error("signing secrets stay as they were", source=self._name, error=str(error))
+            self._faults.log(
+                log.error,
+                "broken",
+                "signing secrets stay as they were",
+                source=self._name,
+                error=str(error),
+            )
             return False
         if _stamp(self._path) != stamp:  # it is just being written: look again
             return False
@@ -87,7 +91,7 @@ class AccountKeys:
                 keys += prepare(self._scheme, text, secret_id=-place)
             except ValueError as error:
                 raise self._wrong(place - len(texts), error) from None
-        tokens = sum(isinstance(key, Token) for key in keys)
+        tokens = sum(isinstance(key, BearerToken) for key in keys)
         if max(tokens, len(keys) - tokens) > MAX_KEYS:
             excess = ValueError("there are too many to try them all: take the oldest away")
             raise self._wrong(0 if texts else 1, excess)
@@ -102,7 +106,7 @@ class AccountKeys:
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:
-    """What changes when the file does; None where there is none."""
+    """Return what changes when the file does; None if there is none."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
@@ -111,7 +115,7 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
 
 
 def _texts(path: Path) -> list[str]:
-    """The secrets in a file, one a line; raises ValueError or OSError."""
+    """Return the secrets in a file, one a line; raises ValueError or OSError."""
     with path.open("rb") as file:
         content = file.read(MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:

@@ -1,4 +1,4 @@
-"""What a secret's text means to a scheme: prepared keys, or a refusal that says what to do.
+"""Prepares the keys that a secret's text means to a scheme, or refuses it with advice.
 
 Pure: no I/O, no clock. Neither a key nor an error ever shows the secret.
 """
@@ -33,7 +33,7 @@ class Key:
         self._state = HMAC(key, hashes.SHA256())
 
     def mac(self, head: bytes, body: bytes) -> bytes:
-        """The HMAC-SHA256 of head and body; copies a state, which does not let go of the GIL."""
+        """Return the HMAC-SHA256 of head and body; copies a state, which keeps the GIL."""
         state = self._state.copy()
         state.update(head)
         state.update(body)
@@ -46,7 +46,7 @@ class Key:
         raise TypeError("a signing key is not pickled")
 
 
-class Token(Key):
+class BearerToken(Key):
     """One reading of one secret as a token that is shown; it signs nothing.
 
     Of the token only a digest is kept: it is compared in constant time, whatever the lengths.
@@ -59,12 +59,12 @@ class Token(Key):
         self._digest = hashlib.sha256(token.encode()).digest()
 
     def is_shown_by(self, digest: bytes) -> bool:
-        """Whether `digest` is the SHA-256 of this token."""
+        """Return True if `digest` is the SHA-256 of this token."""
         return hmac.compare_digest(self._digest, digest)
 
 
 def prepare(scheme: AnyScheme, secret: str, *, secret_id: int = 0) -> tuple[Key, ...]:
-    """The keys that a secret's text can mean, in the scheme's order; at least one.
+    """Return the keys that a secret's text can mean, in the scheme's order; at least one.
 
     ValueError, with what to do and without the secret, for a text that cannot be one: the wrong
     thing pasted must fail where it is pasted, not as a wall of refused deliveries.
@@ -76,13 +76,13 @@ def prepare(scheme: AnyScheme, secret: str, *, secret_id: int = 0) -> tuple[Key,
 
 
 def _tokens(scheme: Bearer, secret: str, secret_id: int) -> tuple[Key, ...]:
-    """The secret itself, and the token derived from it (see `bearer_token`)."""
+    """Return the secret itself, and the token derived from it by `bearer_token`, as keys."""
     if len(secret) < MIN_KEY:
         raise ValueError(f"the token is too short: it has at least {MIN_KEY} characters")
     signing = _signing(scheme.signature, secret, secret_id) if scheme.signature else ()
     return (
-        Token(secret, reading="text", secret_id=secret_id),
-        Token(bearer_token(secret), reading="derived", secret_id=secret_id),
+        BearerToken(secret, reading="text", secret_id=secret_id),
+        BearerToken(bearer_token(secret), reading="derived", secret_id=secret_id),
         *signing,
     )
 
@@ -101,7 +101,7 @@ def _signing(scheme: Scheme, secret: str, secret_id: int) -> tuple[Key, ...]:
 
 
 def doubt(scheme: AnyScheme, secret: str) -> str | None:
-    """A sentence of warning where a secret can be one, but does not look like this sender's."""
+    """Return a warning about a secret that does not look like this sender's, or None."""
     signed = scheme.signature if isinstance(scheme, Bearer) else scheme
     if signed is None or signed.readings[0] != "decoded" or secret.startswith(WHSEC):
         return None

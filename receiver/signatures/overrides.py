@@ -1,4 +1,4 @@
-"""What a source's `signing` table changes of its provider's scheme."""
+"""Changes a provider's scheme by a source's `signing` table."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,10 +11,11 @@ from receiver.signatures.schemes import BEARER, BODY, SCHEMES, TEMPLATE, AnySche
 def override(
     scheme: AnyScheme, settings: Mapping[str, object], tolerance: float | None
 ) -> AnyScheme:
-    """The scheme as a source configures it; ValueError, one sentence, for the unknown or unsafe.
+    """Return the scheme that a source configures; raises ValueError, one sentence.
 
-    `scheme` picks another one to begin with. Where the provider's own is `bearer`, it and all else
-    is about the signature that must be valid beside the token.
+    The setting `scheme` picks another one to begin with. Where the provider's own is `bearer`, it
+    picks the scheme of the signature that must be valid beside the token, and the other settings
+    change that signature.
     """
     changes = _read(settings)
     named = changes.pop("scheme", None)
@@ -46,7 +47,7 @@ def _read(settings: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _changed(scheme: Scheme, changes: Mapping[str, Any], tolerance: float | None) -> Scheme:
-    """A template without `{id}` or `{timestamp}` drops the scheme's own header for it.
+    """Return the scheme with the changes, and without headers that its template does not sign.
 
     What is not signed is not read. A timestamp header where there was none is signed as most do.
     """

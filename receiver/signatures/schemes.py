@@ -1,4 +1,4 @@
-"""How senders prove themselves, as data: header names, what is signed, how secrets are written.
+"""Signature schemes as data: header names, the signed template, the readings of secrets.
 
 A scheme is chosen per source by configuration and never guessed from a request: the same header
 names and the same `whsec_` prefix mean different things at different senders.
@@ -40,7 +40,7 @@ TEMPLATE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """How one kind of sender signs; refuses, with a ValueError, what could not be checked safely.
+    """Scheme of one kind of sender; raises ValueError for one that cannot be checked safely.
 
     `template` names what is signed: `{timestamp}` and perhaps `{id}`, each followed by one
     separator, then `{body}`. An id that holds the separator is refused by `verify`, and timestamps
@@ -104,7 +104,7 @@ def _check_form(scheme: Scheme) -> None:
 
 
 def _layout(scheme: Scheme) -> tuple[bool, str]:
-    """Whether the id comes first in the template, and the separator that stands after it."""
+    """Return True if the id comes first in the template, and the separator after it."""
     if scheme.template == "{body}":
         if scheme.timestamp_header is not None or scheme.id_header is not None:
             raise ValueError(f"what is not signed is not read: {TEMPLATE}")
@@ -123,7 +123,7 @@ def _layout(scheme: Scheme) -> tuple[bool, str]:
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """A sender that shows a token of ours in a header, and signs as well where `signature` is set.
+    """Scheme of a sender that shows a token of ours; it signs as well where `signature` is set.
 
     In `authorization` the token stands behind the word Bearer; in another header it may be alone.
     """
@@ -143,9 +143,9 @@ AnyScheme = Scheme | Bearer
 
 
 def bearer_token(secret: str) -> str:
-    """The token for a sender that is also given `secret` to sign with.
+    """Return the token for a sender that is also given `secret` to sign with.
 
-    Who sees the header, in a log or at a proxy, cannot tell the secret from it, and so not sign.
+    Whoever sees the header, in a log or at a proxy, cannot find the secret in it, and so not sign.
     """
     return hmac.digest(secret.encode(), b"resultsink bearer token", "sha256").hex()
 

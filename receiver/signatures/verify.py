@@ -1,4 +1,4 @@
-"""Is a delivery genuine? Bytes, keys and `now` in; a `Match` or a `SignatureError` out.
+"""Verifies a delivery: bytes, keys and `now` in; a `Match` or a `SignatureError` out.
 
 Pure: no I/O, no clock. The bytes that are signed are the bytes that came; nothing is parsed here.
 """
@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final
 
 from receiver.errors import SignatureError
-from receiver.signatures.keys import MAX_SECRET, MIN_KEY, Key, Token, doubt, prepare
+from receiver.signatures.keys import MAX_SECRET, MIN_KEY, BearerToken, Key, doubt, prepare
 from receiver.signatures.schemes import AnyScheme, Bearer, Scheme
 
 __all__ = ["MAX_KEYS", "Key", "Match", "behind_bearer", "doubt", "prepare", "verify"]
@@ -44,7 +44,7 @@ _TOKEN: Final = re.compile(rb"[!-~]{%d,%d}" % (MIN_KEY, MAX_SECRET))
 
 @dataclass(slots=True)  # not frozen: one is made for each delivery, and freezing doubles its cost
 class Match:
-    """A delivery is genuine: which key proves it, when it was signed, and its signed id.
+    """Proof that a delivery is genuine: the key, when it was signed, and its signed id.
 
     `timestamp` is in seconds; `skew` is now minus timestamp, so positive for the past. Both are
     None where nothing says when it was sent.
@@ -64,7 +64,7 @@ def verify(
     *,
     now: float,
 ) -> Match:
-    """Who signed these bytes, and when; SignatureError, and nothing else, if that is not proven.
+    """Return who signed these bytes, and when; raises SignatureError, and nothing else.
 
     Header names are lower-case, as ASGI gives them. Every key (at most MAX_KEYS) is compared in
     constant time with every entry (at most MAX_ENTRIES): how long it takes tells nothing. Age is
@@ -93,17 +93,17 @@ def _verify_bearer(
     body: bytes,
     now: float,
 ) -> Match:
-    """The token first, which is cheap; then the signature, where there must be one."""
+    """Verify the token, which is cheap; then the signature, where there must be one."""
     digest = hashlib.sha256(_presented(scheme, headers)).digest()
     shown = None
-    for key in [key for key in keys if isinstance(key, Token)][:MAX_KEYS]:
+    for key in [key for key in keys if isinstance(key, BearerToken)][:MAX_KEYS]:
         if key.is_shown_by(digest) and shown is None:
             shown = key
     if shown is None:
         raise SignatureError("mismatch", "the token is none of those that are registered")
     if scheme.signature is None:
         return Match(shown, None, None, None)
-    signing = [key for key in keys if not isinstance(key, Token)]
+    signing = [key for key in keys if not isinstance(key, BearerToken)]
     signed = verify(scheme.signature, signing, headers, body, now=now)
     return replace(signed, key=shown)
 
@@ -127,17 +127,17 @@ def _presented(scheme: Bearer, headers: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def behind_bearer(value: bytes) -> bytes | None:
-    """What stands behind the word Bearer in a header's value; None without that word.
+    """Return what follows the word Bearer in a header's value; None without that word.
 
-    White space around a value is no part of it, and a word may be followed by several spaces (RFC
-    9110, 5.5 and 11.4): it is so for senders and for programs alike.
+    White space around a value is no part of it, and several spaces may follow the word (RFC 9110,
+    5.5 and 11.4).
     """
     word, _, token = value.strip(_BLANKS).partition(b" ")
     return token.lstrip(b" ") if word.lower() == b"bearer" else None
 
 
 def _find(scheme: Scheme, headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """The headers that the scheme reads, in one pass; a name with two values proves nothing."""
+    """Return the headers that the scheme reads; a name with two values proves nothing."""
     wanted = (scheme.signature_header, scheme.timestamp_header, scheme.id_header)
     found: dict[bytes, bytes] = {}
     for name, value in headers:
@@ -154,7 +154,7 @@ def _value(found: dict[bytes, bytes], name: bytes) -> bytes:
 
 
 def _entries(scheme: Scheme, value: bytes) -> list[bytes]:
-    """The texts in the header that can be a MAC; those of other versions or lengths cannot."""
+    """Return the texts that can be a MAC; those of other versions or lengths cannot."""
     if len(value) > MAX_SIGNATURE_HEADER:
         raise SignatureError("malformed", "the signature header is too long")
     prefix = scheme.prefix
@@ -172,7 +172,7 @@ def _misspelt(scheme: Scheme) -> SignatureError:
 
 
 def seconds(sent: bytes) -> float:
-    """A timestamp header's value as Unix time; SignatureError where it is none."""
+    """Return a timestamp header's value as Unix time; raises SignatureError."""
     # isdigit() of bytes knows ASCII only. A leading zero is refused because libraries that sign
     # the number anew would not take it either.
     if not sent.isdigit() or len(sent) > MAX_TIMESTAMP or (sent[0] == 48 and len(sent) > 1):

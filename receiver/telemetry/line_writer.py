@@ -13,7 +13,7 @@ BACKLOG: Final = 50_000
 
 
 class LineWriter:
-    """Where all lines of the process go: one stream, written at once or in batches by a thread.
+    """Writes all lines of the process to one stream: immediately, or in batches by a thread.
 
     A stream that cannot be written loses lines (the oldest beyond BACKLOG): a full disk must not
     refuse deliveries because they cannot be logged.

@@ -95,7 +95,7 @@ class Pruning:
         self._seen = store.now(), clock()
         self._believes_from = -math.inf
         self._is_told = False
-        self._complaints = Throttle(EVERY_SECONDS)
+        self._complaints = Throttle(EVERY_SECONDS, clock=clock)
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -110,10 +110,11 @@ class Pruning:
         try:
             return await self.look()
         except CannotStore as error:
-            self._complain(error)
-        except Exception:  # the service must outlive it: the worst that comes of it is a full disk
-            if self._complaints.allow("bug", self._clock()) is not None:
-                log.exception("pruning broke")
+            self._complaints.log(
+                log.warning, "store", "nothing can be pruned now", error=str(error)
+            )
+        except Exception:  # noqa: BLE001  the service must outlive it: at worst the disk fills
+            self._complaints.log(log.exception, "bug", "pruning broke")
         return False
 
     async def look(self) -> bool:
@@ -160,8 +161,3 @@ class Pruning:
         if self._clock() - self._lap_began >= LAP_SECONDS:
             self._lap_began = self._clock()
             self._reached.clear()
-
-    def _complain(self, error: Exception) -> None:
-        suppressed = self._complaints.allow("store", self._clock())
-        if suppressed is not None:
-            log.warning("nothing can be pruned now", error=str(error), suppressed=suppressed)

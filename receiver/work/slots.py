@@ -205,6 +205,4 @@ class Slots:
         return "dead"
 
     def _complain(self, what: str, error: Exception) -> None:
-        suppressed = self._complaints.allow(what, time.monotonic())
-        if suppressed is not None:
-            log.error(what, source=self._source.name, error=str(error), suppressed=suppressed)
+        self._complaints.log(log.error, what, what, source=self._source.name, error=str(error))

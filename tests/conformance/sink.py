@@ -18,7 +18,7 @@ from receiver.providers.model import NewTask
 from receiver.sandbox import SandboxServer
 from receiver.sender_api.calls import Calls
 from receiver.sender_api.client_pool import clients_for
-from receiver.server import GuardedProtocol, listen
+from receiver.server import listen, protocol
 from receiver.settings import GivenSettings, Settings
 from receiver.sources import PROVIDERS, configured
 from receiver.submissions.batches import Batches, NewBatch
@@ -213,7 +213,7 @@ def running(
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
-                http=GuardedProtocol,
+                http=protocol(),
                 ws="none",
                 lifespan="on",
                 log_config=None,

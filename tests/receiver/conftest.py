@@ -17,8 +17,9 @@ from starlette.applications import Starlette
 
 from receiver.intake.endpoint_cache import EndpointCache
 from receiver.intake.group_commit import GroupCommit
-from receiver.intake.intake import Intake, Outcome
+from receiver.intake.intake import Intake
 from receiver.intake.quarantine_writer import QuarantineWriter
+from receiver.intake.target import Outcome
 from receiver.settings import Settings, SourceSettings
 from receiver.sources import configured
 from storage import Store
@@ -137,7 +138,7 @@ class Taking:
     def __init__(self, store: Store, **source: Any) -> None:
         self.store = store
         self.now = time.time()
-        self.woken = 0
+        self.work = 0
         self.sources = configured(settings(**source))
         self.endpoints = EndpointCache(store, self.sources)
         self.quarantine_writer = QuarantineWriter(store)
@@ -146,13 +147,13 @@ class Taking:
             self.endpoints,
             GroupCommit(store),
             self.quarantine_writer,
-            woken=self._wake,
+            on_work=self._on_work,
             clock=lambda: self.now,
         )
         self._tasks: list[asyncio.Task[None]] = []
 
-    def _wake(self) -> None:
-        self.woken += 1
+    def _on_work(self) -> None:
+        self.work += 1
 
     async def __aenter__(self) -> "Taking":
         runs = (self.endpoints.follow, self.quarantine_writer.run)
@@ -173,12 +174,12 @@ class Taking:
         secret: str = SECRET,
         at: float | None = None,
     ) -> Outcome:
-        """What the sender is told; signed now with `secret` unless `headers` say otherwise."""
-        door = await self.intake.find("valyu", endpoint_id)
-        if isinstance(door, Outcome):
-            return door
-        at = self.now if at is None else at
-        return await self.intake.take(door, headers or signed(body, secret=secret, at=at), body)
+        """The outcome for the sender; signed now with `secret` unless `headers` say otherwise."""
+        target = await self.intake.find_or_read("valyu", endpoint_id)
+        if isinstance(target, Outcome):
+            return target
+        headers = headers or signed(body, secret=secret, at=self.now if at is None else at)
+        return await self.intake.take_and_wait(target, headers, body)
 
     async def refusal(self) -> str:
         """The reason of the newest quarantined request, once there is one."""

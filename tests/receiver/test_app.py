@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 
 import storage
 from receiver import health
-from receiver.app import _beside, create_app, open_store
+from receiver.app import Role, _beside, create_app, open_store
 from receiver.errors import UsageError
 from receiver.settings import Settings
 from storage import CannotOpen, Store
@@ -179,6 +179,19 @@ def test_a_source_that_cannot_be_stops_before_the_start() -> None:
         create_app(settings(signing={"algorithm": "md5"}))
 
 
+async def test_a_worker_sends_webhooks_elsewhere(store: Store, start: Start) -> None:
+    shared = Settings(database_url="postgresql://nowhere/x", sources=settings().sources)
+    app = create_app(shared, store=store, role=Role.WORKER)
+    assert not hasattr(app, "fast_path")
+    client, path = await start(app), f"/webhooks/valyu/{add_endpoint(store)}"
+    answer = await post(client, path)
+    assert (answer.status_code, answer.json()) == (503, {"error": "unavailable"})
+    assert answer.headers["retry-after"] == "5"
+    assert (await client.get(path)).status_code == 405
+    assert (await client.post("/webhooks")).status_code == 404
+    assert events(store) == []
+
+
 async def test_garbage_collection_is_as_it_was_afterwards(store: Store) -> None:
     before, app = gc.get_threshold(), create_app(settings(), store=store)
     async with app.router.lifespan_context(app):
@@ -187,14 +200,14 @@ async def test_garbage_collection_is_as_it_was_afterwards(store: Store) -> None:
     assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
 
 
-async def test_a_part_that_breaks_is_told_with_its_error() -> None:
+async def test_a_part_that_breaks_is_reported_with_its_error() -> None:
     async def breaks() -> None:
         raise ZeroDivisionError
 
-    told: list[BaseException] = []
-    async with _beside(breaks, broke=told.append):
-        await until(lambda: told)
-    assert isinstance(told[0], ZeroDivisionError)
+    errors: list[BaseException] = []
+    async with _beside(breaks, on_break=errors.append):
+        await until(lambda: errors)
+    assert isinstance(errors[0], ZeroDivisionError)
 
 
 def test_a_part_that_breaks_ends_the_process_as_a_failure_to_be_restarted(

@@ -1,4 +1,4 @@
-"""What is looked at to explain a refusal, and what is found."""
+"""Types of a diagnosis: what it looks at, and what it finds."""
 
 from dataclasses import dataclass, field
 
@@ -6,8 +6,8 @@ Headers = list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A refused request, as the quarantine kept it; `is_whole` unless its body was cut."""
+class RefusedRequest:
+    """A refused request from the quarantine; `is_whole` unless its body was cut."""
 
     id: int
     source: str
@@ -21,17 +21,17 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """A registered secret: where it belongs, and whether it is tried where the request came."""
+class KnownSecret:
+    """A registered secret, where it belongs, and whether it counts at the request's endpoint."""
 
     text: str = field(repr=False)
     place: str
-    is_tried: bool
+    counts_here: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """Something in a header that may be a MAC: where it stands and how it is spelt."""
+class PossibleMac:
+    """A part of a header that may be a MAC: where it stands and how it is spelt."""
 
     mac: bytes
     header: bytes
@@ -42,7 +42,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What may have been signed in front of the body, and the headers that its parts stand in."""
+    """A possible head of the signed message, and the headers that its parts stand in."""
 
     template: str
     timestamp_header: bytes | None
@@ -51,19 +51,19 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What would have matched: which secret, read how, over which bytes."""
+class PossibleMatch:
+    """A match that was missed: which secret, read how, over which bytes."""
 
-    known: Known
+    secret: KnownSecret
     reading: str
-    shown: Shown
+    shown: PossibleMac
     layout: Layout
     body: str
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A header that the scheme reads; `came` is None where we keep no trace of it."""
+class ExpectedHeader:
+    """A header that the scheme reads; `came` is None where no trace of it is kept."""
 
     header: str
     came: bool | None
@@ -71,8 +71,8 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class TriedSecret:
-    """A secret that was tried, and how its text was read."""
+class CheckedSecret:
+    """A secret that was tried, and the readings of its text."""
 
     secret: str
     readings: tuple[str, ...]
@@ -80,11 +80,11 @@ class TriedSecret:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """The whole explanation. `skew` is how many seconds before its receipt it was signed."""
+    """The whole explanation; `skew` is the time from signing to receipt, in seconds."""
 
     scheme: str
-    headers: tuple[Wanted, ...]
-    tried: tuple[TriedSecret, ...]
+    headers: tuple[ExpectedHeader, ...]
+    tried: tuple[CheckedSecret, ...]
     skew: float | None
     tolerance: float | None
     would_match: dict[str, str] | None

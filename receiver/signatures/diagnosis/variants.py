@@ -1,4 +1,4 @@
-"""What a refused request may have been before somebody changed it, and all that could be signed.
+"""Gives the variants of a refused request: MACs, signed heads, and bodies before a change.
 
 Nothing here is ever believed: `receiver.signatures.verify` alone decides what is genuine.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any, Final
 
-from receiver.signatures.diagnosis.findings import Headers, Layout, Shown
+from receiver.signatures.diagnosis.findings import Headers, Layout, PossibleMac
 from receiver.signatures.schemes import Scheme
 
 AS_IT_CAME: Final = "as it came"
@@ -34,18 +34,18 @@ _ID_NAME: Final = re.compile(rb"(?:.*-)?(?:id|uuid|guid)")
 _MAX_VALUES: Final = 4
 
 
-def shown_macs(headers: Headers) -> Iterator[Shown]:
-    """Everything in the headers that has the form of an HMAC-SHA256."""
+def shown_macs(headers: Headers) -> Iterator[PossibleMac]:
+    """Give everything in the headers that has the form of an HMAC-SHA256."""
     for name, value in headers:
         for found in _HEX.finditer(value):
             text = found[0]
             mac = bytes.fromhex(text.decode())
-            yield Shown(mac, name, _before(value, found), "hex", text == text.lower())
+            yield PossibleMac(mac, name, _before(value, found), "hex", text == text.lower())
         for found in _BASE64.finditer(value):
             text = found[0].replace(b"-", b"+").replace(b"_", b"/").rstrip(b"=") + b"="
             mac = base64.b64decode(text)
             is_canonical = base64.b64encode(mac) == found[0]
-            yield Shown(mac, name, _before(value, found), "base64", is_canonical)
+            yield PossibleMac(mac, name, _before(value, found), "base64", is_canonical)
 
 
 def _before(value: bytes, found: re.Match[bytes]) -> bytes:
@@ -53,7 +53,7 @@ def _before(value: bytes, found: re.Match[bytes]) -> bytes:
 
 
 def layouts(scheme: Scheme, headers: Headers) -> Iterator[Layout]:
-    """Every way in which the headers may have been signed; what is configured comes first."""
+    """Give every way in which the headers may have been signed; the configured one comes first."""
     stamps = _first(_stamps(_sorted(headers, scheme.timestamp_header)))
     ids = _first(
         (n, v)
@@ -106,11 +106,11 @@ _PRETTY: Final[dict[str, dict[str, Any]]] = {
     "pretty, 4 spaces": {"indent": 4},
 }
 _MAX_DEPTH: Final = 50
-"""Deeper than this nothing is printed prettily: it would grow beyond all bounds."""
+"""Depth from which on no pretty form is made: it would grow beyond all bounds."""
 
 
 def bodies(body: bytes) -> Iterator[tuple[str, bytes]]:
-    """The body as it came, and as it may have been before a proxy wrote it anew."""
+    """Give the body as it came, and as it may have been before a proxy wrote it anew."""
     seen = {body}
     yield AS_IT_CAME, body
     for name, text in _written_anew(body):
@@ -140,7 +140,7 @@ def _written_anew(body: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _depth(body: bytes) -> int:
-    """How deep brackets are nested at most; those inside of strings count too."""
+    """Return how deep brackets are nested at most; those inside of strings count too."""
     deepest = depth = 0
     for byte in body:
         if byte in b"[{":

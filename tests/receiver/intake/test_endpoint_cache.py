@@ -16,19 +16,21 @@ from sqlalchemy import Engine, event
 
 import storage
 from receiver.intake import endpoint_cache
-from receiver.intake.endpoint_cache import CachedEndpoint, EndpointCache, Keys
+from receiver.intake.endpoint_cache import CachedEndpoint, EndpointCache, SecretKeys
 from receiver.signatures.verify import Key
 from receiver.sources import configured
-from storage import CannotStore, SigningSecret, Store
+from storage import CannotStore, EndpointView, SigningSecret, Store
 from tests import databases
 from tests.receiver.conftest import (
     BATCH,
+    DEADLINE,
     OTHER_SECRET,
     SECRET,
     SOON,
     add_endpoint,
     broken,
     settings,
+    until,
 )
 
 UNKNOWN = "A" * 22
@@ -191,6 +193,36 @@ async def test_remembering_a_reading_does_not_bring_back_what_was_closed(
     assert (await found(cache, endpoint_id)).view.state == "closed"
 
 
+async def test_a_read_overtaken_by_a_close_is_not_kept(
+    store: Store, cache: EndpointCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint_cache, "READ_SECONDS", DEADLINE)
+    endpoint_id = add_endpoint(store)
+    await settled(cache)
+    has_read, go_on = threading.Event(), threading.Event()
+
+    def hang(*args: object) -> None:
+        if "FROM endpoints" in str(args[2]) and not has_read.is_set():
+            has_read.set()
+            go_on.wait(DEADLINE)
+
+    event.listen(Engine, "after_cursor_execute", hang)
+    try:
+        reading = asyncio.create_task(cache.find(endpoint_id))
+        await until(has_read.is_set)
+        store.close_endpoint(endpoint_id)
+        await settled(cache)
+        go_on.set()
+        overtaken = await reading
+    finally:
+        go_on.set()
+        event.remove(Engine, "after_cursor_execute", hang)
+    assert overtaken is not None
+    assert overtaken.view.state == "open"
+    assert cache.cached(endpoint_id) is None
+    assert (await found(cache, endpoint_id)).view.state == "closed"
+
+
 async def test_memory_is_bounded_and_what_was_dropped_is_read_again(
     store: Store, cache: EndpointCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,6 +244,15 @@ async def test_a_secret_that_no_longer_fits_the_settings_is_our_fault_not_the_se
     assert "not-hex" not in str(caught.value)
     store.set_secret(endpoint_id, SECRET)
     assert len((await found(cache, endpoint_id)).secrets) == 1
+
+
+async def test_the_accounts_keys_serve_where_no_secret_of_the_endpoint_can(store: Store) -> None:
+    endpoint_id = add_endpoint(store, secret="not-hex-but-long-enough")  # noqa: S106
+    given = settings(signing={"readings": ["hex"]}, signing_secrets=[SECRET])
+    sources = configured(given)
+    endpoint = await found(EndpointCache(store, sources), endpoint_id)
+    keys = endpoint_cache.keys_for(sources["valyu"], endpoint, NOON.timestamp())
+    assert list(keys) == list(sources["valyu"].account_keys)
 
 
 async def test_a_database_that_cannot_be_read_is_no_unknown_endpoint(store: Store) -> None:
@@ -274,10 +315,10 @@ async def test_following_goes_on_after_the_database_could_not_be_read(
 def test_a_secret_is_tried_until_its_end_and_at_once_by_whatever_clock() -> None:
     hour = timedelta(hours=1)
     secret = SigningSecret(1, SECRET, NOON, NOON + hour, None)
-    keys = Keys(secret, ())
+    keys = SecretKeys(secret, ())
     moments = [NOON - hour, NOON, NOON + hour / 2, NOON + hour]
     assert [keys.valid_at(moment) for moment in moments] == [True, True, True, False]
-    assert Keys(replace(secret, valid_until=None), ()).valid_at(NOON + 1000 * hour)
+    assert SecretKeys(replace(secret, valid_until=None), ()).valid_at(NOON + 1000 * hour)
 
 
 async def test_an_ended_secret_is_not_tried_while_its_successor_is(store: Store) -> None:
@@ -286,10 +327,22 @@ async def test_an_ended_secret_is_not_tried_while_its_successor_is(store: Store)
     )
     new, old = (Key(b"k" * 16, reading="text", secret_id=number) for number in (2, 1))
     ended = SigningSecret(1, SECRET, NOON, NOON + timedelta(hours=1), None)
-    spans = (Keys(replace(ended, id=2, valid_until=None), (new,)), Keys(ended, (old,)))
-    changed = replace(endpoint, secrets=spans, always=None)
+    spans = (SecretKeys(replace(ended, id=2, valid_until=None), (new,)), SecretKeys(ended, (old,)))
+    changed = replace(endpoint, secrets=spans, endless_keys=None)
     assert list(changed.keys(NOON.timestamp())) == [new, old]
     assert list(changed.keys((NOON + timedelta(hours=2)).timestamp())) == [new]
+
+
+@pytest.mark.parametrize("valid_until", [None, NOON + timedelta(hours=1)])
+def test_no_more_secrets_are_tried_than_an_endpoint_may_have(valid_until: datetime | None) -> None:
+    source, count = configured(settings())["valyu"], storage.MAX_SECRETS + 1
+    secrets = tuple(
+        SigningSecret(number, f"{number}-{SECRET}", NOON, valid_until, None)
+        for number in range(count, 0, -1)
+    )
+    view = EndpointView("ep", "valyu", "batch", BATCH, "open", NOON, secrets)
+    keys = endpoint_cache.with_keys(view, source).keys(NOON.timestamp())
+    assert [key.secret_id for key in keys] == [*range(count, 1, -1)]
 
 
 async def test_no_repr_shows_a_secret(store: Store) -> None:

@@ -184,8 +184,8 @@ async def test_an_answer_that_cannot_be_given_keeps_no_other_from_its_own(store:
     def fail(outcome: object) -> None:
         raise RuntimeError(f"cannot say {outcome}")
 
-    group.hand_in(delivery("a"), fail)
-    group.hand_in(delivery("b"), told.append)
+    group.submit(delivery("a"), fail)
+    group.submit(delivery("b"), told.append)
     await until(lambda: told)
     assert told == ["accepted"]
     assert [str(fault) for fault in faults] == ["cannot say accepted"]

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from receiver.intake.identity import meaning
+from receiver.intake.identity import EventIdentity, identify
 from receiver.providers.model import Announcement
 from storage import EndpointView
 
@@ -39,20 +39,20 @@ def views(number: int) -> st.SearchStrategy[EndpointView]:
     return st.builds(view, st.just(number), kinds, st.none() | names)
 
 
-def told(
-    door: EndpointView | None,
+def identity(
+    view: EndpointView | None,
     announced: Announcement | None,
     message_id: str | None = None,
     body: bytes = b"",
-) -> dict[str, Any]:
-    return meaning(door, announced, message_id, sha256(body).digest(), kinds=KINDS)
+) -> EventIdentity:
+    return identify(view, announced, message_id, sha256(body).digest(), kinds=KINDS)
 
 
-def speaks_for(door: EndpointView | None, said: dict[str, Any]) -> bool:
-    """Whether a door is the account's, or bound to the very thing that is to be fetched."""
-    if door is None or door.kind == "account":
+def speaks_for(view: EndpointView | None, found: EventIdentity) -> bool:
+    """True for an endpoint of the account, or one bound to the very thing that is fetched."""
+    if view is None or view.kind == "account":
         return True
-    return (door.kind, door.resource) == (said["subject_kind"], said["subject"])
+    return (view.kind, view.resource) == (found.subject_kind, found.subject)
 
 
 @settings(max_examples=1_000, deadline=None)
@@ -68,32 +68,32 @@ def test_no_endpoint_makes_a_key_of_what_another_one_is_for(
     said: tuple[Any, Any, Any],
     other_said: tuple[Any, Any, Any],
 ) -> None:
-    one, two = told(first, *said), told(other, *other_said)
+    one, two = identity(first, *said), identity(other, *other_said)
     assume(not (first.kind == "account" and (other is None or other.kind == "account")))
-    if one["key"] == two["key"]:
+    if one.key == two.key:
         assert speaks_for(first, one)
         assert speaks_for(other, two)
-        assert (one["subject_kind"], one["subject"]) == (two["subject_kind"], two["subject"])
+        assert (one.subject_kind, one.subject) == (two.subject_kind, two.subject)
 
 
-@given(door=views(1), said=announcements, message_id=message_ids, body=bodies)
+@given(at=views(1), said=announcements, message_id=message_ids, body=bodies)
 def test_whatever_is_fetched_is_what_the_endpoint_is_for_or_has_yet_to_be_proven(
-    door: EndpointView, said: Announcement | None, message_id: str | None, body: bytes
+    at: EndpointView, said: Announcement | None, message_id: str | None, body: bytes
 ) -> None:
-    found = told(door, said, message_id, body)
-    if found["disposition"] != "fetch" or speaks_for(door, found):
+    found = identity(at, said, message_id, body)
+    if found.disposition != "fetch" or speaks_for(at, found):
         return
-    of_its_batch = door.kind == "batch" and found["subject_kind"] in ("run", "task")
-    assert of_its_batch or door.resource is None
-    assert found["key"].startswith(f"{door.id}:")
+    of_its_batch = at.kind == "batch" and found.subject_kind in ("run", "task")
+    assert of_its_batch or at.resource is None
+    assert found.key.startswith(f"{at.id}:")
 
 
-@given(door=st.none() | views(1), said=announcements, body=bodies)
+@given(at=st.none() | views(1), said=announcements, body=bodies)
 def test_the_id_of_a_message_is_what_makes_it_the_same_event(
-    door: EndpointView | None, said: Announcement | None, body: bytes
+    at: EndpointView | None, said: Announcement | None, body: bytes
 ) -> None:
-    first, again, other = (told(door, said, name, body) for name in ("m1", "m1", "m2"))
-    assert first["key"] == again["key"] != other["key"]
+    first, again, other = (identity(at, said, name, body) for name in ("m1", "m1", "m2"))
+    assert first.key == again.key != other.key
 
 
 def test_no_name_can_reach_into_the_next_part_of_a_key() -> None:
@@ -103,39 +103,45 @@ def test_no_name_can_reach_into_the_next_part_of_a_key() -> None:
 
 
 def test_an_unreadable_delivery_is_a_fetch_that_waits_until_its_endpoint_is_bound() -> None:
-    found = told(view(1, "batch", None), None)
-    assert (found["disposition"], found["subject_kind"], found["subject"]) == (
+    found = identity(view(1, "batch", None), None)
+    assert (found.disposition, found.subject_kind, found.subject) == (
         "fetch",
         "batch",
         None,
     )
-    assert told(view(1, "batch", "b"), None)["subject"] == "b"
-    assert told(None, None)["disposition"] == "unusable"
+    assert identity(view(1, "batch", "b"), None).subject == "b"
+    assert identity(None, None).disposition == "unusable"
 
 
 def test_what_is_known_of_a_run_spares_the_worker_calls() -> None:
     run = Announcement("run", "r1", "g1", "failed", is_end=True)
-    assert told(None, run)["hints"] == {"batch": "g1", "status": "failed"}
-    assert "hints" not in told(None, Announcement("batch", "b1", "b1", "completed"))
+    assert identity(None, run).hints == {"batch": "g1", "status": "failed"}
+    assert identity(None, Announcement("batch", "b1", "b1", "completed")).hints is None
 
 
 def test_of_a_body_that_is_not_signed_the_batch_of_a_run_is_no_hint() -> None:
     run = Announcement("run", "r1", "g1", "failed")
-    for door in (None, view(1, "account", None), view(1, "run", "r1"), view(1, "batch", "g1")):
-        said = meaning(door, run, None, b"", kinds=KINDS, is_signed=False)
-        assert (said["subject"], said["hints"]) == ("r1", {"status": "failed"})
-        assert told(door, run)["hints"] == {"batch": "g1", "status": "failed"}
-    assert told(None, Announcement("run", "r1"))["hints"] == {"status": None}
+    for at in (None, view(1, "account", None), view(1, "run", "r1"), view(1, "batch", "g1")):
+        found = identify(at, run, None, b"", kinds=KINDS, is_signed=False)
+        assert (found.subject, found.hints) == ("r1", {"status": "failed"})
+        assert identity(at, run).hints == {"batch": "g1", "status": "failed"}
+    assert identity(None, Announcement("run", "r1")).hints == {"status": None}
 
 
 def test_what_a_provider_does_not_fetch_is_recorded_and_ignored() -> None:
-    found = told(None, Announcement("findall", "f1", status=None, is_end=False))
-    assert found["disposition"] == "ignored"
+    found = identity(None, Announcement("findall", "f1", status=None, is_end=False))
+    assert found.disposition == "ignored"
 
 
 def test_another_batch_s_run_is_unusable_at_a_batch_s_endpoint() -> None:
-    door = view(1, "batch", "b1")
+    at = view(1, "batch", "b1")
     mine, other = (Announcement("run", "r1", batch, "completed") for batch in ("b1", "b2"))
-    assert told(door, mine)["subject"] == "r1"
-    assert told(door, other)["disposition"] == "unusable"
-    assert told(door, other)["reason"] == "it names run r1, not b1"
+    assert identity(at, mine).subject == "r1"
+    assert identity(at, other).disposition == "unusable"
+    assert identity(at, other).reason == "it names run r1, not b1"
+
+
+def test_a_batchs_endpoint_speaks_for_no_other_kind_of_resource() -> None:
+    for resource in (None, "b1"):
+        found = identity(view(1, "batch", resource), Announcement("findall", "f1", status="done"))
+        assert (found.disposition, found.subject) == ("unusable", None)

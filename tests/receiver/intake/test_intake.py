@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from starlette.concurrency import run_in_threadpool
 
 from receiver.intake import intake
-from receiver.intake.intake import (
+from receiver.intake.target import (
     ACCEPTED,
     DUPLICATE,
     NOT_FOUND,
@@ -109,7 +109,7 @@ async def test_whatever_the_body_looks_like_the_bound_batch_is_fetched(
     assert fetches(store) == THE_BATCH * len(READABLE | UNREADABLE)
     kept = [delivery["body"] for event in events(store) for delivery in event["deliveries"]]
     assert sorted(kept) == sorted((READABLE | UNREADABLE).values())
-    assert taking.woken == len(events(store))
+    assert taking.work == len(events(store))
 
 
 @given(body=st.binary() | st.dictionaries(st.text(), st.text()).map(json.dumps).map(str.encode))
@@ -239,7 +239,7 @@ async def test_the_key_is_made_of_what_the_signature_covers(taking: Taking, stor
     (event,) = events(store)
     assert event["key"] == f"batch:{BATCH}:completed:2026-10-05T09:06:12.480Z"
     assert (event["deliveries"][0]["copies"], len(event["jobs"])) == (2, 1)
-    assert taking.woken == 1
+    assert taking.work == 1
 
 
 async def test_another_status_or_stamp_is_another_event(taking: Taking, store: Store) -> None:
@@ -439,6 +439,13 @@ async def test_looking_up_by_the_body_finds_the_endpoint_and_still_needs_its_sec
     assert fetches(store) == THE_BATCH
 
 
+async def test_an_id_in_a_body_does_not_tell_that_a_secret_is_pending(store: Store) -> None:
+    add_endpoint(store, secret=None)
+    async with Taking(store, lookup_by_body=True) as taking:
+        assert await taking.deliver(None, batch_body()) == UNAUTHORIZED
+        assert await taking.refusal() == "mismatch"
+
+
 async def test_an_event_found_by_its_body_is_the_event_of_its_endpoint(store: Store) -> None:
     endpoint_id = add_endpoint(store)
     async with Taking(store, lookup_by_body=True) as taking:
@@ -543,7 +550,7 @@ async def test_unknown_closed_and_foreign_endpoints_are_not_found(
     foreign = store.add_endpoint("elsewhere", "batch")
     for endpoint_id in (closed, foreign, "A" * 22, "x", ""):
         assert await taking.deliver(endpoint_id, batch_body()) == NOT_FOUND
-    assert await taking.intake.find("unknown", closed) == NOT_FOUND
+    assert await taking.intake.find_or_read("unknown", closed) == NOT_FOUND
 
 
 async def test_an_endpoint_answers_under_its_own_source_only(taking: Taking, store: Store) -> None:
@@ -612,7 +619,7 @@ async def test_when_we_cannot_store_the_sender_is_told_so_within_two_seconds(
     taking: Taking, store: Store, fault: Any
 ) -> None:
     endpoint_id = add_endpoint(store)
-    await taking.intake.find("valyu", endpoint_id)
+    await taking.intake.find_or_read("valyu", endpoint_id)
     with fault(store):
         began = time.monotonic()
         assert await taking.deliver(endpoint_id, BODY) == NOT_STORED

@@ -93,7 +93,7 @@ async def test_a_body_is_cut_and_its_size_is_kept(
 
 async def test_a_refusal_does_not_wait_for_the_disk(taking: Taking, store: Store) -> None:
     endpoint_id = add_endpoint(store)
-    await taking.intake.find("valyu", endpoint_id)
+    await taking.intake.find_or_read("valyu", endpoint_id)
     with locked(store):
         began = time.monotonic()
         reply = await taking.deliver(endpoint_id, batch_body(), secret=OTHER_SECRET)

@@ -174,7 +174,7 @@ def test_a_stored_secret_that_fits_no_more_keeps_it_out_with_a_sentence(store: S
 @pytest.mark.parametrize("table", ["jobs", "events", "quarantine"])
 def test_all_of_it_happens_or_nothing(store: Store, table: str) -> None:
     kept = refused(store, add_endpoint(store))
-    delivery = rejected(store)._proven(store.show_rejected(kept))
+    delivery = rejected(store)._verified(store.show_rejected(kept))
     with broken(store, table), pytest.raises(CannotStore):
         store.admit(kept, delivery)
     assert (events(store), store.rejected_ids()) == ([], [kept])
@@ -183,7 +183,7 @@ def test_all_of_it_happens_or_nothing(store: Store, table: str) -> None:
 
 def test_two_who_retry_at_once_let_it_in_once(store: Store) -> None:
     kept = refused(store, add_endpoint(store))
-    delivery = rejected(store)._proven(store.show_rejected(kept))
+    delivery = rejected(store)._verified(store.show_rejected(kept))
     assert store.admit(kept, delivery) == "accepted"
     with pytest.raises(NotFound):
         store.admit(kept, delivery)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from receiver.intake.intake import ACCEPTED, DUPLICATE, UNAUTHORIZED
+from receiver.intake.target import ACCEPTED, DUPLICATE, UNAUTHORIZED
 from receiver.telemetry import logs
 from storage import Store
 from storage.database import now

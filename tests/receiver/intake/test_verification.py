@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.intake.verification import kept_headers, prove, read_headers
+from receiver.intake.verification import kept_headers, read_headers, verify_delivery
 from receiver.sources import configured
 from storage import EndpointView
 from storage.database import now
@@ -57,14 +57,14 @@ def test_where_bodies_are_signed_credentials_are_left_out() -> None:
     assert kept_headers([(b"authorization", b"a"), (b"host", b"x")], SIGNED) == "host: x\n"
 
 
-def test_an_event_has_one_key_at_all_doors_of_the_account() -> None:
+def test_an_event_has_one_key_at_all_urls_of_the_account() -> None:
     source = configured(settings(signing_secrets=[SECRET]))["valyu"]
     body, moment = batch_body(), now()
-    doors = [None, *(EndpointView(i, "valyu", "account", None, "open", moment) for i in "ab")]
-    proven = [
-        prove(source, door, source.account_keys, signed(body), body, now=moment.timestamp())[1]
-        for door in doors
+    views = [None, *(EndpointView(i, "valyu", "account", None, "open", moment) for i in "ab")]
+    keys, at = source.account_keys, moment.timestamp()
+    deliveries = [
+        verify_delivery(source, view, keys, signed(body), body, now=at).delivery for view in views
     ]
-    assert len({delivery.key for delivery in proven}) == 1
-    assert [delivery.endpoint_id for delivery in proven] == [None, "a", "b"]
-    assert {delivery.disposition for delivery in proven} == {"fetch"}
+    assert len({delivery.key for delivery in deliveries}) == 1
+    assert [delivery.endpoint_id for delivery in deliveries] == [None, "a", "b"]
+    assert {delivery.disposition for delivery in deliveries} == {"fetch"}

@@ -115,6 +115,13 @@ def test_who_sees_the_derived_token_cannot_sign_with_it() -> None:
     assert reason(lambda: check(shown(token) + body_mac(token), scheme=SIGNED)) == "mismatch"
 
 
+def test_a_token_signs_nothing_not_even_with_an_empty_key() -> None:
+    token = shown(bearer_token(VALYU_SECRET))
+    empty = hmac.digest(b"", b"{}", hashlib.sha256).hex().encode()
+    forged = [*token, (b"x-webhook-signature", empty)]
+    assert reason(lambda: check(forged, scheme=SIGNED)) == "mismatch"
+
+
 def test_a_standard_signature_beside_the_token_tells_when_and_which() -> None:
     at = datetime.fromtimestamp(NOW, UTC)
     signature = standardwebhooks.Webhook(PARALLEL_A).sign("m-1", at, "{}")

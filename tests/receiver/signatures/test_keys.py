@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.signatures.keys import Token, doubt, prepare
+from receiver.signatures.keys import BearerToken, doubt, prepare
 from receiver.signatures.schemes import (
     BEARER,
     BODY,
@@ -97,8 +97,8 @@ def test_a_token_is_the_secret_itself_or_what_is_derived_from_it() -> None:
     derived = hmac.digest(VALYU_SECRET.encode(), b"resultsink bearer token", "sha256").hex()
     assert bearer_token(VALYU_SECRET) == derived
     text, other = prepare(BEARER, VALYU_SECRET, secret_id=7)
-    assert isinstance(text, Token)
-    assert isinstance(other, Token)
+    assert isinstance(text, BearerToken)
+    assert isinstance(other, BearerToken)
     assert [(key.reading, key.secret_id) for key in (text, other)] == [("text", 7), ("derived", 7)]
     assert text.is_shown_by(hashlib.sha256(VALYU_SECRET.encode()).digest())
     assert other.is_shown_by(hashlib.sha256(derived.encode()).digest())
@@ -108,7 +108,7 @@ def test_a_token_is_the_secret_itself_or_what_is_derived_from_it() -> None:
 def test_a_secret_that_also_signs_has_its_keys_behind_its_tokens() -> None:
     keys = prepare(Bearer(signature=STANDARD_WEBHOOKS), PARALLEL_A)
     assert [key.reading for key in keys] == ["text", "derived", "decoded", "text"]
-    assert [isinstance(key, Token) for key in keys] == [True, True, False, False]
+    assert [isinstance(key, BearerToken) for key in keys] == [True, True, False, False]
 
 
 @pytest.mark.parametrize(("secret", "hint"), [("short", "too short"), ("whpk_" + "A" * 44, "pair")])

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from receiver.errors import NotDone, UsageError
-from receiver.intake.intake import ACCEPTED
+from receiver.intake.target import ACCEPTED
 from receiver.sandbox import SandboxServer
 from receiver.sender_api.calls import Calls
 from receiver.sender_api.client_pool import clients_for

@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.settings import GivenSettings
-from receiver.telemetry import logs
-from receiver.telemetry.throttle import Throttle
+from receiver.telemetry import logs, redaction
 
 WHSEC = "whsec_cGFyYWxsZWwtc2FtcGxlLWtleS1BLTI0"
 
@@ -138,8 +137,8 @@ def test_a_prepared_line_is_the_line_that_its_logger_writes(json_: bool, level: 
 )
 @pytest.mark.parametrize("value", ["hunter2", b"hunter2", ["hunter2"], {"a": "hunter2"}], ids=type)
 def test_a_secret_looking_name_hides_its_value(name: str, value: object) -> None:
-    assert written(**{name: value})[name] == logs.HIDDEN
-    assert written(headers={name: value})["headers"] == {name: logs.HIDDEN}
+    assert written(**{name: value})[name] == redaction.HIDDEN
+    assert written(headers={name: value})["headers"] == {name: redaction.HIDDEN}
     assert "hunter2" not in shown("said", **{name: value})
 
 
@@ -187,7 +186,7 @@ def test_a_configured_secret_never_comes_out_whatever_it_looks_like() -> None:
     assert line["said"] == ["say [hidden]", {"x": "[hidden]"}]
     assert line["more"] == "[hidden]"
     assert "[hidden]," in shown("plain-words, in short")
-    assert written(cut="x" * (logs.MAX_TEXT - 3) + "plain-words")["cut"].count("pla") == 0
+    assert written(cut="x" * (redaction.MAX_TEXT - 3) + "plain-words")["cut"].count("pla") == 0
 
 
 def test_a_traceback_comes_out_scrubbed_as_one_field() -> None:
@@ -234,8 +233,8 @@ def test_long_and_deep_things_are_cut() -> None:
     for _ in range(50):
         deep = [deep]
     line = written(long="x" * 10**6, deep=deep, raw=b"x" * 9)
-    assert len(line["long"]) < logs.MAX_TEXT + 50
-    assert logs.HIDDEN in str(line["deep"])
+    assert len(line["long"]) < redaction.MAX_TEXT + 50
+    assert redaction.HIDDEN in str(line["deep"])
     assert line["raw"] == "<9 bytes>"
 
 
@@ -336,7 +335,7 @@ def test_flush_writes_what_waits(tmp_path: Path) -> None:
 
 PROGRAM = """
 import os, logging
-from receiver.telemetry import logs
+from receiver.telemetry import logs, redaction
 from receiver.settings import GivenSettings
 log = logs.get_logger("test")
 logs.configure()
@@ -367,44 +366,6 @@ def test_importing_configures_nothing() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)  # noqa: S603
 
 
-# Throttle.
-
-
-def test_a_throttle_allows_one_per_interval_and_counts_the_others() -> None:
-    throttle = Throttle(30.0)
-    assert throttle.allow("full", 0.0) == 0
-    assert [throttle.allow("full", now) for now in (1.0, 29.9)] == [None, None]
-    assert throttle.allow("other", 1.0) == 0
-    assert throttle.allow("full", 30.0) == 2
-    assert throttle.allow("full", 60.0) == 0
-
-
-def test_a_throttle_forgets_the_key_that_was_quiet_longest() -> None:
-    throttle = Throttle(10.0, capacity=3)
-    assert [throttle.allow(key, now) for key, now in (("a", 0.0), ("b", 1.0), ("a", 10.0))] == [
-        0
-    ] * 3
-    assert throttle.allow("c", 10.5) == 0
-    assert throttle.allow("d", 10.9) is None
-    assert throttle.allow("d", 11.0) == 0
-    assert throttle.allow("a", 11.0) is None
-
-
-def test_a_clock_that_steps_back_does_not_silence() -> None:
-    throttle = Throttle(30.0)
-    assert throttle.allow("full", 1e9) == 0
-    assert throttle.allow("full", 5.0) == 0
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from("abcdefgh"), st.floats(0, 5))),
-    st.integers(1, 4),
-)
-def test_memory_and_lines_are_bounded(steps: list[tuple[str, float]], capacity: int) -> None:
-    throttle, now, lines = Throttle(10.0, capacity=capacity), 0.0, []
-    for key, step in steps:
-        now += step
-        if throttle.allow(key, now) is not None:
-            lines.append(now)
-        assert len(throttle._seen) <= capacity
-        assert sum(now - line < 10.0 for line in lines) <= capacity
+def test_text_is_quoted_the_same_without_the_undocumented_function() -> None:
+    for text in ("plain", 'a "quote" \\', "line\nend\x00", "ünï \ud800 \U0001f600"):
+        assert logs._quote(text) == json.dumps(text)

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from valyu import Valyu
 
-from receiver.intake.intake import ACCEPTED, SECRET_PENDING
+from receiver.intake.target import ACCEPTED, SECRET_PENDING
 from receiver.sandbox import SandboxServer
 from storage import Store
 from tests.receiver import working

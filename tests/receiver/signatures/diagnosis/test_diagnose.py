@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.errors import SignatureError
-from receiver.signatures.diagnosis import Diagnosis, Kept, Known, diagnose
+from receiver.signatures.diagnosis import Diagnosis, KnownSecret, RefusedRequest, diagnose
 from receiver.signatures.keys import prepare
 from receiver.signatures.overrides import override
 from receiver.signatures.schemes import (
@@ -59,14 +59,14 @@ def explain(
     body: bytes = SENT,
     *,
     scheme: AnyScheme = TIMESTAMP_BODY,
-    knowns: list[Known] | None = None,
+    knowns: list[KnownSecret] | None = None,
     **kept: Any,
 ) -> Diagnosis:
     if knowns is None:
-        knowns = [Known(VALYU_SECRET, "this endpoint's secret", is_tried=True)]
+        knowns = [KnownSecret(VALYU_SECRET, "this endpoint's secret", counts_here=True)]
     given = {"is_whole": True, "received_at": NOW, "reason": "mismatch", "detail": "", **kept}
-    keys = [key for known in knowns if known.is_tried for key in prepare(scheme, known.text)]
-    request = Kept(7, "valyu", "E", headers, body, **given)
+    keys = [key for known in knowns if known.counts_here for key in prepare(scheme, known.text)]
+    request = RefusedRequest(7, "valyu", "E", headers, body, **given)
     return diagnose(scheme, request, knowns, keys)
 
 
@@ -162,8 +162,8 @@ def test_a_body_that_a_proxy_wrote_anew_is_recognised(came: bytes, said: str) ->
 
 def test_the_secret_of_another_endpoint_is_recognised() -> None:
     knowns = [
-        Known(TASK_SECRET, "endpoint F", is_tried=False),
-        Known(VALYU_SECRET, "this endpoint's secret", is_tried=True),
+        KnownSecret(TASK_SECRET, "endpoint F", counts_here=False),
+        KnownSecret(VALYU_SECRET, "this endpoint's secret", counts_here=True),
     ]
     found = explain(valyu(TASK_SECRET), knowns=knowns)
     assert match(found)["secret"] == "endpoint F"  # noqa: S105  a place, no secret
@@ -288,9 +288,12 @@ wires = st.binary(max_size=70) | st.sampled_from(
 def test_every_refusal_has_one_sentence_and_shows_no_secret(
     scheme: AnyScheme, headers: Headers, body: bytes, reason: str, at: int
 ) -> None:
-    knowns = [Known(PARALLEL_A, "this", is_tried=True), Known(VALYU_SECRET, "that", is_tried=False)]
+    knowns = [
+        KnownSecret(PARALLEL_A, "this", counts_here=True),
+        KnownSecret(VALYU_SECRET, "that", counts_here=False),
+    ]
     keys = prepare(scheme, PARALLEL_A)
-    kept = Kept(1, "s", None, headers, body, True, at, reason, "detail")
+    kept = RefusedRequest(1, "s", None, headers, body, True, at, reason, "detail")
     found = diagnose(scheme, kept, knowns, keys)
     assert found.advice
     assert "\n" not in found.advice

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from receiver.errors import NotReady
-from receiver.intake.verification import prove
+from receiver.intake.verification import verify_delivery
 from receiver.sender_api.calls import Calls
 from receiver.signatures.keys import prepare
 from receiver.work.fetch import Fetch
@@ -374,9 +374,10 @@ async def test_an_unsigned_body_cannot_lead_the_way_to_somebody_else_s_batch(sto
         told = {"run_id": "mine", "batch_run_id": batch, "status": "complete"}
         headers = [(b"authorization", f"Bearer {secret}".encode())]
         keys = prepare(source.scheme, secret)
-        _, delivery = prove(source, view, keys, headers, json.dumps(told).encode(), now=0.0)
-        assert "batch" not in (delivery.hints or {})
-        announce(store, "mine", kind="run", endpoint_id=endpoint_id, hints=delivery.hints)
+        body = json.dumps(told).encode()
+        hints = verify_delivery(source, view, keys, headers, body, now=0.0).delivery.hints
+        assert "batch" not in (hints or {})
+        announce(store, "mine", kind="run", endpoint_id=endpoint_id, hints=hints)
     victim = BatchSender({"v1": "complete"})
     await work(store, victim, turns=2)
     assert [(known.batch_id, known.task_id) for known in store.list_batches()] == [(BATCH, TASK)]

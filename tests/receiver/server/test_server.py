@@ -97,7 +97,7 @@ def served(url: str, folder: Path) -> Iterator[Serving]:
         port = free.getsockname()[1]
     environment = {
         **{name: value for name, value in os.environ.items() if "RESULTSINK" not in name},
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": str(Path(__file__).parents[3]),
         **databases.variables(url),
         "RESULTSINK_MAX_CONNECTIONS": str(MAX_CONNECTIONS),
         "RESULTSINK_SOURCES__VALYU__MAX_BODY_BYTES": "4096",
