@@ -9,8 +9,8 @@ from receiver.sender_api.calls import Calls
 from receiver.sender_api.client_pool import clients_for
 from receiver.settings import Settings, load
 from receiver.sources import configured, named
-from receiver.submissions.batches import Batches
-from receiver.submissions.tasks import Tasks
+from receiver.submissions.batches import BatchSubmissions
+from receiver.submissions.tasks import TaskSubmissions
 from storage import Store
 
 
@@ -25,16 +25,18 @@ def opened() -> Iterator[Store]:
 
 
 @asynccontextmanager
-async def batches_of(store: Store, settings: Settings, source: str) -> AsyncIterator[Batches]:
+async def batches_of(
+    store: Store, settings: Settings, source: str
+) -> AsyncIterator[BatchSubmissions]:
     """The use cases on one source's batches."""
     found = named(configured(settings), source)
     async with clients_for(found) as client:
-        yield Batches(store, Calls(found, client), settings.public_url, warn=errors.print)
+        yield BatchSubmissions(store, Calls(found, client), settings.public_url, warn=errors.print)
 
 
 @asynccontextmanager
-async def tasks_of(store: Store, settings: Settings, source: str) -> AsyncIterator[Tasks]:
+async def tasks_of(store: Store, settings: Settings, source: str) -> AsyncIterator[TaskSubmissions]:
     """The use cases on one source's single runs."""
     found = named(configured(settings), source)
     async with clients_for(found) as client:
-        yield Tasks(store, Calls(found, client), settings.public_url, warn=errors.print)
+        yield TaskSubmissions(store, Calls(found, client), settings.public_url, warn=errors.print)

@@ -1,1 +1,1 @@
-"""Calls to a sender's API: pooled clients, rate limits, bounded answers, streams."""
+"""Calls to a sender's API: client pool, rate limits, bounded answers, stream parsers."""

@@ -1,4 +1,4 @@
-"""Calls to a sender's API: paced, bounded in time and size, and judged."""
+"""Calls to a sender's API: rate-limited, bounded in time and size, and judged."""
 
 import asyncio
 import time
@@ -29,13 +29,13 @@ log = get_logger("calls")
 
 CALL_SECONDS = httpx.Timeout(60.0, connect=10.0)
 TOTAL_SECONDS = 600.0
-"""A whole answer, however slowly it trickles; streams have no such end, but each read has."""
+"""Limit for a whole answer, however slowly it trickles. A stream has none, but each read has."""
 
 MAX_ANSWER_BYTES = 128 * 1024 * 1024
 LARGE_BYTES = 256 * 1024
-"""Answers, and items of a stream, above it are parsed in a thread: deliveries need not wait."""
+"""Answers and stream items above this are parsed in a thread, so that deliveries need not wait."""
 
-MAX_SAID = 400
+MAX_ERROR_CHARACTERS = 400
 """Characters of an error that are kept; senders have quoted whole pages."""
 
 
@@ -62,54 +62,55 @@ class Calls:
         self._wire = wire
         self._clock = clock
         self._rate_limiter = rate_limiter or LocalRateLimiter(source.settings.requests_per_second)
-        self._answered: Request | None = None
+        self._last_answered: Request | None = None
 
     @property
     def probe(self) -> Request | None:
-        """A cheap call that only a refused account is refused: where the sender has none that is
-        known to be one, what it answered last. None before it has.
+        """Return a cheap call that is refused only where the whole account is.
+
+        Where the provider has none, this is the last request that was answered; None before that.
         """
-        return self.source.provider.probe() or self._answered
+        return self.source.provider.probe() or self._last_answered
 
     async def call(self, request: Request) -> Any:
-        """The parsed answer to one request; raises the FetchError that says what to do."""
-        key = await self._turn()
-        with self._told(key):
-            async with asyncio.timeout(TOTAL_SECONDS), self._asked(request, key) as response:
-                data = await self._judged(response, request)
+        """Return the parsed answer to a request; raises the FetchError that says what to do."""
+        key = await self._acquire()
+        with _as_fetch_errors(key):
+            async with asyncio.timeout(TOTAL_SECONDS), self._send(request, key) as response:
+                data = await self._judge(response, request)
         if request.method == "GET":
-            self._answered = request
+            self._last_answered = request
         return data
 
     @asynccontextmanager
     async def stream(
-        self, request: Request, cutter: StreamParser
+        self, request: Request, parser: StreamParser
     ) -> AsyncIterator[AsyncIterator[tuple[Any, int]]]:
-        """The items of a streamed answer with their sizes, as they come.
+        """Yield the items of a streamed answer with their sizes, as they arrive.
 
-        Raises what `call` does, also while they come. An item may be worked on for as long as that
-        takes: nothing more is read meanwhile.
+        Raises what `call` does, also between two items. Nothing more is read while the caller
+        works on an item, however long that takes.
         """
-        key = await self._turn()
-        with self._told(key):
-            async with self._asked(request, key) as response:
+        key = await self._acquire()
+        with _as_fetch_errors(key):
+            async with self._send(request, key) as response:
                 if not response.is_success:
-                    await self._judged(response, request)
+                    await self._judge(response, request)
                     raise Unavailable(f"the sender answered {response.status_code}")
-                _refuse_another_type(response, cutter)
-                yield _items(response, cutter, self.source.name)
+                _refuse_another_type(response, parser)
+                yield _items(response, parser, self.source.name)
 
-    async def _turn(self) -> str:
-        """The key, once it is our turn."""
+    async def _acquire(self) -> str:
+        """Return the API key once the rate limit allows a request."""
         key = self.source.settings.api_key
         if key is None:
             name = self.source.name
             variable = f"RESULTSINK_SOURCES__{name.upper()}__API_KEY"
             raise SourceRefused(f"no api_key is set for source {name} (set {variable})")
-        await self._rate_limiter.turn()
+        await self._rate_limiter.acquire()
         return key.get_secret_value()
 
-    async def _judged(self, response: httpx.Response, request: Request) -> Any:
+    async def _judge(self, response: httpx.Response, request: Request) -> Any:
         data = await _read(response)
         answer = Answer(response.status_code, response.headers, data, request.waits)
         try:
@@ -119,7 +120,7 @@ class Calls:
             raise
         return data
 
-    def _asked(self, request: Request, key: str) -> AbstractAsyncContextManager[httpx.Response]:
+    def _send(self, request: Request, key: str) -> AbstractAsyncContextManager[httpx.Response]:
         return self._wire.stream(
             request.method,
             self.source.base_url + request.path,
@@ -129,63 +130,62 @@ class Calls:
             timeout=CALL_SECONDS,
         )
 
-    @staticmethod
-    @contextmanager
-    def _told(key: str) -> Iterator[None]:
-        """Turn what goes wrong on the way into FetchErrors, none of which shows the key."""
-        try:
-            yield
-        except httpx.InvalidURL as error:  # base_url is none: that is looked at when we start
-            raise Refused(f"what is asked for makes no URL: {error}") from error
-        except httpx.LocalProtocolError:  # its text quotes the header, and nothing was sent
-            raise SourceRefused("the api_key holds what no HTTP header can hold") from None
-        except TimeoutError as error:
-            raise Unavailable(f"the answer was not whole after {TOTAL_SECONDS:.0f} s") from error
-        except (httpx.HTTPError, httpx.StreamError) as error:
-            name = type(error).__name__
-            kind = NotReached if isinstance(error, _NO_CONNECTION) else Unavailable
-            said = f"the sender could not be asked: {name} {error}".strip()
-            raise kind(_tellable(said, key)) from error
-        except FetchError as error:
-            error.args = tuple(_tellable(str(arg), key) for arg in error.args)
-            raise
-
-
-def _tellable(said: str, key: str) -> str:
-    """What an error may say: hidden first and cut then, as half a key would not be found."""
-    return said.replace(key, "<api_key>")[:MAX_SAID]
-
 
 _NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
 
+@contextmanager
+def _as_fetch_errors(key: str) -> Iterator[None]:
+    """Turn every error of a call into a FetchError, none of which shows the key."""
+    try:
+        yield
+    except httpx.InvalidURL as error:  # not of base_url, which is checked at the start
+        raise Refused(f"what is asked for makes no URL: {error}") from error
+    except httpx.LocalProtocolError:  # its text quotes the header, and nothing was sent
+        raise SourceRefused("the api_key holds what no HTTP header can hold") from None
+    except TimeoutError as error:
+        raise Unavailable(f"the answer was not whole after {TOTAL_SECONDS:.0f} s") from error
+    except (httpx.HTTPError, httpx.StreamError) as error:
+        kind = NotReached if isinstance(error, _NO_CONNECTION) else Unavailable
+        text = f"the sender could not be asked: {type(error).__name__} {error}".strip()
+        raise kind(_without_key(text, key)) from error
+    except FetchError as error:
+        error.args = tuple(_without_key(str(arg), key) for arg in error.args)
+        raise
+
+
+def _without_key(text: str, key: str) -> str:
+    """Hide the key, then shorten the text: half a key would not be found."""
+    return text.replace(key, "<api_key>")[:MAX_ERROR_CHARACTERS]
+
+
 async def _read(response: httpx.Response) -> Any:
-    """The parsed JSON of a whole answer; None where it is none."""
-    body = await _bounded(response)
+    """Return the parsed JSON of a whole answer, or None where it is not JSON."""
+    body = await _read_bounded(response)
     if len(body) > LARGE_BYTES:
-        return await run_in_threadpool(_parsed, body, large=True)
-    return _parsed(body)
+        return await run_in_threadpool(_parse, body, large=True)
+    return _parse(body)
 
 
-def _refuse_another_type(response: httpx.Response, cutter: StreamParser) -> None:
-    """A proxy's page would pass for a stream without events."""
+def _refuse_another_type(response: httpx.Response, parser: StreamParser) -> None:
+    """Raise Unavailable for a proxy's page, which would pass for a stream without events."""
     kind = response.headers.get("content-type", "")
-    if isinstance(cutter, ServerSentEvents) and "text/event-stream" not in kind:
+    if isinstance(parser, ServerSentEvents) and "text/event-stream" not in kind:
         raise Unavailable(f"the answer is no event stream but {kind or 'of no type'}")
     if "text/html" in kind:
         raise Unavailable("the answer is a page of HTML")
 
 
 async def _items(
-    response: httpx.Response, cutter: StreamParser, source: str
+    response: httpx.Response, parser: StreamParser, source: str
 ) -> AsyncIterator[tuple[Any, int]]:
-    """The items that can be read: one that cannot must not keep those behind it away."""
-    async for piece in _pieces(response, cutter):
+    """Yield the readable items; an unreadable one is left out and does not end the stream."""
+    async for piece in _pieces(response, parser):
         try:
             if len(piece) > LARGE_BYTES:
-                found = await run_in_threadpool(cutter.parse, piece, politely=True)
+                found = await run_in_threadpool(parser.parse, piece, politely=True)
             else:
-                found = cutter.parse(piece)
+                found = parser.parse(piece)
         except Unreadable as error:
             log.warning("an item is left out", source=source, bytes=len(piece), why=str(error))
             continue
@@ -193,15 +193,15 @@ async def _items(
             yield item, len(piece)
 
 
-async def _pieces(response: httpx.Response, cutter: StreamParser) -> AsyncIterator[bytes]:
+async def _pieces(response: httpx.Response, parser: StreamParser) -> AsyncIterator[bytes]:
     async for chunk in response.aiter_bytes():
-        for piece in cutter.feed(chunk):
+        for piece in parser.feed(chunk):
             yield piece
-    for piece in cutter.end():
+    for piece in parser.end():
         yield piece
 
 
-async def _bounded(response: httpx.Response) -> bytes:
+async def _read_bounded(response: httpx.Response) -> bytes:
     chunks, size = [], 0
     async for chunk in response.aiter_bytes():
         size += len(chunk)
@@ -211,7 +211,7 @@ async def _bounded(response: httpx.Response) -> bytes:
     return b"".join(chunks)
 
 
-def _parsed(body: bytes, *, large: bool = False) -> Any:
+def _parse(body: bytes, *, large: bool = False) -> Any:
     try:
         return leniently(body, politely=large)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The HTTP clients that call senders' APIs: one for each call in flight, kept for the next."""
+"""A pool of HTTP clients for calls to senders' APIs: one client for each call in flight."""
 
 import time
 from collections import defaultdict, deque
@@ -14,21 +14,21 @@ from receiver.settings import is_loopback
 from receiver.sources import Source
 
 KEPT_SECONDS = 30.0
-"""After how long without use a client is closed, at the next call to its origin."""
+"""A client that was idle for this long is closed at the next call to its origin."""
 
 
-class Clients:
-    """Many clients that act as one, made by `make` when all others of an origin are at work.
+class ClientPool:
+    """HTTP clients that act as one; `make` makes another when all of an origin are busy.
 
     A client looks at each of its connections, with a system call, whenever a call begins or ends
     (https://github.com/encode/httpcore/pull/928): 32 calls at once by one client take four times
-    the CPU that they take by 32. And what a cancelled call leaves behind
-    (https://github.com/encode/httpcore/pull/986) harms no other.
+    the CPU that they take by 32. A client whose call was cancelled is closed, so that what the call
+    leaves behind (https://github.com/encode/httpcore/pull/986) harms no other.
     """
 
     def __init__(self, make: Callable[[], httpx.AsyncClient]) -> None:
         self._make = make
-        self._new = [make()]  # now, for a proxy that cannot be is an error at the start
+        self._new = [make()]  # a proxy that cannot be used is an error at the start
         self._idle: defaultdict[str, deque[tuple[httpx.AsyncClient, float]]] = defaultdict(deque)
         self._is_closed = False
 
@@ -36,11 +36,11 @@ class Clients:
     async def stream(
         self, method: str, url: str, /, **options: Any
     ) -> AsyncIterator[httpx.Response]:
-        """Make a call by the client that was idle for the shortest time. Raises what httpx does."""
+        """Make a call with the client that became idle last. Raises what httpx raises."""
         if self._is_closed:
-            raise RuntimeError("the clients are closed")
+            raise RuntimeError("the pool is closed")
         idle = self._idle[urlsplit(url).netloc]
-        client = self._taken(idle)
+        client = self._take(idle)
         try:
             await _close_older(idle, KEPT_SECONDS)
             async with client.stream(method, url, **options) as response:
@@ -48,17 +48,17 @@ class Clients:
         except Exception:
             idle.append((client, time.monotonic()))
             raise
-        except BaseException:  # cancelled, or left in the middle
+        except BaseException:  # cancelled, or left before the end of the answer
             await client.aclose()
             raise
         idle.append((client, time.monotonic()))
 
-    def _taken(self, idle: deque[tuple[httpx.AsyncClient, float]]) -> httpx.AsyncClient:
+    def _take(self, idle: deque[tuple[httpx.AsyncClient, float]]) -> httpx.AsyncClient:
         if idle:
             return idle.pop()[0]
         return self._new.pop() if self._new else self._make()
 
-    async def __aenter__(self) -> "Clients":
+    async def __aenter__(self) -> "ClientPool":
         return self
 
     async def __aexit__(
@@ -74,20 +74,20 @@ class Clients:
 
 
 async def _close_older(idle: deque[tuple[httpx.AsyncClient, float]], seconds: float) -> None:
-    """Close those that nobody needed for so long, whatever they say to it."""
+    """Close the clients that were idle for so long; an error in closing is ignored."""
     while idle and time.monotonic() - idle[0][1] >= seconds:
         with suppress(Exception):
             await idle.popleft()[0].aclose()
 
 
-Wire = httpx.AsyncClient | Clients
-"""What makes calls: a client, or many of them."""
+Wire = httpx.AsyncClient | ClientPool
+"""One client, or a pool of them."""
 
 
-def clients_for(*sources: Source) -> Clients:
-    """Clients for these senders' APIs: no redirects, so that keys go nowhere else.
+def clients_for(*sources: Source) -> ClientPool:
+    """Return a pool for these sources. It follows no redirects, so that keys go nowhere else.
 
-    The user's proxy (HTTPS_PROXY and the like) is used, but not for what is on this machine.
+    The user's proxy (HTTPS_PROXY and the like) is used, except for addresses of this machine.
     """
     hosts = {urlsplit(source.base_url).hostname or "" for source in sources}
     near = {"localhost", "127.0.0.1", "::1", *filter(is_loopback, hosts)}
@@ -102,4 +102,4 @@ def clients_for(*sources: Source) -> Clients:
             headers={"user-agent": "resultsink"},
         )
 
-    return Clients(make)
+    return ClientPool(make)

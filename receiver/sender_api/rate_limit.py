@@ -1,6 +1,6 @@
-"""How fast a sender is asked: so many requests per second, over all who ask it.
+"""Rate limits of a source: requests per second, over all who call its sender.
 
-A 429 holds everybody back until the sender's moment has come, not only who met it.
+After a 429 nobody calls until the moment that the sender gave, not only whoever met it.
 """
 
 import asyncio
@@ -19,16 +19,16 @@ class RateLimiter(ABC):
     """One source's limit of requests per second."""
 
     @abstractmethod
-    async def turn(self) -> None:
-        """Return when a request may be made; raises CannotStore where that cannot be known."""
+    async def acquire(self) -> None:
+        """Return when a request may be made; raises CannotStore where the limit cannot be read."""
 
     @abstractmethod
     async def hold(self, seconds: float) -> None:
-        """Let nobody go before `seconds` have passed, not even who waits for a turn already."""
+        """Let no request be made for so many seconds, not even one that waits already."""
 
 
 def rate_limiter_of(source: Source, store: Store) -> RateLimiter:
-    """The pace that all who serve this store keep together."""
+    """Return the limiter of a source, shared by all processes where the store is shared."""
     per_second = source.settings.requests_per_second
     if store.is_shared:
         return SharedRateLimiter(store, source.name, per_second)
@@ -36,37 +36,37 @@ def rate_limiter_of(source: Source, store: Store) -> RateLimiter:
 
 
 class LocalRateLimiter(RateLimiter):
-    """The pace of one process, kept in memory."""
+    """A limit within one process, kept in memory."""
 
     def __init__(self, per_second: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._interval = 1.0 / per_second
         self._clock = clock
         self._next = 0.0
-        self._held = 0.0
+        self._held_until = 0.0
 
-    async def turn(self) -> None:
-        mine = self._booked()
-        while (wait := mine - self._clock()) > 0:
+    async def acquire(self) -> None:
+        slot = self._reserve()
+        while (wait := slot - self._clock()) > 0:
             await asyncio.sleep(wait)
-            if mine < self._held:  # somebody met a 429 while we waited
-                mine = self._booked()
+            if slot < self._held_until:  # another call met a 429 meanwhile
+                slot = self._reserve()
 
     async def hold(self, seconds: float) -> None:
-        self._held = max(self._held, self._clock() + seconds)
-        self._next = max(self._next, self._held)
+        self._held_until = max(self._held_until, self._clock() + seconds)
+        self._next = max(self._next, self._held_until)
 
-    def _booked(self) -> float:
-        mine = max(self._next, self._clock())
-        self._next = mine + self._interval
-        return mine
+    def _reserve(self) -> float:
+        slot = max(self._next, self._clock())
+        self._next = slot + self._interval
+        return slot
 
 
 class SharedRateLimiter(RateLimiter):
-    """The pace of many processes, kept in the store: turns are booked there, many at a time.
+    """A limit over many processes: slots are reserved in the store, many at a time.
 
-    Whoever waits while others are being booked is booked together with all who came meanwhile, so
-    that a fast pace costs few writes. Of those booked already, a 429 met by another process holds
-    back none: a moment's worth.
+    Whoever waits during a reservation is part of the next one, so that a high rate costs few
+    writes. A 429 that another process meets does not hold back the slots that are reserved
+    already, which are those of a second at most.
     """
 
     def __init__(self, store: Store, source: str, per_second: float) -> None:
@@ -75,50 +75,50 @@ class SharedRateLimiter(RateLimiter):
         self._interval = 1.0 / per_second
         self._most = max(1, int(per_second))  # no more than a second ahead
         self._waiting: list[asyncio.Future[float]] = []
-        self._booking: asyncio.Task[None] | None = None
-        self._held = 0.0
+        self._reserving: asyncio.Task[None] | None = None
+        self._held_until = 0.0
 
-    async def turn(self) -> None:
+    async def acquire(self) -> None:
         while True:
-            mine = await self._booked()
-            await asyncio.sleep(max(0.0, mine - time.monotonic()))
-            if mine >= self._held:
+            slot = await self._reserve()
+            await asyncio.sleep(max(0.0, slot - time.monotonic()))
+            if slot >= self._held_until:
                 return
 
     async def hold(self, seconds: float) -> None:
-        self._held = max(self._held, time.monotonic() + seconds)
+        self._held_until = max(self._held_until, time.monotonic() + seconds)
         await run_in_threadpool(self._store.hold_calls, self._source, seconds)
 
-    async def _booked(self) -> float:
-        """The moment of a turn of ours, by the monotonic clock."""
-        turn: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        if self._booking is None:
-            self._booking = asyncio.create_task(self._book())
-        return await turn
+    async def _reserve(self) -> float:
+        """Return the moment of a reserved slot, by the monotonic clock."""
+        slot: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._waiting.append(slot)
+        if self._reserving is None:
+            self._reserving = asyncio.create_task(self._reserve_for_all())
+        return await slot
 
-    async def _book(self) -> None:
+    async def _reserve_for_all(self) -> None:
         try:
             while self._waiting:
-                if taken := self._taken():
-                    await self._book_for(taken)
+                if slots := self._take_waiting():
+                    await self._reserve_for(slots)
         finally:
-            self._booking = None
+            self._reserving = None
 
-    def _taken(self) -> list[asyncio.Future[float]]:
+    def _take_waiting(self) -> list[asyncio.Future[float]]:
         taken, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
-        return [turn for turn in taken if not turn.done()]
+        return [slot for slot in taken if not slot.done()]
 
-    async def _book_for(self, waiting: list[asyncio.Future[float]]) -> None:
-        book = partial(self._store.book_calls, self._source, len(waiting), self._interval)
+    async def _reserve_for(self, slots: list[asyncio.Future[float]]) -> None:
+        reserve = partial(self._store.book_calls, self._source, len(slots), self._interval)
         try:
-            wait = await run_in_threadpool(book)
-        except Exception as error:  # noqa: BLE001  it is raised where it is waited for
-            for turn in waiting:
-                if not turn.done():
-                    turn.set_exception(error)
+            wait = await run_in_threadpool(reserve)
+        except Exception as error:  # noqa: BLE001  it is raised to whoever waits for the slot
+            for slot in slots:
+                if not slot.done():
+                    slot.set_exception(error)
             return
         first = time.monotonic() + wait
-        for place, turn in enumerate(waiting):
-            if not turn.done():
-                turn.set_result(first + place * self._interval)
+        for place, slot in enumerate(slots):
+            if not slot.done():
+                slot.set_result(first + place * self._interval)

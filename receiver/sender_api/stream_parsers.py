@@ -1,10 +1,10 @@
-"""Cutting streamed answers into items, as the bytes come in. Pure: bytes in, items out.
+"""Parsers that cut a streamed answer into items as its bytes arrive. Pure: bytes in, items out.
 
-Ours, because the libraries for this keep an item of any size and parse more strictly than the rest
-of what we read: an answer is bounded here, and read as leniently as `reading.leniently` does.
+Libraries for these formats keep an item of any size, and parse more strictly than we read other
+answers. Here an item is bounded, and parsed by `json_values.leniently`.
 
-Cutting looks at each byte once, however long an item is and in however many chunks it comes. That
-is apart from parsing, so that who calls may parse a large piece in a thread.
+Cutting looks at each byte once, however long an item is and in however many chunks it arrives. It
+is apart from parsing, so that the caller can parse a large piece in a thread.
 """
 
 import codecs
@@ -18,31 +18,31 @@ from receiver.errors import Unavailable, Unreadable
 from receiver.json_values import leniently
 
 MAX_ITEM_BYTES = 128 * 1024 * 1024
-"""One item may be so large; more would not fit into memory."""
+"""Limit for one item; a larger one would not fit into memory."""
 
 
 class StreamParser(Protocol):
-    """Takes the bytes of an answer as they come, and yields the pieces that are whole."""
+    """Takes the bytes of an answer as they arrive, and yields each piece once it is whole."""
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """The pieces that this chunk completes; raises Unavailable for what can be none."""
+        """Yield the pieces that this chunk completes; raises Unavailable for what cannot be one."""
 
     def end(self) -> Iterator[bytes]:
-        """The pieces that the end of the answer completes; raises Unavailable where one is cut."""
+        """Yield the pieces that the answer's end completes; raises Unavailable where one is cut."""
 
     def parse(self, piece: bytes, *, politely: bool = False) -> list[Any]:
-        """The item in a piece, if there is one; raises Unreadable where it cannot be read, and
-        Unavailable where nothing behind it could be either.
+        """Return the item in a piece, if it holds one. Call it for each piece, in their order.
 
-        To be called for each piece and in their order. `politely` is what it is to `leniently`.
+        Raises Unreadable where the item cannot be read, and Unavailable where nothing after it
+        could be read either. `politely` is passed to `leniently`.
         """
 
 
 class ServerSentEvents:
-    """Server-sent events: the JSON in the `data` of each. What follows the last blank line is cut.
+    """Server-sent events: the JSON in the `data` of each; what follows the last blank line is lost.
 
-    https://html.spec.whatwg.org/multipage/server-sent-events.html; the id and the type of an event
-    stand in the data itself at the senders that we read.
+    https://html.spec.whatwg.org/multipage/server-sent-events.html. The senders that we read have
+    the id and the type of an event in its data.
     """
 
     def __init__(self) -> None:
@@ -50,21 +50,20 @@ class ServerSentEvents:
         self._seen = 0
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """See StreamParser."""
         self._rest += chunk
         while (found := _BLANK_LINE.search(self._rest, max(0, self._seen - 3))) is not None:
             self._seen = 0
-            yield _taken(self._rest, found.end())
+            yield _take(self._rest, found.end())
         self._seen = len(self._rest)
         _bound(self._seen)
 
     def end(self) -> Iterator[bytes]:
-        """See StreamParser. An event without the blank line behind it never happened."""
-        if self._rest.endswith((b"\r\r", b"\n\r")):  # that CR is no half of a line end
+        """Yield a last event that ends with a CR. One without a blank line after it is dropped."""
+        if self._rest.endswith((b"\r\r", b"\n\r")):  # this CR is not half of a line end
             yield from self.feed(b"\n")
 
     def parse(self, piece: bytes, *, politely: bool = False) -> list[Any]:
-        """See StreamParser. A comment, or an event without data, is no item."""
+        """Return the data of an event; a comment or an event without data holds no item."""
         found = []
         for line in piece.splitlines():
             name, _, value = line.partition(b":")
@@ -73,12 +72,12 @@ class ServerSentEvents:
         return [_json(b"\n".join(found), politely=politely)] if found else []
 
 
-# A line ends with CR LF, LF or CR; a CR at the very end may be the half of one that is to come.
+# A line ends with CR LF, LF or CR; a CR at the very end may be half of a line end to come.
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?=[^\n]))(?:\r\n|\n|\r(?=[^\n]))")
 
 
 class JsonDocuments:
-    """JSON documents: the items of one array, or objects one after the other, as in JSON Lines.
+    """JSON documents: the items of one array, or objects one after another, as in JSON Lines.
 
     An item ends with the bracket that closes it, or before the comma or the end of the array.
     """
@@ -92,7 +91,7 @@ class JsonDocuments:
         self._is_closed = False
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """See StreamParser. What follows the end of the array is not looked at."""
+        """Yield the pieces that this chunk completes, up to the end of the array."""
         if self._is_closed:
             return
         self._rest += chunk
@@ -101,11 +100,11 @@ class JsonDocuments:
         while not self._is_closed and (sign := self._next_sign()):
             self._depth += (sign in b"[{") - (sign in b"]}")
             if self._depth <= 0 and sign in b",]}":
-                yield self._ended_by(sign)
+                yield self._take_piece(sign)
         _bound(len(self._rest))
 
     def end(self) -> Iterator[bytes]:
-        """See StreamParser. There never is one: what is whole has come before."""
+        """Yield nothing: each item ends with its bracket. Raises Unavailable where one is cut."""
         if self._is_array and not self._is_closed:
             raise Unavailable("the answer ended inside of its array")
         if not self._is_closed and self._rest.strip():
@@ -113,11 +112,11 @@ class JsonDocuments:
         return iter(())
 
     def parse(self, piece: bytes, *, politely: bool = False) -> list[Any]:
-        """See StreamParser. Between a closing bracket and the comma behind it there is none."""
+        """Return the item in a piece; what is between a bracket and the next comma is none."""
         return [_json(piece, politely=politely)] if piece.strip() else []
 
     def _open(self) -> None:
-        """Find out whether there is an array around the items, once there is anything."""
+        """Find out whether an array is around the items, once the first byte has arrived."""
         del self._rest[: _BLANK.match(self._rest).end()]  # type: ignore[union-attr]
         if self._rest:
             self._is_array = self._rest.startswith(b"[")
@@ -126,7 +125,7 @@ class JsonDocuments:
             del self._rest[: int(self._is_array)]
 
     def _next_sign(self) -> bytes:
-        """Go on to a bracket, a comma between items, or the quote of a string that is cut here."""
+        """Advance to a bracket, a comma between items, or the quote of a string cut here."""
         if self._in_string:
             self._seen = _IN_STRING.match(self._rest, self._seen).end()  # type: ignore[union-attr]
             if not self._rest.startswith(b'"', self._seen):
@@ -140,19 +139,19 @@ class JsonDocuments:
         self._in_string = sign == b'"'
         return sign
 
-    def _ended_by(self, sign: bytes) -> bytes:
-        """The piece before a comma or the end of the array, or up to the bracket that closes it."""
+    def _take_piece(self, sign: bytes) -> bytes:
+        """Return the piece before a comma or the array's end, or up to its closing bracket."""
         if self._depth < 0:
             if not self._is_array or sign != b"]":
                 raise Unavailable("the answer is no JSON: a bracket closes what none has opened")
             self._is_closed = True
-        piece = _taken(self._rest, self._seen)
+        piece = _take(self._rest, self._seen)
         self._seen = 0
         return piece[:-1] if sign == b"," or self._is_closed else piece
 
 
 _BLANK = re.compile(rb"[ \t\r\n\xef\xbb\xbf]*")  # also the three bytes of a BOM
-# None of these gives back what it has taken, so that what is cut is not tried in many ways.
+# All of these are possessive, so that a cut item does not make them backtrack.
 _INSIDE = rb'(?:[^"\\]++|\\.)*+'
 _PLAIN = rb'[^"\[\]{}]++|"' + _INSIDE + rb'"'
 _FLAT = rb"[\[{](?:" + _PLAIN + rb")*+[\]}]"  # an array or an object without others inside
@@ -162,7 +161,7 @@ _BETWEEN_ITEMS = re.compile(rb'(?:[^"\[\]{},]++|"' + _INSIDE + rb'")*+', re.DOTA
 
 
 class CsvRows:
-    """CSV: of each row the header and its cells. Cells may hold line ends in quotes."""
+    """CSV: the header with the cells of each row. Quoted cells may hold line ends."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
@@ -171,28 +170,27 @@ class CsvRows:
         self._header: list[str] | None = None
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """See StreamParser."""
         self._rest += chunk
         while (end := self._rest.find(b"\n", self._seen) + 1) > 0:
-            self._look_on(end)
+            self._advance(end)
             if not self._in_quotes:
                 self._seen = 0
-                yield _taken(self._rest, end)
-        self._look_on(len(self._rest))
+                yield _take(self._rest, end)
+        self._advance(len(self._rest))
         _bound(self._seen)
 
     def end(self) -> Iterator[bytes]:
-        """See StreamParser. The last row may go without a line end."""
+        """Yield the last row, which may lack a line end; raises Unavailable within quotes."""
         if self._in_quotes:
             raise Unavailable("the answer ended inside of a quoted cell")
         yield bytes(self._rest)
 
     def parse(self, piece: bytes, *, politely: bool = False) -> list[Any]:
-        """See StreamParser. The header is no item, nor is an empty line.
+        """Return a row with the header; the header itself and an empty line hold no item.
 
-        Always politely: the reader asks us for each line.
+        Other threads get their turn in any case, since the reader fetches each line from Python.
         """
-        csv.field_size_limit(MAX_ITEM_BYTES)  # the process's own: others set it to what they take
+        csv.field_size_limit(MAX_ITEM_BYTES)  # of the whole process: other code sets its own
         coding = "utf-8-sig" if self._header is None else "utf-8"
         try:
             lines = (line.decode(coding) for line in io.BytesIO(piece))
@@ -212,14 +210,14 @@ class CsvRows:
             raise Unavailable(f"a row has {len(cells)} cells, the header {len(self._header)}")
         return [(self._header, cells)]
 
-    def _look_on(self, end: int) -> None:
-        """Go on to `end`, and know whether that is in quotes; a doubled quote changes nothing."""
+    def _advance(self, end: int) -> None:
+        """Advance to `end`, tracking whether it is in quotes; a doubled quote changes nothing."""
         self._in_quotes ^= bool(self._rest.count(b'"', self._seen, end) % 2)
         self._seen = end
 
 
-def _taken(rest: bytearray, end: int) -> bytes:
-    """Take the front off, which does not move what is behind it."""
+def _take(rest: bytearray, end: int) -> bytes:
+    """Take the front off, without moving the bytes after it."""
     with memoryview(rest) as view:
         piece = view[:end].tobytes()
     del rest[:end]

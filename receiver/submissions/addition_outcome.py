@@ -1,4 +1,4 @@
-"""What the sender accepted of the tasks it was sent, and what to say where that is not all.
+"""Outcome of adding tasks: which ones the sender accepted, and the sentences where not all.
 
 Pure: an answer and the tasks in, runs to expect and sentences out.
 """
@@ -10,12 +10,12 @@ from receiver.providers.model import NewTask
 from storage import FetchedRun, SubmittedRun
 
 NAMED = 20
-"""How many tasks a sentence names one by one."""
+"""Limit of tasks that a sentence names one by one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The tasks of one call, and where they stand among those of the command and of the file."""
+    """The tasks of one call, and their place among those of the command and of the file."""
 
     batch_id: str
     tasks: Sequence[NewTask]
@@ -25,57 +25,59 @@ class Part:
 
     @property
     def after(self) -> int:
-        """How many of the command's tasks stand before the next part."""
+        """Return how many of the command's tasks come before the next part."""
         return self.before + len(self.tasks)
 
-    def again(self) -> str:
-        """The command that goes on with this part."""
+    def command_to_repeat(self) -> str:
+        """Return the command that adds this part and all after it."""
         return f"batch add {self.batch_id} --tasks FILE --skip {self.skipped + self.before}"
 
-    def onwards(self) -> str | None:
-        """The command that goes on after this part; None where it was the last."""
+    def command_to_continue(self) -> str | None:
+        """Return the command that adds all after this part; None where it is the last."""
         if self.after == self.total:
             return None
         return f"batch add {self.batch_id} --tasks FILE --skip {self.skipped + self.after}"
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
-    """An answer to an addition, compared with what was sent.
+class AdditionOutcome:
+    """The sender's answer, compared with the tasks that it was sent.
 
-    runs: the accepted tasks whose ids the sender told. unlisted: how many more it says that it
-    accepted. refused: how many it did not. doubtful: the positions of the tasks that no run was
-    matched with, so of the unlisted and the refused ones.
+    runs: accepted tasks whose run ids it named. unlisted: how many more it says it accepted.
+    refused: how many it did not accept. unmatched: positions of the tasks without a run, which are
+    the unlisted and the refused ones.
     """
 
     runs: list[SubmittedRun]
     unlisted: int
     refused: int
-    doubtful: list[int]
+    unmatched: list[int]
 
 
-def compare(runs: Sequence[FetchedRun], told: int | None, tasks: Sequence[NewTask]) -> Accepted:
-    """Match accepted runs with what we sent: by the user's id, or by position where all came.
+def compare(
+    runs: Sequence[FetchedRun], count: int | None, tasks: Sequence[NewTask]
+) -> AdditionOutcome:
+    """Match accepted runs with the tasks: by the user's id, or by position where all are named.
 
-    `told` is how many were accepted in the sender's words, None where it does not say.
+    `count` is how many tasks the sender says it accepted, None where it gives no number.
     """
     listed = {run.run_id: run for run in runs}
     places = _places(listed.values(), tasks)
     taken = set(places.values())
-    unlisted = max(0, min(told or 0, len(tasks)) - len(listed))
-    return Accepted(
+    unlisted = max(0, min(count or 0, len(tasks)) - len(listed))
+    return AdditionOutcome(
         runs=[
             _submitted(run, tasks[places[run.run_id]] if run.run_id in places else None)
             for run in listed.values()
         ],
         unlisted=unlisted,
         refused=max(0, len(tasks) - len(listed) - unlisted),
-        doubtful=[index for index in range(len(tasks)) if index not in taken],
+        unmatched=[index for index in range(len(tasks)) if index not in taken],
     )
 
 
 def _places(runs: Iterable[FetchedRun], tasks: Sequence[NewTask]) -> dict[str, int]:
-    """Which task each run is of, as far as that can be known."""
+    """Return the position of each run's task, by the run's id, as far as that can be known."""
     by_id = {task.task_id: index for index, task in enumerate(tasks) if task.task_id is not None}
     places: dict[str, int] = {}
     rest = []
@@ -103,41 +105,41 @@ def _submitted(run: FetchedRun, task: NewTask | None) -> SubmittedRun:
 # --- sentences ----------------------------------------------------------------------------------
 
 
-def too_few(part: Part, accepted: Accepted) -> str:
-    """The sender took fewer than it was sent."""
-    names = _names(part, accepted.doubtful)
-    if accepted.refused < len(accepted.doubtful):
-        names = f"{accepted.refused} of these, without saying which: {names}"
-    onwards = part.onwards()
-    rest = f", and the {part.total - part.after} tasks after them with `{onwards}`"
+def too_few(part: Part, outcome: AdditionOutcome) -> str:
+    """Return the sentence where the sender accepted fewer tasks than it was sent."""
+    names = _names(part, outcome.unmatched)
+    if outcome.refused < len(outcome.unmatched):
+        names = f"{outcome.refused} of these, without saying which: {names}"
+    command = part.command_to_continue()
+    rest = f", and the {part.total - part.after} tasks after them with `{command}`"
     return (
-        f"The sender accepted {len(part.tasks) - accepted.refused} of {len(part.tasks)} tasks for "
+        f"The sender accepted {len(part.tasks) - outcome.refused} of {len(part.tasks)} tasks for "
         f"{part.batch_id}, but not {names}. Look with `batch status {part.batch_id}`, then add "
         f"what is missing from a file of its own with `batch add {part.batch_id} --tasks FILE`"
-        f"{rest if onwards else ''}."
+        f"{rest if command else ''}."
     )
 
 
 def says_nothing(part: Part) -> str:
-    """The answer was a success that names no task and no number."""
+    """Return the sentence for a success that names no task and no number."""
     return (
         f"{part.before} of {part.total} tasks were added to {part.batch_id}; whether the next "
         f"{len(part.tasks)} were, the sender's answer does not say. Look with "
-        f"`batch status {part.batch_id}`; if they were not: {part.again()}."
+        f"`batch status {part.batch_id}`; if they were not: {part.command_to_repeat()}."
     )
 
 
-def without_ids(part: Part, accepted: Accepted) -> str:
-    """The sender took tasks whose ids it did not tell."""
+def without_ids(part: Part, outcome: AdditionOutcome) -> str:
+    """Return the warning where the sender accepted tasks without naming their runs."""
     return (
-        f"The sender accepted {accepted.unlisted} of the tasks for {part.batch_id} without telling "
+        f"The sender accepted {outcome.unlisted} of the tasks for {part.batch_id} without telling "
         "their ids: their results are found by listing the batch, but columns of the tasks file "
         "that the sender does not give back are not known for them."
     )
 
 
 def has_ended(part: Part, error: Exception, source: str) -> str:
-    """The batch reached its end before all tasks were added."""
+    """Return the sentence where the batch ended before all tasks were added."""
     return (
         f"{part.before} of {part.total} tasks were added to {part.batch_id}, then: {error}. "
         f"The batch has ended, so the other {part.total - part.before} need a batch of their own: "
@@ -145,22 +147,22 @@ def has_ended(part: Part, error: Exception, source: str) -> str:
     )
 
 
-def not_stored(part: Part, accepted: Accepted, error: Exception) -> str:
-    """Tasks were accepted, and we could not keep their ids."""
-    onwards = part.onwards() or f"batch status {part.batch_id}"
-    count = len(part.tasks) - accepted.refused
-    refused = _names(part, accepted.doubtful)
+def not_stored(part: Part, outcome: AdditionOutcome, error: Exception) -> str:
+    """Return the sentence where tasks were accepted and could not be stored here."""
+    command = part.command_to_continue() or f"batch status {part.batch_id}"
+    count = len(part.tasks) - outcome.refused
+    refused = _names(part, outcome.unmatched)
     return (
         f"{part.before + count} of {part.total} tasks were added to {part.batch_id}, but the last "
         f"{count} could not be stored here: {str(error).rstrip('.')}. Do not add them again: their "
         "results are found by listing the batch, without further columns of the tasks file. "
-        f"{f'The sender did not accept {refused}. ' if accepted.refused else ''}"
-        f"Once that is mended: {onwards}."
+        f"{f'The sender did not accept {refused}. ' if outcome.refused else ''}"
+        f"Once that is mended: {command}."
     )
 
 
 def _names(part: Part, positions: Sequence[int]) -> str:
-    """Tasks by the user's ids, or by their numbers in the user's file."""
+    """Name tasks by the user's ids, or by their numbers in the user's file."""
     names = [_name(part, index) for index in positions[:NAMED]]
     if len(positions) > NAMED:
         names.append(f"{len(positions) - NAMED} more")

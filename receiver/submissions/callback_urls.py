@@ -1,6 +1,4 @@
-"""What batches and single runs share when they are created: where the sender is to announce them,
-and whether what it gives us to verify that with can be used.
-"""
+"""Callback URLs for batches and single runs that are created, and the secrets to verify them."""
 
 from collections.abc import Callable
 
@@ -11,7 +9,7 @@ from receiver.sources import Source, webhook_url
 
 
 def reachable(public_url: str | None) -> str:
-    """Our address as senders see it; raises UsageError where none is set."""
+    """Return our address as senders reach it; raises UsageError where none is set."""
     if public_url is None:
         raise UsageError(
             "The setting public_url is missing: set RESULTSINK_PUBLIC_URL to the https "
@@ -23,7 +21,7 @@ def reachable(public_url: str | None) -> str:
 def account_callback(
     source: Source, public_url: str | None, warn: Callable[[str], None]
 ) -> Callback | None:
-    """The account's own URL; None, after a warning, where nothing could be proven there."""
+    """Return the account's own URL; None, after a warning, where no webhook could be verified."""
     if not source.account_keys:
         warn(
             f"No signing_secrets are set for source {source.name}: no webhooks are asked "
@@ -37,9 +35,9 @@ def account_callback(
 def usable_secret(
     source: Source, made: Created, endpoint_id: str, warn: Callable[[str], None], *, first: str
 ) -> str | None:
-    """The secret of what was made; None, after a warning, where nothing can be verified with it.
+    """Return the secret of what was made; None, after a warning, where it cannot be used.
 
-    `first` is when the first check looks.
+    `first` says in the warning when the first check follows.
     """
     why = f"The sender gave no signing secret for {made.id}"
     if made.secret is not None:

@@ -1,8 +1,8 @@
-"""Calls that create something, and what is told only once: repeated where that is harmless."""
+"""Retries of calls that create something, and of writes of what the sender says only once."""
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from starlette.concurrency import run_in_threadpool
@@ -14,29 +14,37 @@ from storage import CannotStore
 
 T = TypeVar("T")
 
-PATIENCE = 5
+RETRIES = 5
 """How often a call that creates something is repeated after a 429."""
 
 STORE_SECONDS = 60.0
-"""For how long we try to store what the sender says only once."""
+"""For how long to try to store what the sender says only once."""
 
-STORE_AGAIN_SECONDS = 0.5
+STORE_RETRY_SECONDS = 0.5
 
 
-async def patiently(calls: Calls, request: Request) -> Any:
-    """Wait out a 429; nothing else is repeated, for the sender may have acted on it."""
-    for _ in range(PATIENCE):
+async def with_retries(
+    calls: Calls,
+    request: Request,
+    *,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Any:
+    """Return the parsed answer, repeating the call after a 429 and after nothing else.
+
+    After any other error the sender may have acted on it.
+    """
+    for _ in range(RETRIES):
         try:
             return await calls.call(request)
         except RateLimited as limited:
-            await asyncio.sleep(min(limited.retry_after or 1.0, 60.0))
+            await sleep(min(limited.retry_after or 1.0, 60.0))
     return await calls.call(request)
 
 
 async def keep_trying(write: Callable[[], T], *, seconds: float = STORE_SECONDS) -> T:
-    """Store what is told only once, however long the database is locked or the disk full.
+    """Return what `write` does, repeated while the database is locked or the disk is full.
 
-    Raises the last StorageError when it has been for `seconds`.
+    Raises the last CannotStore after `seconds`, and any other error at once.
     """
     until = time.monotonic() + seconds
     while True:
@@ -45,15 +53,15 @@ async def keep_trying(write: Callable[[], T], *, seconds: float = STORE_SECONDS)
         except CannotStore:
             if time.monotonic() >= until:
                 raise
-            await asyncio.sleep(STORE_AGAIN_SECONDS)
+            await asyncio.sleep(STORE_RETRY_SECONDS)
 
 
 def may_have_acted(error: Exception) -> bool:
-    """Whether the sender may have done what was asked although no good answer came."""
+    """Return True where the sender may have done what was asked, although no good answer came."""
     return isinstance(error, Unavailable) and not isinstance(error, NotReached)
 
 
 def failed(calls: Calls, sentence: str) -> ReceiverError:
-    """What to raise where the sender refused; without a key nobody was asked: wrong use."""
+    """Return NotDone; UsageError without an API key, for then the sender was not asked."""
     without_key = calls.source.settings.api_key is None
     return UsageError(sentence) if without_key else NotDone(sentence)

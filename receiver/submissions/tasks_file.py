@@ -1,4 +1,4 @@
-"""Reading the tasks of a batch from a CSV, JSON or JSON Lines file."""
+"""Tasks of a batch, read from a CSV, JSON or JSON Lines file."""
 
 import csv
 import io
@@ -17,12 +17,11 @@ OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 def read_tasks(path: Path, provider: Provider) -> list[NewTask]:
-    """All tasks of a file, in its order, for a provider.
+    """Return all tasks of a file, in its order, for a provider.
 
-    CSV has a header row, whose names are read without the spaces around them, and those that mean
-    something to the provider in any case (a spreadsheet may have them as `Query` or ` id`); JSON is
-    a list of objects; JSON Lines one object a line. Raises UsageError that names the file, the
-    line (or the item) and what is wrong with it.
+    CSV has a header row; spaces around its names are dropped, and the provider's own names may be
+    in any case (a spreadsheet may have `Query` or ` id`). JSON is a list of objects, JSON Lines one
+    object a line. Raises UsageError that names the file, the line or item, and what is wrong.
     """
     readers = {".csv": _csv, ".json": _json, ".jsonl": _jsonl, ".ndjson": _jsonl}
     reader = readers.get(path.suffix.lower())
@@ -85,20 +84,20 @@ def _csv(path: Path, text: str, provider: Provider) -> Rows:
                 raise UsageError(f"{path}, {place}: fewer cells than the header row has columns.")
             yield place, row
     except csv.Error as error:
-        line = reader.reader.line_num  # the DictReader's own is that of the last good row
+        line = reader.reader.line_num  # the DictReader's line_num is that of the last good row
         unquoted = [text.partition("\n")[0].replace('"', "")] if line == 1 else []
         wrong = _separated_otherwise(unquoted, provider.required) or f"not valid CSV: {error}"
         raise UsageError(f"{path}, line {line}: {wrong}.") from None
 
 
 def _column(name: str, provider: Provider) -> str:
-    """A column's name as it is meant; names that are the user's own keep their case."""
+    """Return a column's name; only names that the provider knows are made lower case."""
     name = name.strip()
     return name.lower() if name.lower() in provider.columns else name
 
 
 def _separated_otherwise(header: Sequence[str], needed: str | None) -> str | None:
-    """A sentence where a header row would have what is needed if others separated its cells."""
+    """Return what is wrong where another separator would give the needed column, else None."""
     for separator, name in OTHER_SEPARATORS.items():
         cells = [part.strip().lower() for cell in header for part in cell.split(separator)]
         if needed is not None and needed in cells:

@@ -8,16 +8,16 @@ from typing import Any, Generic, TypeVar
 from starlette.concurrency import run_in_threadpool
 
 from receiver.errors import FetchError
-from receiver.submissions.batches import Batches
-from receiver.submissions.tasks import Tasks
+from receiver.submissions.batches import BatchSubmissions
+from receiver.submissions.tasks import TaskSubmissions
 from storage import CannotStore, Ledger, RunFacts, Store
 
 T = TypeVar("T")
 
 LOOK_SECONDS = 0.1
-"""How often a waiting process looks whether anything was committed; it reads only then."""
+"""How often to look whether anything was committed; the store is read only then."""
 
-AGAIN_SECONDS = 1.0
+REREAD_SECONDS = 1.0
 """After how long a database that could not be read is read again."""
 
 STATUS_SECONDS = 30.0
@@ -29,7 +29,7 @@ async def wait(
     batch_id: str,
     *,
     source: str | None,
-    batches: Batches | None,
+    batches: BatchSubmissions | None,
     deadline: float | None,
     progressed: Callable[[Ledger], None],
     unread: Callable[[Exception], None],
@@ -37,10 +37,11 @@ async def wait(
 ) -> Ledger:
     """Return the ledger once the batch is complete, or as it is at the deadline (seconds).
 
-    Wakes when any process has committed, and reads only then; the sender is asked for the status
-    every `status_seconds`, to move the bar, and only where `batches` is given. A database that
-    cannot be read is waited for too; `unread` is told the first time. Raises NotFound, and
-    CannotStore where it still cannot be read at the deadline.
+    Reads only when any process has committed. Where `batches` is given, the status is fetched from
+    the sender every `status_seconds`, so that the progress bar moves. `progressed` is called with
+    each new ledger; `unread` is called with the error when the database cannot be read for the
+    first time, and the wait goes on. Raises NotFound, and CannotStore where it still cannot be read
+    at the deadline.
     """
     return await _until(
         store,
@@ -50,7 +51,7 @@ async def wait(
         deadline=deadline,
         progressed=progressed,
         unread=unread,
-        failed=lambda _: None,  # the receiver's own work reports what is wrong
+        failed=lambda _: None,  # the receiver logs what is wrong
         seconds=status_seconds,
         looked=time.monotonic(),
     )
@@ -61,17 +62,17 @@ async def wait_for_run(
     run_id: str,
     *,
     source: str,
-    tasks: Tasks | None,
+    tasks: TaskSubmissions | None,
     deadline: float | None,
     progressed: Callable[[RunFacts], None],
     unread: Callable[[Exception], None],
     failed: Callable[[Exception], None],
     status_seconds: float = RUN_SECONDS,
 ) -> RunFacts:
-    """Return what is known of a run once its result is stored, or as it is at the deadline.
+    """Return what is stored of a run once its result is, or as it is at the deadline.
 
-    Like `wait`; but the sender is asked at once, what it tells is stored, and `failed` is told
-    where it could not be asked, or that not stored.
+    Like `wait`, but the run is first fetched from the sender at once, and `failed` is called with
+    the error where it could not be fetched or stored.
     """
     return await _until(
         store,
@@ -109,19 +110,19 @@ async def _until(
                 return reader.found
             left = None if deadline is None else began + deadline - time.monotonic()
             if left is not None and left <= 0:
-                return reader.as_it_is()
+                return reader.last()
             if reader.lost is not None:
-                await asyncio.sleep(AGAIN_SECONDS if left is None else min(left, AGAIN_SECONDS))
+                await asyncio.sleep(REREAD_SECONDS if left is None else min(left, REREAD_SECONDS))
             elif look is not None and (looked is None or time.monotonic() - looked >= seconds):
                 looked = time.monotonic()
-                await _ask(look, left, failed)
-                reader.seen = None  # what we write ourselves does not wake us
+                await _look_at_sender(look, left, failed)
+                reader.seen = None  # our own commit does not count as a change
             else:
                 await asyncio.sleep(LOOK_SECONDS)
 
 
 class _Reader(Generic[T]):
-    """What is waited for, read again when somebody has committed; `lost`: why it cannot be now."""
+    """Reads again when somebody has committed; `lost` is the error while that is impossible."""
 
     found: T
 
@@ -138,7 +139,7 @@ class _Reader(Generic[T]):
         self.lost: CannotStore | None = None
 
     async def look(self) -> None:
-        """Read where there may be news, and show it."""
+        """Read where somebody has committed, and report it."""
         try:
             current = self._version()
             if current != self.seen:
@@ -148,26 +149,26 @@ class _Reader(Generic[T]):
             self.lost = None
         except CannotStore as error:
             self.lost = error
-            tell, self._unread = self._unread, None
-            if tell is not None:
-                tell(error)
+            report, self._unread = self._unread, None
+            if report is not None:
+                report(error)
 
-    def as_it_is(self) -> T:
-        """What was read last; raises CannotStore where it may be old."""
+    def last(self) -> T:
+        """Return what was read last; raises CannotStore where it may be outdated."""
         if self.lost is None:
             return self.found
-        said = str(self.lost).rstrip(".")
-        raise CannotStore(f"{said}; the time to wait is over.") from self.lost
+        reason = str(self.lost).rstrip(".")
+        raise CannotStore(f"{reason}; the time to wait is over.") from self.lost
 
 
-async def _ask(
+async def _look_at_sender(
     look: Callable[[], Awaitable[Any]], left: float | None, failed: Callable[[Exception], None]
 ) -> None:
-    """Ask, for as long as there is time; what is known stays as it is where that fails."""
+    """Look at the sender for the time that is left; an error is reported and changes nothing."""
     try:
         async with asyncio.timeout(left):
             await look()
     except TimeoutError:
-        """The deadline has come meanwhile."""
+        """The deadline has come."""
     except (FetchError, CannotStore) as error:
         failed(error)

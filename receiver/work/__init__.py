@@ -1,1 +1,1 @@
-"""Background jobs: claimed, tried, retried, and ended."""
+"""Background jobs: claimed, attempted, retried, and ended."""

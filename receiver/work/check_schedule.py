@@ -1,4 +1,4 @@
-"""When a check looks again, and what an error of a job means for it."""
+"""Decisions after a failed attempt, with the slower schedule of checks."""
 
 import random
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ CHECK_GIVES_UP = timedelta(days=30)
 
 
 def decide(lease: Lease, error: FetchError, moment: datetime) -> RetryLater | Bury | Pause:
-    """Decide what a failed try of this job means: try again, give up, or pause its source."""
+    """Decide what a failed attempt means: retry later, bury the job, or pause its source."""
     since = lease.missing_since if isinstance(error, Missing) else lease.trying_since
     age = moment - (since or moment)
     decision = retry.decide(
@@ -38,13 +38,13 @@ def decide(lease: Lease, error: FetchError, moment: datetime) -> RetryLater | Bu
 def _decide_check(
     lease: Lease, error: FetchError, decision: RetryLater | Bury, age: timedelta
 ) -> RetryLater | Bury:
-    """Checks have a slower clock of their own, and ask again for a month.
+    """Decide by the schedule of checks, which go on for a month.
 
-    An answer that did not come is asked for as soon as any other job would; "almost" is asked
-    about again after what the error says, doubling.
+    After an outage or a 429 a check follows as soon as any other job would. Where the error names
+    a time that is shorter than the schedule's, the schedule starts with that time.
     """
-    tries = lease.failures + lease.waits + 1
-    if is_over(age.total_seconds(), CHECK_GIVES_UP.total_seconds(), tries):
+    attempts = lease.failures + lease.waits + 1
+    if is_over(age.total_seconds(), CHECK_GIVES_UP.total_seconds(), attempts):
         return Bury(f"{error} (given up after {CHECK_GIVES_UP.days} days)")
     every = lease.progress.get("every")
     first = CHECK_FIRST.total_seconds() if every is None else float(every)

@@ -1,4 +1,4 @@
-"""Leases renewed from a thread of their own."""
+"""Renewal of leases, in a thread of its own so that a busy event loop loses none."""
 
 import threading
 import time
@@ -10,19 +10,20 @@ from storage import RENEW_SECONDS, CannotStore, Lease, Store
 log = get_logger("worker")
 
 LOOK_SECONDS = 1.0
-"""How often we look for jobs whose worker is gone, where there are others than us."""
+"""How often to look for jobs whose worker is gone, where other processes work too."""
 
 
 class LeaseKeeper:
-    """A thread that prolongs leases and frees those of workers that are gone.
+    """A thread that renews our leases and frees those of workers that are gone.
 
-    Where others work too, it looks for their lost leases every second: what a dead machine held
-    starts elsewhere as soon as its lease has run out.
+    Where other processes work too, it looks every second for leases that have run out, so that the
+    jobs of a dead machine soon start elsewhere.
     """
 
     def __init__(
         self, store: Store, leases: Callable[[], list[Lease]], released: Callable[[], object]
     ) -> None:
+        """`leases` returns those that are held now; `released` is called after some were freed."""
         self._store = store
         self._leases = leases
         self._released = released
@@ -43,7 +44,7 @@ class LeaseKeeper:
                     self._released()
             except CannotStore as error:
                 log.warning("leases could not be renewed", error=str(error))
-            except Exception:  # the thread must outlive it: without it every lease runs out
+            except Exception:  # without this thread every lease runs out
                 log.exception("renewing leases broke")
 
     def _renew_if_due(self) -> None:

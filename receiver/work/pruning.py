@@ -1,7 +1,7 @@
-"""The clock of retention: now and then a bounded look for what is old enough, in small steps.
+"""Pruning at intervals: each look deletes old rows for a bounded time, in small steps.
 
-Acks go first, so each step is one small transaction with a pause behind it. What a look did not
-come to is left to the next one, which follows soon then.
+Acks go first, so each step is one small transaction with a pause after it. What one look does not
+reach is left to the next one, which then follows soon.
 """
 
 import asyncio
@@ -21,30 +21,30 @@ from receiver.telemetry.throttle import Throttle
 from storage import KINDS, Ages, CannotStore, Store
 
 LEAST_DAYS = 4.0
-"""An event is kept so long at least. Parallel delivers again for two days, of Valyu nobody knows;
-and a copy of what was signed two days ahead of our clock is genuine until it is two behind."""
+"""An event is kept at least so long. Parallel redelivers for two days; Valyu does not say. A
+delivery signed two days ahead of our clock can also be replayed until it is two days old."""
 
 FIRST_SECONDS = 60.0
 EVERY_SECONDS = 600.0
 BEHIND_SECONDS = 10.0
-"""Until the first look; between two looks; and where the last one did not come to its end."""
+"""Seconds to the first look, between two looks, and after one that did not reach its end."""
 
 LOOK_SECONDS = 5.0
 PAUSE_SECONDS = 0.05
 AHEAD = timedelta(hours=1)
 WAIT_SECONDS = 86_400.0
-"""A clock that jumps ahead by so much is not believed for a day: what is let go of is gone."""
+"""After the clock has jumped ahead by so much, nothing is pruned for a day."""
 
 LAP_SECONDS = 86_400.0
-"""How often the walk begins anew at the oldest: what had to stay then may be free to go now."""
+"""How often the walk starts again at the oldest row, which may be free to go by now."""
 
 log = get_logger("pruning")
 
 
 def ages(settings: RetentionSettings, schemes: Iterable[AnyScheme]) -> Ages:
-    """How long each kind is kept; raises UsageError, one sentence, where that cannot be.
+    """Return how long each kind is kept; raises UsageError for settings that must not be.
 
-    What can still be delivered again must be known then, or it would have its effect once more.
+    An event that can still be redelivered must be known, or it would have its effect once more.
     """
     least = max([LEAST_DAYS, *(2 * _window(scheme) / 86_400 for scheme in schemes)])
     if settings.events is not None and settings.events < least:
@@ -69,13 +69,13 @@ def ages(settings: RetentionSettings, schemes: Iterable[AnyScheme]) -> Ages:
 
 
 def _window(scheme: AnyScheme) -> float:
-    """Seconds that a timestamp may be off; none where there is no timestamp."""
+    """Return the seconds that a signed timestamp may be off; 0 where none is signed."""
     signed = scheme.signature if isinstance(scheme, Bearer) else scheme
     return 0.0 if signed is None or signed.timestamp_header is None else signed.tolerance
 
 
 class Pruning:
-    """Lets go of what is old, in the process that works off the jobs."""
+    """Deletes what is old, in the process that has the worker."""
 
     def __init__(
         self,
@@ -89,24 +89,24 @@ class Pruning:
         self._ages = ages
         self._clock = clock
         self._sleep = sleep
-        self._turns = KINDS
+        self._next_kinds = KINDS
         self._reached: dict[str, int] = {}
-        self._lap_began = clock()
+        self._lap_started = clock()
         self._seen = store.now(), clock()
-        self._believes_from = -math.inf
-        self._is_told = False
+        self._trusts_from = -math.inf
+        self._has_warned = False
         self._complaints = Throttle(EVERY_SECONDS, clock=clock)
 
     async def run(self) -> None:
-        """Look until cancelled."""
-        if self._ages == Ages():  # everything is kept for ever
+        """Prune until cancelled."""
+        if self._ages == Ages():  # all is kept for ever
             return
         await self._sleep(FIRST_SECONDS)
         while True:
-            is_behind = await self._try()
+            is_behind = await self._look_safely()
             await self._sleep(BEHIND_SECONDS if is_behind else EVERY_SECONDS)
 
-    async def _try(self) -> bool:
+    async def _look_safely(self) -> bool:
         try:
             return await self.look()
         except CannotStore as error:
@@ -118,21 +118,21 @@ class Pruning:
         return False
 
     async def look(self) -> bool:
-        """Let go for LOOK_SECONDS at most; says whether there is more. Raises CannotStore.
+        """Delete for LOOK_SECONDS at most; returns True where more is left. Raises CannotStore.
 
-        Every kind has its turn, so that a mountain of one does not keep the others waiting; the
-        next look begins with whose turn it is then.
+        The kinds take turns, so that a mountain of one does not keep the others waiting; the next
+        look starts with the kind that comes next.
         """
         if await run_in_threadpool(self._store.clock_may_be_ahead):
-            if not self._is_told:
+            if not self._has_warned:
                 log.warning("the clock is a day or more later than it was: nothing is pruned today")
-            self._is_told = True
+            self._has_warned = True
             return False
-        self._is_told = False
-        self._begin_a_lap_if_due()
+        self._has_warned = False
+        self._start_lap_if_due()
         ends = self._clock() + LOOK_SECONDS
-        kinds, gone, size = deque(self._turns), Counter[str](), 0
-        while kinds and (began := self._clock()) < ends and self._believes(began):
+        kinds, gone, size = deque(self._next_kinds), Counter[str](), 0
+        while kinds and (began := self._clock()) < ends and self._trusts(began):
             kind = kinds.popleft()
             step = await run_in_threadpool(
                 self._store.prune, kind, self._ages, after=self._reached.get(kind, 0)
@@ -143,21 +143,21 @@ class Pruning:
             if not step.is_end:
                 kinds.append(kind)
             await self._sleep(max(PAUSE_SECONDS, self._clock() - began))
-        self._turns = (*kinds, *(kind for kind in KINDS if kind not in kinds))
+        self._next_kinds = (*kinds, *(kind for kind in KINDS if kind not in kinds))
         if gone.total():
             log.info("pruned", **{kind: gone[kind] for kind in KINDS if gone[kind]}, bytes=size)
         return bool(kinds)
 
-    def _believes(self, clock: float) -> bool:
-        """Whether the time that has passed by the store's clock has passed by another one, too."""
+    def _trusts(self, clock: float) -> bool:
+        """Return False for a day after the store's clock went ahead of the monotonic clock."""
         (before, clock_before), self._seen = self._seen, (self._store.now(), clock)
         ahead = self._seen[0] - before - timedelta(seconds=clock - clock_before)
         if ahead > AHEAD:
-            self._believes_from = clock + WAIT_SECONDS
+            self._trusts_from = clock + WAIT_SECONDS
             log.warning("the clock went ahead: nothing is pruned for a day", by=str(ahead))
-        return clock >= self._believes_from
+        return clock >= self._trusts_from
 
-    def _begin_a_lap_if_due(self) -> None:
-        if self._clock() - self._lap_began >= LAP_SECONDS:
-            self._lap_began = self._clock()
+    def _start_lap_if_due(self) -> None:
+        if self._clock() - self._lap_started >= LAP_SECONDS:
+            self._lap_started = self._clock()
             self._reached.clear()

@@ -1,4 +1,4 @@
-"""When is a failed try made again? Error and numbers in, a decision out; no clock, no dice.
+"""Retry policy for failed attempts. Pure: an error and numbers in, a decision out.
 
     Unavailable     2 s doubling, full jitter, at most 1 h, for 7 days; counted
     RateLimited     when the sender says, else 5 s growing to 5 min; not counted
@@ -7,9 +7,9 @@
     Refused         buried at once
     SourceRefused   the source is paused; one probe after 1 min, then rarer; not counted
 
-Nothing is given up by the clock alone, which may jump: at least five tries in vain come first.
+No job is buried by the clock alone, which may jump: at least five failed attempts come first.
 A sender's Retry-After wins where it is longer, up to an hour. An error of an unknown kind is
-treated as Unavailable: trying again is the mistake that can be mended.
+treated as Unavailable: a needless attempt does less harm than a buried job.
 """
 
 import math
@@ -23,12 +23,12 @@ LONGEST: Final = HOUR
 GIVE_UP: Final = 7 * 24 * HOUR
 MISSING_GIVE_UP: Final = 15 * 60.0
 PROBE_AFTER: Final = 60.0
-FEWEST_TRIES: Final = 5
+FEWEST_ATTEMPTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class RetryLater:
-    """Try again after so many seconds; `counts` says whether this was a failure of ours."""
+    """Retry after so many seconds; `counts` is True where the attempt counts as a failure."""
 
     after: float
     counts: bool
@@ -37,14 +37,14 @@ class RetryLater:
 
 @dataclass(frozen=True, slots=True)
 class Bury:
-    """Give up: a dead letter, which a person can replay."""
+    """Give up: the job becomes a dead letter, which a person can replay."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Stop the whole source and send one probe after so many seconds; the job loses nothing."""
+    """Pause the whole source and probe it after so many seconds; the job counts no failure."""
 
     after: float
     reason: str
@@ -54,35 +54,37 @@ Decision = RetryLater | Bury | Pause
 
 
 def decide(error: FetchError, *, failures: int, waits: int, age: float, jitter: float) -> Decision:
-    """What to do after a failed try.
+    """Decide what follows a failed attempt.
 
-    `failures` were counted before this one; `waits` answers in a row said "not yet" before this
-    one; `age` is seconds since we try in vain; `jitter` is uniform in [0, 1).
+    failures: counted failures before this one. waits: attempts in a row before this one that were
+    not counted. age: seconds since the first attempt in vain. jitter: uniform in [0, 1).
     """
     reason = str(error)
-    tries = failures + waits + 1
+    attempts = failures + waits + 1
     match error:
         case Refused():
             return Bury(reason)
         case SourceRefused():
             return Pause(_at_least(error, PROBE_AFTER), reason)
         case RateLimited():
-            return RetryLater(_asked(error) or _wait(waits, jitter), counts=False, reason=reason)
-        case NotReady() if not is_over(age, GIVE_UP, tries):
+            return RetryLater(
+                _retry_after(error) or _wait(waits, jitter), counts=False, reason=reason
+            )
+        case NotReady() if not is_over(age, GIVE_UP, attempts):
             return RetryLater(_at_least(error, _wait(waits, jitter)), counts=False, reason=reason)
         case Missing():
             limit, cap = MISSING_GIVE_UP, 60.0
         case _:
             limit, cap = GIVE_UP, HOUR
-    if is_over(age, limit, tries):
+    if is_over(age, limit, attempts):
         return Bury(f"{reason} (given up after {_span(limit)})")
     backoff = jitter * _doubled(2.0, failures, cap)
     return RetryLater(_at_least(error, backoff), counts=True, reason=reason)
 
 
-def is_over(age: float, limit: float, tries: int) -> bool:
-    """Whether patience has ended: by the clock, and by tries enough for it to have run."""
-    return not age < limit and tries >= FEWEST_TRIES
+def is_over(age: float, limit: float, attempts: int) -> bool:
+    """Return True once `limit` seconds have passed and enough attempts were made meanwhile."""
+    return not age < limit and attempts >= FEWEST_ATTEMPTS
 
 
 def _doubled(first: float, times: int, cap: float) -> float:
@@ -90,20 +92,20 @@ def _doubled(first: float, times: int, cap: float) -> float:
 
 
 def _wait(waits: int, jitter: float) -> float:
-    """From 5 s to 5 min: never sooner than half the step, so that asking stays polite."""
+    """Return 5 s growing to 5 min, of which jitter adds no more than half."""
     return _doubled(10.0, waits, 300.0) * (1 + jitter) / 2
 
 
-def _asked(error: FetchError) -> float:
-    """What the sender asked for, kept between nothing and an hour."""
-    asked = error.retry_after
-    if asked is None or math.isnan(asked):
+def _retry_after(error: FetchError) -> float:
+    """Return the sender's Retry-After, kept between 0 s and an hour; 0 s where it gave none."""
+    seconds = error.retry_after
+    if seconds is None or math.isnan(seconds):
         return 0.0
-    return min(max(asked, 0.0), LONGEST)
+    return min(max(seconds, 0.0), LONGEST)
 
 
 def _at_least(error: FetchError, computed: float) -> float:
-    return max(_asked(error), computed)
+    return max(_retry_after(error), computed)
 
 
 def _span(seconds: float) -> str:

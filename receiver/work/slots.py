@@ -1,4 +1,4 @@
-"""The slots of one source: jobs claimed, run side by side, and ended."""
+"""Slots of one source: jobs are claimed, attempted side by side, and ended."""
 
 import asyncio
 import time
@@ -20,24 +20,24 @@ from receiver.sender_api.calls import Calls
 from receiver.telemetry.logs import get_logger
 from receiver.telemetry.throttle import Throttle
 from receiver.work.check_schedule import decide
-from receiver.work.fetch import Fetch
-from receiver.work.retry import Pause, RetryLater
+from receiver.work.handlers import Handler, Handlers
+from receiver.work.retry import Bury, Pause, RetryLater
 from storage import AttemptOutcome, CannotStore, Lease, LeaseLost, Store
 
 POLL_SECONDS = 1.0
-"""The clock beneath the wake-ups: how late a due job is noticed when no hint came."""
+"""How late a due job is noticed when no hint came."""
 
 BEHIND_ACKS_SECONDS = 1.0
-"""While deliveries come fast, jobs are begun no more often than this: answers go first."""
+"""While deliveries come fast, jobs are started no more often than this: acks go first."""
 
 GIVING_WAY_SECONDS = 0.05
-"""How often it is looked whether they still do."""
+"""How often to look whether they still come fast."""
 
 log = get_logger("worker")
 
 
 class Slots:
-    """The slots of one source: claims for the free ones, works each lease in a task."""
+    """Claims jobs for the free slots of one source, and attempts each in a task."""
 
     def __init__(self, store: Store, calls: Calls, gives_way: Callable[[], bool]) -> None:
         self.hint = asyncio.Event()
@@ -45,7 +45,7 @@ class Slots:
         self._store = store
         self._gives_way = gives_way
         self._source = calls.source
-        self._fetch = Fetch(store, calls)
+        self._handlers = Handlers(store, calls)
         self._tasks: set[asyncio.Task[None]] = set()
         self._complaints = Throttle()
 
@@ -64,7 +64,7 @@ class Slots:
             await asyncio.sleep(GIVING_WAY_SECONDS)
 
     async def _claim(self) -> bool:
-        """Fill the free slots; says whether there may be more to do at once."""
+        """Fill the free slots; returns True where more jobs may be due now."""
         slots = self._source.settings.concurrency
         free = slots - len(self._tasks)
         if free <= 0:
@@ -74,7 +74,7 @@ class Slots:
         )
         try:
             leases = await asyncio.shield(claiming)
-        except asyncio.CancelledError:  # what is being claimed is claimed all the same
+        except asyncio.CancelledError:  # the claim goes on in its thread
             with suppress(CannotStore):
                 await run_in_threadpool(self._store.give_back, await claiming)
             raise
@@ -83,13 +83,13 @@ class Slots:
             return False
         for lease in leases:
             self.leases[lease.job_id] = lease
-            task = asyncio.create_task(self._work(lease))
+            task = asyncio.create_task(self._run(lease))
             self._tasks.add(task)
-            task.add_done_callback(partial(self._ended, lease))
+            task.add_done_callback(partial(self._forget, lease))
         return bool(leases)
 
     async def _rest(self) -> None:
-        """Until a hint, an ended job, or the clock."""
+        """Wait for a hint, an ended job, or POLL_SECONDS."""
         try:
             async with asyncio.timeout(POLL_SECONDS):
                 await self.hint.wait()
@@ -97,7 +97,7 @@ class Slots:
             return
         self.hint.clear()
 
-    def _ended(self, lease: Lease, task: asyncio.Task[None]) -> None:
+    def _forget(self, lease: Lease, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if self.leases.get(lease.job_id) is lease:  # a lost one may have been claimed anew
             del self.leases[lease.job_id]
@@ -109,30 +109,35 @@ class Slots:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if leases:
-            with suppress(CannotStore):  # then they run out
+            with suppress(CannotStore):  # then the leases run out
                 await run_in_threadpool(self._store.give_back, leases)
 
-    async def _work(self, lease: Lease) -> None:
-        """One attempt; what cannot be recorded now is given back as soon as it can be."""
+    async def _run(self, lease: Lease) -> None:
+        """Attempt a job; a lease whose outcome cannot be recorded is given back once it can be."""
         try:
             await self._attempt(lease)
         except LeaseLost as lost:
             log.warning("lease lost", source=lease.source, job=lease.job_id, reason=str(lost))
-        except CannotStore as refused:
-            self._complain("results cannot be stored", refused)
+        except CannotStore as error:
+            self._complain("results cannot be stored", error)
             await self._give_back_later(lease)
-        except Exception:  # its lease runs out, and others go on
+        except Exception:  # the lease runs out, and other jobs go on
             log.exception("an outcome could not be recorded", job=lease.job_id)
 
     async def _attempt(self, lease: Lease) -> None:
-        """From the claim to the recorded outcome."""
+        """Attempt a job, then record and log the outcome."""
         clock = time.perf_counter()
-        said, error = await self._try(lease)
+        handler = self._handlers.of(lease.kind)
+        sentence, error = await self._call(handler, lease)
         milliseconds = round((time.perf_counter() - clock) * 1000, 1)
-        # by the clock as it is now: one that went back meanwhile must not delay the next try
+        # by the clock as it is now: one that went back meanwhile must not delay the next attempt
         began = self._store.now() - timedelta(milliseconds=milliseconds)
-        tried = partial(AttemptOutcome, began, milliseconds)
-        outcome = await self._conclude(lease, error, said, tried)
+        attempt = partial(AttemptOutcome, began, milliseconds)
+        if error is None:
+            outcome = "done"
+            await run_in_threadpool(self._store.finish, lease, attempt(outcome, sentence))
+        else:
+            outcome = await self._conclude(lease, error, handler=handler, attempt=attempt)
         log.info(
             "attempt",
             source=lease.source,
@@ -141,68 +146,73 @@ class Slots:
             subject=lease.subject,
             event_id=lease.event_id,
             outcome=outcome,
-            detail=said,
+            detail=sentence,
             ms=milliseconds,
         )
 
-    async def _try(self, lease: Lease) -> tuple[str, FetchError | None]:
-        """What the try brought, in a sentence, and the error it ended with, if it did."""
+    async def _call(self, handler: Handler, lease: Lease) -> tuple[str, FetchError | None]:
+        """Return the handler's sentence, or its error with the sentence in it."""
         try:
-            return await self._fetch.fetch(lease), None
+            return await handler.attempt(lease), None
         except (LeaseLost, CannotStore):
             raise
-        except FetchError as failed:
-            return str(failed), failed
+        except FetchError as error:
+            return str(error), error
         except Exception as bug:
             log.exception("an attempt broke", source=lease.source, job=lease.job_id)
-            error = Unavailable(f"unexpected {type(bug).__name__}: {bug}")
-            return str(error), error
-
-    async def _give_back_later(self, lease: Lease) -> None:
-        """Keep the slot and the lease until the store takes writes again; nothing is counted."""
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            try:
-                await run_in_threadpool(self._store.give_back, [lease])
-            except CannotStore as refused:
-                self._complain("results cannot be stored", refused)
-            else:
-                return
+            broken = Unavailable(f"unexpected {type(bug).__name__}: {bug}")
+            return str(broken), broken
 
     async def _conclude(
         self,
         lease: Lease,
-        error: FetchError | None,
-        said: str,
-        tried: Callable[..., AttemptOutcome],
+        error: FetchError,
+        *,
+        handler: Handler,
+        attempt: Callable[[str, str], AttemptOutcome],
     ) -> str:
-        """Record what this attempt means for the job."""
-        if error is None:
-            await run_in_threadpool(self._store.finish, lease, tried("done", said))
-            return "done"
-        decision = decide(lease, error, self._store.now())
-        if isinstance(decision, RetryLater):
-            outcome = "failed" if decision.counts else "not yet"
-            await run_in_threadpool(
-                self._store.reschedule,
-                lease,
-                tried(outcome, said),
-                after=decision.after,
-                failed=decision.counts,
-                answered=isinstance(error, NotReady | Missing) and not isinstance(error, Unasked),
-            )
-            return outcome
-        if isinstance(decision, Pause):
-            await run_in_threadpool(
-                self._store.pause_source, lease, tried("paused", said), after=decision.after
-            )
-            return "paused"
-        if isinstance(error, Missing) and await self._fetch.use_what_was_carried(lease):
-            carried = "the sender has forgotten the run; its delivery carried the result"
-            await run_in_threadpool(self._store.finish, lease, tried("carried", carried))
-            return "carried"
-        await run_in_threadpool(self._store.bury, lease, tried("dead", decision.reason))
-        return "dead"
+        """Record what an error means for the job; returns the outcome in one word."""
+        decision, reason = decide(lease, error, self._store.now()), str(error)
+        match decision:
+            case RetryLater():
+                outcome = "failed" if decision.counts else "not yet"
+                await run_in_threadpool(
+                    self._store.reschedule,
+                    lease,
+                    attempt(outcome, reason),
+                    after=decision.after,
+                    failed=decision.counts,
+                    answered=_has_answered(error),
+                )
+                return outcome
+            case Pause():
+                await run_in_threadpool(
+                    self._store.pause_source, lease, attempt("paused", reason), after=decision.after
+                )
+                return "paused"
+            case Bury():
+                salvaged = await handler.salvage(lease, error)
+                if salvaged is not None:
+                    await run_in_threadpool(self._store.finish, lease, attempt("carried", salvaged))
+                    return "carried"
+                await run_in_threadpool(self._store.bury, lease, attempt("dead", decision.reason))
+                return "dead"
 
-    def _complain(self, what: str, error: Exception) -> None:
-        self._complaints.log(log.error, what, what, source=self._source.name, error=str(error))
+    async def _give_back_later(self, lease: Lease) -> None:
+        """Give the lease back once the store takes writes again; until then it fills its slot."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                await run_in_threadpool(self._store.give_back, [lease])
+            except CannotStore as error:
+                self._complain("results cannot be stored", error)
+            else:
+                return
+
+    def _complain(self, event: str, error: Exception) -> None:
+        self._complaints.log(log.error, event, event, source=self._source.name, error=str(error))
+
+
+def _has_answered(error: FetchError) -> bool:
+    """Return True where the sender itself spoke of the job's subject."""
+    return isinstance(error, NotReady | Missing) and not isinstance(error, Unasked)

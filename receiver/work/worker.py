@@ -1,7 +1,6 @@
-"""Working off: claim jobs for free slots, try each once, decide what its outcome means.
+"""The worker of a process: it attempts the jobs of all sources.
 
-One worker in a process serves all sources, each with its own slots and pace. Leases are renewed
-from a thread of its own, so that a busy event loop loses none.
+Each source has slots and a rate limit of its own.
 """
 
 import asyncio
@@ -23,7 +22,7 @@ log = get_logger("worker")
 
 
 class Worker:
-    """Works off the jobs of all sources until it is stopped."""
+    """Attempts the jobs of all sources until it is stopped."""
 
     def __init__(
         self,
@@ -33,7 +32,7 @@ class Worker:
         *,
         gives_way: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`gives_way` says whether something else needs the processor more, now."""
+        """`gives_way` returns True while something else needs the processor more."""
         self._store = store
         self._slots = {
             source.name: Slots(
@@ -43,24 +42,24 @@ class Worker:
         }
 
     def wake(self) -> None:
-        """There may be work: a hint, never needed."""
+        """Look for due jobs now. A hint: without it they are noticed within POLL_SECONDS."""
         for slots in self._slots.values():
             slots.hint.set()
 
     async def run(self) -> None:
-        """Work until cancelled; then give back what is not finished."""
+        """Work until cancelled, then give back the leases of unfinished jobs."""
         await self._take_over()
         released = partial(asyncio.get_running_loop().call_soon_threadsafe, self.wake)
-        renewing = LeaseKeeper(self._store, self._leases, released)
+        lease_keeper = LeaseKeeper(self._store, self._leases, released)
         try:
             async with asyncio.TaskGroup() as group:
                 for slots in self._slots.values():
                     group.create_task(slots.run())
         finally:
-            renewing.stop()
+            lease_keeper.stop()
 
     async def _take_over(self) -> None:
-        """Free what an earlier process left, as soon as the database lets us."""
+        """Free the jobs that an earlier process left running, once the database can be written."""
         while True:
             try:
                 await run_in_threadpool(self._store.probe_sources_now)

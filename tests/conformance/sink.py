@@ -21,8 +21,8 @@ from receiver.sender_api.client_pool import clients_for
 from receiver.server import listen, protocol
 from receiver.settings import GivenSettings, Settings
 from receiver.sources import PROVIDERS, configured
-from receiver.submissions.batches import Batches, NewBatch
-from receiver.submissions.tasks import Tasks
+from receiver.submissions.batches import BatchSubmissions, NewBatch
+from receiver.submissions.tasks import TaskSubmissions
 from storage import EventRow, Ledger, Selection, Store
 from tests import databases
 from tests.behind import tables
@@ -56,7 +56,7 @@ class Sink:
         """A batch, made as `batch create` makes it; its id."""
         wanted = case.tasks(tasks) if isinstance(tasks, int) else tasks
 
-        async def work(batches: Batches) -> str:
+        async def work(batches: BatchSubmissions) -> str:
             new = NewBatch(case.plan, wanted)
             return await batches.create(new, created=_nobody, added=_nobody)
 
@@ -72,7 +72,7 @@ class Sink:
         new = PROVIDERS[case.name]().new_run(case.options(number))
 
         async def work(calls: Calls) -> str:
-            return await Tasks(self.store, calls, self.settings.public_url).create(new)
+            return await TaskSubmissions(self.store, calls, self.settings.public_url).create(new)
 
         return str(asyncio.run(self._with_calls(case, work)))
 
@@ -91,7 +91,7 @@ class Sink:
     async def _with_batches(self, case: Case, work: Any) -> Any:
         def with_calls(calls: Calls) -> Any:
             public_url = self.settings.public_url
-            return work(Batches(self.store, calls, public_url, warn=self.warned.append))
+            return work(BatchSubmissions(self.store, calls, public_url, warn=self.warned.append))
 
         return await self._with_calls(case, with_calls)
 

@@ -13,7 +13,7 @@ from receiver.providers.model import NewTask, Plan
 from receiver.sender_api.calls import Calls
 from receiver.sender_api.client_pool import clients_for
 from receiver.sources import Source
-from receiver.submissions.batches import Batches, NewBatch
+from receiver.submissions.batches import BatchSubmissions, NewBatch
 from storage import Store
 from tests import behind
 from tests.databases import url_of
@@ -42,7 +42,7 @@ async def create(
     """Create a batch of so many tasks; returns its id."""
     told = {"created": lambda _: None, "added": lambda _: None, **watched}
     async with client or clients_for() as wire:
-        batches = Batches(store, Calls(source, wire), PUBLIC, **(how or {}))
+        batches = BatchSubmissions(store, Calls(source, wire), PUBLIC, **(how or {}))
         return await batches.create(NewBatch(Plan("a name", "fast"), tasks(count)), **told)
 
 

@@ -194,7 +194,7 @@ async def fetch(
 ) -> str:
     """One try of the job that is due (or held)."""
     async with client or clients_for() as wire:
-        return await Fetch(store, Calls(source, wire)).fetch(lease or claim(store))
+        return await Fetch(store, Calls(source, wire)).attempt(lease or claim(store))
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from receiver.cli.task.options import json_or_file
 from receiver.cli.task.show import show_stored
 from receiver.cli.task.wait import Fail, wait_until_stored
 from receiver.settings import load
-from receiver.submissions.tasks import Tasks
+from receiver.submissions.tasks import TaskSubmissions
 
 app = typer.Typer(
     help="Single tasks: create them, watch them, answer what they ask.", no_args_is_help=True
@@ -100,7 +100,7 @@ def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False
     print_rows(shown, columns, nothing="There are no tasks yet: see `task create --help`.")
 
 
-def _with_sender(run_id: str, source: str | None, do: Callable[[Tasks], Any]) -> None:
+def _with_sender(run_id: str, source: str | None, do: Callable[[TaskSubmissions], Any]) -> None:
     settings = load()
     with opened() as store:
         facts, _ = store.show_run(run_id, source=source)

@@ -1,10 +1,12 @@
-"""Bringing in a batch: its status, what a listing brings, and one by one what that left open."""
+"""Fetching a batch: its status, its listing, then each run that the listing left open."""
 
 import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+
+from starlette.concurrency import run_in_threadpool
 
 from receiver.errors import (
     FetchError,
@@ -18,167 +20,201 @@ from receiver.errors import (
 )
 from receiver.providers.model import Subject
 from receiver.sender_api.calls import AnswerTooLarge
-from receiver.work.fetch.context import FetchContext, with_output
-from receiver.work.fetch.listing import CursorsRefused
+from receiver.sender_api.subjects import ask_first_that_knows, subject_of
+from receiver.work.fetch.context import FetchContext
+from receiver.work.fetch.late_outputs import with_output
+from receiver.work.fetch.listing import BatchListing
+from receiver.work.fetch.listing_progress import CursorsRefused
 from storage import EndpointView, FetchedBatch, FetchedRun, Lease, Ledger, NotFound
 
 RUNS_AT_ONCE = 8
-"""Runs that a listing left open are asked for in groups of this size."""
+"""Runs that a listing left open are fetched in groups of this size."""
 
 LISTED_IN_VAIN = 2
 LISTED_IN_VAIN_AT_ALL = 8
-"""After so many tries in a row that brought nothing, a batch is brought in without a listing: of
-tries that ended with what cannot be read, and of tries that failed for whatever reason."""
+"""Attempts in a row without anything new after which an ended batch is fetched without a listing:
+those that ended with an unreadable answer, and those that failed for whatever reason."""
 
 ALMOST_SECONDS = 5.0
-"""A batch of which nothing is missing but the sender's word is asked about again so soon."""
+"""A batch whose results are all here is asked for its final status again after so long."""
 
 
-class FetchBatches(FetchContext):
-    """Brings in batches."""
+class BatchFetch:
+    """Fetches the batches of one source."""
 
-    async def fetch_batch(self, lease: Lease, endpoint: EndpointView | None) -> str:
-        """Do what a job about a batch asks; see Fetch."""
+    def __init__(self, context: FetchContext) -> None:
+        self._context = context
+        self._store = context.store
+        self._calls = context.calls
+        self._provider = context.provider
+        self._listing = BatchListing(context.store, context.calls)
+
+    async def fetch(self, lease: Lease, endpoint: EndpointView | None) -> str:
+        """Do what a job about a batch is for; raises and returns what `Fetch.attempt` does."""
         batch_id = lease.subject or (endpoint and endpoint.resource)
         if not batch_id:
             batch_id = await self._find_by_our_url(lease)
-        subject = await self._batch_subject(lease, endpoint, batch_id)
-        began = self.store.now()
-        answer = await self.calls.call(self.provider.batch(subject))
-        batch = self.provider.read_batch(answer, subject)
+        subject = await self._subject(lease, endpoint, batch_id)
+        began = self._store.now()
+        answer = await self._calls.call(self._provider.batch(subject))
+        batch = self._provider.read_batch(answer, subject)
         _refuse_another_url(endpoint, batch)
-        await self.bind(endpoint, batch_id)
-        ledger: Ledger = await self.in_thread(self.store.save_batch, lease, batch)
+        await self._context.bind(endpoint, batch_id)
+        ledger = await run_in_threadpool(self._store.save_batch, lease, batch)
         if batch.runs:
-            await self.listing.keep(lease, batch.runs, began)
-            ledger = await self.in_thread(lambda: self.store.ledger(batch_id, source=lease.source))
-        refused = None
-        lists = self._is_worth_listing(batch, ledger)
-        if lists:
-            missing = (batch.ended or 0) - ledger.stored
-            refused = await self._bring_in(lease, subject, batch, missing)
-            self.listing.forget(lease)
-        elif batch.is_terminal:  # a run may have ended anew, and otherwise
-            await self._ask_for_the_rest(lease, subject, None, fallback=batch.runs)
-        if lists or batch.is_terminal:
-            ledger = await self.in_thread(self.store.settle_batch, lease, batch)
-        said = f"{ledger.stored} of {ledger.expected} results stored"
-        is_here = ledger.state == "complete" and not await self._left(subject, lease)
+            await self._context.store_runs(lease, batch.runs, began)
+            ledger = await self._ledger(lease, batch_id)
+        ledger, stuck = await self._fetch_runs(lease, subject, batch, ledger=ledger)
+        sentence = f"{ledger.stored} of {ledger.expected} results stored"
+        is_here = ledger.state == "complete" and not await self._open_runs(subject, lease)
         if is_here or not lease.progress.get("awaits_end", True):
-            return said
-        if refused is not None:
-            raise refused
+            return sentence
+        if stuck is not None:
+            raise stuck
         almost = ALMOST_SECONDS if 0 < ledger.expected == ledger.stored else None
-        raise NotReady(f"{said}, batch is {batch.sender_status}", retry_after=almost)
+        raise NotReady(f"{sentence}, batch is {batch.sender_status}", retry_after=almost)
 
-    async def _bring_in(
-        self, lease: Lease, subject: Subject, batch: FetchedBatch, missing: int
+    async def _fetch_runs(
+        self, lease: Lease, subject: Subject, batch: FetchedBatch, *, ledger: Ledger
+    ) -> tuple[Ledger, Unavailable | None]:
+        """Fetch the runs that may be new; returns the ledger and why a listing got stuck."""
+        stuck = None
+        is_listed = self._is_worth_listing(batch, ledger)
+        if is_listed:
+            promised = (batch.ended or 0) - ledger.stored
+            stuck = await self._list(lease, subject, batch, promised=promised)
+            self._listing.forget(lease)
+        elif batch.is_terminal:  # a run may have ended once more, with another result
+            await self._fetch_open_runs(lease, subject, since=None, fallback=batch.runs)
+        if is_listed or batch.is_terminal:
+            ledger = await run_in_threadpool(self._store.settle_batch, lease, batch)
+        return ledger, stuck
+
+    async def _list(
+        self, lease: Lease, subject: Subject, batch: FetchedBatch, *, promised: int
     ) -> Unavailable | None:
-        """List the batch, then ask for what that left open.
+        """List the batch, then fetch the runs that the listing left open.
 
-        Of one that has ended, all that we know of can be asked for, even where no listing comes to
-        its end, however often it is tried; then why is returned.
+        All known runs of an ended batch can be fetched one by one even where no listing comes to
+        its end; then the error of the listing is returned.
         """
-        refused = None
+        stuck = None
         try:
-            since = await self.listing.run(lease, subject, batch, missing=missing)
+            since = await self._listing.run(lease, subject, batch, promised=promised)
         except Unavailable as error:
             if not batch.is_terminal or not _is_stuck(lease, error):
                 raise
-            refused, since = error, self.store.now()
-        left = since if batch.is_terminal else None
-        await self._ask_for_the_rest(lease, subject, left, fallback=batch.runs)
-        return refused
+            stuck, since = error, self._store.now()
+        unseen_since = since if batch.is_terminal else None
+        await self._fetch_open_runs(lease, subject, since=unseen_since, fallback=batch.runs)
+        return stuck
 
-    async def _batch_subject(
-        self, lease: Lease, endpoint: EndpointView | None, batch_id: str
-    ) -> Subject:
-        task_id = endpoint.task_id if endpoint else None
-        if task_id is None and self.provider.below_tasks:
+    async def _subject(self, lease: Lease, endpoint: EndpointView | None, batch_id: str) -> Subject:
+        known = None
+        if self._provider.below_tasks:
             with contextlib.suppress(NotFound):
-                ledger = await self.in_thread(
-                    lambda: self.store.ledger(batch_id, source=lease.source)
-                )
-                task_id = ledger.task_id
-        return Subject("batch", batch_id, task_id)
+                known = await self._ledger(lease, batch_id)
+        return subject_of(self._provider, "batch", batch_id, endpoint=endpoint, known=known)
+
+    async def _ledger(self, lease: Lease, batch_id: str) -> Ledger:
+        return await run_in_threadpool(lambda: self._store.ledger(batch_id, source=lease.source))
 
     def _is_worth_listing(self, batch: FetchedBatch, ledger: Ledger) -> bool:
-        """Whether a listing can bring something new.
+        """Return True where a listing can bring something new.
 
-        One that cannot resume brings everything again: while the batch goes on, it must bring at
-        least as much as is here, so that all listings together bring no more than twice the batch.
+        A listing that cannot be resumed brings everything again. While the batch goes on, it must
+        bring at least as much new as is here, so that all listings together bring no more than
+        twice the batch.
         """
         new = (batch.ended or 0) - ledger.stored
-        if not self.provider.gathers:
+        if not self._provider.gathers:
             return batch.is_terminal or new > 0
         if batch.is_terminal:
             return ledger.stored < ledger.expected
-        return new > 0 and (self.provider.resumes or new >= ledger.stored)
+        return new > 0 and (self._provider.resumes or new >= ledger.stored)
 
-    async def _ask_for_the_rest(
+    # --- one by one ----------------------------------------------------------------------------
+
+    async def _fetch_open_runs(
         self,
         lease: Lease,
         batch: Subject,
-        since: datetime | None,
         *,
+        since: datetime | None,
         fallback: Sequence[FetchedRun],
     ) -> None:
-        """Ask one by one for runs that the listing ended without what they brought, or forgot.
+        """Fetch one by one the runs that a listing named without a result, or did not name.
 
-        `since` is None where the listing may rightly not have named all. Of a run that failed, and
-        is not known alone, the `fallback` is taken: there is no output to be lost with it.
+        `since` is None where the listing need not have named all. A run that failed and that has
+        no call of its own is taken from `fallback`: it has no output that could be lost.
         """
-        fruitless = {run.run_id: run for run in fallback if run.status in ("failed", "cancelled")}
-        failed: list[FetchError] = []
-        asked: set[str] = set()
+        failed_runs = {run.run_id: run for run in fallback if run.status in ("failed", "cancelled")}
+        errors: list[FetchError] = []
+        fetched: set[str] = set()
         while True:
-            left = await self._left(batch, lease, since, limit=RUNS_AT_ONCE + len(asked))
-            group = [run_id for run_id in left if run_id not in asked][:RUNS_AT_ONCE]
+            limit = RUNS_AT_ONCE + len(fetched)
+            open_runs = await self._open_runs(batch, lease, since=since, limit=limit)
+            group = [run_id for run_id in open_runs if run_id not in fetched][:RUNS_AT_ONCE]
             if not group:
                 break
-            asked.update(group)
-            began = self.store.now()
-            told = await asyncio.gather(
-                *(self.ask(Subject("run", run_id, batch.task_id)) for run_id in group),
-                return_exceptions=True,
-            )
-            for place, run_id in enumerate(group):
-                if isinstance(told[place], Missing | Refused) and run_id in fruitless:
-                    told[place] = replace(fruitless[run_id], is_whole=True)
-            moment = self.store.now()
-            runs = [
-                with_output(run, lease, now=moment) for run in told if isinstance(run, FetchedRun)
-            ]
-            mine = [run for run in runs if run.batch_id in (None, batch.id)]
-            await self.listing.keep(lease, mine, began)
-            for error in told:
-                if isinstance(error, FetchError):
-                    failed.append(error)
-                elif isinstance(error, BaseException):
-                    raise error
-        if failed:
-            raise min(failed, key=_hopelessness)
+            fetched.update(group)
+            errors += await self._fetch_group(lease, batch, group, failed_runs=failed_runs)
+        if errors:
+            raise min(errors, key=_hopelessness)
 
-    async def _left(
-        self, batch: Subject, lease: Lease, since: datetime | None = None, *, limit: int = 1
+    async def _fetch_group(
+        self,
+        lease: Lease,
+        batch: Subject,
+        group: Sequence[str],
+        *,
+        failed_runs: dict[str, FetchedRun],
+    ) -> list[FetchError]:
+        """Fetch and store a group of runs; returns the errors of those that could not be."""
+        began = self._store.now()
+        answers = await asyncio.gather(
+            *(self._fetch_run(run_id, batch, failed_runs) for run_id in group),
+            return_exceptions=True,
+        )
+        now = self._store.now()
+        runs = [with_output(run, lease, now=now) for run in answers if isinstance(run, FetchedRun)]
+        ours = [run for run in runs if run.batch_id in (None, batch.id)]
+        await self._context.store_runs(lease, ours, began)
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, FetchError):
+                raise answer
+        return [answer for answer in answers if isinstance(answer, FetchError)]
+
+    async def _fetch_run(
+        self, run_id: str, batch: Subject, failed_runs: dict[str, FetchedRun]
+    ) -> FetchedRun:
+        try:
+            return await ask_first_that_knows(self._calls, Subject("run", run_id, batch.task_id))
+        except (Missing, Refused):
+            if run_id not in failed_runs:
+                raise
+            return replace(failed_runs[run_id], is_whole=True)
+
+    async def _open_runs(
+        self, batch: Subject, lease: Lease, *, since: datetime | None = None, limit: int = 1
     ) -> list[str]:
-        """Runs whose result is not here, or not that of their end; see `unseen_runs`."""
-        return await self.in_thread(
-            lambda: self.store.unseen_runs(lease.source, batch.id, since=since, limit=limit)
+        """Return runs without the result of their end, or not seen `since`; see `unseen_runs`."""
+        return await run_in_threadpool(
+            lambda: self._store.unseen_runs(lease.source, batch.id, since=since, limit=limit)
         )
 
     async def _find_by_our_url(self, lease: Lease) -> str:
-        """The create call's answer was lost: look for our URL among the sender's batches."""
-        request = self.provider.batches()
+        """Find the batch whose create call's answer was lost, by our URL; raises Unbound."""
+        request = self._provider.batches()
         if request is not None:
-            for batch in self.provider.read_batches(await self.calls.call(request)):
+            for batch in self._provider.read_batches(await self._calls.call(request)):
                 if _is_ours(batch.webhook_url, lease.endpoint_id):
                     return batch.batch_id
         raise Unbound("no batch of the sender names this endpoint yet")
 
 
 def _refuse_another_url(endpoint: EndpointView | None, batch: FetchedBatch) -> None:
-    """An endpoint that is not bound yet is bound to no batch that names another URL."""
+    """Raise Refused where an endpoint is not bound yet and the batch names another URL."""
     if endpoint is None or endpoint.resource is not None or batch.webhook_url is None:
         return
     if not _is_ours(batch.webhook_url, endpoint.id):
@@ -186,7 +222,7 @@ def _refuse_another_url(endpoint: EndpointView | None, batch: FetchedBatch) -> N
 
 
 def _hopelessness(error: FetchError) -> int:
-    """How little trying again can help: one refused run must not bury what the others need."""
+    """Rank errors by how little another attempt helps: one refused run must not bury the job."""
     return {Refused: 3, Forbidden: 2, Missing: 1}.get(type(error), 0)
 
 
@@ -195,7 +231,7 @@ def _is_ours(url: str | None, endpoint_id: str | None) -> bool:
 
 
 def _is_stuck(lease: Lease, error: Unavailable) -> bool:
-    """Whether listing again would end as it did: a sender that is down or slow will be back."""
+    """Return True where another listing would fail too, not because the sender is down."""
     if isinstance(error, CursorsRefused):
         return True
     is_unreadable = isinstance(error, Unreadable | AnswerTooLarge)

@@ -1,50 +1,57 @@
-"""Using what a signed body carried, where the sender has forgotten the run."""
+"""Results embedded in signed bodies, used where the sender has forgotten the run."""
 
 from dataclasses import replace
+
+from starlette.concurrency import run_in_threadpool
 
 from receiver.work.fetch.context import FetchContext
 from storage import EndpointView, FetchedRun, Lease
 
 
-class EmbeddedResults(FetchContext):
+class EmbeddedResults:
     """Stores results that came with deliveries."""
 
-    async def use_what_was_carried(self, lease: Lease) -> bool:
-        """Store what the signed body of a forgotten run carried, marked as such; or say False."""
+    def __init__(self, context: FetchContext) -> None:
+        self._context = context
+        self._store = context.store
+
+    async def use(self, lease: Lease) -> bool:
+        """Store the result that a signed body of a forgotten run embeds, marked as such.
+
+        Returns False where there is none, or where its endpoint must not speak for the run.
+        """
         if lease.event_id is None or lease.subject is None or lease.subject_kind == "batch":
             return False
-        endpoint = await self.endpoint_of(lease)
-        if not await self.in_thread(self._may_speak_for, endpoint, lease):
+        endpoint = await self._context.endpoint_of(lease)
+        if not await run_in_threadpool(self._may_speak_for, endpoint, lease):
             return False
-        for body in await self.in_thread(self.store.carried_bodies, lease.event_id):
-            run = self.provider.read_carried(body, lease.subject)
+        for body in await run_in_threadpool(self._store.carried_bodies, lease.event_id):
+            run = self._context.provider.read_carried(body, lease.subject)
             if run is not None:
-                await self._keep_carried(lease, run, endpoint)
+                await self._keep(lease, run, endpoint)
                 return True
         return False
 
-    async def _keep_carried(
-        self, lease: Lease, run: FetchedRun, endpoint: EndpointView | None
-    ) -> None:
-        await self.in_thread(
-            lambda: self.store.store_results(
+    async def _keep(self, lease: Lease, run: FetchedRun, endpoint: EndpointView | None) -> None:
+        await run_in_threadpool(
+            lambda: self._store.store_results(
                 lease,
-                [replace(run, batch_id=None)],  # what a body says of its batch proves nothing
+                [replace(run, batch_id=None)],  # a body proves nothing about its batch
                 fetched_at=lease.created_at,
                 progress=lease.progress,
                 origin="delivery",
             )
         )
-        await self.end_checks(lease, endpoint)
+        await self._context.end_checks(lease, endpoint)
 
     def _may_speak_for(self, endpoint: EndpointView | None, lease: Lease) -> bool:
-        """Whether an endpoint may tell of a run that the API can no longer say anything about.
+        """Return True where an endpoint's word about a run counts without the API's.
 
-        The account may, a run's own endpoint may of that run, and a batch's endpoint of runs that
-        we know to be of that batch; never where there is a result already.
+        The account's does, a run's own endpoint's about that run, and a batch's about runs that are
+        known to be of that batch; none does where there is a result already.
         """
         assert lease.subject is not None  # noqa: S101  the caller looked
-        known = self.store.find_run(lease.source, lease.subject)
+        known = self._store.find_run(lease.source, lease.subject)
         if known is not None and known.result is not None:
             return False
         if endpoint is None or endpoint.kind == "account":

@@ -1,17 +1,21 @@
-"""Bringing in a single run: by its batch's listing where that is cheaper, else by its own call."""
+"""Fetching a single run: by its batch's listing where that is cheaper, else by its own call."""
 
 from datetime import timedelta
 
+from starlette.concurrency import run_in_threadpool
+
 from receiver.errors import Missing, NotReady, Refused, Unasked, Unbound
 from receiver.providers.model import Subject
+from receiver.sender_api.subjects import ask_first_that_knows, subject_of
 from receiver.telemetry.logs import get_logger
-from receiver.work.fetch.context import FetchContext, with_output
+from receiver.work.fetch.context import FetchContext
+from receiver.work.fetch.late_outputs import with_output
 from storage import EndpointView, FetchedRun, KnownRun, Lease
 
 log = get_logger("fetch")
 
 LISTED_FIRST = 4
-"""So many times a run's event waits for its batch to be listed, before the run is asked for."""
+"""A run's event waits so many times for its batch to be listed before the run itself is fetched."""
 
 GATHER_PART = 10
 GATHER_LEAST = timedelta(seconds=1)
@@ -20,114 +24,131 @@ GATHER_MOST = timedelta(seconds=30)
 number of listings then grows with the logarithm of the time that a batch takes."""
 
 
-class FetchRuns(FetchContext):
-    """Brings in single runs."""
+class RunFetch:
+    """Fetches the single runs of one source."""
 
-    async def fetch_run(self, lease: Lease, endpoint: EndpointView | None) -> str:
-        """Do what a job about a run asks; see Fetch."""
+    def __init__(self, context: FetchContext) -> None:
+        self._context = context
+        self._store = context.store
+        self._calls = context.calls
+        self._provider = context.provider
+
+    async def fetch(self, lease: Lease, endpoint: EndpointView | None) -> str:
+        """Do what a job about a run is for; raises and returns what `Fetch.attempt` does."""
         run_id = lease.subject or (endpoint and endpoint.resource)
         if not run_id:
             raise Unbound("it is not known yet which run this endpoint is for")
-        known = await self.in_thread(self.store.find_run, lease.source, run_id)
-        subject = self._subject(lease, endpoint, run_id, known)
-        if known is not None and self._has_come(lease, known):
-            said = f"run {known.result}, stored before"
+        known = await run_in_threadpool(self._store.find_run, lease.source, run_id)
+        subject = subject_of(
+            self._provider,
+            lease.subject_kind,
+            run_id,
+            endpoint=endpoint,
+            known=known,
+            status=lease.progress.get("status"),
+        )
+        if known is not None and self._is_here(lease, known):
+            sentence = f"run {known.result}, stored before"
         else:
             await self._list_first(lease, subject, known)
-            began = self.store.now()
-            run = with_output(await self.ask(subject), lease, now=self.store.now())
-            _refuse_a_stranger(endpoint, run, known)
-            await self.bind(endpoint, run_id)
-            is_news = _note_question(lease, run)
-            await self.listing.keep(lease, [run], began)
-            if is_news:
-                _tell_question(lease, run)
-            await self._tell_its_batch(lease, subject, run)
+            run = await self._fetch(lease, subject, endpoint=endpoint, known=known)
             if not run.is_result:
-                return _goes_on(lease, run)
-            said = f"run {run.status}"
-        await self._ask_for_input(lease, subject)
-        await self.end_checks(lease, endpoint)
-        return said
+                return _not_ended(lease, run)
+            sentence = f"run {run.status}"
+        await self._fetch_input(lease, subject)
+        await self._context.end_checks(lease, endpoint)
+        return sentence
 
-    def _has_come(self, lease: Lease, known: KnownRun) -> bool:
-        """Whether the result that an event announces is stored, perhaps by its batch's listing.
+    async def _fetch(
+        self,
+        lease: Lease,
+        subject: Subject,
+        *,
+        endpoint: EndpointView | None,
+        known: KnownRun | None,
+    ) -> FetchedRun:
+        """Fetch the run by its own call, and store it."""
+        began = self._store.now()
+        run = await ask_first_that_knows(self._calls, subject)
+        run = with_output(run, lease, now=self._store.now())
+        _refuse_another_batch(endpoint, run, known)
+        await self._context.bind(endpoint, subject.id)
+        has_new_question = _note_question(lease, run)
+        await self._context.store_runs(lease, [run], began)
+        if has_new_question:
+            _log_question(lease, run)
+        await self._list_its_batch(lease, subject, run)
+        return run
 
-        It is where it has the status that was announced, or was fetched after the event came. What
-        else is known of the run says nothing of its result. An event that came again with another
-        body is news all the same.
+    def _is_here(self, lease: Lease, known: KnownRun) -> bool:
+        """Return True where the announced result is stored, perhaps by a listing of its batch.
+
+        Its status is then the announced one, or it was fetched after the event came. What else is
+        known of the run does not count. An event that came again with another body is news.
         """
-        if not self.provider.gathers or known.result is None or known.fetched_at is None:
+        if not self._provider.gathers or known.result is None or known.fetched_at is None:
             return False
-        announced = self.provider.statuses.get(lease.progress.get("status") or "")
+        announced = self._provider.statuses.get(lease.progress.get("status") or "")
         return announced == known.result or known.fetched_at >= lease.created_at
 
-    def _subject(
-        self, lease: Lease, endpoint: EndpointView | None, run_id: str, known: KnownRun | None
-    ) -> Subject:
-        task_id = endpoint.task_id if endpoint else None
-        if task_id is None and known is not None and self.provider.below_tasks:
-            task_id = known.task_id
-        return Subject(lease.subject_kind, run_id, task_id, lease.progress.get("status"))
-
     async def _list_first(self, lease: Lease, subject: Subject, known: KnownRun | None) -> None:
-        """Have the batch of a run listed, and wait for that; raises NotReady."""
+        """Have the run's batch listed, and raise Unasked to wait for that, where it may help."""
         batch_id = (known and known.batch_id) or lease.progress.get("batch")
-        if not self.provider.gathers or batch_id is None or lease.kind == "check":
+        if not self._provider.gathers or batch_id is None or lease.kind == "check":
             return
         if lease.waits >= LISTED_FIRST or not lease.progress.get("awaits_end", True):
             return
-        if lease.progress.get("again") or (lease.waits and _is_left_open(known)):
+        if lease.progress.get("again") or (lease.waits and _has_ended_in_vain(known)):
             return
-        await self.in_thread(self._hurry, lease.source, batch_id, subject.task_id)
+        await run_in_threadpool(self._hurry, lease.source, batch_id, subject.task_id)
         raise Unasked(f"batch {batch_id} is listed first")
 
     def _hurry(self, source: str, batch_id: str, task_id: str | None) -> None:
-        """Have news of a batch gathered, then listed; nothing is written where that is due anyway.
+        """Have news of a batch gathered, then listed; writes nothing where that is due anyway.
 
         A thousand events of one batch must not cost a thousand writes.
         """
-        known = self.store.watched(source, batch_id)
-        age = timedelta() if known is None else self.store.now() - known.created_at
+        known = self._store.watched(source, batch_id)
+        age = timedelta() if known is None else self._store.now() - known.created_at
         after = min(max(age / GATHER_PART, GATHER_LEAST), GATHER_MOST)
-        due = self.store.check_due(source, batch_id)
+        due = self._store.check_due(source, batch_id)
         if due is None or due > after:
-            self.store.check_batch(source, batch_id, after=after, task_id=task_id)
+            self._store.check_batch(source, batch_id, after=after, task_id=task_id)
 
-    async def _tell_its_batch(self, lease: Lease, subject: Subject, run: FetchedRun) -> None:
-        """A run that was fetched alone is news of its batch, which we may not even know of."""
-        if not self.provider.gathers or run.batch_id is None or lease.kind == "check":
+    async def _list_its_batch(self, lease: Lease, subject: Subject, run: FetchedRun) -> None:
+        """Have the batch of a run listed that was fetched alone; it may not even be known yet."""
+        if not self._provider.gathers or run.batch_id is None or lease.kind == "check":
             return
-        known = await self.in_thread(self.store.watched, lease.source, run.batch_id)
+        known = await run_in_threadpool(self._store.watched, lease.source, run.batch_id)
         if known is None or known.state != "complete":
-            await self.in_thread(self._hurry, lease.source, run.batch_id, subject.task_id)
+            await run_in_threadpool(self._hurry, lease.source, run.batch_id, subject.task_id)
 
-    async def _ask_for_input(self, lease: Lease, subject: Subject) -> None:
-        """Once, for a run that we did not submit; a sender that has it no more is believed."""
-        request = self.provider.input(subject)
+    async def _fetch_input(self, lease: Lease, subject: Subject) -> None:
+        """Fetch the input of a run that was submitted elsewhere, unless it is known."""
+        request = self._provider.input(subject)
         if request is None:
             return
-        known = await self.in_thread(self.store.find_run, lease.source, subject.id)
+        known = await run_in_threadpool(self._store.find_run, lease.source, subject.id)
         if known is None or known.has_input:
             return
         try:
-            given = self.provider.read_input(await self.calls.call(request))
+            given = self._provider.read_input(await self._calls.call(request))
         except (Missing, Refused) as error:
             log.warning("a run's input is not told", source=lease.source, why=str(error))
             return
         if given is not None:
-            await self.in_thread(lambda: self.store.note_input(lease.source, subject.id, given))
+            await run_in_threadpool(lambda: self._store.note_input(lease.source, subject.id, given))
 
 
-def _is_left_open(known: KnownRun | None) -> bool:
-    """Whether the sender has told of a vain end, but not its story: no listing may tell more."""
+def _has_ended_in_vain(known: KnownRun | None) -> bool:
+    """Return True where a failed run has no result yet: a listing may not tell more of it."""
     if known is None or known.result is not None:
         return False
     return known.sender_status in ("failed", "cancelled")
 
 
-def _goes_on(lease: Lease, run: FetchedRun) -> str:
-    """A run that has no result yet: done with where no end was announced; else NotReady."""
+def _not_ended(lease: Lease, run: FetchedRun) -> str:
+    """Return a sentence on a run without a result; raises NotReady where it should have one."""
     if not lease.progress.get("awaits_end", True):
         return f"run is {run.sender_status}"
     missing = ", but its output is not there" if run.status == "completed" else ""
@@ -135,19 +156,20 @@ def _goes_on(lease: Lease, run: FetchedRun) -> str:
 
 
 def _note_question(lease: Lease, run: FetchedRun) -> bool:
-    """Whether a run asks a person what this job has not told of yet: checks look again and again.
+    """Return True where the run has a question that this job has not logged; note it as logged.
 
-    What we know of the run does not say so, for a command may have seen the question first.
+    The job's progress keeps it, since checks see it again and again; the stored run does not tell,
+    since a command may have seen the question first.
     """
     if run.waits_for is None:
         return False
-    asked = [run.sender_status, run.waits_for.get("interaction_id")]
-    is_news = lease.progress.get("asked") != asked
-    lease.progress["asked"] = asked
-    return is_news
+    question = [run.sender_status, run.waits_for.get("interaction_id")]
+    is_new = lease.progress.get("asked") != question
+    lease.progress["asked"] = question
+    return is_new
 
 
-def _tell_question(lease: Lease, run: FetchedRun) -> None:
+def _log_question(lease: Lease, run: FetchedRun) -> None:
     log.warning(
         "run awaits input",
         source=lease.source,
@@ -157,10 +179,10 @@ def _tell_question(lease: Lease, run: FetchedRun) -> None:
     )
 
 
-def _refuse_a_stranger(
+def _refuse_another_batch(
     endpoint: EndpointView | None, run: FetchedRun, known: KnownRun | None
 ) -> None:
-    """A run announced at a batch's endpoint must belong to that batch, says the API."""
+    """Raise Refused where a run that was announced at a batch's endpoint is of another batch."""
     if endpoint is None or endpoint.kind != "batch":
         return
     if endpoint.resource is None:

@@ -40,9 +40,9 @@ def tasks(*rows: dict[str, Any]) -> list[NewTask]:
 
 def rows(text: str, **defaults: Any) -> list[FetchedRun]:
     """The runs of a CSV export."""
-    cutter = CsvRows()
-    pieces = [*cutter.feed(text.encode()), *cutter.end()]
-    items = [item for piece in pieces for item in cutter.parse(piece)]
+    parser = CsvRows()
+    pieces = [*parser.feed(text.encode()), *parser.end()]
+    items = [item for piece in pieces for item in parser.parse(piece)]
     read = [BY_ROWS.read_streamed(item, LISTED, defaults=defaults).run for item in items]
     return [run for run in read if run is not None]
 

@@ -26,7 +26,13 @@ from receiver.errors import (
 from receiver.json_values import leniently
 from receiver.providers.model import Request
 from receiver.sandbox import SandboxServer
-from receiver.sender_api.calls import LARGE_BYTES, MAX_SAID, AnswerTooLarge, Calls, NotReached
+from receiver.sender_api.calls import (
+    LARGE_BYTES,
+    MAX_ERROR_CHARACTERS,
+    AnswerTooLarge,
+    Calls,
+    NotReached,
+)
 from receiver.sender_api.client_pool import Wire, clients_for
 from receiver.sender_api.rate_limit import LocalRateLimiter
 from receiver.sender_api.stream_parsers import ServerSentEvents
@@ -177,10 +183,10 @@ async def test_a_sender_that_says_the_key_again_is_not_quoted_with_it(
     assert "val_test" not in f"{raised.value!r} {raised.value}"
 
 
-@pytest.mark.parametrize("before", range(MAX_SAID - 40, MAX_SAID))
+@pytest.mark.parametrize("before", range(MAX_ERROR_CHARACTERS - 40, MAX_ERROR_CHARACTERS))
 async def test_a_long_story_is_cut_and_no_part_of_the_key_stays_at_its_end(before: int) -> None:
     said = str(await refused(400, json={"error": "-" * before + "val_test" + "-" * 10**6}))
-    assert len(said) == MAX_SAID
+    assert len(said) == MAX_ERROR_CHARACTERS
     assert "v" not in said.removeprefix("the sender answered 400")
 
 

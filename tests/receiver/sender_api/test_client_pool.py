@@ -1,4 +1,4 @@
-"""Clients that act as one: a connection for each call in flight, kept for the next."""
+"""ClientPool that act as one: a connection for each call in flight, kept for the next."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from receiver.sender_api import client_pool
-from receiver.sender_api.client_pool import Clients, clients_for
+from receiver.sender_api.client_pool import ClientPool, clients_for
 
 REDIRECT = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -54,13 +54,13 @@ async def sender() -> AsyncIterator[Sender]:
 
 
 @pytest.fixture
-async def wire() -> AsyncIterator[Clients]:
-    """Clients as everybody has them."""
+async def wire() -> AsyncIterator[ClientPool]:
+    """ClientPool as everybody has them."""
     async with clients_for() as made:
         yield made
 
 
-async def get(wire: Clients, sender: Sender) -> int:
+async def get(wire: ClientPool, sender: Sender) -> int:
     async with wire.stream("GET", sender.url, timeout=10) as response:
         await response.aread()
     return response.status_code
@@ -72,13 +72,15 @@ async def until(connections: tuple[int, int], *, of: Sender) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_calls_one_after_the_other_share_a_connection(wire: Clients, sender: Sender) -> None:
+async def test_calls_one_after_the_other_share_a_connection(
+    wire: ClientPool, sender: Sender
+) -> None:
     assert [await get(wire, sender) for _ in range(5)] == [200] * 5
     assert (sender.opened, sender.closed) == (1, 0)
 
 
 async def test_calls_at_once_have_a_connection_each_and_the_next_have_them_again(
-    wire: Clients, sender: Sender
+    wire: ClientPool, sender: Sender
 ) -> None:
     for _ in range(3):
         sender.may_answer.clear()
@@ -93,7 +95,7 @@ async def test_calls_at_once_have_a_connection_each_and_the_next_have_them_again
 
 
 async def test_a_call_that_is_cancelled_takes_its_connection_with_it(
-    wire: Clients, sender: Sender
+    wire: ClientPool, sender: Sender
 ) -> None:
     sender.may_answer.clear()
     call = asyncio.create_task(get(wire, sender))
@@ -107,7 +109,7 @@ async def test_a_call_that_is_cancelled_takes_its_connection_with_it(
 
 
 async def test_a_refusal_keeps_its_connection_and_a_broken_answer_harms_no_other_call(
-    wire: Clients, sender: Sender
+    wire: ClientPool, sender: Sender
 ) -> None:
     async def refused() -> None:
         async with wire.stream("GET", sender.url) as response:
@@ -126,7 +128,7 @@ async def test_a_refusal_keeps_its_connection_and_a_broken_answer_harms_no_other
 
 
 async def test_what_nobody_needs_any_more_is_closed(
-    wire: Clients, sender: Sender, monkeypatch: pytest.MonkeyPatch
+    wire: ClientPool, sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await asyncio.gather(*(get(wire, sender) for _ in range(8)))
     opened = sender.opened
@@ -139,7 +141,7 @@ async def test_what_nobody_needs_any_more_is_closed(
 
 
 async def test_one_that_cannot_be_closed_harms_no_call_of_another(
-    wire: Clients, sender: Sender, monkeypatch: pytest.MonkeyPatch
+    wire: ClientPool, sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = httpx.AsyncClient.aclose
 
@@ -155,7 +157,7 @@ async def test_one_that_cannot_be_closed_harms_no_call_of_another(
 
 
 async def test_an_answer_that_is_left_in_the_middle_takes_its_connection_with_it(
-    wire: Clients, sender: Sender
+    wire: ClientPool, sender: Sender
 ) -> None:
     async def lines() -> AsyncGenerator[str]:
         async with wire.stream("GET", sender.url) as response:
@@ -168,7 +170,7 @@ async def test_an_answer_that_is_left_in_the_middle_takes_its_connection_with_it
     assert await get(wire, sender) == 200
 
 
-async def test_each_origin_has_connections_of_its_own(wire: Clients, sender: Sender) -> None:
+async def test_each_origin_has_connections_of_its_own(wire: ClientPool, sender: Sender) -> None:
     other = Sender()
     async with await asyncio.start_server(other.serve, "127.0.0.1", 0) as server:
         other.port = server.sockets[0].getsockname()[1]
@@ -196,7 +198,7 @@ async def test_the_end_closes_all(sender: Sender) -> None:
     await until((sender.opened, sender.opened), of=sender)
 
 
-async def test_a_redirect_is_not_followed(wire: Clients, sender: Sender) -> None:
+async def test_a_redirect_is_not_followed(wire: ClientPool, sender: Sender) -> None:
     sender.answer = REDIRECT
     assert await get(wire, sender) == 302
     assert sender.asked == [b"GET / HTTP/1.1\r\n"]

@@ -35,33 +35,33 @@ line_ends = st.sampled_from(["\n", "\r\n", "\r"])
 boms = st.sampled_from([b"", b"\xef\xbb\xbf"])
 
 
-def cut(cutter: StreamParser, body: bytes, places: Cuts = ()) -> list[Any]:
+def cut(parser: StreamParser, body: bytes, places: Cuts = ()) -> list[Any]:
     """The items of a body that comes in pieces, cut at these places."""
     edges = [0, *sorted(place % (len(body) + 1) for place in places), len(body)]
     found = []
     for start, end in pairwise(edges):
-        found += fed(cutter, body[start:end])
-    return [*found, *parsed(cutter, cutter.end())]
+        found += fed(parser, body[start:end])
+    return [*found, *parsed(parser, parser.end())]
 
 
-def fed(cutter: StreamParser, chunk: bytes) -> list[Any]:
+def fed(parser: StreamParser, chunk: bytes) -> list[Any]:
     """The items that a chunk completes."""
-    return list(parsed(cutter, cutter.feed(chunk)))
+    return list(parsed(parser, parser.feed(chunk)))
 
 
-def parsed(cutter: StreamParser, pieces: Iterator[bytes]) -> Iterator[Any]:
+def parsed(parser: StreamParser, pieces: Iterator[bytes]) -> Iterator[Any]:
     for piece in pieces:
-        yield from cutter.parse(piece, politely=bool(len(piece) % 2))
+        yield from parser.parse(piece, politely=bool(len(piece) % 2))
 
 
-def one_by_one(cutter: StreamParser, body: bytes) -> list[Any]:
+def one_by_one(parser: StreamParser, body: bytes) -> list[Any]:
     """The items of a body that comes byte by byte."""
-    return cut(cutter, body, range(len(body)))
+    return cut(parser, body, range(len(body)))
 
 
-def refusal(cutter: StreamParser, body: bytes, places: Cuts = ()) -> str:
+def refusal(parser: StreamParser, body: bytes, places: Cuts = ()) -> str:
     with pytest.raises(Unavailable) as raised:
-        cut(cutter, body, places)
+        cut(parser, body, places)
     return str(raised.value)
 
 
@@ -108,11 +108,11 @@ def test_comments_and_events_without_data_are_none() -> None:
 
 @pytest.mark.parametrize("data", [b"data: {", b"data: no", b"data:", b"data: \xff"])
 def test_an_event_that_is_no_json_cannot_be_read_and_those_around_it_can(data: bytes) -> None:
-    cutter = ServerSentEvents()
-    first, odd, last = cutter.feed(b"data: 1\n\n" + data + b"\n\ndata: 3\n\n")
-    assert (cutter.parse(first), cutter.parse(last)) == ([1], [3])
+    parser = ServerSentEvents()
+    first, odd, last = parser.feed(b"data: 1\n\n" + data + b"\n\ndata: 3\n\n")
+    assert (parser.parse(first), parser.parse(last)) == ([1], [3])
     with pytest.raises(Unreadable, match="no JSON"):
-        cutter.parse(odd)
+        parser.parse(odd)
 
 
 # --- JSON documents -----------------------------------------------------------------------------
@@ -138,10 +138,10 @@ def test_the_lines_of_json_lines_are_the_same_however_they_are_cut(
 @given(items=st.lists(objects, min_size=1, max_size=4), at=st.integers(1, 400))
 def test_an_array_that_is_cut_off_is_never_taken_for_whole(items: list[Any], at: int) -> None:
     body = json.dumps(items).encode()
-    cutter = JsonDocuments()
-    found = fed(cutter, body[: at % len(body)] or b"[")
+    parser = JsonDocuments()
+    found = fed(parser, body[: at % len(body)] or b"[")
     with pytest.raises(Unavailable):
-        found.extend(parsed(cutter, cutter.end()))
+        found.extend(parsed(parser, parser.end()))
     assert found == items[: len(found)]
 
 
@@ -172,11 +172,11 @@ def test_what_is_no_array_and_no_object_is_refused(body: bytes, said: str) -> No
 
 
 def test_an_item_of_an_array_comes_with_its_last_byte_and_nothing_behind_the_array_counts() -> None:
-    cutter = JsonDocuments()
+    parser = JsonDocuments()
     chunks = [b" [", b'{"a":', b' "]"}', b",,4", b"2", b" ,", b"[[]", b"]", b"] x", b"[1"]
-    found = [fed(cutter, chunk) for chunk in chunks]
+    found = [fed(parser, chunk) for chunk in chunks]
     assert found == [[], [], [{"a": "]"}], [], [], [42], [], [[[]]], [], []]
-    assert list(cutter.end()) == []
+    assert list(parser.end()) == []
 
 
 def test_an_answer_of_nothing_has_no_items() -> None:
@@ -241,16 +241,16 @@ def test_a_giant_item_is_refused_and_many_small_ones_are_not(
     monkeypatch: pytest.MonkeyPatch, kind: type[ServerSentEvents | JsonDocuments | CsvRows]
 ) -> None:
     monkeypatch.setattr("receiver.sender_api.stream_parsers.MAX_ITEM_BYTES", 1_000)
-    cutter = kind()
-    fed(cutter, ENDLESS[kind])
+    parser = kind()
+    fed(parser, ENDLESS[kind])
     with pytest.raises(Unavailable, match="more than 1000 bytes"):
-        fed(cutter, b"x" * 2_000)
+        fed(parser, b"x" * 2_000)
     small: dict[Any, Any] = {
         ServerSentEvents: (b"", b"data: 1\n\n", b""),
         JsonDocuments: (b"[", b"1,", b"2]"),
         CsvRows: (b"a\n", b"1\n", b""),
     }
     head, one, last = small[kind]
-    cutter = kind()
-    found = [item for chunk in (head, *[one] * 900, last) for item in fed(cutter, chunk)]
-    assert len([*found, *parsed(cutter, cutter.end())]) >= 900
+    parser = kind()
+    found = [item for chunk in (head, *[one] * 900, last) for item in fed(parser, chunk)]
+    assert len([*found, *parsed(parser, parser.end())]) >= 900

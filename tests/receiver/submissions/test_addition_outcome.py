@@ -13,7 +13,7 @@ from receiver.errors import NotDone
 from receiver.providers.model import NewTask
 from receiver.sandbox import SandboxServer
 from receiver.sender_api.calls import Calls
-from receiver.submissions.batches import Batches
+from receiver.submissions.batches import BatchSubmissions
 from storage import CannotStore, Store
 from tests.processes import until
 from tests.receiver import working
@@ -76,7 +76,7 @@ async def test_tasks_without_ids_are_named_by_their_place_in_the_file(store: Sto
     runs = [f"r{number}" for number in range(98)]
     known(store, "batch_1")
     async with answering(accepting(None, runs)) as wire:
-        batches = Batches(store, Calls(a_source(), wire), PUBLIC)
+        batches = BatchSubmissions(store, Calls(a_source(), wire), PUBLIC)
         with pytest.raises(NotDone) as raised:
             await batches.add("batch_1", sent, added=lambda _: None, skipped=250)
     said = str(raised.value)
@@ -111,7 +111,7 @@ async def test_what_is_told_without_ids_counts_once_though_the_answer_to_a_commi
     known(store, "batch_1")
     monkeypatch.setattr(store.database, "write", losing)
     async with answering(accepting(3, [])) as wire:
-        batches = Batches(store, Calls(a_source(), wire), PUBLIC, warn=lambda _: None)
+        batches = BatchSubmissions(store, Calls(a_source(), wire), PUBLIC, warn=lambda _: None)
         await batches.add("batch_1", tasks(3), added=lambda _: None)
     assert (ledger(store, "batch_1").expected, lost) == (3, [])
 

@@ -12,7 +12,7 @@ from receiver.providers.model import Plan
 from receiver.sandbox import SandboxServer
 from receiver.sender_api.calls import Calls
 from receiver.sender_api.client_pool import clients_for
-from receiver.submissions.batches import Batches, NewBatch
+from receiver.submissions.batches import BatchSubmissions, NewBatch
 from storage import Store
 from tests.receiver import working
 from tests.receiver.creating import (
@@ -108,7 +108,7 @@ async def test_where_to_go_on_counts_what_was_skipped_before(
     batch_id = await create(store, a_source(sender.api_url))
     sender.add_fault(ADD, status=402, after=1)
     async with clients_for() as wire:
-        batches = Batches(store, Calls(a_source(sender.api_url), wire), PUBLIC)
+        batches = BatchSubmissions(store, Calls(a_source(sender.api_url), wire), PUBLIC)
         with pytest.raises(NotDone, match=r"100 of 150 .* --skip 350\.$"):
             await batches.add(batch_id, tasks(150), added=lambda _: None, skipped=250)
 
@@ -169,7 +169,7 @@ async def test_without_a_usable_secret_a_batch_is_made_all_the_same_and_found_by
 
 async def test_a_missing_public_url_is_said_before_anything_is_made(store: Store) -> None:
     async with clients_for() as wire:
-        batches = Batches(store, Calls(a_source(), wire), None)
+        batches = BatchSubmissions(store, Calls(a_source(), wire), None)
         with pytest.raises(UsageError, match="RESULTSINK_PUBLIC_URL"):
             await batches.create(NewBatch(Plan(), tasks(1)), created=print, added=print)
     assert left_behind(store) == ([], [])
@@ -217,7 +217,9 @@ async def test_tasks_added_after_the_end_are_brought_in_too(
     assert ledger(store, batch_id).state == "complete"
     async with clients_for() as wire:
         added: Callable[[int], None] = lambda _: None  # noqa: E731
-        await Batches(store, Calls(source, wire), PUBLIC).add(batch_id, tasks(3), added=added)
+        await BatchSubmissions(store, Calls(source, wire), PUBLIC).add(
+            batch_id, tasks(3), added=added
+        )
     assert (ledger(store, batch_id).state, ledger(store, batch_id).expected) == ("open", 5)
     make_due(store)
     await work_off(store, source)
@@ -231,9 +233,9 @@ async def test_a_cancel_is_asked_of_the_sender_and_its_answer_kept(
     source = a_source(sender.api_url)
     batch_id = await create(store, source, 2)
     async with clients_for() as wire:
-        await Batches(store, Calls(source, wire), PUBLIC).cancel(batch_id)
+        await BatchSubmissions(store, Calls(source, wire), PUBLIC).cancel(batch_id)
         with pytest.raises(NotDone, match=r"was not cancelled: .* Cannot cancel a batch"):
-            await Batches(store, Calls(source, wire), PUBLIC).cancel(batch_id)
+            await BatchSubmissions(store, Calls(source, wire), PUBLIC).cancel(batch_id)
     assert ledger(store, batch_id).sender_status == "cancelled"
     make_due(store)
     await work_off(store, source)
@@ -247,7 +249,7 @@ async def test_what_had_ended_before_a_cancel_or_a_status_is_brought_in_at_once(
     source = a_source(sender.api_url)
     batch_ids = [await create(store, source, 2) for _ in range(2)]
     async with clients_for() as wire:
-        batches = Batches(store, Calls(source, wire), PUBLIC)
+        batches = BatchSubmissions(store, Calls(source, wire), PUBLIC)
         await batches.cancel(batch_ids[0])
         sender.change(hold=False)
         await batches.status(batch_ids[1])
@@ -264,7 +266,7 @@ async def test_a_cancel_is_done_although_the_status_after_it_cannot_be_seen(
     batch_id = await create(store, source, 2)
     sender.add_fault("GET /deepresearch/batches/*", kind=kind)
     async with clients_for() as wire:
-        await Batches(store, Calls(source, wire), PUBLIC).cancel(batch_id)
+        await BatchSubmissions(store, Calls(source, wire), PUBLIC).cancel(batch_id)
     await work_off(store, source)
     assert ledger(store, batch_id).state == "complete"
 
@@ -275,6 +277,6 @@ async def test_a_status_that_cannot_be_had_names_the_batch(
     batch_id = await create(store, a_source(sender.api_url))
     sender.add_fault("GET /deepresearch/batches/*", status=500)
     async with clients_for() as wire:
-        batches = Batches(store, Calls(a_source(sender.api_url), wire), PUBLIC)
+        batches = BatchSubmissions(store, Calls(a_source(sender.api_url), wire), PUBLIC)
         with pytest.raises(NotDone, match=f"The sender did not tell of {batch_id}: .* 500"):
             await batches.status(batch_id)

@@ -12,7 +12,7 @@ from receiver.errors import NotDone, UsageError
 from receiver.providers.model import Plan
 from receiver.sender_api.calls import Calls
 from receiver.signatures.schemes import bearer_token
-from receiver.submissions.batches import Batches, NewBatch
+from receiver.submissions.batches import BatchSubmissions, NewBatch
 from storage import FetchedRun, Store, now
 from tests.receiver import working
 from tests.receiver.conftest import locked
@@ -58,7 +58,7 @@ async def submit(
     tasks = [source.provider.new_task({"q": str(number)}) for number in range(count)]
     async with answering(sender) as wire:
         how = {"warn": told.append, **how}
-        batches = Batches(store, Calls(source, wire), how.pop("url", PUBLIC), **how)
+        batches = BatchSubmissions(store, Calls(source, wire), how.pop("url", PUBLIC), **how)
         await batches.create(NewBatch(plan, tasks), created=told.append, added=told.append)
     return told
 
@@ -209,7 +209,7 @@ async def test_nothing_is_added_to_such_a_batch_and_nothing_cancels_it(store: St
     await submit(store, Creating())
     source = parallel_v0()
     async with answering(Creating()) as wire:
-        batches = Batches(store, Calls(source, wire), PUBLIC)
+        batches = BatchSubmissions(store, Calls(source, wire), PUBLIC)
         with pytest.raises(UsageError, match="are made together with it"):
             await batches.add(BATCH, [source.provider.new_task({"q": 1})], added=print)
         with pytest.raises(UsageError, match="has no call for it"):

@@ -20,7 +20,7 @@ from receiver.errors import (
 from receiver.providers.model import NewRun, Request
 from receiver.providers.parallel.provider import Parallel
 from receiver.sender_api.calls import Calls, NotReached
-from receiver.submissions.retries import PATIENCE, failed, keep_trying, may_have_acted, patiently
+from receiver.submissions.retries import RETRIES, failed, keep_trying, may_have_acted, with_retries
 from storage import CannotStore, NotFound
 from tests.receiver.parallel_senders import parallel
 from tests.receiver.working import a_source, answering
@@ -41,7 +41,7 @@ async def asked(*statuses: int, retry_after: str = "0") -> tuple[int, FetchError
 
     async with answering(handler) as wire:
         try:
-            await patiently(Calls(a_source(), wire), CREATE)
+            await with_retries(Calls(a_source(), wire), CREATE)
         except FetchError as error:
             return calls, error
     return calls, None
@@ -50,7 +50,7 @@ async def asked(*statuses: int, retry_after: str = "0") -> tuple[int, FetchError
 async def test_a_429_is_waited_out_and_not_for_ever() -> None:
     assert await asked(429, 429, 200) == (3, None)
     calls, error = await asked(429)
-    assert (calls, type(error)) == (PATIENCE + 1, RateLimited)
+    assert (calls, type(error)) == (RETRIES + 1, RateLimited)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 409, 500, 502, 503])
@@ -87,7 +87,7 @@ async def test_a_timeout_of_the_sender_leaves_it_open_too() -> None:
     run = Parallel().create_run(NewRun({}, {}), webhook_url=None)
     async with answering(lambda _: httpx.Response(408, json={"error": "timeout"})) as wire:
         with pytest.raises(Unavailable) as raised:
-            await patiently(Calls(parallel(), wire), run)
+            await with_retries(Calls(parallel(), wire), run)
     assert may_have_acted(raised.value)
 
 
@@ -108,12 +108,12 @@ def failing(times: int, error: Exception) -> Callable[[], int]:
 async def test_a_write_is_tried_until_the_database_takes_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("receiver.submissions.retries.STORE_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("receiver.submissions.retries.STORE_RETRY_SECONDS", 0.01)
     assert await keep_trying(failing(5, CannotStore("locked")), seconds=10) == 6
 
 
 async def test_a_write_that_stays_impossible_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("receiver.submissions.retries.STORE_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("receiver.submissions.retries.STORE_RETRY_SECONDS", 0.01)
     with pytest.raises(CannotStore, match="locked"):
         await keep_trying(failing(10_000, CannotStore("locked")), seconds=0.1)
 

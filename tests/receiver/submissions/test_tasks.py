@@ -16,7 +16,7 @@ from receiver.sender_api.calls import Calls
 from receiver.sender_api.client_pool import clients_for
 from receiver.settings import Settings, SourceSettings
 from receiver.sources import Source, configured
-from receiver.submissions.tasks import Tasks
+from receiver.submissions.tasks import TaskSubmissions
 from receiver.submissions.waiting import wait_for_run
 from storage import EndpointListing, Store
 from tests.receiver import working
@@ -44,10 +44,10 @@ TASK = "3f0c9a52-6b7e-4d18-9a41-5c2e8f7d1b60"
 @asynccontextmanager
 async def tasks_of(
     store: Store, source: Source, *, client: Any = None, **how: Any
-) -> AsyncIterator[Tasks]:
+) -> AsyncIterator[TaskSubmissions]:
     """The use cases on the single runs of a source."""
     async with client or clients_for() as wire:
-        yield Tasks(store, Calls(source, wire), PUBLIC, **how)
+        yield TaskSubmissions(store, Calls(source, wire), PUBLIC, **how)
 
 
 async def create(store: Store, source: Source, *, client: Any = None, **options: Any) -> str:
@@ -200,7 +200,7 @@ async def test_a_task_that_cannot_be_stored_is_named_with_what_to_do(store: Stor
 async def test_without_a_public_url_nothing_is_begun(store: Store) -> None:
     source = a_source()
     async with clients_for() as wire:
-        tasks = Tasks(store, Calls(source, wire), None)
+        tasks = TaskSubmissions(store, Calls(source, wire), None)
         with pytest.raises(UsageError, match="public_url is missing"):
             await tasks.create(source.provider.new_run({"query": "q"}))
     assert store.list_endpoints() == []

@@ -14,7 +14,7 @@ from receiver.providers.model import Plan
 from receiver.sandbox import SandboxServer
 from receiver.sender_api.calls import Calls
 from receiver.sender_api.client_pool import clients_for
-from receiver.submissions.batches import Batches, NewBatch
+from receiver.submissions.batches import BatchSubmissions, NewBatch
 from receiver.submissions.waiting import wait
 from storage import CannotStore, Store, SubmittedRun
 from tests import databases
@@ -74,7 +74,7 @@ async def test_a_wait_shows_how_far_it_is_and_asks_the_sender_now_and_then(
             store,
             batch_id,
             source=None,
-            batches=Batches(store, Calls(source, wire), PUBLIC),
+            batches=BatchSubmissions(store, Calls(source, wire), PUBLIC),
             deadline=2,
             progressed=lambda now: shown.append(now.expected),
             unread=lambda error: pytest.fail(str(error)),
@@ -86,7 +86,7 @@ async def test_a_wait_shows_how_far_it_is_and_asks_the_sender_now_and_then(
 async def test_a_sender_in_trouble_does_not_end_a_wait(store: Store) -> None:
     known(store, "batch_1")
     async with answering(lambda _: httpx.Response(500)) as wire:
-        batches = Batches(store, Calls(a_source(), wire), PUBLIC)
+        batches = BatchSubmissions(store, Calls(a_source(), wire), PUBLIC)
         ended = await waited(store, "batch_1", batches=batches, deadline=0.4, status_seconds=0.1)
     assert ended.state == "open"
 
@@ -97,7 +97,7 @@ async def test_a_look_that_cannot_be_stored_does_not_end_a_wait(
     batch_id, _ = a_batch(sender, 3)
     known(store, batch_id)
     async with clients_for() as wire:
-        batches = Batches(store, Calls(a_source(sender.api_url), wire), PUBLIC)
+        batches = BatchSubmissions(store, Calls(a_source(sender.api_url), wire), PUBLIC)
         with locked(store):
             ended = await waited(store, batch_id, batches=batches, deadline=2, status_seconds=0.1)
     assert ended.state == "open"
@@ -163,7 +163,7 @@ async def test_a_batch_that_is_fetched_before_its_addition_is_answered_stays_com
             if turn % 2:
                 sender.add_fault(ADD, kind="slow", seconds=0.3)
             async with clients_for() as wire:
-                batches = Batches(store, Calls(source, wire), receiver.url)
+                batches = BatchSubmissions(store, Calls(source, wire), receiver.url)
                 batch_id = await batches.create(new, created=lambda _: None, added=lambda _: None)
             ended = await waited(store, batch_id, deadline=10)
             assert (ended.state, ended.stored) == ("complete", 2), turn
@@ -183,7 +183,7 @@ async def test_a_wait_wakes_at_once_when_another_process_has_stored_without_aski
     with serving(tmp_path / "log", settings) as receiver, working.opened(database_url) as store:
         source = a_source(sender.api_url)
         async with clients_for() as wire:
-            batches = Batches(store, Calls(source, wire), receiver.url)
+            batches = BatchSubmissions(store, Calls(source, wire), receiver.url)
             new = NewBatch(Plan(), tasks(2))
             batch_id = await batches.create(new, created=lambda _: None, added=lambda _: None)
         ended = await asyncio.wait_for(waited(store, batch_id), 20)

@@ -205,11 +205,11 @@ async def test_a_database_that_is_held_is_told_once_an_interval_and_tried_again(
     clock = Clock()
     looking = Pruning(store, AGES, clock=clock, sleep=at_once)
     with locked(store):
-        assert await looking._try() is False
-        assert await looking._try() is False
+        assert await looking._look_safely() is False
+        assert await looking._look_safely() is False
     assert [line.method_name for line in lines] == ["warning"]
     assert left(store) == ["1"]
-    assert await looking._try() is False
+    assert await looking._look_safely() is False
     assert left(store) == []
 
 

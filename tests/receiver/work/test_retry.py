@@ -18,7 +18,7 @@ from receiver.errors import (
 )
 from receiver.providers.responses import parse_retry_after
 from receiver.work.retry import (
-    FEWEST_TRIES,
+    FEWEST_ATTEMPTS,
     GIVE_UP,
     LONGEST,
     Bury,
@@ -85,8 +85,8 @@ def test_a_refused_source_is_probed_after_a_minute_or_when_it_says_however_long_
         (Unavailable("the clock went back"), -DAY, False),
     ],
 )
-def test_each_kind_has_its_patience(error: FetchError, age: float, buried: bool) -> None:
-    decision = decide(error, failures=FEWEST_TRIES, waits=0, age=age, jitter=HALF)
+def test_each_kind_is_retried_for_its_own_time(error: FetchError, age: float, buried: bool) -> None:
+    decision = decide(error, failures=FEWEST_ATTEMPTS, waits=0, age=age, jitter=HALF)
     assert isinstance(decision, Bury) is buried
     assert str(error) in decision.reason
 
@@ -96,7 +96,7 @@ def test_each_kind_has_its_patience(error: FetchError, age: float, buried: bool)
     ("failures", "waits", "buried"),
     [(0, 0, False), (3, 0, False), (1, 2, False), (4, 0, True), (2, 2, True), (0, 4, True)],
 )
-def test_a_clock_that_jumps_ahead_ends_no_patience_before_the_fifth_try(
+def test_a_clock_that_jumps_ahead_buries_nothing_before_the_fifth_attempt(
     error: FetchError, failures: int, waits: int, buried: bool
 ) -> None:
     decision = decide(error, failures=failures, waits=waits, age=800 * DAY, jitter=HALF)
@@ -128,6 +128,11 @@ def test_rate_limited_waits_as_long_as_the_sender_says() -> None:
     assert after(RateLimited("429", retry_after=0.0)) == RetryLater(7.5, False, "429")
 
 
+def test_a_too_early_answer_waits_at_least_as_long_as_its_retry_after() -> None:
+    assert after(NotReady("409", retry_after=90.0)) == RetryLater(90.0, False, "409")
+    assert after(NotReady("409", retry_after=1.0)) == RetryLater(7.5, False, "409")
+
+
 def test_missing_is_looked_for_often_while_it_may_still_appear() -> None:
     assert after(Missing("404"), failures=99, jitter=1.0) == RetryLater(60.0, True, "404")
 
@@ -138,10 +143,10 @@ errors = st.builds(
     st.none() | st.floats(),
 )
 counts = st.integers(0, 10**6)
-draws = st.floats(0, 1, exclude_max=True)
+jitters = st.floats(0, 1, exclude_max=True)
 
 
-@given(error=errors, failures=counts, waits=counts, age=st.floats(), jitter=draws)
+@given(error=errors, failures=counts, waits=counts, age=st.floats(), jitter=jitters)
 def test_no_delay_is_negative_endless_or_beyond_an_hour(
     error: FetchError, failures: int, waits: int, age: float, jitter: float
 ) -> None:
@@ -150,7 +155,7 @@ def test_no_delay_is_negative_endless_or_beyond_an_hour(
         assert 0 <= decision.after <= LONGEST
 
 
-@given(error=errors, failures=counts, waits=counts, jitter=draws, age=st.floats(0, GIVE_UP / 2))
+@given(error=errors, failures=counts, waits=counts, jitter=jitters, age=st.floats(0, GIVE_UP / 2))
 def test_more_failures_and_more_waits_never_mean_sooner_but_may_be_the_last(
     error: FetchError, failures: int, waits: int, jitter: float, age: float
 ) -> None:
@@ -161,7 +166,7 @@ def test_more_failures_and_more_waits_never_mean_sooner_but_may_be_the_last(
         assert first.after <= later.after
 
 
-@given(failures=counts, waits=counts, age=st.floats(0, 1e9), jitter=draws, error=errors)
+@given(failures=counts, waits=counts, age=st.floats(0, 1e9), jitter=jitters, error=errors)
 def test_only_what_is_a_failure_of_one_resource_counts(
     error: FetchError, failures: int, waits: int, age: float, jitter: float
 ) -> None:

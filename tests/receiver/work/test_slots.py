@@ -95,10 +95,10 @@ async def test_a_403_is_a_run_s_own_once_the_sender_has_answered_for_another(sto
         fetching = Fetch(store, Calls(parallel_v0(), wire))
         leases = {lease.subject: lease for lease in store.claim_jobs("valyu", limit=2)}
         with pytest.raises(Forbidden):
-            await fetching.fetch(leases["mine"])
-        assert await fetching.fetch(leases["other"]) == "run completed"
+            await fetching.attempt(leases["mine"])
+        assert await fetching.attempt(leases["other"]) == "run completed"
         with pytest.raises(Refused, match="this alone is refused: the sender answered 403: Not"):
-            await fetching.fetch(leases["mine"])
+            await fetching.attempt(leases["mine"])
 
 
 async def test_a_v0_source_goes_on_without_a_run_that_it_is_refused(store: Store) -> None:

@@ -95,7 +95,7 @@ async def test_a_thousand_events_of_a_group_cost_one_write_to_its_check(store: S
         fetching = Fetch(store, Calls(parallel(), wire))
         for lease in leases:
             with pytest.raises(NotReady, match="listed first"):
-                await fetching.fetch(lease)
+                await fetching.attempt(lease)
     assert (len(leases), len(jobs(store, kind="check"))) == (1_000, 1)
     assert len(sql(store, "SELECT * FROM updates_of_jobs")) == 1
 

@@ -13,7 +13,7 @@ from receiver.errors import (
     Unavailable,
 )
 from receiver.sandbox import SandboxServer
-from receiver.work.fetch.listing import MAX_RESTARTS
+from receiver.work.fetch.listing_progress import MAX_RESTARTS
 from storage import Store
 from tests.receiver import working
 from tests.receiver.conftest import until
@@ -167,7 +167,7 @@ async def test_without_a_total_keys_are_followed_to_their_end_and_nothing_is_cal
 async def test_keys_without_end_are_not_followed_without_end(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiver.work.fetch.listing.MAX_PAGES", 2)
+    monkeypatch.setattr("receiver.work.fetch.pages.MAX_PAGES", 2)
     announce(store, "batch_1")
     client = listing(("t1", "k1"), ("t2", "k2"), ("t3", "k3"), ("t4", None))
     with pytest.raises(NotReady):

@@ -10,7 +10,7 @@ import pytest
 
 from receiver.errors import NotDone
 from receiver.sender_api.calls import Calls
-from receiver.submissions.batches import Batches
+from receiver.submissions.batches import BatchSubmissions
 from storage import (
     AttemptOutcome,
     FetchedBatch,
@@ -114,7 +114,7 @@ async def test_a_look_during_a_slow_listing_is_not_overwritten_by_it(store: Stor
     source = a_source()
     async with working(store, source, client=answering(handler)), answering(handler) as wire:
         await listing.wait()
-        await Batches(store, Calls(source, wire), None).look("B")
+        await BatchSubmissions(store, Calls(source, wire), None).look("B")
         go_on.set()
         await until(lambda: job(store, kind="fetch")["status"] != "running")
     assert (ledger(store, "B").state, len(stored(store))) == ("open", 2)
@@ -230,7 +230,7 @@ async def test_a_refused_addition_to_what_always_grows_is_told_in_the_sender_s_w
     sender.first = lambda r: httpx.Response(422, json=said) if r.method == "POST" else None
     store.register_batch("valyu", GROUP, endpoint_id=None, defaults={"processor": "core"})
     async with answering(sender) as wire:
-        batches = Batches(store, Calls(source, wire), "https://receiver.test", warn=print)
+        batches = BatchSubmissions(store, Calls(source, wire), "https://receiver.test", warn=print)
         with pytest.raises(NotDone) as raised:
             await batches.add(GROUP, [source.provider.new_task({"q": "1"})], added=print)
     assert str(raised.value).startswith(f"0 of 1 tasks were added to {GROUP}, then: ")

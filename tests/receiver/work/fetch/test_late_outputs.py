@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from receiver.sources import Source
-from receiver.work.fetch.context import FEWEST_LOOKS, SEEN_WITHOUT_OUTPUT
+from receiver.work.fetch.late_outputs import FEWEST_LOOKS, SEEN_WITHOUT_OUTPUT
 from storage import FetchedRun, Lease, Store, Stored, SubmittedRun
 from tests.receiver.parallel_senders import (
     BATCH,

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from receiver.errors import FetchError, NotReady, Unavailable
-from receiver.work.fetch.listing import MAX_RESTARTS
+from receiver.work.fetch.listing_progress import MAX_RESTARTS
 from storage import Lease, Store, SubmittedRun
 from tests.receiver.parallel_senders import GROUP, GroupSender, events, parallel
 from tests.receiver.working import (
@@ -96,7 +96,7 @@ async def test_a_group_is_brought_in_by_one_stream_with_inputs_and_citations(sto
 async def test_a_stream_is_stored_in_parts_with_the_cursor_in_the_progress(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiver.work.fetch.listing.PART_RUNS", 10)
+    monkeypatch.setattr("receiver.work.fetch.streams.PART_RUNS", 10)
     seen: list[tuple[int, str | None]] = []
     items = GroupSender(runs(25)).events()
 
@@ -115,7 +115,7 @@ async def test_a_stream_is_stored_in_parts_with_the_cursor_in_the_progress(
 async def test_large_outputs_make_smaller_parts(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiver.work.fetch.listing.PART_BYTES", 10)
+    monkeypatch.setattr("receiver.work.fetch.streams.PART_BYTES", 10)
     broken = dropped(GroupSender(runs(3)).events()[:2])
     announce(store, GROUP)
     lease = claim(store)
@@ -228,7 +228,7 @@ async def test_a_stream_without_end_is_left_once_all_is_here(store: Store) -> No
 async def test_a_stream_of_too_many_items_is_bounded(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiver.work.fetch.listing.MAX_STREAMED", 50)
+    monkeypatch.setattr("receiver.work.fetch.streams.MAX_STREAMED", 50)
     nothing = {"type": "task_group_status", "status": {}}
     with pytest.raises(Unavailable, match="more than 50 items"):
         await brought(store, Streams(1, dropped([nothing] * 60)))
@@ -294,7 +294,7 @@ async def test_what_was_promised_is_stored_with_the_last_of_it_though_the_stream
 async def test_a_stream_that_brings_nothing_but_comments_is_at_its_end(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiver.work.fetch.listing.ITEM_SECONDS", 0.3)
+    monkeypatch.setattr("receiver.work.fetch.streams.ITEM_SECONDS", 0.3)
     sender = Streams(5, held_open(GroupSender(runs(5)).events()[:2]))
     async with asyncio.timeout(10):
         assert await brought(store, sender) == "5 of 5 results stored"
@@ -304,7 +304,7 @@ async def test_a_stream_that_brings_nothing_but_comments_is_at_its_end(
 async def test_a_try_ends_where_no_stream_brings_anything(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiver.work.fetch.listing.ITEM_SECONDS", 0.1)
+    monkeypatch.setattr("receiver.work.fetch.streams.ITEM_SECONDS", 0.1)
     with pytest.raises(Unavailable, match="the stream brought nothing for"):
         async with asyncio.timeout(10):
             await brought(store, Streams(5, held_open([])))

@@ -17,7 +17,7 @@ from receiver.errors import (
 )
 from receiver.sandbox import SandboxServer
 from receiver.work.fetch.batches import LISTED_IN_VAIN_AT_ALL
-from receiver.work.fetch.context import FEWEST_LOOKS, SEEN_WITHOUT_OUTPUT
+from receiver.work.fetch.late_outputs import FEWEST_LOOKS, SEEN_WITHOUT_OUTPUT
 from storage import CannotStore, Progress, Store, Stored, SubmittedRun
 from tests.receiver import working
 from tests.receiver.working import (

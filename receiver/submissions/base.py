@@ -1,0 +1,74 @@
+"""Base of the use cases that create something at a source's sender."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from receiver.errors import ReceiverError
+from receiver.providers.model import Request
+from receiver.sender_api.calls import Calls
+from receiver.sources import webhook_url
+from receiver.submissions.callback_urls import reachable
+from receiver.submissions.retries import STORE_SECONDS, failed, keep_trying, with_retries
+from receiver.telemetry.logs import get_logger
+from storage import Store
+
+T = TypeVar("T")
+S = TypeVar("S", bound="Submissions")
+
+log = get_logger("submissions")
+
+
+class Submissions:
+    """Use cases on one source, with its store and its calls.
+
+    public_url: our address as the sender reaches it. warn: called with one sentence for each thing
+    that the user should know although the work goes on. store_seconds: for how long to try to
+    store what the sender says only once.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        calls: Calls,
+        public_url: str | None,
+        *,
+        warn: Callable[[str], None] = log.warning,
+        store_seconds: float = STORE_SECONDS,
+    ) -> None:
+        self._store = store
+        self._calls = calls
+        self._source = calls.source
+        self._provider = calls.source.provider
+        self._public_url = public_url
+        self._warn = warn
+        self._store_seconds = store_seconds
+
+    def _beside(self, kind: type[S]) -> S:
+        """Return other use cases on the same source."""
+        return kind(
+            self._store,
+            self._calls,
+            self._public_url,
+            warn=self._warn,
+            store_seconds=self._store_seconds,
+        )
+
+    def _reachable(self) -> str:
+        """Return our public URL; raises UsageError where none is set."""
+        return reachable(self._public_url)
+
+    def _webhook_url(self, endpoint_id: str) -> str:
+        """Return the URL of an endpoint; raises UsageError where no public URL is set."""
+        return webhook_url(self._reachable(), self._source.name, endpoint_id)
+
+    async def _call(self, request: Request) -> Any:
+        """Return the parsed answer to a call that creates or changes something."""
+        return await with_retries(self._calls, request)
+
+    async def _keep_trying(self, write: Callable[[], T]) -> T:
+        """Store what the sender says only once; raises the last StorageError."""
+        return await keep_trying(write, seconds=self._store_seconds)
+
+    def _failed(self, sentence: str) -> ReceiverError:
+        """Return the error for a call that the sender refused."""
+        return failed(self._calls, sentence)
