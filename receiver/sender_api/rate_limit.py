@@ -6,7 +6,7 @@ After a 429 nobody calls until the moment that the sender gave, not only whoever
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from starlette.concurrency import run_in_threadpool
@@ -38,16 +38,23 @@ def rate_limiter_of(source: Source, store: Store) -> RateLimiter:
 class LocalRateLimiter(RateLimiter):
     """A limit within one process, kept in memory."""
 
-    def __init__(self, per_second: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        per_second: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._interval = 1.0 / per_second
         self._clock = clock
+        self._sleep = sleep
         self._next = 0.0
         self._held_until = 0.0
 
     async def acquire(self) -> None:
         slot = self._reserve()
         while (wait := slot - self._clock()) > 0:
-            await asyncio.sleep(wait)
+            await self._sleep(wait)
             if slot < self._held_until:  # another call met a 429 meanwhile
                 slot = self._reserve()
 
@@ -69,7 +76,17 @@ class SharedRateLimiter(RateLimiter):
     already, which are those of a second at most.
     """
 
-    def __init__(self, store: Store, source: str, per_second: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        source: str,
+        per_second: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._clock = clock
+        self._sleep = sleep
         self._store = store
         self._source = source
         self._interval = 1.0 / per_second
@@ -81,12 +98,12 @@ class SharedRateLimiter(RateLimiter):
     async def acquire(self) -> None:
         while True:
             slot = await self._reserve()
-            await asyncio.sleep(max(0.0, slot - time.monotonic()))
+            await self._sleep(max(0.0, slot - self._clock()))
             if slot >= self._held_until:
                 return
 
     async def hold(self, seconds: float) -> None:
-        self._held_until = max(self._held_until, time.monotonic() + seconds)
+        self._held_until = max(self._held_until, self._clock() + seconds)
         await run_in_threadpool(self._store.hold_calls, self._source, seconds)
 
     async def _reserve(self) -> float:
@@ -118,7 +135,7 @@ class SharedRateLimiter(RateLimiter):
                 if not slot.done():
                     slot.set_exception(error)
             return
-        first = time.monotonic() + wait
+        first = self._clock() + wait
         for place, slot in enumerate(slots):
             if not slot.done():
                 slot.set_result(first + place * self._interval)

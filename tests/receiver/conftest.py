@@ -23,6 +23,7 @@ from receiver.intake.target import Outcome
 from receiver.settings import Settings, SourceSettings
 from receiver.sources import configured
 from storage import Store
+from storage.database.postgres.database import Pool
 from tests import behind
 from tests.databases import Files, url_of
 
@@ -211,3 +212,15 @@ async def start() -> AsyncIterator[Callable[[Starlette], Awaitable[httpx.AsyncCl
             return await stack.enter_async_context(client)
 
         yield start
+
+
+@pytest.fixture
+def short_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statements give up soon where another process holds a lock; use it before the store."""
+    monkeypatch.setattr("storage.database.sqlite.database.BUSY_MILLISECONDS", 200)
+    make = Pool.__init__
+
+    def make_impatient(pool: Pool, *given: Any, **limits: Any) -> None:
+        make(pool, *given, **{**limits, "lock": 0.2})
+
+    monkeypatch.setattr(Pool, "__init__", make_impatient)

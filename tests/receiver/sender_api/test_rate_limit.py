@@ -1,7 +1,7 @@
 """The rate limit of a source that many processes call: kept in the store."""
 
 import asyncio
-import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -9,68 +9,108 @@ from receiver.sender_api.rate_limit import LocalRateLimiter, SharedRateLimiter, 
 from storage import CannotStore, Store
 from tests.receiver.working import a_source
 
-SLACK = 0.02
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
-async def moments(limiter: SharedRateLimiter, count: int) -> list[float]:
-    """When so many requests might be made that were waited for together."""
+class Clock:
+    """A clock that only sleeping moves, of the processes and of the store."""
 
-    async def one() -> float:
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.store = store
+        for each in (store, store.database):
+            monkeypatch.setattr(each, "now", lambda: NOON + timedelta(seconds=self.now))
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def limiter(self, per_second: float, source: str = "valyu") -> SharedRateLimiter:
+        return SharedRateLimiter(self.store, source, per_second, clock=self, sleep=self.sleep)
+
+
+@pytest.fixture
+def clock(store: Store, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(store, monkeypatch)
+
+
+async def moments(clock: Clock, limiter: SharedRateLimiter, count: int) -> list[float]:
+    """When so many requests might be made, one after the other."""
+    found = []
+    for _ in range(count):
         await limiter.acquire()
-        return time.monotonic()
-
-    return sorted(await asyncio.gather(*(one() for _ in range(count))))
-
-
-async def test_two_processes_together_are_no_faster_than_one(store: Store) -> None:
-    ours, theirs = SharedRateLimiter(store, "valyu", 40.0), SharedRateLimiter(store, "valyu", 40.0)
-    began = time.monotonic()
-    both = await asyncio.gather(moments(ours, 12), moments(theirs, 12))
-    slots = sorted(both[0] + both[1])
-    assert slots[-1] - began >= 23 / 40 - SLACK
-    for earlier, later in zip(slots, slots[8:], strict=False):
-        assert later - earlier >= 5 / 40  # eight slots on, whatever the event loop did meanwhile
+        found.append(clock())
+    return found
 
 
-async def test_each_source_has_a_limit_of_its_own(store: Store) -> None:
-    slow, other = SharedRateLimiter(store, "slow", 0.01), SharedRateLimiter(store, "other", 1000.0)
-    await slow.acquire()
-    async with asyncio.timeout(5):
-        await moments(other, 10)
+async def test_two_processes_together_are_no_faster_than_one(clock: Clock) -> None:
+    ours, theirs = clock.limiter(40.0), clock.limiter(40.0)
+    found = [await moments(clock, limiter, 1) for limiter in (ours, theirs) * 12]
+    assert [moment for (moment,) in found] == pytest.approx([n / 40 for n in range(24)], abs=1e-4)
 
 
-async def test_a_429_of_one_process_holds_back_the_others(store: Store) -> None:
-    ours, theirs = (
-        SharedRateLimiter(store, "valyu", 1000.0),
-        SharedRateLimiter(store, "valyu", 1000.0),
-    )
+async def test_calls_that_wait_together_are_spread_over_the_seconds(
+    store: Store, clock: Clock
+) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    limiter = SharedRateLimiter(store, "valyu", 4.0, clock=clock, sleep=sleep)
+    await asyncio.gather(*(limiter.acquire() for _ in range(10)))
+    assert waits == pytest.approx([n / 4 for n in range(10)], abs=1e-4)
+
+
+async def test_a_source_that_was_idle_has_saved_up_no_calls(clock: Clock) -> None:
+    limiter = clock.limiter(10.0)
+    await limiter.acquire()
+    clock.now += 60
+    assert await moments(clock, limiter, 3) == pytest.approx([60.0, 60.1, 60.2], abs=1e-4)
+
+
+async def test_each_source_has_a_limit_of_its_own(clock: Clock) -> None:
+    await clock.limiter(0.01, "slow").acquire()
+    assert (await moments(clock, clock.limiter(1000.0, "other"), 2))[0] == 0.0
+
+
+async def test_a_429_of_one_process_holds_back_the_others(clock: Clock) -> None:
+    ours, theirs = clock.limiter(1000.0), clock.limiter(1000.0)
     await ours.acquire()
     await theirs.hold(0.4)
-    began = time.monotonic()
-    await ours.acquire()
-    assert time.monotonic() - began >= 0.4 - SLACK
+    assert await moments(clock, ours, 1) == pytest.approx([0.4], abs=1e-4)
 
 
-async def test_a_429_holds_back_a_waiting_call(store: Store) -> None:
-    limiter = SharedRateLimiter(store, "valyu", 5.0)
-    await limiter.acquire()
-    waiting = asyncio.create_task(limiter.acquire())
-    await asyncio.sleep(0.05)
-    began = time.monotonic()
-    await limiter.hold(0.5)
-    await waiting
-    assert time.monotonic() - began >= 0.5 - SLACK
+async def test_a_429_holds_back_a_waiting_call(store: Store, clock: Clock) -> None:
+    limiters: list[SharedRateLimiter] = []
+
+    async def meet_a_429_meanwhile(seconds: float) -> None:
+        if seconds == pytest.approx(0.2, abs=1e-4):
+            await limiters[0].hold(0.5)
+        clock.now += seconds
+
+    limiters.append(SharedRateLimiter(store, "valyu", 5.0, clock=clock, sleep=meet_a_429_meanwhile))
+    assert await moments(clock, limiters[0], 2) == pytest.approx([0.0, 0.5], abs=1e-4)
+
+
+async def test_a_shorter_hold_does_not_end_a_longer_one(clock: Clock) -> None:
+    limiter = clock.limiter(1000.0)
+    await limiter.hold(30.0)
+    await limiter.hold(1.0)
+    assert await moments(clock, limiter, 1) == pytest.approx([30.0], abs=1e-4)
 
 
 async def test_a_cancelled_call_keeps_nobody_waiting(store: Store) -> None:
     limiter = SharedRateLimiter(store, "valyu", 50.0)
     leaving = [asyncio.create_task(limiter.acquire()) for _ in range(5)]
-    staying = asyncio.create_task(moments(limiter, 5))
+    staying = asyncio.gather(*(limiter.acquire() for _ in range(5)))
     await asyncio.sleep(0)
     for task in leaving:
         task.cancel()
-    async with asyncio.timeout(5):
-        assert len(await staying) == 5
+    async with asyncio.timeout(20):
+        await staying
 
 
 async def test_a_store_that_fails_is_an_error_of_all_who_wait(store: Store) -> None:
@@ -86,3 +126,18 @@ def test_only_a_shared_store_keeps_the_limit(store: Store, shared: bool) -> None
     assert isinstance(
         rate_limiter_of(a_source(), store), SharedRateLimiter if shared else LocalRateLimiter
     )
+
+
+async def test_a_shorter_hold_does_not_end_a_longer_one_in_memory() -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        now[0] += seconds
+
+    now = [0.0]
+    limiter = LocalRateLimiter(1000.0, clock=lambda: now[0], sleep=sleep)
+    await limiter.hold(30.0)
+    await limiter.hold(1.0)
+    await limiter.acquire()
+    assert waits == [30.0]

@@ -149,9 +149,12 @@ async def test_runs_that_cannot_be_told_apart_get_no_input_and_no_endpoint(store
     assert ledger(store, BATCH).expected == 2
 
 
-async def test_hundreds_of_runs_are_all_known(store: Store) -> None:
-    assert await submit(store, Creating(), 250) == [BATCH, 250]
-    assert (ledger(store, BATCH).expected, len(store.list_endpoints())) == (250, 250)
+async def test_runs_of_several_transactions_are_all_known(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.submissions.per_run_callbacks.AT_ONCE", 10)
+    assert await submit(store, Creating(), 25) == [BATCH, 25]
+    assert (ledger(store, BATCH).expected, len(store.list_endpoints())) == (25, 25)
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 422])
@@ -191,6 +194,7 @@ async def test_what_cannot_be_is_said_before_anything_is_made(
     assert (sender.bodies, states(store)) == ([], [])
 
 
+@pytest.mark.usefixtures("short_locks")
 async def test_a_batch_that_cannot_be_stored_is_named_with_what_to_do(store: Store) -> None:
     sender = Creating()
     sender.go_on.clear()

@@ -1,6 +1,5 @@
 """Calls that create something are not made twice, and what is told once is not lost."""
 
-import time
 from collections.abc import Callable
 
 import httpx
@@ -20,6 +19,7 @@ from receiver.errors import (
 from receiver.providers.model import NewRun, Request
 from receiver.providers.parallel.provider import Parallel
 from receiver.sender_api.calls import Calls, NotReached
+from receiver.sender_api.rate_limit import LocalRateLimiter
 from receiver.submissions.retries import RETRIES, failed, keep_trying, may_have_acted, with_retries
 from storage import CannotStore, NotFound
 from tests.receiver.parallel_senders import parallel
@@ -28,9 +28,25 @@ from tests.receiver.working import a_source, answering
 CREATE = Request("POST", "/things", json={})
 
 
-async def asked(*statuses: int, retry_after: str = "0") -> tuple[int, FetchError | None]:
-    """How often a sender was asked that answers so in turn, the last for ever; and the error."""
-    left = list(statuses)
+class Clock:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+async def called(
+    *statuses: int, retry_after: str = "0", clock: Clock | None = None
+) -> tuple[int, FetchError | None]:
+    """How often a sender was called that answers so in turn, the last for ever; and the error."""
+    left, clock = list(statuses), clock or Clock()
+    limiter = LocalRateLimiter(10_000.0, clock=clock, sleep=clock.sleep)
     calls = 0
 
     def handler(_: httpx.Request) -> httpx.Response:
@@ -41,28 +57,44 @@ async def asked(*statuses: int, retry_after: str = "0") -> tuple[int, FetchError
 
     async with answering(handler) as wire:
         try:
-            await with_retries(Calls(a_source(), wire), CREATE)
+            calls_of = Calls(a_source(), wire, rate_limiter=limiter)
+            await with_retries(calls_of, CREATE, sleep=clock.sleep)
         except FetchError as error:
             return calls, error
     return calls, None
 
 
 async def test_a_429_is_waited_out_and_not_for_ever() -> None:
-    assert await asked(429, 429, 200) == (3, None)
-    calls, error = await asked(429)
+    assert await called(429, 429, 200) == (3, None)
+    calls, error = await called(429)
     assert (calls, type(error)) == (RETRIES + 1, RateLimited)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 409, 500, 502, 503])
 async def test_nothing_else_is_repeated_for_the_sender_may_have_acted(status: int) -> None:
-    calls, error = await asked(status, 200)
+    calls, error = await called(status, 200)
     assert (calls, error is None) == (1, False)
 
 
 async def test_a_wait_is_as_long_as_the_sender_says() -> None:
-    began = time.monotonic()
-    assert await asked(429, 200, retry_after="0.3") == (2, None)
-    assert time.monotonic() - began >= 0.3
+    clock = Clock()
+    assert await called(429, 200, retry_after="30", clock=clock) == (2, None)
+    assert clock.now == pytest.approx(30)
+
+
+async def test_a_wait_is_a_minute_at_most() -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    clock = Clock()
+    limiter = LocalRateLimiter(10_000.0, clock=clock, sleep=clock.sleep)
+    limited = httpx.Response(429, json={}, headers={"retry-after": "600"})
+    async with answering(lambda _: limited) as wire:
+        with pytest.raises(RateLimited):
+            await with_retries(Calls(a_source(), wire, rate_limiter=limiter), CREATE, sleep=sleep)
+    assert waits == [60.0] * RETRIES
 
 
 @pytest.mark.parametrize(

@@ -22,17 +22,21 @@ from tests.processes import serving
 from tests.receiver import working
 from tests.receiver.conftest import SOON, broken, until
 from tests.receiver.creating import (
-    ADD,
     PUBLIC,
+    create,
     locked,
     tasks,
 )
 from tests.receiver.working import (
     a_batch,
     a_source,
+    announce,
     answering,
+    jobs,
     known,
+    make_due,
     sql,
+    work_off,
 )
 
 running_sender, sender = working.running_sender, working.sender
@@ -70,17 +74,23 @@ async def test_a_wait_shows_how_far_it_is_and_asks_the_sender_now_and_then(
     known(store, batch_id)
     shown: list[int] = []
     async with clients_for() as wire:
-        await wait(
-            store,
-            batch_id,
-            source=None,
-            batches=BatchSubmissions(store, Calls(source, wire), PUBLIC),
-            deadline=2,
-            progressed=lambda now: shown.append(now.expected),
-            unread=lambda error: pytest.fail(str(error)),
-            status_seconds=0.2,
+        waiting = asyncio.create_task(
+            wait(
+                store,
+                batch_id,
+                source=None,
+                batches=BatchSubmissions(store, Calls(source, wire), PUBLIC),
+                deadline=None,
+                progressed=lambda now: shown.append(now.expected),
+                unread=lambda error: pytest.fail(str(error)),
+                status_seconds=0.1,
+            )
         )
-    assert (shown[0], shown[-1]) == (0, 3)
+        await until(lambda: shown and shown[-1] == 3)
+        working.more_tasks(sender, batch_id, 2)
+        await until(lambda: shown[-1] == 5)
+        waiting.cancel()
+    assert shown[0] == 0
 
 
 async def test_a_sender_in_trouble_does_not_end_a_wait(store: Store) -> None:
@@ -91,6 +101,7 @@ async def test_a_sender_in_trouble_does_not_end_a_wait(store: Store) -> None:
     assert ended.state == "open"
 
 
+@pytest.mark.usefixtures("short_locks")
 async def test_a_look_that_cannot_be_stored_does_not_end_a_wait(
     store: Store, sender: SandboxServer
 ) -> None:
@@ -99,14 +110,15 @@ async def test_a_look_that_cannot_be_stored_does_not_end_a_wait(
     async with clients_for() as wire:
         batches = BatchSubmissions(store, Calls(a_source(sender.api_url), wire), PUBLIC)
         with locked(store):
-            ended = await waited(store, batch_id, batches=batches, deadline=2, status_seconds=0.1)
+            ended = await waited(store, batch_id, batches=batches, deadline=1, status_seconds=0.1)
     assert ended.state == "open"
     assert sender.state()["calls"]["GET /deepresearch/batches/{batch_id}"] >= 1
 
 
 async def test_a_database_that_cannot_be_read_for_a_while_does_not_end_a_wait(
-    store: Store,
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("receiver.submissions.waiting.REREAD_SECONDS", 0.05)
     known(store, "batch_1")
     told: list[Exception] = []
     with broken(store, "runs"):
@@ -148,27 +160,34 @@ async def test_a_deadline_that_comes_while_the_database_cannot_be_read_says_so(
         await waited(store, "batch_1", deadline=0.2)
 
 
-async def test_a_batch_that_is_fetched_before_its_addition_is_answered_stays_complete(
-    database_url: str, tmp_path: Path, sender: SandboxServer
+@pytest.mark.parametrize("early", ["before the tasks", "before their answer", "at both times"])
+async def test_a_batch_that_is_fetched_before_its_tasks_are_stored_stays_complete(
+    store: Store, sender: SandboxServer, early: str
 ) -> None:
-    settings = {
-        **databases.settings(database_url),
-        "sources__valyu__api_key": "val_test",
-        "sources__valyu__base_url": sender.api_url,
-    }
-    sender.change(webhook=True)
-    source, new = a_source(sender.api_url), NewBatch(Plan(), tasks(2))
-    with serving(tmp_path / "log", settings) as receiver, working.opened(database_url) as store:
-        for turn in range(20):
-            if turn % 2:
-                sender.add_fault(ADD, kind="slow", seconds=0.3)
-            async with clients_for() as wire:
-                batches = BatchSubmissions(store, Calls(source, wire), receiver.url)
-                batch_id = await batches.create(new, created=lambda _: None, added=lambda _: None)
-            ended = await waited(store, batch_id, deadline=10)
-            assert (ended.state, ended.stored) == ("complete", 2), turn
-        inputs = [row["input"] for row in working.sql(store, "SELECT input FROM runs")]
-    assert [json.loads(told)["row"] >= 0 for told in inputs] == [True] * 40
+    source = a_source(sender.api_url)
+
+    async def fetch_now() -> None:
+        for batch in store.list_batches():
+            announce(store, batch.batch_id, body=json.dumps(len(jobs(store))).encode())
+        await work_off(store, source)
+
+    async def handler(request: httpx.Request) -> httpx.Response:
+        adds_tasks = request.method == "POST" and request.url.path.endswith("/tasks")
+        if adds_tasks and early != "before their answer":
+            await fetch_now()
+        async with httpx.AsyncClient(trust_env=False) as sender_itself:
+            answer = await sender_itself.send(request)
+        if adds_tasks and early != "before the tasks":
+            await fetch_now()
+        return answer
+
+    batch_id = await create(store, source, 2, client=answering(handler))
+    make_due(store)
+    await work_off(store, source)
+    ended = await waited(store, batch_id, deadline=10)
+    assert (ended.state, ended.stored) == ("complete", 2)
+    inputs = [row["input"] for row in sql(store, "SELECT input FROM runs")]
+    assert sorted(json.loads(each)["row"] for each in inputs) == [0, 1]
 
 
 async def test_a_wait_wakes_at_once_when_another_process_has_stored_without_asking_the_sender(

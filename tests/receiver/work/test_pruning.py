@@ -63,7 +63,7 @@ def left(store: Store) -> list[str]:
 async def test_a_look_lets_go_of_all_that_is_old(store: Store) -> None:
     old(store, "1", "2")
     record(store.database, "young", now=now())
-    assert await Pruning(store, AGES).look() is False
+    assert await Pruning(store, AGES, sleep=at_once).look() is False
     assert left(store) == ["young"]
 
 
@@ -198,6 +198,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return capturing.calls
 
 
+@pytest.mark.usefixtures("short_locks")
 async def test_a_database_that_is_held_is_told_once_an_interval_and_tried_again(
     store: Store, lines: list[Any]
 ) -> None:
@@ -225,7 +226,7 @@ async def test_what_went_is_logged_and_nothing_is_where_nothing_did(
     store: Store, lines: list[Any]
 ) -> None:
     old(store, "1")
-    looking = Pruning(store, AGES)
+    looking = Pruning(store, AGES, sleep=at_once)
     await looking.look()
     await looking.look()
     (line,) = lines

@@ -109,9 +109,11 @@ async def test_a_v0_source_goes_on_without_a_run_that_it_is_refused(store: Store
     def handler(request: httpx.Request) -> httpx.Response:
         return refused if request.url.path.endswith("mine") else sender(request)
 
-    async with working.working(store, parallel_v0(concurrency=1), client=answering(handler)):
+    source = parallel_v0(concurrency=1)
+    async with working.working(store, source, client=answering(handler)) as worker:
         await until(store.paused_sources)
         sql(store, "UPDATE source_state SET probe_at = '2000-01-01'")
+        worker.wake()
         await until(store.list_dead)
     (dead,) = store.list_dead()
     assert (dead["subject"], store.paused_sources()) == ("mine", [])
@@ -190,9 +192,7 @@ async def test_a_paused_source_is_left_alone_until_its_probe_which_resumes_it(
         await until(store.paused_sources)
         announce(store, batches[1])
         announce(store, batches[2])
-        worker.wake()
-        await asyncio.sleep(0.3)  # nothing must happen in this time
-        assert stored(store) == []
+        assert store.claim_jobs("valyu", limit=9) == []
         make_due(store)
         worker.wake()
         await until(lambda: len(stored(store)) == 3)
@@ -342,9 +342,10 @@ async def test_who_lost_his_lease_records_nothing_and_the_other_does_the_work(
 ) -> None:
     door = Latch()
     announce(store, "t1", kind="task")
-    async with working.working(store, a_source(), client=answering(door)):
+    async with working.working(store, a_source(), client=answering(door)) as worker:
         await until(lambda: door.waiting == 1)
         working.taken_over(store)
+        worker.wake()
         await until(lambda: door.waiting == 2)  # claimed anew
         door.open()
         await until(lambda: job(store)["status"] == "done")
@@ -362,9 +363,10 @@ async def test_a_job_claimed_anew_is_still_ours_when_the_loser_of_its_lease_ends
         return await left.pop(0)(request)
 
     announce(store, "t1", kind="task")
-    async with working.working(store, a_source(), client=answering(handler)):
+    async with working.working(store, a_source(), client=answering(handler)) as worker:
         await until(lambda: doors[0].waiting == 1)
         working.taken_over(store)
+        worker.wake()
         await until(lambda: doors[1].waiting == 1)
         doors[0].open()
         await until(lambda: doors[0].waiting == 0)
@@ -381,7 +383,8 @@ def test_a_lease_outlives_a_renewal_that_fails_and_ends_within_15_seconds_of_its
 async def test_renewing_outlives_whatever_breaks_in_it(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease_keeper, "RENEW_SECONDS", 0.01)
+    for name in ("RENEW_SECONDS", "LOOK_SECONDS"):
+        monkeypatch.setattr(lease_keeper, name, 0.01)
     looks: list[int] = []
 
     def leases() -> list[Lease]:
@@ -417,11 +420,14 @@ async def test_nothing_is_begun_while_answers_need_the_processor(
 ) -> None:
     monkeypatch.setattr(slots, "BEHIND_ACKS_SECONDS", 60)
     announce(store, "t1", kind="task")
-    busy = [True]
-    async with working.working(
-        store, a_source(), client=answering(a_run), gives_way=lambda: busy[0]
-    ):
-        await asyncio.sleep(0.5)
+    busy, looks = [True], list[int]()
+
+    def gives_way() -> bool:
+        looks.append(len(looks))
+        return busy[0]
+
+    async with working.working(store, a_source(), client=answering(a_run), gives_way=gives_way):
+        await until(lambda: len(looks) > 3)
         assert job(store)["status"] == "pending"
         busy[0] = False
         await until(lambda: job(store)["status"] == "done")

@@ -130,7 +130,10 @@ async def test_a_404_soon_after_the_event_is_tried_again(store: Store) -> None:
     answers = [NOT_FOUND]
     announce(store, "t1", kind="task")
     client = answering(lambda r: answers.pop() if answers else a_run(r))
-    async with working.working(store, a_source(), client=client):
+    async with working.working(store, a_source(), client=client) as worker:
+        await until(lambda: attempts(store))
+        make_due(store)
+        worker.wake()
         await until(lambda: job(store)["status"] == "done")
     assert attempts(store) == ["failed", "done"]
 
