@@ -77,7 +77,7 @@ def create_app(
                 yield {
                     "intake": intake,
                     "bodies": bodies,
-                    "desk": api.ApiContext(kept, sources, bodies, public_url=settings.public_url),
+                    "api": api.ApiContext(kept, sources, bodies, public_url=settings.public_url),
                     "readiness": health.Readiness(kept),
                 }
         finally:

@@ -1,23 +1,24 @@
-"""resultsink rejected: what was refused, why, and letting in what proves genuine after all."""
+"""resultsink rejected: list and explain refused requests, and retry them."""
+
+from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from receiver.app import open_store
-from receiver.cli.opening import opened
+from receiver.cli.opening import existing_store
 from receiver.cli.options import AsJson, Id, IdOrNone, Limit, SourceName
-from receiver.cli.output import errors, harmless, in_one_line, print_json, print_rows
+from receiver.cli.output import harmless, in_one_line, print_json, print_rows, say
 from receiver.errors import UsageError
-from receiver.intake.rejected import Rejected, Retried, shown_headers
-from receiver.settings import load
-from receiver.signatures.diagnosis import Diagnosis
-from receiver.sources import configured
-from storage import NotFound, Store
+
+if TYPE_CHECKING:
+    from receiver.intake.rejected import Rejected, Retried
+    from receiver.signatures.diagnosis import Diagnosis
+    from storage import Store
 
 app = typer.Typer(help="Requests that were refused.", no_args_is_help=True)
 
@@ -27,19 +28,20 @@ MAX_SHOWN = 4_000
 
 @contextmanager
 def _rejected() -> Iterator[tuple[Store, Rejected]]:
+    from receiver.intake.rejected import Rejected
+    from receiver.settings import load
+    from receiver.sources import configured
+
     settings = load()
     sources = configured(settings)
-    store = open_store(settings, create=False)
-    try:
+    with existing_store(settings) as store:
         yield store, Rejected(store, sources)
-    finally:
-        store.close()
 
 
 @app.command("list")
 def list_(limit: Limit = 100, as_json: AsJson = False) -> None:
     """List what the quarantine holds, newest first; senders only ever saw a 401."""
-    with opened() as store:
+    with existing_store() as store:
         rows = store.list_rejected(limit=limit)
     if as_json:
         print_json(rows)
@@ -51,6 +53,8 @@ def list_(limit: Limit = 100, as_json: AsJson = False) -> None:
 @app.command()
 def show(rejected_id: Id, as_json: AsJson = False) -> None:
     """Explain one refusal: what came, what was tried, what would have matched, what to do."""
+    from receiver.intake.rejected import shown_headers
+
     with _rejected() as (_, rejected):
         row, diagnosis = rejected.explain(rejected_id)
     headers = shown_headers(row["headers"])
@@ -80,8 +84,8 @@ def _lines(diagnosis: Diagnosis | str) -> Iterator[tuple[str, str]]:
         came = {True: "came", False: "did not come", None: "is never kept"}[wanted.came]
         alike = f"; {', '.join(wanted.look_alikes)} did" if wanted.look_alikes else ""
         yield "header", f"{wanted.header} {came}{alike}"
-    for tried in diagnosis.tried:
-        yield "tried", f"{tried.secret}, read as {' and '.join(tried.readings) or 'nothing'}"
+    for secret in diagnosis.tried:
+        yield "tried", f"{secret.secret}, read as {' and '.join(secret.readings) or 'nothing'}"
     if diagnosis.skew is not None:
         way = "before" if diagnosis.skew >= 0 else "after"
         allowed = "" if diagnosis.tolerance is None else f" ({diagnosis.tolerance:.0f} s may be)"
@@ -94,7 +98,7 @@ def _lines(diagnosis: Diagnosis | str) -> Iterator[tuple[str, str]]:
 @app.command()
 def retry(
     rejected_id: IdOrNone = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every request that is kept.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Retry every request that is kept.")] = False,
     source: SourceName = None,
     as_json: AsJson = False,
 ) -> None:
@@ -112,10 +116,12 @@ def retry(
 
 
 def _each(rejected: Rejected, ids: list[int]) -> Iterator[Retried]:
+    from storage import NotFound
+
     for rejected_id in ids:
         try:
             yield rejected.retry(rejected_id)
-        except NotFound:  # it made room for others, or somebody else has let it in
+        except NotFound:  # it was evicted, or another process has let it in
             continue
 
 
@@ -127,10 +133,10 @@ def _say(found: list[Retried], *, as_json: bool) -> None:
         return
     copies = sum(each.outcome == "duplicate" for each in let_in)
     again = f" ({copies} of them known before)" if copies else ""
-    errors.print(f"{len(let_in)} let in{again}, {len(stays)} stay.")
+    say(f"{len(let_in)} let in{again}, {len(stays)} stay.")
     for reason, count in Counter(each.outcome for each in stays).most_common():
-        errors.print(f"{count:>6}  {harmless(reason, keep='')}")
+        say(f"{count:>6}  {harmless(reason, keep='')}")
 
 
-def _plain(each: Retried) -> dict[str, Any]:
+def _plain(each: Retried) -> dict[str, object]:
     return {"id": each.id, "outcome": each.outcome}

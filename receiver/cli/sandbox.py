@@ -1,10 +1,11 @@
-"""resultsink sandbox: the simulated senders alone, for users' own tests."""
+"""resultsink sandbox: the simulated senders alone, for tests of users."""
 
 from typing import Annotated
 
 import typer
 
-from receiver.cli.output import errors
+from receiver.cli.opening import begin_work
+from receiver.cli.output import say
 from receiver.errors import UsageError
 
 
@@ -15,19 +16,19 @@ def sandbox(
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Turn a switch.")
     ] = None,
 ) -> None:
-    """Play the senders on this machine: create batches against it, they send real webhooks."""
-    # Loaded here, because all other commands start without it.
+    """Simulate the senders on this machine: they take batches and send real webhooks."""
     from receiver.sandbox import SandboxError, Switches, run
     from receiver.sandbox.switches import assignments, parse
 
+    begin_work()
     try:
         switches = parse(Switches, assignments(turned or []))
-        run(host, port, switches, started=_tell)
+        run(host, port, switches, started=_say_where)
     except SandboxError as error:
         text = str(error).rstrip(".")
         raise UsageError(f"{text[:1].upper()}{text[1:]}.") from None
 
 
-def _tell(url: str) -> None:
-    errors.print(f"Valyu is played at {url}/v1 (any API key that begins with val_).")
-    errors.print(f"Parallel is played at {url} (any API key).")
+def _say_where(url: str) -> None:
+    say(f"Valyu is played at {url}/v1 (any API key that begins with val_).")
+    say(f"Parallel is played at {url} (any API key).")

@@ -160,11 +160,11 @@ async def test_a_database_that_does_not_answer_is_told_in_time(
     program: MakeProgram, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = program()
-    monkeypatch.setattr(context, "ASK_SECONDS", 0.5)
+    monkeypatch.setattr(context, "CALL_SECONDS", 0.5)
     with stuck(store):
         reply = await mine.ask("POST", "/endpoints", NEW)
     assert reply.status_code == 503
-    monkeypatch.setattr(context, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(context, "CALL_SECONDS", 0.0)
     assert (await mine.ask("GET", "/batches")).status_code == 503
 
 

@@ -265,7 +265,7 @@ async def test_without_an_account_s_secret_one_must_be_sent(mine: Program) -> No
 async def test_a_task_without_a_resource_is_refused(mine: Program) -> None:
     path = f"/endpoints/{(await mine.made())['endpoint']}/secret"
     status, sentence = problem(await mine.ask("PUT", path, {"secret": SECRET, "task_id": "t"}))
-    assert (status, sentence[:29]) == (422, "The field resource is missing")
+    assert (status, sentence[:24]) == (422, "The resource is missing:")
 
 
 async def test_a_secret_of_a_source_that_is_gone_is_refused(mine: Program, store: Store) -> None:

@@ -27,8 +27,8 @@ PATH = "/api/v1/batches/b/results"
 class Reader:
     """A program that reads results as a server sees it: it may be slow, or leave."""
 
-    def __init__(self, store: Store, *, desk: ApiContext | None = None) -> None:
-        self.desk = desk or ApiContext(store, {}, Bodies(2**20), public_url=None)
+    def __init__(self, store: Store, *, context: ApiContext | None = None) -> None:
+        self.context = context or ApiContext(store, {}, Bodies(2**20), public_url=None)
         self.token = store.create_token("a reader", ["read"]).text
         self.starts: list[Any] = []
         self.bytes = 0
@@ -46,7 +46,7 @@ class Reader:
             "root_path": "/api/v1",
             "query_string": b"",
             "headers": [(b"authorization", f"Bearer {self.token}".encode())],
-            "state": {"desk": self.desk},
+            "state": {"api": self.context},
         }
         await Api()(scope, self._receive, self._send)
 
@@ -112,7 +112,7 @@ async def test_nothing_runs_on_for_who_leaves(reader: Reader) -> None:
     await until(lambda: reader.starts)
     reader.leaves.set()
     await reading
-    assert (reader.desk.streams, reader.whole) == (0, False)
+    assert (reader.context.streams, reader.whole) == (0, False)
 
 
 async def test_who_takes_nothing_is_cut_off(
@@ -122,7 +122,7 @@ async def test_who_takes_nothing_is_cut_off(
     reader.goes_on.clear()
     with pytest.raises(TimeoutError):
         await reader.read()
-    assert (reader.desk.streams, reader.whole) == (0, False)
+    assert (reader.context.streams, reader.whole) == (0, False)
 
 
 async def test_no_more_are_read_at_once_than_memory_allows(
@@ -132,7 +132,7 @@ async def test_no_more_are_read_at_once_than_memory_allows(
     reader.goes_on.clear()
     reading = asyncio.create_task(reader.read())
     await until(lambda: reader.starts)
-    other = Reader(store, desk=reader.desk)
+    other = Reader(store, context=reader.context)
     await other.read()
     assert (other.starts[0]["status"], other.whole) == (503, True)
     assert (b"retry-after", b"5") in other.starts[0]["headers"]

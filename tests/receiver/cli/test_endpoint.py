@@ -175,7 +175,9 @@ def test_an_endpoint_for_the_account_is_for_no_single_resource(run: Run, store: 
     for arguments in (["add", "valyu", "--kind", "account"], ["secret", shown["endpoint"]]):
         ended = run("endpoint", *arguments, "--resource", "b", stdin=SECRET)
         assert ended.code == 2
-        assert ended.sentence == "An endpoint for the account is for no single resource."
+        assert ended.sentence == (
+            "An endpoint for the account is for no single resource: leave it out."
+        )
 
 
 def test_where_the_account_has_secrets_none_is_pending(
@@ -231,8 +233,12 @@ def test_how_long_the_old_one_stays_can_be_said(run: Run, store: Store, how: lis
 @pytest.mark.parametrize(
     ("arguments", "stdin", "sentence"),
     [
-        (["--keep", "soon"], NEW, "--keep 'soon' is no span: write it like 90m, 24h or 7d, or 0."),
-        (["--keep", "-5h"], NEW, "--keep '-5h' is no span"),
+        (
+            ["--keep", "soon"],
+            NEW,
+            "--keep 'soon' is no duration: write it like 90m, 24h or 7d",
+        ),
+        (["--keep", "-5h"], NEW, "--keep '-5h' is no duration"),
         (["--until", "2020-01-01T00:00:00Z"], NEW, "--until '2020-01-01T00:00:00Z' has passed"),
         (["--keep", "1h", "--until", "2999-01-01T00:00:00Z"], NEW, "Say either --keep or --until"),
         ([], f'"{NEW}"', "The secret was not registered: the signing secret has quotes around it"),

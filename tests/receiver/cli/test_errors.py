@@ -57,7 +57,10 @@ def tasks_csv() -> None:
             "dead replay 7",
             "There is no dead letter 7 that can be replayed: see `dead list`.",
         ),
-        (f"endpoint secret {ENDPOINT}", f"There is no endpoint {ENDPOINT}: see `endpoint list`."),
+        (
+            f"endpoint secret {ENDPOINT}",
+            f"There is no open endpoint {ENDPOINT}: see `endpoint list`.",
+        ),
         (
             f"endpoint close {ENDPOINT}",
             f"There is no open endpoint {ENDPOINT}: see `endpoint list`.",
@@ -339,7 +342,7 @@ def test_the_largest_number_is_looked_for(run: Run) -> None:
 
 @pytest.mark.parametrize("command", ["batch wait b", "task wait t"])
 @pytest.mark.parametrize("timeout", ["nan", "inf", "-1", "-inf"])
-def test_a_timeout_is_a_span(run: Run, command: str, timeout: str) -> None:
+def test_a_timeout_is_a_duration(run: Run, command: str, timeout: str) -> None:
     make_database()
     ended = run(*command.split(), "--timeout", timeout)
     assert (ended.code, ended.sentence[:10]) == (2, "--timeout ")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from receiver.cli import prune
+from receiver.cli import output, prune
 from storage import FetchedBatch, Store, clock, now
 from storage.batches import batches
 from tests.receiver.cli.conftest import Run
@@ -157,7 +157,7 @@ def test_a_bar_is_drawn_on_a_terminal_alone(
     aged(store, 100, "1")
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, width=80)
-    monkeypatch.setattr(prune, "errors", terminal)
+    monkeypatch.setattr(output, "errors", lambda: terminal)
     run("prune", "--dry-run")
     assert "deliveries" in screen.getvalue()
     assert "100%" in screen.getvalue()
