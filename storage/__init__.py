@@ -1,9 +1,9 @@
 """The durable truth: synchronous, knows SQL, knows no HTTP. `open` is the only door."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from storage.batches.batches import Ledger, Watched
-from storage.copying import Copied, CopyReport, Progressed, copy
 from storage.database import kind_of, now, open_database, upgrade_server
 from storage.database.sqlite.files import look, sqlite_path
 from storage.deliveries.quarantine import UnverifiedDelivery
@@ -34,6 +34,19 @@ from storage.runs.results import Stored
 from storage.runs.runs import Known as KnownRun
 from storage.store import Store
 from storage.tokens import NewToken, TokenView
+
+if TYPE_CHECKING:
+    from storage.copying import Copied, CopyReport, Progressed, copy
+else:
+
+    def __getattr__(name: str) -> object:
+        """Load the copying when it is used: one command needs it, and all would wait for it."""
+        if name in {"Copied", "CopyReport", "Progressed", "copy"}:
+            from storage import copying
+
+            return getattr(copying, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "AGE_OF",
