@@ -21,7 +21,7 @@ class BoundElsewhere(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where deliveries to an endpoint are sent; `url` is None without a public URL."""
+    """The address for deliveries to an endpoint; `url` is None without a public URL."""
 
     path: str
     url: str | None

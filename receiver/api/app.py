@@ -82,7 +82,7 @@ class Api:
             raise
 
     def _log(self, event: str, status: int, **more: object) -> None:
-        """Log a line, but seldom the same one: anybody can provoke it."""
+        """Log a line, throttled: anybody can provoke it."""
         suppressed = self._refusals.allow(event + str(status), time.monotonic())
         if suppressed is not None:
             log.warning(event, status=status, suppressed=suppressed, **more)

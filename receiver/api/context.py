@@ -1,4 +1,4 @@
-"""What all requests of programs share: the store, the sources, and few threads to use them."""
+"""Shared by all requests of programs: the store, the sources, and few threads to use them."""
 
 import asyncio
 from collections.abc import Callable, Mapping

@@ -14,7 +14,7 @@ log = get_logger("api")
 
 
 class NewEndpoint(Body):
-    """An endpoint to be made."""
+    """The body that makes an endpoint."""
 
     source: Word
     kind: Word
@@ -24,7 +24,7 @@ class NewEndpoint(Body):
 
 
 class NewSecret(Body):
-    """A signing secret, and what the endpoint is for."""
+    """The body that sets a signing secret, or binds an endpoint to its resource."""
 
     secret: str | None = None
     resource: Word | None = None

@@ -1,4 +1,4 @@
-"""resultsink db: the schema of the database, and growing from SQLite to Postgres."""
+"""resultsink db: upgrade and check the schema, copy to another database."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ app = typer.Typer(help="The database: its schema, and moving to another.", no_ar
 
 @app.command()
 def upgrade(as_json: AsJson = False) -> None:
-    """Make the tables, or bring them up to this version; nothing happens where they are."""
+    """Make the tables, or bring them up to this version."""
     import storage
     from receiver.settings import load
 
@@ -62,11 +62,11 @@ def check(as_json: AsJson = False) -> None:
 
 @app.command()
 def copy(
-    source: Annotated[str, typer.Argument(metavar="SOURCE_URL", help="What is copied.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE_URL", help="The database to copy.")],
     target: Annotated[str, typer.Argument(metavar="TARGET_URL", help="An empty database.")],
     as_json: AsJson = False,
 ) -> None:
-    """Copy everything into an empty database of either kind, verified, while nobody serves."""
+    """Copy everything into an empty database of either kind and verify it; nobody may serve."""
     import storage
     from receiver.settings import load
 

@@ -1,4 +1,4 @@
-"""Durations and moments as they are written on the command line. Pure."""
+"""Durations and moments as they are written on the command line."""
 
 import re
 from datetime import UTC, datetime, timedelta

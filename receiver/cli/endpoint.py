@@ -33,7 +33,7 @@ EndpointId = Annotated[str, typer.Argument(help="The endpoint's id.")]
 
 
 class Kind(StrEnum):
-    """What an endpoint is for."""
+    """Kinds of endpoints."""
 
     batch = "batch"
     task = "task"

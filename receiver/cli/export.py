@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """How results are written."""
+    """Formats of an export."""
 
     csv = "csv"
     json = "json"
@@ -30,7 +30,7 @@ class Format(StrEnum):
 
 
 class Status(StrEnum):
-    """Which results are written."""
+    """Results that an export may be limited to."""
 
     all = "all"
     completed = "completed"
@@ -86,8 +86,7 @@ def _ledgers(store: Store, batch: str | None, source: str | None) -> list[Ledger
     if batch is not None:
         return [store.ledger(batch, source=source)]
     ledgers = store.list_batches(source=source, limit=sys.maxsize)
-    # single runs have no batch
-    if not ledgers and not (source and store.has_endpoints(source)):
+    if not ledgers and not (source and store.has_endpoints(source)):  # single runs have no batch
         raise UsageError(f"Nothing is known of source {source}: see `endpoint list`.")
     return ledgers
 

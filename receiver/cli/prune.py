@@ -1,4 +1,4 @@
-"""resultsink prune: delete what has reached its age, or say what would go."""
+"""resultsink prune: delete what has reached its age, or print what would go."""
 
 from __future__ import annotations
 

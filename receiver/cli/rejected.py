@@ -40,7 +40,7 @@ def _rejected() -> Iterator[tuple[Store, Rejected]]:
 
 @app.command("list")
 def list_(limit: Limit = 100, as_json: AsJson = False) -> None:
-    """List what the quarantine holds, newest first; senders only ever saw a 401."""
+    """List the refused requests in the quarantine, newest first."""
     with existing_store() as store:
         rows = store.list_rejected(limit=limit)
     if as_json:
@@ -52,7 +52,7 @@ def list_(limit: Limit = 100, as_json: AsJson = False) -> None:
 
 @app.command()
 def show(rejected_id: Id, as_json: AsJson = False) -> None:
-    """Explain one refusal: what came, what was tried, what would have matched, what to do."""
+    """Explain one refusal: the request, the secrets tried, what would match, what to do."""
     from receiver.intake.rejected import shown_headers
 
     with _rejected() as (_, rejected):
@@ -60,8 +60,8 @@ def show(rejected_id: Id, as_json: AsJson = False) -> None:
     headers = shown_headers(row["headers"])
     body = row["body"].decode("utf-8", "backslashreplace")
     if as_json:
-        said = {"advice": diagnosis} if isinstance(diagnosis, str) else asdict(diagnosis)
-        print_json({**row, "headers": headers, "body": body, "diagnosis": said})
+        plain = {"advice": diagnosis} if isinstance(diagnosis, str) else asdict(diagnosis)
+        print_json({**row, "headers": headers, "body": body, "diagnosis": plain})
         return
     for name in ("id", "source", "endpoint_id", "received_at", "reason", "detail"):
         typer.echo(f"{name.replace('_', ' '):>12}  {in_one_line(row[name])}")
@@ -80,10 +80,10 @@ def _lines(diagnosis: Diagnosis | str) -> Iterator[tuple[str, str]]:
         yield "what to do", diagnosis
         return
     yield "scheme", diagnosis.scheme
-    for wanted in diagnosis.headers:
-        came = {True: "came", False: "did not come", None: "is never kept"}[wanted.came]
-        alike = f"; {', '.join(wanted.look_alikes)} did" if wanted.look_alikes else ""
-        yield "header", f"{wanted.header} {came}{alike}"
+    for header in diagnosis.headers:
+        came = {True: "came", False: "did not come", None: "is never kept"}[header.came]
+        alike = f"; {', '.join(header.look_alikes)} did" if header.look_alikes else ""
+        yield "header", f"{header.header} {came}{alike}"
     for secret in diagnosis.tried:
         yield "tried", f"{secret.secret}, read as {' and '.join(secret.readings) or 'nothing'}"
     if diagnosis.skew is not None:
@@ -102,7 +102,7 @@ def retry(
     source: SourceName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify again by today's secrets and settings, and let in what is genuine."""
+    """Verify again by the present secrets and settings, and let in what is genuine."""
     if (rejected_id is None) is not all_ or (source is not None and not all_):
         raise UsageError("Say which one: an ID, or --all, perhaps with --source SOURCE.")
     with _rejected() as (store, rejected):
@@ -110,7 +110,7 @@ def retry(
             found = list(_each(rejected, store.rejected_ids(source=source)))
         else:
             found = [rejected.retry(rejected_id)]
-    _say(found, as_json=as_json)
+    _report(found, as_json=as_json)
     if rejected_id is not None and not found[0].is_in:
         raise typer.Exit(1)
 
@@ -125,15 +125,15 @@ def _each(rejected: Rejected, ids: list[int]) -> Iterator[Retried]:
             continue
 
 
-def _say(found: list[Retried], *, as_json: bool) -> None:
+def _report(found: list[Retried], *, as_json: bool) -> None:
     let_in = [each for each in found if each.is_in]
     stays = [each for each in found if not each.is_in]
     if as_json:
         print_json({"let_in": [_plain(e) for e in let_in], "stay": [_plain(e) for e in stays]})
         return
     copies = sum(each.outcome == "duplicate" for each in let_in)
-    again = f" ({copies} of them known before)" if copies else ""
-    say(f"{len(let_in)} let in{again}, {len(stays)} stay.")
+    known = f" ({copies} of them known before)" if copies else ""
+    say(f"{len(let_in)} let in{known}, {len(stays)} stay.")
     for reason, count in Counter(each.outcome for each in stays).most_common():
         say(f"{count:>6}  {harmless(reason, keep='')}")
 

@@ -1,4 +1,4 @@
-"""resultsink sandbox: the simulated senders alone, for tests of users."""
+"""resultsink sandbox: the simulated senders alone, for users' own tests."""
 
 from typing import Annotated
 
@@ -13,10 +13,11 @@ def sandbox(
     host: Annotated[str, typer.Option(help="An address of this machine only.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 9009,
     turned: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Turn a switch.")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Set a switch; can be repeated."),
     ] = None,
 ) -> None:
-    """Simulate the senders on this machine: they take batches and send real webhooks."""
+    """Run simulated senders on this machine, which send real webhooks for your test batches."""
     from receiver.sandbox import SandboxError, Switches, run
     from receiver.sandbox.switches import assignments, parse
 

@@ -18,7 +18,7 @@ def serve(
         typer.Option(help="What this process does; others than all need Postgres."),
     ] = "all",
 ) -> None:
-    """Take deliveries in, fetch results, store them; until it is stopped."""
+    """Run the receiver: take deliveries in, fetch results, store them."""
     from receiver import server
     from receiver.app import Role, check_role, create_app, open_store
     from receiver.settings import load

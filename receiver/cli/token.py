@@ -16,7 +16,7 @@ MAX_NAME = 100
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Option(help="Whose token it is, for the list.")],
+    name: Annotated[str, typer.Option(help="The program that will use it, for the list.")],
     scope: Annotated[
         list[str] | None,
         typer.Option(help="register: endpoints and secrets; read: ledgers, results. Repeatable."),
@@ -26,7 +26,7 @@ def create(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a token and print it, once: only a digest is kept."""
+    """Make a token and print it once; only its digest is kept."""
     from receiver.settings import load
     from receiver.sources import configured, named
 

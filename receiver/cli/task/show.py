@@ -115,10 +115,10 @@ def outcome(facts: Mapping[str, Any], raw: Mapping[str, Any] | None) -> str:
         parts.append(f"{len(raw['sources'])} sources")
     if facts["error"]:
         parts.append(in_one_line(facts["error"]))
-    said = f"{facts['result_status']}, version {facts['version']}: {', '.join(parts) or 'empty'}"
+    sentence = f"{facts['result_status']}, version {facts['version']}: {', '.join(parts) or 'empty'}"
     if facts["origin"] == "delivery":
-        said += "\nThe sender has forgotten it: this is what its signed webhook carried."
-    return said
+        sentence += "\nThe sender has forgotten it: this is what its signed webhook carried."
+    return sentence
 
 
 def _row(artifact: Artifact) -> dict[str, object]:

@@ -64,6 +64,8 @@ INTERRUPTED = """
 import os, signal, sys
 from receiver.__main__ import main
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+
 class Interrupt:
     def find_spec(self, name, path, target=None):
         if name == moment:
