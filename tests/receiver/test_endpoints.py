@@ -70,9 +70,7 @@ def test_an_odd_secret_gets_a_warning(scheme: str, secret: str, warning: str | N
 
 
 def test_a_secret_that_cannot_verify_is_refused() -> None:
-    with pytest.raises(
-        UsageError, match="The secret was not registered: the signing"
-    ):
+    with pytest.raises(UsageError, match="The secret was not registered: the signing"):
         endpoints.check_secret(source(), "short")
 
 

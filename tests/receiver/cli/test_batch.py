@@ -214,9 +214,9 @@ def test_status_asks_the_sender_and_show_does_not(
     batch_id = create(run, "one")
     ask(sender, "POST", f"/deepresearch/batches/{batch_id}/cancel", {})
     shown = run("batch", "show", batch_id, "--json")
-    asked = run("batch", "status", batch_id, "--json")
+    ended = run("batch", "status", batch_id, "--json")
     assert json.loads(shown.out)["sender_status"] is None
-    assert json.loads(asked.out)["sender_status"] == "cancelled"
+    assert json.loads(ended.out)["sender_status"] == "cancelled"
 
 
 def test_show_names_what_is_missing(run: Run, store: Store) -> None:

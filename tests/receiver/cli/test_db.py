@@ -191,10 +191,10 @@ def test_copy_says_the_same_to_programs(
     run: Run, made_url: str, target: str, configure: Configure
 ) -> None:
     configure(encryption_keys=KEY)
-    told = json.loads(run("db", "copy", made_url, target, "--json").out)
-    assert told["set"] == ["RESULTSINK_DATABASE_URL", "RESULTSINK_ENCRYPTION_KEYS"]
-    assert (told["running"], told["key_file"]) == (0, None)
-    assert {"table": "events", "rows": 0, "verified": True, "cleaned": 0} in told["tables"]
+    printed = json.loads(run("db", "copy", made_url, target, "--json").out)
+    assert printed["set"] == ["RESULTSINK_DATABASE_URL", "RESULTSINK_ENCRYPTION_KEYS"]
+    assert (printed["running"], printed["key_file"]) == (0, None)
+    assert {"table": "events", "rows": 0, "verified": True, "cleaned": 0} in printed["tables"]
 
 
 def test_copy_names_the_variable_that_has_the_keys(
@@ -202,8 +202,8 @@ def test_copy_names_the_variable_that_has_the_keys(
 ) -> None:
     (tmp_path / "keys").write_text(KEY)
     configure(encryption_keys=None, encryption_keys_file=str(tmp_path / "keys"))
-    told = json.loads(run("db", "copy", made_url, target, "--json").out)
-    assert told["set"] == ["RESULTSINK_DATABASE_URL", "RESULTSINK_ENCRYPTION_KEYS_FILE"]
+    printed = json.loads(run("db", "copy", made_url, target, "--json").out)
+    assert printed["set"] == ["RESULTSINK_DATABASE_URL", "RESULTSINK_ENCRYPTION_KEYS_FILE"]
 
 
 def test_copy_names_the_settings_file_that_has_the_keys(
@@ -231,8 +231,8 @@ def test_copy_says_where_the_key_lies_that_goes_on(run: Run, made_url: str, targ
 def test_copy_from_file_to_file_has_only_the_url_to_set(
     run: Run, made_url: str, tmp_path: Path
 ) -> None:
-    told = json.loads(run("db", "copy", made_url, f"sqlite:///{tmp_path}/b.db", "--json").out)
-    assert told["set"] == ["RESULTSINK_DATABASE_URL"]
+    printed = json.loads(run("db", "copy", made_url, f"sqlite:///{tmp_path}/b.db", "--json").out)
+    assert printed["set"] == ["RESULTSINK_DATABASE_URL"]
 
 
 def test_copy_of_what_is_served_is_refused(

@@ -53,10 +53,10 @@ def test_a_dry_run_changes_nothing_and_says_what_would_go(run: Run, store: Store
 def test_what_is_old_goes_and_is_counted(run: Run, store: Store) -> None:
     aged(store, 100, "1", "2")
     aged(store, 1, "young")
-    told = run("prune", "--dry-run", "--json").out
+    printed = run("prune", "--dry-run", "--json").out
     ended = run("prune", "--json")
-    assert json.loads(ended.out) == {**json.loads(told), "dry_run": False}
-    assert counts(told) == {"attempts": 2, "deliveries": 2, "jobs": 2, "events": 2}
+    assert json.loads(ended.out) == {**json.loads(printed), "dry_run": False}
+    assert counts(printed) == {"attempts": 2, "deliveries": 2, "jobs": 2, "events": 2}
     assert [event["key"] for event in store.list_events()] == ["young"]
     assert counts(run("prune", "--json").out) == {}
 
@@ -68,10 +68,10 @@ def test_options_stand_for_the_settings(
     monkeypatch.setenv("RESULTSINK_RETENTION__EVENTS", "5")
     monkeypatch.setenv("RESULTSINK_RETENTION__ATTEMPTS", "5")
     assert run("prune").code == 2  # deliveries are kept for 30
-    told = run("prune", "--dry-run", "--deliveries", "0.5", "--json").out
-    assert counts(told) == {"attempts": 1, "deliveries": 1, "jobs": 1, "events": 1}
-    told = run("prune", "--dry-run", "--events", "never", "--json").out
-    assert counts(told) == {"attempts": 1}
+    printed = run("prune", "--dry-run", "--deliveries", "0.5", "--json").out
+    assert counts(printed) == {"attempts": 1, "deliveries": 1, "jobs": 1, "events": 1}
+    printed = run("prune", "--dry-run", "--events", "never", "--json").out
+    assert counts(printed) == {"attempts": 1}
 
 
 @pytest.mark.parametrize(

@@ -74,9 +74,9 @@ def test_all_are_tried_and_counted(run: Run, store: Store) -> None:
     ended = run("rejected", "retry", "--all", "--source", "valyu")
     assert ended.code == 0
     assert ended.err.startswith("3 let in (2 of them known before), 1 stay.\n")
-    told = json.loads(run("rejected", "retry", "--all", "--json").out)
-    assert [each["id"] for each in told["stay"]] == kept[3:]
-    assert told["let_in"] == []
+    printed = json.loads(run("rejected", "retry", "--all", "--json").out)
+    assert [each["id"] for each in printed["stay"]] == kept[3:]
+    assert printed["let_in"] == []
 
 
 @pytest.mark.parametrize("arguments", [[], ["1", "--all"], ["1", "--source", "valyu"]])

@@ -1,4 +1,4 @@
-"""resultsink task: what is created, asked, answered and shown, for people and for programs."""
+"""resultsink task: create, show, answer, list, for people and for programs."""
 
 import asyncio
 import base64
@@ -294,9 +294,9 @@ def test_what_a_forgotten_task_s_webhook_carried_is_marked(
     working.announce(store, run_id, kind="task", endpoint_id=endpoint.id, body=body)
     working.tried_in_vain(store, 16)
     bring_in(store, sender)
-    asked = run("task", "show", run_id)
-    assert asked.code == 1
-    assert asked.sentence.endswith(f"What is stored of it: task show {run_id} --offline.")
+    ended = run("task", "show", run_id)
+    assert ended.code == 1
+    assert ended.sentence.endswith(f"What is stored of it: task show {run_id} --offline.")
     shown = run("task", "show", run_id, "--offline")
     assert "The sender has forgotten it: this is what its signed webhook carried." in shown.out
 

@@ -1,4 +1,4 @@
-"""resultsink token: access that is told once, listed without its text, and taken away."""
+"""resultsink token: tokens are printed once, listed without their text, and revoked."""
 
 import json
 from collections.abc import Callable
