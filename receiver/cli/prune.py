@@ -15,6 +15,7 @@ from receiver.cli.output import print_json, print_rows, progress_bar, say
 from receiver.errors import UsageError
 
 if TYPE_CHECKING:
+    from receiver.settings import Settings
     from storage import Ages, Step, Store
 
 PAUSE_SECONDS = 0.01
@@ -54,9 +55,7 @@ def prune(
     as_json: AsJson = False,
 ) -> None:
     """Delete what is older than the settings or these options allow; a receiver may be serving."""
-    from receiver.settings import RetentionSettings, days, load
-    from receiver.sources import configured
-    from receiver.work.pruning import ages
+    from receiver.settings import load
     from storage import AGE_OF, KINDS
 
     given = {
@@ -67,17 +66,10 @@ def prune(
         "versions": versions,
     }
     settings = load()
-    chosen = settings.retention.model_dump()
-    chosen |= {name: days(value) for name, value in given.items() if value is not None}
-    schemes = [source.scheme for source in configured(settings).values()]
-    kept_for = ages(RetentionSettings(**chosen), schemes)
+    chosen, kept_for = _chosen(settings, given)
     with existing_store(settings) as store:
-        if not (dry_run or trust_clock) and store.clock_may_be_ahead():
-            raise UsageError(
-                f"The clock may be ahead: it says {store.now():%Y-%m-%d %H:%M} UTC, a day or more "
-                "after a worker served this database, or that was so within the last day. If the "
-                "clock is right, say --trust-clock."
-            )
+        if not (dry_run or trust_clock):
+            _check_clock(store)
         rows = [
             {"kind": kind, "days": chosen[AGE_OF[kind]], **_walk(store, kind, kept_for, dry_run)}
             for kind in KINDS
@@ -86,6 +78,29 @@ def prune(
         print_json({"dry_run": dry_run, "kinds": rows})
     else:
         _print(rows, dry_run)
+
+
+def _chosen(
+    settings: Settings, given: Mapping[str, str | None]
+) -> tuple[dict[str, float | None], Ages]:
+    """Return the days that were given, or else set; and the ages that the store takes."""
+    from receiver.settings import RetentionSettings, days
+    from receiver.sources import configured
+    from receiver.work.pruning import ages
+
+    chosen = settings.retention.model_dump()
+    chosen |= {name: days(value) for name, value in given.items() if value is not None}
+    schemes = [source.scheme for source in configured(settings).values()]
+    return chosen, ages(RetentionSettings(**chosen), schemes)
+
+
+def _check_clock(store: Store) -> None:
+    if store.clock_may_be_ahead():
+        raise UsageError(
+            f"The clock may be ahead: it says {store.now():%Y-%m-%d %H:%M} UTC, a day or more "
+            "after a worker served this database, or that was so within the last day. If the "
+            "clock is right, say --trust-clock."
+        )
 
 
 def _walk(store: Store, kind: str, kept_for: Ages, dry_run: bool) -> dict[str, int]:

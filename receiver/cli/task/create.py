@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -128,7 +128,7 @@ def create(  # one parameter for each option: that is what Typer reads
         say(f"next: resultsink task wait {run_id}")
 
 
-def _created(source: str, options: dict[str, Any], *, quiet: bool) -> str:
+def _created(source: str, options: dict[str, object], *, quiet: bool) -> str:
     from receiver.settings import load
     from receiver.sources import configured, named
 

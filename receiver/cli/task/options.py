@@ -25,12 +25,12 @@ TYPES = {
 UNKNOWN_TYPE = "application/octet-stream"
 
 
-def given(**options: Any) -> dict[str, Any]:
+def given(**options: object) -> dict[str, object]:
     """Return the options that were given."""
     return {name: value for name, value in options.items() if value is not None and value != []}
 
 
-def json_or_file(option: str, text: str | None) -> Any:
+def json_or_file(option: str, text: str | None) -> object:
     """Parse JSON, or the file of JSON that is named; raises UsageError."""
     if text is None:
         return None
@@ -44,7 +44,7 @@ def json_or_file(option: str, text: str | None) -> Any:
         raise UsageError(f"{option}: {text} is no file of JSON in UTF-8.") from None
 
 
-def object_or_file(option: str, text: str | None) -> dict[str, Any] | None:
+def object_or_file(option: str, text: str | None) -> dict[str, object] | None:
     """Parse a JSON object, or the file of one that is named; raises UsageError."""
     if text is None:
         return None
@@ -54,19 +54,19 @@ def object_or_file(option: str, text: str | None) -> dict[str, Any] | None:
     return found
 
 
-def text_or_object(option: str, text: str | None) -> Any:
+def text_or_object(option: str, text: str | None) -> object:
     """Return text as it is, or parse it where it is a JSON object."""
     if text is None or not text.lstrip().startswith("{"):
         return text
     return _parsed(option, text)
 
 
-def pairs(option: str, texts: Sequence[str] | None, *, as_json: bool = False) -> dict[str, Any]:
+def pairs(option: str, texts: Sequence[str] | None, *, as_json: bool = False) -> dict[str, object]:
     """Return the values of NAME=VALUE arguments, which may also be JSON objects of texts.
 
     With `as_json` each VALUE is JSON, and an argument is never an object.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for text in texts or ():
         if not as_json and text.lstrip().startswith("{"):
             more = object_or_file(option, text) or {}
@@ -91,7 +91,9 @@ def _refuse_again(what: str, names: Sequence[str]) -> None:
         seen.add(name)
 
 
-def attached(paths: Sequence[Path] | None, contexts: Mapping[str, str]) -> list[dict[str, Any]]:
+def attached(
+    paths: Sequence[Path] | None, contexts: Mapping[str, object]
+) -> list[dict[str, object]]:
     """Return files as the sender takes them: data URLs, each with its context."""
     _refuse_again("--file", [os.path.realpath(path) for path in paths or ()])
     names = {path.name for path in paths or ()}
@@ -101,7 +103,7 @@ def attached(paths: Sequence[Path] | None, contexts: Mapping[str, str]) -> list[
     return [_attached(path, contexts.get(path.name)) for path in paths or ()]
 
 
-def _attached(path: Path, context: str | None) -> dict[str, Any]:
+def _attached(path: Path, context: object) -> dict[str, object]:
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -113,8 +115,8 @@ def _attached(path: Path, context: str | None) -> dict[str, Any]:
     return given(data=url, filename=path.name, mediaType=kind, context=context)
 
 
-def _parsed(what: str, text: str) -> Any:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _parsed(what: str, text: str) -> object:
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
         _refuse_again(what, [name for name, _ in pairs])
         return dict(pairs)
 

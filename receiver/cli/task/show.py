@@ -115,7 +115,9 @@ def outcome(facts: Mapping[str, Any], raw: Mapping[str, Any] | None) -> str:
         parts.append(f"{len(raw['sources'])} sources")
     if facts["error"]:
         parts.append(in_one_line(facts["error"]))
-    sentence = f"{facts['result_status']}, version {facts['version']}: {', '.join(parts) or 'empty'}"
+    sentence = (
+        f"{facts['result_status']}, version {facts['version']}: {', '.join(parts) or 'empty'}"
+    )
     if facts["origin"] == "delivery":
         sentence += "\nThe sender has forgotten it: this is what its signed webhook carried."
     return sentence

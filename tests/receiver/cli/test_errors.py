@@ -5,10 +5,13 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
 import storage
+from receiver.app import Role
+from receiver.cli import serve
 from receiver.cli.options import MAX_ID
 from receiver.sandbox import SandboxServer
 from receiver.settings import load
@@ -346,6 +349,11 @@ def test_a_timeout_is_a_duration(run: Run, command: str, timeout: str) -> None:
     make_database()
     ended = run(*command.split(), "--timeout", timeout)
     assert (ended.code, ended.sentence[:10]) == (2, "--timeout ")
+
+
+@pytest.mark.sqlite
+def test_roles_are_the_application_s() -> None:
+    assert get_args(get_type_hints(serve.serve)["role"]) == tuple(Role)
 
 
 @pytest.mark.sqlite

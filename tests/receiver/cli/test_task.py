@@ -97,7 +97,7 @@ def test_a_file_travels_as_a_data_url_with_its_type_and_context() -> None:
         "text/plain",
         "c",
     )
-    assert table["mediaType"].endswith("spreadsheetml.sheet")
+    assert str(table["mediaType"]).endswith("spreadsheetml.sheet")
 
 
 @pytest.mark.parametrize(
