@@ -33,7 +33,7 @@ def lines() -> Iterator[io.StringIO]:
 
 @pytest.mark.parametrize(("method", "path", "_scope"), EVERY)
 @pytest.mark.parametrize("header", [None, "", "Basic eA==", f"Bearer {SOME_TOKEN}", SOME_TOKEN])
-async def test_every_address_is_closed_without_a_valid_token(
+async def test_every_address_needs_a_valid_token(
     client: httpx.AsyncClient, method: str, path: str, _scope: str, header: str | None
 ) -> None:
     headers = {} if header is None else {"authorization": header}
@@ -42,7 +42,7 @@ async def test_every_address_is_closed_without_a_valid_token(
     assert response.headers["www-authenticate"].startswith("Bearer")
 
 
-async def test_what_is_no_address_is_not_told_without_a_token(client: httpx.AsyncClient) -> None:
+async def test_unknown_address_needs_a_token_too(client: httpx.AsyncClient) -> None:
     found = [await client.get(f"/api/v1{path}") for path in ("/", "/nothing", "/endpoints")]
     assert [response.status_code for response in found] == [401] * 3
     assert len({response.text for response in found}) == 1
@@ -56,7 +56,7 @@ async def test_two_authorizations_are_none(client: httpx.AsyncClient, store: Sto
 
 
 @pytest.mark.parametrize("value", [" Bearer {}", "Bearer {} \t", "bearer  {}"])
-async def test_white_space_around_a_token_is_no_part_of_it(
+async def test_white_space_around_a_token_is_ignored(
     client: httpx.AsyncClient, store: Store, value: str
 ) -> None:
     header = value.format(store.create_token("ci", SCOPES).text)
@@ -82,14 +82,14 @@ async def test_each_request_needs_its_own_scope(
     assert (await program(needed).ask(method, path)).status_code != 403
 
 
-async def test_a_revoked_token_opens_nothing_at_once(program: MakeProgram, store: Store) -> None:
+async def test_revoked_token_is_refused_at_once(program: MakeProgram, store: Store) -> None:
     mine = program("read")
     assert (await mine.ask("GET", "/batches")).status_code == 200
     store.revoke_token(store.list_tokens()[0]["id"])
     assert (await mine.ask("GET", "/batches")).status_code == 401
 
 
-async def test_a_wrong_method_is_told_the_right_ones(program: MakeProgram) -> None:
+async def test_wrong_method_lists_the_right_ones(program: MakeProgram) -> None:
     response = await program().ask("PATCH", "/endpoints/x")
     assert problem(response) == (405, "Use GET, DELETE here.")
     assert response.headers["allow"] == "GET, DELETE"
@@ -105,9 +105,7 @@ def foreign(program: MakeProgram) -> Program:
     return program(source="other")
 
 
-async def test_another_sources_endpoint_is_as_unknown_as_none(
-    foreign: Program, store: Store
-) -> None:
+async def test_other_source_s_endpoint_is_unknown(foreign: Program, store: Store) -> None:
     theirs, secret = add_endpoint(store), {"secret": "0123456789abcdef" * 2}
     for method, end, value in (("GET", "", None), ("DELETE", "", None), ("PUT", "/secret", secret)):
         found = [
@@ -134,7 +132,7 @@ async def test_another_sources_batches_are_not_there(foreign: Program, store: St
         assert (await foreign.ask("GET", path)).status_code == 404
 
 
-async def test_a_token_of_a_source_needs_not_name_it(program: MakeProgram, store: Store) -> None:
+async def test_source_of_the_token_is_the_default(program: MakeProgram, store: Store) -> None:
     add_endpoint(store, "b")
     store.add_endpoint("other", "batch", resource="b")
     mine = program("read", source="valyu")
@@ -145,9 +143,7 @@ async def test_a_token_of_a_source_needs_not_name_it(program: MakeProgram, store
 # --- faults and floods --------------------------------------------------------------------------
 
 
-async def test_a_database_that_fails_is_told_as_such_and_no_more(
-    program: MakeProgram, store: Store
-) -> None:
+async def test_failing_database_answers_503(program: MakeProgram, store: Store) -> None:
     mine = program()
     with locked(store):
         response = await mine.ask("POST", "/endpoints", NEW)
@@ -156,7 +152,7 @@ async def test_a_database_that_fails_is_told_as_such_and_no_more(
     assert store.list_endpoints() == []
 
 
-async def test_a_database_that_does_not_answer_is_told_in_time(
+async def test_hanging_database_answers_503_in_time(
     program: MakeProgram, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = program()
@@ -168,9 +164,7 @@ async def test_a_database_that_does_not_answer_is_told_in_time(
     assert (await mine.ask("GET", "/batches")).status_code == 503
 
 
-async def test_a_flood_of_refusals_is_one_line(
-    client: httpx.AsyncClient, lines: io.StringIO
-) -> None:
+async def test_many_refusals_log_one_line(client: httpx.AsyncClient, lines: io.StringIO) -> None:
     headers = {"authorization": f"Bearer {SOME_TOKEN}"}
     responses = [client.get("/api/v1/batches", headers=headers) for _ in range(50)]
     assert {response.status_code for response in await asyncio.gather(*responses)} == {401}

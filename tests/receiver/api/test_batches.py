@@ -44,7 +44,7 @@ async def test_the_newest_batches_come_first(mine: Program, store: Store) -> Non
     assert (await mine.ask("GET", "/batches?source=nobody")).json() == {"batches": []}
 
 
-async def test_a_ledger_is_that_of_the_command_line(
+async def test_ledger_equals_the_command_line_s(
     mine: Program, store: Store, run: command_line.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(store, "r1", "r2")
@@ -56,9 +56,7 @@ async def test_a_ledger_is_that_of_the_command_line(
     assert (shown["missing"], shown["dead"]) == ([], [])
 
 
-async def test_results_come_as_json_lines_and_say_that_they_are_not_all(
-    mine: Program, store: Store
-) -> None:
+async def test_results_are_json_lines(mine: Program, store: Store) -> None:
     fill(store, "r1", "r2")
     response = await mine.ask("GET", "/batches/b/results")
     assert (run_ids(response), response.headers["resultsink-complete"]) == (["r1", "r2"], "false")
@@ -66,7 +64,7 @@ async def test_results_come_as_json_lines_and_say_that_they_are_not_all(
     assert response.text.endswith("}\n")
 
 
-async def test_results_of_a_complete_batch_say_so(mine: Program, store: Store) -> None:
+async def test_complete_results_say_so(mine: Program, store: Store) -> None:
     fill(store, "r1")
     store.database.write(
         lambda connection: connection.exec_driver_sql("UPDATE batches SET state = 'complete'")
@@ -84,9 +82,7 @@ def pruned(store: Store, *run_ids: str) -> None:
     assert store.prune("results", Ages(results=timedelta(0))).rows == len(run_ids)
 
 
-async def test_results_that_were_pruned_are_left_out_and_that_is_said(
-    mine: Program, store: Store
-) -> None:
+async def test_pruned_results_are_left_out(mine: Program, store: Store) -> None:
     pruned(store, "r1")
     later = build.run("r2", batch_id="b")
     store.database.write(lambda c: build.keep(c, later, fetched_at=store.now()))
@@ -96,15 +92,13 @@ async def test_results_that_were_pruned_are_left_out_and_that_is_said(
     assert (run_ids(response), response.headers["resultsink-complete"]) == (["r2"], "false")
 
 
-async def test_a_run_whose_content_was_pruned_is_gone_and_not_only_late(
-    mine: Program, store: Store
-) -> None:
+async def test_pruned_run_is_gone(mine: Program, store: Store) -> None:
     pruned(store, "r1")
     sentence = "The content of this result was pruned for its age: ask the sender."
     assert problem(await mine.ask("GET", "/runs/r1?source=valyu")) == (410, sentence)
 
 
-async def test_results_can_be_narrowed_by_their_status(mine: Program, store: Store) -> None:
+async def test_results_filtered_by_status(mine: Program, store: Store) -> None:
     fill(store, "good")
     fill(store, "bad", status="failed")
     for status, expected in (("failed", ["bad"]), ("completed", ["good"]), ("all", None)):
@@ -112,7 +106,7 @@ async def test_results_can_be_narrowed_by_their_status(mine: Program, store: Sto
         assert run_ids(response) == (expected or ["good", "bad"])
 
 
-async def test_a_batch_without_results_is_an_empty_answer(mine: Program, store: Store) -> None:
+async def test_batch_without_results_is_empty(mine: Program, store: Store) -> None:
     fill(store)
     response = await mine.ask("GET", "/batches/b/results")
     assert (response.status_code, response.content) == (200, b"")
@@ -130,9 +124,7 @@ async def test_one_run_is_its_current_result(mine: Program, store: Store) -> Non
     assert problem(await mine.ask("GET", "/runs/r2"))[0] == 400
 
 
-async def test_a_run_without_a_result_is_accepted_and_not_unknown(
-    mine: Program, store: Store
-) -> None:
+async def test_run_without_a_result_is_202(mine: Program, store: Store) -> None:
     add_endpoint(store, "r1", kind="run")
     response = await mine.ask("GET", "/runs/r1?source=valyu")
     known = {"source": "valyu", "run_id": "r1", "sender_status": None, "waits_for": None}
@@ -140,9 +132,7 @@ async def test_a_run_without_a_result_is_accepted_and_not_unknown(
     assert response.headers["retry-after"] == "5"
 
 
-async def test_no_client_can_take_a_character_of_a_result_for_a_line_end(
-    mine: Program, store: Store
-) -> None:
+async def test_line_separators_in_results_are_escaped(mine: Program, store: Store) -> None:
     text = "one\x85two\u2028three\u2029four\x1cfive\nsix"
     fill(store, "r1", "r2", error=text)
     lines = (await mine.ask("GET", "/batches/b/results")).text.splitlines()
@@ -167,13 +157,13 @@ async def test_what_is_not_understood_is_refused(mine: Program, query: str, sent
     assert (status, shown[: len(sentence)]) == (400, sentence)
 
 
-async def test_a_batch_that_is_not_there_is_not_found(mine: Program, store: Store) -> None:
+async def test_unknown_batch_is_not_found(mine: Program, store: Store) -> None:
     fill(store, "r1")
     for path in ("/batches/c", "/batches/b?source=other", "/batches/c/results", "/batches/%00"):
         assert problem(await mine.ask("GET", path))[0] == 404
 
 
-async def test_what_signs_a_url_is_hidden_as_in_an_export(mine: Program, store: Store) -> None:
+async def test_signature_of_a_url_is_hidden(mine: Program, store: Store) -> None:
     url = "https://files.example.com/a?X-Amz-Signature=0123456789abcdef0123456789"
     fill(store, "r1", sources=[{"url": url}])
     for path in ("/batches/b/results", "/runs/r1?source=valyu"):

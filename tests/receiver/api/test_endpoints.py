@@ -62,13 +62,13 @@ async def test_an_endpoint_is_made_and_shown(mine: Program, store: Store) -> Non
     assert [endpoint["id"] for endpoint in store.list_endpoints()] == [shown["endpoint"]]
 
 
-async def test_an_endpoint_can_be_made_with_all_that_is_known(mine: Program, store: Store) -> None:
+async def test_endpoint_with_all_fields(mine: Program, store: Store) -> None:
     shown = await mine.made(kind="task", resource="run-1", task_id="task-1", secret=SECRET)
     assert (shown["state"], shown["resource"], shown["task_id"]) == ("open", "run-1", "task-1")
     assert secrets(store, shown["endpoint"]) == [SECRET]
 
 
-async def test_a_null_is_as_good_as_nothing(mine: Program) -> None:
+async def test_null_counts_as_missing(mine: Program) -> None:
     value = {**NEW, "resource": None, "secret": None}
     response = await mine.ask("POST", "/endpoints", value)
     assert (response.status_code, response.json()["state"]) == (201, "pending")
@@ -91,7 +91,7 @@ async def test_a_null_is_as_good_as_nothing(mine: Program) -> None:
         ({"signature": SECRET}, "There is no field 'signature' here: leave it out (fields: "),
     ],
 )
-async def test_what_cannot_be_is_refused_by_its_name(
+async def test_wrong_field_is_named(
     mine: Program, store: Store, fields: dict[str, Any], sentence: str
 ) -> None:
     response = await mine.ask("POST", "/endpoints", {**NEW, **fields})
@@ -113,13 +113,13 @@ async def test_what_cannot_be_is_refused_by_its_name(
         (b'{"source": %s}' % (b"1" * 5_000), "The body is no JSON (not readable)"),
     ],
 )
-async def test_what_is_no_strict_json_is_refused(mine: Program, body: bytes, sentence: str) -> None:
+async def test_lax_json_is_refused(mine: Program, body: bytes, sentence: str) -> None:
     response = await mine.ask("POST", "/endpoints", content=body)
     assert problem(response)[0] == 400
     assert problem(response)[1].startswith(sentence)
 
 
-async def test_a_large_or_encoded_body_is_refused(mine: Program) -> None:
+async def test_large_body_is_refused(mine: Program) -> None:
     large = await mine.ask("POST", "/endpoints", content=b" " * 65_537)
     assert problem(large)[0] == 413
     assert large.headers["connection"] == "close"
@@ -159,7 +159,7 @@ async def test_no_body_breaks_anything(
 # --- secrets ------------------------------------------------------------------------------------
 
 
-async def test_the_secret_comes_later_with_what_was_made(mine: Program, store: Store) -> None:
+async def test_secret_comes_later_with_the_resource(mine: Program, store: Store) -> None:
     made = await mine.made()
     value = {"secret": SECRET, "resource": BATCH}
     response = await mine.ask("PUT", f"/endpoints/{made['endpoint']}/secret", value)
@@ -186,7 +186,7 @@ async def test_the_same_secret_again_is_harmless(mine: Program, store: Store) ->
 
 
 @pytest.mark.parametrize("more", [{"resource": OTHER_BATCH}, {"task_id": "task-2"}])
-async def test_an_endpoint_of_another_resource_takes_no_secret(
+async def test_secret_for_another_resource_is_refused(
     mine: Program, store: Store, more: dict[str, str]
 ) -> None:
     made = await mine.made(resource=BATCH, task_id="task-1")
@@ -197,7 +197,7 @@ async def test_an_endpoint_of_another_resource_takes_no_secret(
     assert (await mine.ask("GET", f"/endpoints/{made['endpoint']}")).json() == made
 
 
-async def test_a_replaced_secret_is_not_brought_back(mine: Program, store: Store) -> None:
+async def test_replaced_secret_is_refused(mine: Program, store: Store) -> None:
     endpoint_id = (await mine.made(secret=SECRET))["endpoint"]
     store.rotate_secret(endpoint_id, OTHER_SECRET, old_until=now())
     response = await mine.ask("PUT", f"/endpoints/{endpoint_id}/secret", {"secret": SECRET})
@@ -218,7 +218,7 @@ async def test_a_sixth_secret_is_refused(mine: Program, store: Store) -> None:
 
 
 @pytest.mark.parametrize("more", [{"resource": BATCH}, {"task_id": "t"}])
-async def test_an_endpoint_for_the_account_is_bound_to_nothing(
+async def test_account_endpoint_takes_no_resource(
     mine: Program, store: Store, more: dict[str, str]
 ) -> None:
     endpoint_id = store.add_endpoint("valyu", "account")
@@ -227,7 +227,7 @@ async def test_an_endpoint_for_the_account_is_bound_to_nothing(
     assert (secrets(store, endpoint_id), store.list_endpoints()[0]["resource"]) == ([], None)
 
 
-async def test_an_odd_secret_is_taken_with_a_warning(store: Store, start: Start) -> None:
+async def test_odd_secret_gets_a_warning(store: Store, start: Start) -> None:
     sources = {"valyu": SourceSettings(signing={"scheme": "standard-webhooks"})}
     client = await start(create_app(Settings(sources=sources), store=store))
     mine = Program(client, store.create_token("p", ["register"]).text)
@@ -239,9 +239,7 @@ async def test_an_odd_secret_is_taken_with_a_warning(store: Store, start: Start)
     assert "warning" not in (await mine.ask("GET", path)).json()
 
 
-async def test_where_the_account_verifies_an_endpoint_is_open_and_bound_without_a_secret(
-    store: Store, start: Start
-) -> None:
+async def test_account_secrets_allow_binding_alone(store: Store, start: Start) -> None:
     sources = {"valyu": SourceSettings(signing_secrets=[SecretStr(SECRET)])}
     client = await start(create_app(Settings(sources=sources), store=store))
     mine = Program(client, store.create_token("p", ["register"]).text)
@@ -257,19 +255,19 @@ async def test_where_the_account_verifies_an_endpoint_is_open_and_bound_without_
     assert (secrets(store, made["endpoint"]), store.ledger(BATCH).batch_id) == ([], BATCH)
 
 
-async def test_without_an_account_s_secret_one_must_be_sent(mine: Program) -> None:
+async def test_secret_must_be_sent(mine: Program) -> None:
     path = f"/endpoints/{(await mine.made())['endpoint']}/secret"
     response = await mine.ask("PUT", path, {"resource": BATCH})
     assert problem(response) == (422, "The field secret is missing: send it.")
 
 
-async def test_a_task_without_a_resource_is_refused(mine: Program) -> None:
+async def test_task_id_needs_a_resource(mine: Program) -> None:
     path = f"/endpoints/{(await mine.made())['endpoint']}/secret"
     status, sentence = problem(await mine.ask("PUT", path, {"secret": SECRET, "task_id": "t"}))
     assert (status, sentence[:24]) == (422, "The resource is missing:")
 
 
-async def test_a_secret_of_a_source_that_is_gone_is_refused(mine: Program, store: Store) -> None:
+async def test_secret_for_a_removed_source_is_refused(mine: Program, store: Store) -> None:
     endpoint_id = store.add_endpoint("gone", "batch")
     response = await mine.ask("PUT", f"/endpoints/{endpoint_id}/secret", {"secret": SECRET})
     assert problem(response)[0] == 422
@@ -279,9 +277,7 @@ async def test_a_secret_of_a_source_that_is_gone_is_refused(mine: Program, store
 # --- closing ------------------------------------------------------------------------------------
 
 
-async def test_a_closed_endpoint_takes_nothing_and_closes_again(
-    mine: Program, store: Store
-) -> None:
+async def test_closing_twice_is_harmless(mine: Program, store: Store) -> None:
     made = await mine.made()
     path = f"/endpoints/{made['endpoint']}"
     for _ in range(2):
@@ -293,13 +289,13 @@ async def test_a_closed_endpoint_takes_nothing_and_closes_again(
 
 
 @pytest.mark.parametrize("name", ["nowhere", "%00", "%F0%9F%98%80", "a%20b", "x" * 300])
-async def test_an_endpoint_that_is_not_there_is_not_found(mine: Program, name: str) -> None:
+async def test_unknown_endpoint_is_not_found(mine: Program, name: str) -> None:
     for method, end in (("GET", ""), ("DELETE", ""), ("PUT", "/secret")):
         value = {"secret": SECRET} if end else None
         assert problem(await mine.ask(method, f"/endpoints/{name}{end}", value))[0] == 404
 
 
-async def test_what_is_done_is_logged_without_any_secret(mine: Program) -> None:
+async def test_log_lines_hold_no_secret(mine: Program) -> None:
     stream = io.StringIO()
     logs.configure(json=True, stream=stream)
     made = await mine.made(secret=SECRET)

@@ -75,7 +75,7 @@ def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "PAGE_CHARACTERS", 100_000)
 
 
-async def test_many_results_are_read_in_flat_memory(reader: Reader) -> None:
+async def test_many_results_in_constant_memory(reader: Reader) -> None:
     tracemalloc.start()
     await reader.read()
     _, peak = tracemalloc.get_traced_memory()
@@ -85,9 +85,7 @@ async def test_many_results_are_read_in_flat_memory(reader: Reader) -> None:
     assert peak < reader.bytes / 3
 
 
-async def test_nothing_is_read_ahead_of_a_slow_reader(
-    reader: Reader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_slow_reader_holds_one_page(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     pages: list[int] = []
     take = rows.Snapshot._page
 
@@ -125,7 +123,7 @@ async def test_who_takes_nothing_is_cut_off(
     assert (reader.context.streams, reader.whole) == (0, False)
 
 
-async def test_no_more_are_read_at_once_than_memory_allows(
+async def test_streams_are_limited(
     reader: Reader, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(result_stream, "MAX_STREAMS", 1)
@@ -141,7 +139,7 @@ async def test_no_more_are_read_at_once_than_memory_allows(
     assert reader.whole
 
 
-async def test_what_breaks_half_way_has_no_end(reader: Reader, store: Store) -> None:
+async def test_broken_stream_has_no_end(reader: Reader, store: Store) -> None:
     reader.goes_on.clear()
     reading = asyncio.create_task(reader.read())
     await until(lambda: reader.starts)

@@ -51,7 +51,7 @@ def test_nonsense_is_one_sentence(
 
 
 @given(keep=st.none() | st.text(), until=st.none() | st.text())
-def test_it_is_total_and_never_ends_before_now(keep: str | None, until: str | None) -> None:
+def test_any_input_ends_after_now(keep: str | None, until: str | None) -> None:
     try:
         end = end_of_old(keep, until, now=NOON)
     except UsageError:

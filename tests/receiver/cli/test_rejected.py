@@ -12,7 +12,7 @@ from tests.receiver.intake.test_rejected import refused
 pytestmark = pytest.mark.usefixtures("configured")
 
 
-def test_a_refusal_is_explained_with_what_to_do(run: Run, store: Store) -> None:
+def test_refusal_is_explained(run: Run, store: Store) -> None:
     kept = refused(store, add_endpoint(store), headers=[*signed(b"{ }"), (b"x-note", b"\x1b[2J")])
     ended = run("rejected", "show", str(kept))
     assert (ended.code, ended.err) == (0, "")
@@ -48,12 +48,12 @@ def test_what_would_have_matched_is_told(run: Run, store: Store) -> None:
     assert f"would match  secret: endpoint {other}, reading: text" in out
 
 
-def test_a_long_body_is_cut_for_people(run: Run, store: Store) -> None:
+def test_long_body_is_cut(run: Run, store: Store) -> None:
     kept = refused(store, add_endpoint(store), b"\x00" * 5000)
     assert "... 1000 characters more" in run("rejected", "show", str(kept)).out
 
 
-def test_one_is_let_in_or_the_exit_code_says_that_it_stays(run: Run, store: Store) -> None:
+def test_retry_of_one_sets_the_exit_code(run: Run, store: Store) -> None:
     endpoint_id = add_endpoint(store, secret=OTHER_SECRET)
     kept = refused(store, endpoint_id)
     ended = run("rejected", "retry", str(kept))

@@ -49,13 +49,13 @@ def test_wrong_use_loads_nothing_heavy(arguments: str) -> None:
     assert loaded(*arguments.split(), code=2) & HEAVY == set()
 
 
-def test_a_command_that_reads_loads_the_storage_alone() -> None:
+def test_reading_loads_only_the_storage() -> None:
     found = loaded("batch", "show", BATCH, code=0)
     assert found & SERVING == set()
     assert found >= STORING
 
 
-def test_the_version_is_that_of_the_package(run: Run) -> None:
+def test_version_is_the_package_s(run: Run) -> None:
     ended = run("--version")
     assert (ended.code, ended.out) == (0, f"resultsink {version('resultsink')}\n")
 
@@ -81,7 +81,7 @@ main()
     "moment",
     ["receiver.cli", "typer", "pydantic.main", "sqlalchemy.orm.mapper", "storage.store", "rich"],
 )
-def test_ctrl_c_during_an_import_is_quiet(moment: str) -> None:
+def test_ctrl_c_while_loading_is_quiet(moment: str) -> None:
     command = [sys.executable, "-c", INTERRUPTED, moment, "batch", "show", BATCH]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
