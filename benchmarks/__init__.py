@@ -11,6 +11,7 @@
     python -m benchmarks.killed       kill -9 with 100,000 jobs waiting
     python -m benchmarks.starting     start-up to the first 200, idle memory
     python -m benchmarks.loaded       the most memory under load
+    python -m benchmarks.command_start   processor time of short commands
 
 Each takes `--help`, `--quick` and `--json`. Absolute figures belong to one machine at one moment;
 the ratios are the point, and differences under .05 say nothing. Nothing here is a timed test.

@@ -68,6 +68,7 @@ PARTS = (
     *(Part("killed", store, fuller=("--to-the-end",)) for store in BOTH),
     *(Part("starting", store) for store in BOTH),
     *(Part("loaded", store) for store in BOTH),
+    Part("command_start"),
 )
 NAMES = tuple(dict.fromkeys(part.name for part in PARTS))
 

@@ -77,7 +77,7 @@ def create_app(
                 yield {
                     "intake": intake,
                     "bodies": bodies,
-                    "desk": api.ApiContext(opened, sources, bodies, public_url=settings.public_url),
+                    "api": api.ApiContext(opened, sources, bodies, public_url=settings.public_url),
                     "readiness": health.Readiness(opened),
                 }
         finally:

@@ -172,3 +172,10 @@ def moment(value: Any) -> datetime | None:
 def items(value: Any) -> Iterable[dict[str, Any]]:
     """The objects in a list; whatever else stands in it, or instead of it, is left out."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def time_as_json(value: object) -> str:
+    """Return a datetime as ISO 8601 in UTC: the `default` of `json.dumps`; TypeError for others."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    raise TypeError(f"{type(value).__name__} is no JSON")

@@ -1,10 +1,10 @@
 """The durable truth: synchronous, knows SQL, knows no HTTP. `open` is the only door."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from storage.batches.batches import Watched
 from storage.batches.ledger import Ledger, UnstoredRun
-from storage.copying import Copied, CopyReport, Progressed, copy
 from storage.database import kind_of, now, open_database, upgrade_server
 from storage.database.sqlite.files import look, sqlite_path
 from storage.deliveries.events import (
@@ -50,6 +50,19 @@ from storage.runs.views import RunFacts
 from storage.store import Store
 from storage.store.batches import MissingResults
 from storage.tokens import NewToken, TokenRow, TokenView
+
+if TYPE_CHECKING:
+    from storage.copying import Copied, CopyReport, Progressed, copy
+else:
+
+    def __getattr__(name: str) -> object:
+        """Load the copying when it is used: one command needs it, and all would wait for it."""
+        if name in {"Copied", "CopyReport", "Progressed", "copy"}:
+            from storage import copying
+
+            return getattr(copying, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "AGE_OF",

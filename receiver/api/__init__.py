@@ -1,6 +1,6 @@
-"""HTTP in, for programs: endpoints, secrets, ledgers and results, by bearer tokens.
+"""The HTTP API for programs: endpoints, secrets, ledgers and results, by bearer tokens.
 
-`ROUTES` is the whole of it; `Api` is the application that `receiver.app` mounts.
+`ROUTES` lists all requests; `Api` is the application that `receiver.app` mounts.
 """
 
 from receiver.api.access import SCOPES

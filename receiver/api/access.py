@@ -1,4 +1,4 @@
-"""Who may ask for what: bearer tokens, their scopes, and the one source of some."""
+"""Access: bearer tokens, their scopes, and the one source of some."""
 
 import re
 from typing import Final
@@ -16,15 +16,15 @@ SCOPES: Final = ("read", "register")
 _TOKEN = re.compile(rb"rs_[A-Za-z0-9_-]{43}")
 
 
-async def admitted(request: Request, desk: ApiContext) -> TokenView:
-    """The token of a request, looked up anew each time, so that a revoked one ends at once.
+async def authenticate(request: Request, context: ApiContext) -> TokenView:
+    """Return the token of a request, read anew each time, so that a revoked one ends at once.
 
-    Raises Problem, 401 with one text for all reasons; what cannot be a token costs no read.
+    Raises Problem, 401 with one text for all reasons; text that cannot be a token costs no read.
     """
     given = request.headers.getlist("authorization")
     shown = behind_bearer(given[0].encode("latin-1")) if len(given) == 1 else None
     found = _TOKEN.fullmatch(shown or b"")
-    token = await desk.ask(desk.store.find_token, found[0].decode()) if found else None
+    token = await context.in_thread(context.store.find_token, found[0].decode()) if found else None
     if token is None:
         challenge = 'Bearer error="invalid_token"' if given else "Bearer"
         raise Problem(
@@ -50,10 +50,10 @@ def require(token: TokenView, scope: str) -> None:
         )
 
 
-def source_of(token: TokenView, asked_for: str | None) -> str | None:
-    """The source that a request is about, None for all; raises Problem, 403, for another's."""
-    if token.source is None or asked_for is None:
-        return asked_for if token.source is None else token.source
-    if asked_for != token.source:
+def source_of(token: TokenView, wanted: str | None) -> str | None:
+    """Return the source that a request is about, None for all; Problem, 403, for another's."""
+    if token.source is None or wanted is None:
+        return wanted if token.source is None else token.source
+    if wanted != token.source:
         raise Problem(403, f"This token is for the source {token.source} alone: ask for that one.")
-    return asked_for
+    return wanted

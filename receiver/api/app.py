@@ -1,4 +1,4 @@
-"""The API's addresses: which scope each request needs, and who answers it."""
+"""The API's addresses, with the scope that each request needs and the handler that answers it."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
@@ -9,7 +9,7 @@ from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
 from receiver.api import batches, endpoints
-from receiver.api.access import admitted, require
+from receiver.api.access import authenticate, require
 from receiver.api.context import ApiContext
 from receiver.api.requests import ApiRequest
 from receiver.api.responses import CLOSE, RETRY_AFTER, Problem
@@ -34,7 +34,7 @@ ROUTES: Final[Mapping[str, Mapping[str, tuple[str, Handler]]]] = {
     "/batches/{batch_id}/results": {"GET": ("read", batches.results)},
     "/runs/{run_id}": {"GET": ("read", batches.run)},
 }
-"""Below PREFIX: for each address and method, the scope that a token needs, and the answer."""
+"""Below PREFIX: for each address and method, the scope that a token needs, and its handler."""
 
 _PATTERNS = [(compile_path(path)[0], methods) for path, methods in ROUTES.items()]
 
@@ -42,9 +42,9 @@ log = get_logger("api")
 
 
 class Api:
-    """The ASGI application below PREFIX; works with the lifespan's `desk`.
+    """The ASGI application below PREFIX; works with the ApiContext of the lifespan's state.
 
-    Nothing is told before the token is known, not even whether there is such an address.
+    Without a valid token every address is answered alike, whether it exists or not.
     """
 
     def __init__(self) -> None:
@@ -53,35 +53,35 @@ class Api:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
-            response = await self._answer(request, scope["state"]["desk"])
+            response = await self._answer(request, scope["state"]["api"])
         except Problem as problem:
             response = problem.response()
         except (CannotStore, WrongKey) as fault:
-            self._tell("the api cannot use the database", 503, error=str(fault))
+            self._log("the api cannot use the database", 503, error=str(fault))
             response = Problem(
                 503, "The database cannot be used now: try again in 5 seconds.", headers=RETRY_AFTER
             ).response()
-        # Outside: what breaks once the answer has begun must break the connection.
+        # Outside the try: an error once the answer has begun must break the connection.
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request, desk: ApiContext) -> Response:
+    async def _answer(self, request: Request, context: ApiContext) -> Response:
         token: TokenView | None = None
         try:
-            token = await admitted(request, desk)
+            token = await authenticate(request, context)
             methods, params = _find(request)
             if request.method not in methods:
                 allowed = ", ".join(methods)
                 raise Problem(405, f"Use {allowed} here.", headers={"allow": allowed, **CLOSE})
             needed, handle = methods[request.method]
             require(token, needed)
-            return await handle(ApiRequest(request, desk, token, params))
+            return await handle(ApiRequest(request, context, token, params))
         except Problem as problem:
             if problem.status in (401, 403):
-                self._tell("request refused", problem.status, by=token and token.id)
+                self._log("request refused", problem.status, by=token and token.id)
             raise
 
-    def _tell(self, event: str, status: int, **more: object) -> None:
-        """One line a while: anybody can ask to be refused."""
+    def _log(self, event: str, status: int, **more: object) -> None:
+        """Log a line, throttled: anybody can provoke it."""
         self._refusals.log(log.warning, f"{event} {status}", event, status=status, **more)
 
 

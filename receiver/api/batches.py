@@ -1,4 +1,4 @@
-"""What programs read: ledgers with what is missing, and results."""
+"""Ledgers with what is missing, and results, for programs."""
 
 from typing import Any, Literal, get_args
 
@@ -14,51 +14,53 @@ MAX_LIMIT = 1_000
 Status = Literal["all", "completed", "failed"]
 
 
-async def list_all(asked: ApiRequest) -> Response:
-    """The newest batches, newest first."""
-    query = asked.query("source", "limit")
-    source, limit = asked.source(query.get("source")), _limit(query.get("limit", "100"))
-    ledgers = await asked.desk.ask(asked.desk.store.list_batches, source=source, limit=limit)
+async def list_all(request: ApiRequest) -> Response:
+    """List the newest batches, newest first."""
+    query = request.query("source", "limit")
+    source, limit = request.source(query.get("source")), _limit(query.get("limit", "100"))
+    ledgers = await request.context.in_thread(
+        request.context.store.list_batches, source=source, limit=limit
+    )
     return answer({"batches": [ledger.as_dict() for ledger in ledgers]})
 
 
-async def show(asked: ApiRequest) -> Response:
-    """The ledger of a batch, and what is missing and why."""
-    ledger = await _ledger(asked, asked.query("source").get("source"))
-    missing = await asked.desk.ask(asked.desk.store.missing, ledger)
+async def show(request: ApiRequest) -> Response:
+    """Show the ledger of a batch, and what is missing and why."""
+    ledger = await _ledger(request, request.query("source").get("source"))
+    missing = await request.context.in_thread(request.context.store.missing, ledger)
     return answer({**ledger.as_dict(), **missing})
 
 
-async def results(asked: ApiRequest) -> Response:
-    """The results of a batch as JSON Lines, and in a header whether they are all there are."""
-    query = asked.query("source", "status")
+async def results(request: ApiRequest) -> Response:
+    """Stream the results of a batch as JSON Lines; a header says if the batch is complete."""
+    query = request.query("source", "status")
     status: Any = query.get("status", "all")
     if status not in get_args(Status):
         raise Problem(400, f"There is no such status: use {', '.join(get_args(Status))}.")
-    ledger = await _ledger(asked, query.get("source"))  # before the results: it never says too much
+    ledger = await _ledger(request, query.get("source"))  # read before the results, to promise less
     selection = Selection(source=ledger.source, batch_id=ledger.batch_id, status=status)
-    pages = await asked.desk.ask(asked.desk.store.json_lines, selection)
+    pages = await request.context.in_thread(request.context.store.json_lines, selection)
     return ResultLines(
-        asked.desk, pages, is_complete=ledger.state == "complete" and not ledger.pruned
+        request.context, pages, is_complete=ledger.state == "complete" and not ledger.pruned
     )
 
 
-async def run(asked: ApiRequest) -> Response:
-    """The current result of one run; 202 with what is known while there is none yet.
+async def run(request: ApiRequest) -> Response:
+    """Show the current result of a run; 202 with what is known while there is none yet.
 
-    410 where its content was pruned: that comes no more.
+    410 where its content was pruned.
     """
-    source = asked.source(asked.query("source").get("source"))
+    source = request.source(request.query("source").get("source"))
     if source is None:
         raise Problem(400, "Say whose run it is: add ?source=NAME.")
-    run_id = asked.params["run_id"]
-    pages = await asked.desk.ask(
-        asked.desk.store.json_lines, Selection(source=source, run_id=run_id)
+    run_id = request.params["run_id"]
+    pages = await request.context.in_thread(
+        request.context.store.json_lines, Selection(source=source, run_id=run_id)
     )
-    found = await asked.desk.ask(next, pages, None)
+    found = await request.context.in_thread(next, pages, None)
     if found is not None:
         return Response(found, headers={"cache-control": "no-store"}, media_type="application/json")
-    known = await asked.desk.ask(asked.desk.store.find_run, source, run_id)
+    known = await request.context.in_thread(request.context.store.find_run, source, run_id)
     if known is None:
         raise Problem(404, "There is no such run: look at its id and its source, or register it.")
     if known.pruned_at is not None:
@@ -72,11 +74,11 @@ async def run(asked: ApiRequest) -> Response:
     return answer(shown, 202, headers=RETRY_AFTER)
 
 
-async def _ledger(asked: ApiRequest, source: str | None) -> Ledger:
-    source = asked.source(source)
+async def _ledger(request: ApiRequest, source: str | None) -> Ledger:
+    source = request.source(source)
     try:
-        return await asked.desk.ask(
-            asked.desk.store.ledger, asked.params["batch_id"], source=source
+        return await request.context.in_thread(
+            request.context.store.ledger, request.params["batch_id"], source=source
         )
     except NotFound:
         several = "" if source else ", or several sources have one (then add ?source=NAME)"

@@ -1,4 +1,4 @@
-"""What all requests of programs share: the store, the sources, and how much they may ask of it."""
+"""Shared by all requests of programs: the store, the sources, and few threads to use them."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -13,13 +13,13 @@ from storage import CannotStore, Store
 
 T = TypeVar("T")
 
-ASK_SECONDS = 10.0
-ASKING_AT_ONCE = 8
-"""Threads of their own, and few: programs must not keep intake and worker from the store."""
+CALL_SECONDS = 10.0
+MAX_THREADS = 8
+"""Threads for calls of the store: few, so that programs do not keep intake and worker from it."""
 
 
 class ApiContext:
-    """One for each running application; made in its lifespan."""
+    """The API's part of a running application; made in its lifespan."""
 
     def __init__(
         self,
@@ -34,16 +34,16 @@ class ApiContext:
         self.bodies = bodies
         self.public_url = public_url
         self.streams = 0
-        self._turns = CapacityLimiter(ASKING_AT_ONCE)
+        self._threads = CapacityLimiter(MAX_THREADS)
 
-    async def ask(self, read: Callable[..., T], *args: Any, **options: Any) -> T:
-        """Call a method of the store in a thread, which is left to itself if it takes too long.
+    async def in_thread(self, call: Callable[..., T], *args: Any, **options: Any) -> T:
+        """Call a function that blocks in a thread, which is abandoned after 10 seconds.
 
-        Raises CannotStore for that, and whatever the method raises.
+        Raises CannotStore then, and whatever the function raises.
         """
-        work = partial(read, *args, **options)
+        work = partial(call, *args, **options)
         try:
-            async with asyncio.timeout(ASK_SECONDS):
-                return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._turns)
+            async with asyncio.timeout(CALL_SECONDS):
+                return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
         except TimeoutError:
             raise CannotStore("The database did not answer in time.") from None

@@ -1,10 +1,11 @@
-"""One request of a program, read strictly: what is not understood is refused, by its name."""
+"""One request of a program, read strictly: anything unknown is refused by its name."""
 
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
 from receiver.api.access import source_of
@@ -24,21 +25,40 @@ _REFUSED = {
 }
 
 
+def _checked_word(text: str) -> str:
+    if word(text) is None:
+        raise ValueError("must be 1 to 200 printable ASCII characters, no spaces")
+    return text
+
+
+Word = Annotated[str, AfterValidator(_checked_word)]
+"""A name or an id, as it may stand in a URL and in a log."""
+
+
+class Body(BaseModel):
+    """Base of the bodies that programs send: fields of text, and no others."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+AnyBody = TypeVar("AnyBody", bound=Body)
+
+
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
     """A request whose token is valid for it, with the parameters in its path."""
 
     request: Request
-    desk: ApiContext
+    context: ApiContext
     token: TokenView
     params: Mapping[str, str]
 
-    def source(self, asked_for: str | None) -> str | None:
-        """The source that this is about, None for all; raises Problem for another's."""
-        return source_of(self.token, asked_for)
+    def source(self, wanted: str | None) -> str | None:
+        """Return the source that the request is about, None for all; Problem for another's."""
+        return source_of(self.token, wanted)
 
     def query(self, *known: str) -> dict[str, str]:
-        """The query's parameters, each once and with a value; raises Problem."""
+        """Return the query's parameters, each once and with a value; raises Problem."""
         found: dict[str, str] = {}
         for name, value in self.request.query_params.multi_items():
             if name not in known:
@@ -48,42 +68,44 @@ class ApiRequest:
             found[name] = value
         return found
 
-    async def fields(self, *required: str, optional: Collection[str] = ()) -> dict[str, str | None]:
-        """The body's fields, all of them text, None where one is missing; raises Problem."""
-        given = _object(await self._body())
-        known = (*required, *optional)
-        for name, value in given.items():
-            if name not in known:
-                raise Problem(422, _unknown("field", name, known))
-            if value is not None and not isinstance(value, str):
-                raise Problem(422, f"The field {name} is no text: put it in quotes.")
-            if value is not None and name != "secret" and word(value) is None:
-                raise Problem(
-                    422, f"The field {name} must be 1 to 200 printable ASCII characters, no spaces."
-                )
-        for name in required:
-            if given.get(name) is None:
-                raise Problem(422, f"The field {name} is missing: send it.")
-        return {name: given.get(name) for name in known}
+    async def body(self, model: type[AnyBody]) -> AnyBody:
+        """Return the body's fields; raises Problem for the first that is wrong."""
+        given = _object(await self._read())
+        try:
+            return model.model_validate(given)
+        except ValidationError as error:
+            raise Problem(422, _sentence(error, given, list(model.model_fields))) from None
 
-    async def _body(self) -> bytes:
+    async def _read(self) -> bytes:
         headers = self.request.headers
         if headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise Problem(415, "Send the body as it is, without Content-Encoding.", headers=CLOSE)
         length = headers.get("content-length", "")
         declared = int(length[:18]) if length.isascii() and length.isdigit() else None
+        bodies = self.context.bodies
         try:
-            body = await self.desk.bodies.read(
-                self.request.receive, limit=MAX_BODY_BYTES, declared=declared
-            )
+            body = await bodies.read(self.request.receive, limit=MAX_BODY_BYTES, declared=declared)
         except BodyRefused as refusal:
             status, sentence = _REFUSED[str(refusal)]
             more = RETRY_AFTER if status == 503 else {}
             raise Problem(status, sentence, headers={**CLOSE, **more}) from None
         except ClientGone:
             raise Problem(400, "The body is not complete: send it again.", headers=CLOSE) from None
-        self.desk.bodies.release(body)
+        bodies.release(body)
         return body
+
+
+def _sentence(error: ValidationError, given: Mapping[str, Any], known: Collection[str]) -> str:
+    """Return a sentence for the first error; it repeats no value, which may be a secret."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = str(first["loc"][0])
+    if first["type"] == "extra_forbidden":
+        return _unknown("field", name, known)
+    if given.get(name) is None:  # a null is as good as nothing
+        return f"The field {name} is missing: send it."
+    if first["type"] == "value_error":
+        return f"The field {name} {first['msg'].removeprefix('Value error, ')}."
+    return f"The field {name} is no text: put it in quotes."
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -91,7 +113,7 @@ def _object(body: bytes) -> dict[str, Any]:
         value = json.loads(
             body.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant
         )
-    except (ValueError, RecursionError) as error:  # the sentences of json repeat nothing of it
+    except (ValueError, RecursionError) as error:  # json's own messages repeat nothing of the body
         reason = error.msg if isinstance(error, json.JSONDecodeError) else "not readable"
         raise Problem(400, f"The body is no JSON ({reason}): send one JSON object.") from None
     if not isinstance(value, dict):
@@ -118,5 +140,5 @@ def _unknown(what: str, name: str, known: Collection[str]) -> str:
 
 
 def _shown(name: str) -> str:
-    """A name that came from outside, bounded and harmless."""
+    """Return a name from outside, bounded and as ASCII."""
     return ascii(name if len(name) <= MAX_SHOWN else f"{name[:MAX_SHOWN]}...")

@@ -1,20 +1,19 @@
-"""What programs are told: JSON, and problem details (RFC 9457) where it is no success."""
+"""Responses: JSON, and problem details (RFC 9457) where something is refused."""
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
 
 from starlette.responses import Response
 
 from receiver.errors import ReceiverError
+from receiver.json_values import time_as_json
 
 RETRY_AFTER = {"retry-after": "5"}
 CLOSE = {"connection": "close"}
-"""For answers before the body was read: what follows on the connection is no request."""
+"""For answers before the body was read: the rest of it must not be taken for a request."""
 
-_NOT_KEPT = {"cache-control": "no-store"}
+_NO_STORE = {"cache-control": "no-store"}
 
 
 class Problem(ReceiverError):
@@ -28,32 +27,25 @@ class Problem(ReceiverError):
         self.headers = dict(headers or {})
 
     def response(self) -> Response:
-        """The same as an answer."""
-        told = {
+        """Return the refusal as a response."""
+        details = {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
             "detail": str(self),
         }
         return answer(
-            told, self.status, headers=self.headers, media_type="application/problem+json"
+            details, self.status, headers=self.headers, media_type="application/problem+json"
         )
 
 
 def answer(
-    value: Any,
+    value: object,
     status: int = 200,
     *,
     headers: Mapping[str, str] | None = None,
     media_type: str = "application/json",
 ) -> Response:
-    """A JSON document."""
-    body = json.dumps(value, default=plain, allow_nan=False)
-    return Response(body, status, headers={**_NOT_KEPT, **(headers or {})}, media_type=media_type)
-
-
-def plain(value: Any) -> Any:
-    """A time as JSON has it, for `json.dumps`."""
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    raise TypeError(f"{type(value).__name__} is no JSON")
+    """Return a response with a JSON document."""
+    body = json.dumps(value, default=time_as_json, allow_nan=False)
+    return Response(body, status, headers={**_NO_STORE, **(headers or {})}, media_type=media_type)

@@ -1,24 +1,31 @@
-"""resultsink db: the schema of the database, and growing from SQLite to Postgres."""
+"""resultsink db: upgrade and check the schema, copy to another database."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-import storage
+from receiver.cli.opening import begin_work, keys_of
 from receiver.cli.options import AsJson
-from receiver.cli.output import errors, print_json, print_rows
+from receiver.cli.output import print_json, print_rows, progress_bar
 from receiver.errors import ReceiverError
-from receiver.settings import Settings, load, variable_of
+
+if TYPE_CHECKING:
+    import storage
 
 app = typer.Typer(help="The database: its schema, and moving to another.", no_args_is_help=True)
 
 
 @app.command()
 def upgrade(as_json: AsJson = False) -> None:
-    """Make the tables, or bring them up to this version; nothing happens where they are."""
+    """Make the tables, or bring them up to this version."""
+    import storage
+    from receiver.settings import load
+
+    begin_work()
     settings = load()
     before = storage.upgrade(settings.database_url, keys_of(settings))
     if as_json:
@@ -31,11 +38,15 @@ def upgrade(as_json: AsJson = False) -> None:
 
 @app.command()
 def check(as_json: AsJson = False) -> None:
-    """Say whether this version can use the database; exit 1 and what to do where it cannot."""
+    """Say if this version can use the database; exit 1 and say what to do if it cannot."""
+    import storage
+    from receiver.settings import load
+
+    begin_work()
     settings = load()
     try:
         store = storage.open(settings.database_url, keys_of(settings), create=False)
-    except storage.NoDatabase as missing:  # here it is the answer, and no wrong use
+    except storage.NoDatabase as missing:  # it is the answer here, and no wrong use
         raise ReceiverError(str(missing)) from missing
     try:
         store.probe()
@@ -51,11 +62,15 @@ def check(as_json: AsJson = False) -> None:
 
 @app.command()
 def copy(
-    source: Annotated[str, typer.Argument(metavar="SOURCE_URL", help="What is copied.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE_URL", help="The database to copy.")],
     target: Annotated[str, typer.Argument(metavar="TARGET_URL", help="An empty database.")],
     as_json: AsJson = False,
 ) -> None:
-    """Copy everything into an empty database of either kind, verified, while nobody serves."""
+    """Copy everything into an empty database of either kind and verify it; nobody may serve."""
+    import storage
+    from receiver.settings import load
+
+    begin_work()
     with _progress() as progressed:
         report = storage.copy(source, target, keys_of(load()), progressed=progressed)
     settings = _to_be_set(report)
@@ -78,7 +93,9 @@ def copy(
 
 
 def _to_be_set(report: storage.CopyReport) -> dict[str, str]:
-    """The settings with which the target is served, by their variables; never a key itself."""
+    """Return what to set, by variable, before the target is served; never a key itself."""
+    from receiver.settings import variable_of
+
     found = {"RESULTSINK_DATABASE_URL": "the URL that you gave as the target's"}
     if report.key_file is None:
         variable = variable_of("encryption_keys")
@@ -93,7 +110,7 @@ def _to_be_set(report: storage.CopyReport) -> dict[str, str]:
     return found
 
 
-def _as_json(report: storage.CopyReport, settings: dict[str, str]) -> dict[str, Any]:
+def _as_json(report: storage.CopyReport, settings: dict[str, str]) -> dict[str, object]:
     return {
         "source": report.source,
         "target": report.target,
@@ -114,23 +131,8 @@ def _as_json(report: storage.CopyReport, settings: dict[str, str]) -> dict[str, 
 
 @contextmanager
 def _progress() -> Iterator[storage.Progressed]:
-    """A bar on standard error, drawn only where that is a terminal."""
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        console=errors,
-        transient=True,
-        disable=not errors.is_terminal,
-    )
-    with bar:
+    with progress_bar(in_percent=True) as bar:
         task = bar.add_task("looking", total=None)
         yield lambda what, done, total: bar.update(
             task, description=what, completed=done, total=total
         )
-
-
-def keys_of(settings: Settings) -> list[str]:
-    """The keys that encrypt secrets at rest, newest first."""
-    return [key.get_secret_value() for key in settings.encryption_keys]

@@ -1,10 +1,10 @@
-"""resultsink dead: what is stuck, and working it again."""
+"""resultsink dead: list the dead letters, replay one."""
 
 import typer
 
-from receiver.cli.opening import opened
+from receiver.cli.opening import existing_store
 from receiver.cli.options import AsJson, Id, Limit
-from receiver.cli.output import errors, print_json, print_rows
+from receiver.cli.output import print_json, print_rows, say
 
 app = typer.Typer(help="Dead letters: jobs that ended without success.", no_args_is_help=True)
 
@@ -12,7 +12,7 @@ app = typer.Typer(help="Dead letters: jobs that ended without success.", no_args
 @app.command("list")
 def list_(limit: Limit = 100, as_json: AsJson = False) -> None:
     """List the dead letters, newest first, each with its reason."""
-    with opened() as store:
+    with existing_store() as store:
         rows = store.list_dead(limit=limit)
     if as_json:
         print_json(rows)
@@ -24,6 +24,6 @@ def list_(limit: Limit = 100, as_json: AsJson = False) -> None:
 @app.command()
 def replay(job_id: Id) -> None:
     """Work a dead letter again, as if it were new."""
-    with opened() as store:
+    with existing_store() as store:
         store.replay(job_id)
-    errors.print(f"Job {job_id} waits to be worked again.")
+    say(f"Job {job_id} waits to be worked again.")

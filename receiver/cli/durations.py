@@ -1,4 +1,4 @@
-"""Spans and moments as they are written on the command line. Pure."""
+"""Durations and moments as they are written on the command line."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -7,28 +7,28 @@ from receiver.errors import UsageError
 
 DAYS_AT_MOST = 3650
 
-_SPAN = re.compile(r"([0-9]{1,9})(s|m|h|d|w)")
+_DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d|w)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def end_of_old(keep: str | None, until: str | None, *, now: datetime) -> datetime:
-    """When old secrets end: `keep` from now on, or at `until`; a day from now by default.
+    """Return when old secrets end: `keep` from now, or `until`; by default a day from now.
 
-    Raises UsageError for both together, nonsense, and a moment that has passed.
+    Raises UsageError for both together, for what is neither, and for a moment that has passed.
     """
     if keep is not None and until is not None:
         raise UsageError("Say either --keep or --until, not both.")
     if until is not None:
         return _moment(until, now)
-    return now + _span("24h" if keep is None else keep)
+    return now + _duration("24h" if keep is None else keep)
 
 
-def _span(text: str) -> timedelta:
+def _duration(text: str) -> timedelta:
     if text == "0":
         return timedelta()
-    found = _SPAN.fullmatch(text)
+    found = _DURATION.fullmatch(text)
     if found is None:
-        raise UsageError(f"--keep {text!r} is no span: write it like 90m, 24h or 7d, or 0.")
+        raise UsageError(f"--keep {text!r} is no duration: write it like 90m, 24h or 7d, or 0.")
     seconds = int(found[1]) * _SECONDS[found[2]]
     if seconds > DAYS_AT_MOST * 86400:
         raise UsageError(f"--keep {text!r} is too long: {DAYS_AT_MOST}d at most.")

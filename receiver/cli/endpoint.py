@@ -1,24 +1,25 @@
-"""resultsink endpoint: URLs and secrets for what other code creates."""
+"""resultsink endpoint: make endpoints, register and rotate their secrets, list and close them."""
+
+from __future__ import annotations
 
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from receiver.app import open_store
 from receiver.cli.durations import end_of_old
-from receiver.cli.opening import opened
+from receiver.cli.opening import existing_store, store_to_fill
 from receiver.cli.options import AsJson, SourceName
-from receiver.cli.output import errors, in_one_line, print_json, print_rows
+from receiver.cli.output import in_one_line, print_json, print_rows, say
 from receiver.errors import UsageError
-from receiver.settings import load
-from receiver.signatures.verify import doubt, prepare
-from receiver.sources import Source, configured, named, webhook_url
-from storage import EndpointView
+
+if TYPE_CHECKING:
+    from receiver.sources import Source
+    from storage import EndpointView
 
 app = typer.Typer(help="Endpoints and their signing secrets.", no_args_is_help=True)
 
@@ -28,9 +29,11 @@ MAX_READ = 64 * 1024
 TAKES_AN_ID = {"ignore_unknown_options": True}
 """An endpoint's id may begin with a dash, and is no option then."""
 
+EndpointId = Annotated[str, typer.Argument(help="The endpoint's id.")]
+
 
 class Kind(StrEnum):
-    """What an endpoint is for."""
+    """Kinds of endpoints."""
 
     batch = "batch"
     task = "task"
@@ -55,42 +58,32 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Make the URL to give to the sender; its secret is pending unless given."""
+    from receiver import endpoints
+    from receiver.settings import load
+    from receiver.sources import configured, named
+
     settings = load()
     found = named(configured(settings), source)
-    _refuse_kind(found, kind, resource)
+    endpoints.check_kind(found, str(kind), resource=resource, with_account=True)
     secret = _read_secret(found) if secret_stdin else None
-    store = open_store(settings)
-    try:
-        endpoint_id = store.add_endpoint(source, str(kind), resource=resource, task_id=task)
-        if secret is not None:
-            store.set_secret(endpoint_id, secret)
-    finally:
-        store.close()
-    path = f"/webhooks/{source}/{endpoint_id}"
-    public = settings.public_url
-    url = webhook_url(public, source, endpoint_id) if public else None
+    with store_to_fill(settings) as store:
+        view = endpoints.register(
+            store, found, str(kind), resource=resource, task_id=task, secret=secret
+        )
+    address = endpoints.address(source, view.id, settings.public_url)
     if as_json:
-        print_json({"endpoint": endpoint_id, "path": path, "url": url})
+        print_json({"endpoint": view.id, "path": address.path, "url": address.url})
         return
-    typer.echo(url or path)
-    if url is None:
-        errors.print("Set public_url to have the whole URL printed.")
-    if secret is None and not found.account_keys:
-        errors.print(f"Its secret is pending: resultsink endpoint secret {endpoint_id}")
-
-
-def _refuse_kind(source: Source, kind: Kind, resource: str | None) -> None:
-    """What the source's sender does not announce; an account has no single resource."""
-    if str(kind) not in source.provider.kinds and kind is not Kind.account:
-        kinds = ", ".join(sorted({*source.provider.kinds, str(Kind.account)}))
-        raise UsageError(f"Source {source.name} announces no {kind}: use --kind {kinds}.")
-    if kind is Kind.account and resource is not None:
-        raise UsageError("An endpoint for the account is for no single resource.")
+    typer.echo(address.url or address.path)
+    if address.url is None:
+        say("Set public_url to have the whole URL printed.")
+    if endpoints.state_of(view, found) == "pending":
+        say(f"Its secret is pending: resultsink endpoint secret {view.id}")
 
 
 @app.command(context_settings=TAKES_AN_ID)
 def secret(
-    endpoint: Annotated[str, typer.Argument(help="The endpoint's id.")],
+    endpoint: EndpointId,
     resource: Annotated[
         str | None, typer.Option(help="The id of the batch or task that was created.")
     ] = None,
@@ -99,24 +92,21 @@ def secret(
     ] = None,
 ) -> None:
     """Register the signing secret, read from standard input; older ones stay valid."""
+    from receiver import endpoints
+    from receiver.settings import load
+    from receiver.sources import configured, named
+
     settings = load()
-    store = open_store(settings, create=False)
-    try:
-        view = store.find_endpoint(endpoint)
-        if view is None:
-            raise UsageError(f"There is no endpoint {endpoint}: see `endpoint list`.")
-        if view.kind == Kind.account and resource is not None:
-            raise UsageError("An endpoint for the account is for no single resource.")
+    with existing_store(settings) as store:
+        view = endpoints.find_open(store, endpoint)
         text = _read_secret(named(configured(settings), view.source))
-        store.set_secret(endpoint, text, resource=resource, task_id=task)
-    finally:
-        store.close()
-    errors.print(f"Endpoint {endpoint} is open.")
+        endpoints.set_secret(store, view, text, resource=resource, task_id=task)
+    say(f"Endpoint {endpoint} is open.")
 
 
 @app.command(context_settings=TAKES_AN_ID)
 def rotate(
-    endpoint: Annotated[str, typer.Argument(help="The endpoint's id.")],
+    endpoint: EndpointId,
     keep: Annotated[
         str | None, typer.Option(help="How long the old secrets stay valid: 90m, 24h, 7d, 0.")
     ] = None,
@@ -125,20 +115,17 @@ def rotate(
     ] = None,
 ) -> None:
     """Replace the signing secret by one from standard input; old ones stay valid for 24h."""
+    from receiver import endpoints
+    from receiver.settings import load
+    from receiver.sources import configured, named
+
     old_until = end_of_old(keep, until, now=datetime.now(UTC))
     settings = load()
-    store = open_store(settings, create=False)
-    try:
-        view = store.find_endpoint(endpoint)
-        if view is None:
-            raise UsageError(f"There is no endpoint {endpoint}: see `endpoint list`.")
+    with existing_store(settings) as store:
+        view = endpoints.find_open(store, endpoint)
         text = _read_secret(named(configured(settings), view.source))
-        if view.secrets and view.secrets[0].text == text:
-            raise UsageError("The secret was not replaced: it is the newest one already.")
-        store.rotate_secret(endpoint, text, old_until=old_until)
-    finally:
-        store.close()
-    errors.print(f"Endpoint {endpoint} has a new secret; {_of_the_old(view, old_until)}.")
+        endpoints.rotate(store, view, text, old_until=old_until)
+    say(f"Endpoint {endpoint} has a new secret; {_of_the_old(view, old_until)}.")
 
 
 def _of_the_old(view: EndpointView, old_until: datetime) -> str:
@@ -152,7 +139,7 @@ def _of_the_old(view: EndpointView, old_until: datetime) -> str:
 @app.command("list")
 def list_(source: SourceName = None, as_json: AsJson = False) -> None:
     """List the endpoints, newest first; secrets are never shown."""
-    with opened() as store:
+    with existing_store() as store:
         rows = store.list_endpoints(source=source)
     if as_json:
         print_json(rows)
@@ -163,42 +150,43 @@ def list_(source: SourceName = None, as_json: AsJson = False) -> None:
 
 
 @app.command(context_settings=TAKES_AN_ID)
-def close(endpoint: Annotated[str, typer.Argument(help="The endpoint's id.")]) -> None:
-    """Answer 404 at this endpoint from now on; what was acknowledged stays."""
-    with opened() as store:
-        store.close_endpoint(endpoint)
-    errors.print(f"Endpoint {endpoint} is closed.")
+def close(endpoint: EndpointId) -> None:
+    """Answer 404 at this endpoint from now on; acknowledged deliveries stay."""
+    from receiver import endpoints
+
+    with existing_store() as store:
+        if not endpoints.close(store, endpoint):
+            raise UsageError(f"There is no open endpoint {endpoint}: see `endpoint list`.")
+    say(f"Endpoint {endpoint} is closed.")
 
 
 def _in_short(secrets: Sequence[Mapping[str, Any]]) -> str:
-    """How many, which reading of the newest matched, and until when there are older ones."""
+    """Return their number, the reading that matched the newest, and the end of older ones."""
     if not secrets:
         return "-"
     newest, *older = secrets
-    said = [str(len(secrets)), *([newest["reading"]] if newest["reading"] else [])]
+    parts = [str(len(secrets)), *([newest["reading"]] if newest["reading"] else [])]
     ends = [secret["valid_until"] for secret in older if secret["valid_until"]]
     if ends:
-        said.append(f"older until {in_one_line(max(ends))}")
-    return ", ".join(said)
+        parts.append(f"older until {in_one_line(max(ends))}")
+    return ", ".join(parts)
 
 
 def _read_secret(source: Source) -> str:
-    """The secret on standard input, refused at once where it cannot be one."""
+    """Read the secret from standard input; raises UsageError where it cannot be one."""
+    from receiver import endpoints
+
     if sys.stdin.isatty():
-        text = typer.prompt("Signing secret", hide_input=True, err=True)
+        text = str(typer.prompt("Signing secret", hide_input=True, err=True))
     else:
         text = _only_line(sys.stdin)
-    try:
-        prepare(source.scheme, text)
-    except ValueError as error:
-        raise UsageError(f"The secret was not registered: {error}.") from None
-    if (odd := doubt(source.scheme, text)) is not None:
-        errors.print(f"{odd}.")
-    return str(text)
+    if (warning := endpoints.check_secret(source, text)) is not None:
+        say(warning)
+    return text
 
 
 def _only_line(file: TextIO) -> str:
-    """The one line of text in a file, whatever ends it; what is more than one is no secret."""
+    """Return the one line of text in a file, whatever ends it; raises UsageError for several."""
     try:
         text = file.read(MAX_READ + 1)
     except UnicodeDecodeError:

@@ -1,11 +1,11 @@
-"""resultsink event: what came, and what became of it."""
+"""resultsink event: list the events, show one with its deliveries, jobs and attempts."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import typer
 
-from receiver.cli.opening import opened
+from receiver.cli.opening import existing_store
 from receiver.cli.options import AsJson, Id, Limit, SourceName
 from receiver.cli.output import harmless, in_one_line, print_json, print_rows
 
@@ -15,7 +15,7 @@ app = typer.Typer(help="Events: what the senders announced.", no_args_is_help=Tr
 @app.command("list")
 def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False) -> None:
     """List the newest events, with how often each was delivered."""
-    with opened() as store:
+    with existing_store() as store:
         rows = store.list_events(source=source, limit=limit)
     if as_json:
         print_json(rows)
@@ -26,8 +26,8 @@ def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False
 
 @app.command()
 def show(event_id: Id, as_json: AsJson = False) -> None:
-    """Print one event: its deliveries as they came, its jobs, every attempt."""
-    with opened() as store:
+    """Print one event with its deliveries as received, its jobs, and every attempt."""
+    with existing_store() as store:
         event = store.show_event(event_id)
     if as_json:
         print_json(_without_bytes(event))
@@ -42,15 +42,16 @@ def show(event_id: Id, as_json: AsJson = False) -> None:
     for job in event["jobs"]:
         reason = f": {in_one_line(job['reason'])}" if job["reason"] else ""
         typer.echo(f"\njob {job['id']} ({job['kind']} {job['subject']}) is {job['status']}{reason}")
-        for tried in event["attempts"]:
-            if tried["job_id"] == job["id"]:
-                at = in_one_line(tried["started_at"])
-                ms = f"{tried['milliseconds']:.0f} ms"
-                typer.echo(f"  {at}  {ms:>8}  {tried['outcome']}: {in_one_line(tried['detail'])}")
+        for attempt in event["attempts"]:
+            if attempt["job_id"] == job["id"]:
+                at = in_one_line(attempt["started_at"])
+                ms = f"{attempt['milliseconds']:.0f} ms"
+                detail = in_one_line(attempt["detail"])
+                typer.echo(f"  {at}  {ms:>8}  {attempt['outcome']}: {detail}")
 
 
-def _without_bytes(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Bodies as text, digests in hexadecimal."""
+def _without_bytes(event: Mapping[str, Any]) -> dict[str, object]:
+    """Return an event with bodies as text and digests in hexadecimal."""
     deliveries = [
         {**each, "digest": each["digest"].hex(), "body": _as_text(each["body"])}
         for each in event["deliveries"]
@@ -59,5 +60,5 @@ def _without_bytes(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _as_text(body: bytes) -> str:
-    """What is not UTF-8 stays recoverable, as escapes."""
+    """Decode a body; bytes that are not UTF-8 become escapes."""
     return body.decode("utf-8", "backslashreplace")

@@ -1,5 +1,7 @@
 """resultsink export: stored results as a file or a stream."""
 
+from __future__ import annotations
+
 import os
 import sys
 import tempfile
@@ -7,18 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from receiver.cli.opening import opened
-from receiver.cli.output import errors
+from receiver.cli.opening import existing_store
+from receiver.cli.output import say
 from receiver.errors import UsageError
-from storage import Ledger, Selection, Store
+
+if TYPE_CHECKING:
+    from storage import Ledger, Store
 
 
 class Format(StrEnum):
-    """How results are written."""
+    """Formats of an export."""
 
     csv = "csv"
     json = "json"
@@ -26,7 +30,7 @@ class Format(StrEnum):
 
 
 class Status(StrEnum):
-    """Which results are written."""
+    """Results that an export may be limited to."""
 
     all = "all"
     completed = "completed"
@@ -43,12 +47,14 @@ def export(
         bool, typer.Option(help="Quote CSV text that a spreadsheet would run.")
     ] = True,
 ) -> None:
-    """Write the stored results of a batch or a source; says so when they are not complete."""
+    """Write the stored results of a batch or a source, and say so if they are not complete."""
+    from storage import Selection
+
     if batch is None and source is None:
         raise UsageError("Say what to export: --batch BATCH_ID or --source SOURCE.")
-    with opened() as store:
+    with existing_store() as store:
         ledgers = _ledgers(store, batch, source)
-        owed = store.count_owed(source) if source and not batch else 0
+        outstanding = store.count_owed(source) if source and not batch else 0
         selection = Selection(
             source=ledgers[0].source if batch else source, batch_id=batch, status=status.value
         )
@@ -56,41 +62,43 @@ def export(
             report = store.export(selection, format_.value, out, formula_guard=formula_guard)
         pruned = store.count_pruned(selection)
     where = f" to {output}" if output else ""
-    errors.print(f"{report.rows} results written{where}.")
+    say(f"{report.rows} results written{where}.")
     if pruned:
-        errors.print(f"{pruned} more are left out: their content was pruned for its age.")
+        say(f"{pruned} more are left out: their content was pruned for its age.")
     for ledger in ledgers:
         if ledger.state != "complete":
-            errors.print(
+            say(
                 f"Batch {ledger.batch_id} is not complete: "
                 f"{ledger.stored} of {ledger.expected} results are stored."
             )
-    if owed:
-        errors.print(
-            f"Source {source} is not complete: {owed} single runs have no result "
+    if outstanding:
+        say(
+            f"Source {source} is not complete: {outstanding} single runs have no result "
             "(see `endpoint list` and `dead list`)."
         )
 
 
 def _ledgers(store: Store, batch: str | None, source: str | None) -> list[Ledger]:
-    """What an export is of: a batch, or all that a source has; read before the results are."""
+    """Return the ledger of a batch, or those of a source.
+
+    Read before the results, so that no later ledger calls an export complete.
+    """
     if batch is not None:
         return [store.ledger(batch, source=source)]
     ledgers = store.list_batches(source=source, limit=sys.maxsize)
-    # single runs have no batch
-    if not ledgers and not (source and store.has_endpoints(source)):
+    if not ledgers and not (source and store.has_endpoints(source)):  # single runs have no batch
         raise UsageError(f"Nothing is known of source {source}: see `endpoint list`.")
     return ledgers
 
 
 @contextmanager
 def _target(path: Path | None) -> Iterator[IO[bytes]]:
-    """Standard output, or a file that appears under its name only when it is whole."""
+    """Open standard output, or a file that gets its name only when it is whole."""
     if path is None:
         try:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
-        except BrokenPipeError:  # whoever reads has enough: no error of ours
+        except BrokenPipeError:  # the reader has enough
             raise
         except OSError as error:
             raise UsageError(f"Standard output cannot be written: {error.strerror}.") from error

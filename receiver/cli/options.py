@@ -26,13 +26,13 @@ IdOrNone = Annotated[
 ]
 
 
-def _a_span(timeout: float | None) -> float | None:
+def _checked(timeout: float | None) -> float | None:
     if timeout is not None and not (math.isfinite(timeout) and timeout >= 0):
-        raise UsageError(f"--timeout {timeout} is no span: give a number of seconds, 0 or more.")
+        raise UsageError(f"--timeout {timeout} is no duration: give seconds, 0 or more.")
     return timeout
 
 
 Timeout = Annotated[
     float | None,
-    typer.Option(help="Seconds to wait at most; exit 1 when they are over.", callback=_a_span),
+    typer.Option(help="Seconds to wait at most; then exit 1.", callback=_checked),
 ]

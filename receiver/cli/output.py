@@ -1,41 +1,91 @@
-"""What the commands share: opening the store, and printing for people and for programs."""
+"""Printing for people and for programs.
+
+Rich is loaded by the first sentence or table: `--help` needs none of it.
+"""
+
+from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from receiver.api.responses import plain
+from receiver.json_values import time_as_json
 
-errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-"""For sentences: printed as they are, never broken where somebody may want to copy them."""
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+
+@cache
+def errors() -> Console:
+    """Standard error, for sentences: unbroken, so that a command in one can be copied."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def say(sentence: str) -> None:
+    """Print a sentence on standard error, above the progress bar where there is one."""
+    errors().print(sentence)
 
 
 def say_unread(error: Exception) -> None:
-    """Why a command that waits does not know now how far it is."""
-    errors.print(f"{in_one_line(error).rstrip('.')}. Waiting goes on.")
+    """Say why a command that waits cannot read the progress now."""
+    say(f"{in_one_line(error).rstrip('.')}. Waiting goes on.")
 
 
-def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    typer.echo(json.dumps(value, default=plain, indent=2))
+def progress_bar(
+    *, in_percent: bool = False, console: Console | None = None, transient: bool = True
+) -> Progress:
+    """Return a progress bar, drawn only on a terminal: standard error unless `console` is given.
+
+    It shows counts and the time so far, or percents and the time that remains.
+    """
+    from rich import progress
+
+    console = console or errors()
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.TaskProgressColumn() if in_percent else progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn() if in_percent else progress.TimeElapsedColumn(),
+        console=console,
+        transient=transient,
+        disable=not console.is_terminal,
+    )
+
+
+@contextmanager
+def counting(what: str, *, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar around a block; yields a function that sets the count."""
+    with progress_bar() as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document on standard output."""
+    typer.echo(json.dumps(value, default=time_as_json, indent=2))
 
 
 def print_rows(
     rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, nothing: str
 ) -> None:
-    """A table on standard output; full width where that is no terminal."""
+    """Print a table on standard output, or `nothing` on standard error where there are no rows."""
+    from rich.console import Console
+    from rich.table import Table
+
     if not rows:
-        errors.print(nothing)
+        say(nothing)
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=240)
+        console = Console(highlight=False, emoji=False, width=240)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
@@ -44,13 +94,15 @@ def print_rows(
     console.print(table)
 
 
-def readable(value: Any) -> str:
-    """A value for Rich as a person reads it, with nothing that Rich or a terminal would act on."""
+def readable(value: object) -> str:
+    """Return a value as a person reads it, escaped for Rich."""
+    from rich.markup import escape
+
     return escape(in_one_line(value))
 
 
-def in_one_line(value: Any) -> str:
-    """A value as a person reads it, with nothing that a terminal would act on."""
+def in_one_line(value: object) -> str:
+    """Return a value as a person reads it, without characters that a terminal would act on."""
     if value is None:
         return "-"
     if isinstance(value, datetime):
@@ -59,5 +111,5 @@ def in_one_line(value: Any) -> str:
 
 
 def harmless(text: str, *, keep: str = "\n\t") -> str:
-    """Text from elsewhere without the control characters that a terminal would act on."""
+    """Replace the control characters that a terminal would act on."""
     return "".join(char if char.isprintable() or char in keep else "�" for char in text)

@@ -1,23 +1,24 @@
-"""resultsink rejected: what was refused, why, and letting in what proves genuine after all."""
+"""resultsink rejected: list and explain refused requests, and retry them."""
+
+from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from receiver.app import open_store
-from receiver.cli.opening import opened
+from receiver.cli.opening import existing_store
 from receiver.cli.options import AsJson, Id, IdOrNone, Limit, SourceName
-from receiver.cli.output import errors, harmless, in_one_line, print_json, print_rows
+from receiver.cli.output import harmless, in_one_line, print_json, print_rows, say
 from receiver.errors import UsageError
-from receiver.intake.rejected import Rejected, Retried, shown_headers
-from receiver.settings import load
-from receiver.signatures.diagnosis import Diagnosis
-from receiver.sources import configured
-from storage import NotFound, Store
+
+if TYPE_CHECKING:
+    from receiver.intake.rejected import Rejected, Retried
+    from receiver.signatures.diagnosis import Diagnosis
+    from storage import Store
 
 app = typer.Typer(help="Requests that were refused.", no_args_is_help=True)
 
@@ -27,19 +28,20 @@ MAX_SHOWN = 4_000
 
 @contextmanager
 def _rejected() -> Iterator[tuple[Store, Rejected]]:
+    from receiver.intake.rejected import Rejected
+    from receiver.settings import load
+    from receiver.sources import configured
+
     settings = load()
     sources = configured(settings)
-    store = open_store(settings, create=False)
-    try:
+    with existing_store(settings) as store:
         yield store, Rejected(store, sources)
-    finally:
-        store.close()
 
 
 @app.command("list")
 def list_(limit: Limit = 100, as_json: AsJson = False) -> None:
-    """List what the quarantine holds, newest first; senders only ever saw a 401."""
-    with opened() as store:
+    """List the refused requests in the quarantine, newest first."""
+    with existing_store() as store:
         rows = store.list_rejected(limit=limit)
     if as_json:
         print_json(rows)
@@ -50,14 +52,16 @@ def list_(limit: Limit = 100, as_json: AsJson = False) -> None:
 
 @app.command()
 def show(rejected_id: Id, as_json: AsJson = False) -> None:
-    """Explain one refusal: what came, what was tried, what would have matched, what to do."""
+    """Explain one refusal: the request, the secrets tried, what would match, what to do."""
+    from receiver.intake.rejected import shown_headers
+
     with _rejected() as (_, rejected):
         row, diagnosis = rejected.explain(rejected_id)
     headers = shown_headers(row["headers"])
     body = row["body"].decode("utf-8", "backslashreplace")
     if as_json:
-        said = {"advice": diagnosis} if isinstance(diagnosis, str) else asdict(diagnosis)
-        print_json({**row, "headers": headers, "body": body, "diagnosis": said})
+        plain = {"advice": diagnosis} if isinstance(diagnosis, str) else asdict(diagnosis)
+        print_json({**row, "headers": headers, "body": body, "diagnosis": plain})
         return
     for name in ("id", "source", "endpoint_id", "received_at", "reason", "detail"):
         typer.echo(f"{name.replace('_', ' '):>12}  {in_one_line(row[name])}")
@@ -76,12 +80,12 @@ def _lines(diagnosis: Diagnosis | str) -> Iterator[tuple[str, str]]:
         yield "what to do", diagnosis
         return
     yield "scheme", diagnosis.scheme
-    for wanted in diagnosis.headers:
-        came = {True: "came", False: "did not come", None: "is never kept"}[wanted.came]
-        alike = f"; {', '.join(wanted.look_alikes)} did" if wanted.look_alikes else ""
-        yield "header", f"{wanted.header} {came}{alike}"
-    for tried in diagnosis.tried:
-        yield "tried", f"{tried.secret}, read as {' and '.join(tried.readings) or 'nothing'}"
+    for header in diagnosis.headers:
+        came = {True: "came", False: "did not come", None: "is never kept"}[header.came]
+        alike = f"; {', '.join(header.look_alikes)} did" if header.look_alikes else ""
+        yield "header", f"{header.header} {came}{alike}"
+    for secret in diagnosis.tried:
+        yield "tried", f"{secret.secret}, read as {' and '.join(secret.readings) or 'nothing'}"
     if diagnosis.skew is not None:
         way = "before" if diagnosis.skew >= 0 else "after"
         allowed = "" if diagnosis.tolerance is None else f" ({diagnosis.tolerance:.0f} s may be)"
@@ -94,11 +98,11 @@ def _lines(diagnosis: Diagnosis | str) -> Iterator[tuple[str, str]]:
 @app.command()
 def retry(
     rejected_id: IdOrNone = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every request that is kept.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Retry every request that is kept.")] = False,
     source: SourceName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify again by today's secrets and settings, and let in what is genuine."""
+    """Verify again by the present secrets and settings, and let in what is genuine."""
     if (rejected_id is None) is not all_ or (source is not None and not all_):
         raise UsageError("Say which one: an ID, or --all, perhaps with --source SOURCE.")
     with _rejected() as (store, rejected):
@@ -106,31 +110,33 @@ def retry(
             found = list(_each(rejected, store.rejected_ids(source=source)))
         else:
             found = [rejected.retry(rejected_id)]
-    _say(found, as_json=as_json)
+    _report(found, as_json=as_json)
     if rejected_id is not None and not found[0].is_in:
         raise typer.Exit(1)
 
 
 def _each(rejected: Rejected, ids: list[int]) -> Iterator[Retried]:
+    from storage import NotFound
+
     for rejected_id in ids:
         try:
             yield rejected.retry(rejected_id)
-        except NotFound:  # it made room for others, or somebody else has let it in
+        except NotFound:  # it was evicted, or another process has let it in
             continue
 
 
-def _say(found: list[Retried], *, as_json: bool) -> None:
+def _report(found: list[Retried], *, as_json: bool) -> None:
     let_in = [each for each in found if each.is_in]
     stays = [each for each in found if not each.is_in]
     if as_json:
         print_json({"let_in": [_plain(e) for e in let_in], "stay": [_plain(e) for e in stays]})
         return
     copies = sum(each.outcome == "duplicate" for each in let_in)
-    again = f" ({copies} of them known before)" if copies else ""
-    errors.print(f"{len(let_in)} let in{again}, {len(stays)} stay.")
+    known = f" ({copies} of them known before)" if copies else ""
+    say(f"{len(let_in)} let in{known}, {len(stays)} stay.")
     for reason, count in Counter(each.outcome for each in stays).most_common():
-        errors.print(f"{count:>6}  {harmless(reason, keep='')}")
+        say(f"{count:>6}  {harmless(reason, keep='')}")
 
 
-def _plain(each: Retried) -> dict[str, Any]:
+def _plain(each: Retried) -> dict[str, object]:
     return {"id": each.id, "outcome": each.outcome}

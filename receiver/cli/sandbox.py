@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from receiver.cli.output import errors
+from receiver.cli.opening import begin_work
+from receiver.cli.output import say
 from receiver.errors import UsageError
 
 
@@ -17,18 +18,18 @@ def sandbox(
     ] = None,
 ) -> None:
     """Run simulated senders on this machine, which send real webhooks for your test batches."""
-    # Loaded here, because all other commands start without it.
     from receiver.sandbox import SandboxError, Switches, run
     from receiver.sandbox.switches import assignments, parse
 
+    begin_work()
     try:
         switches = parse(Switches, assignments(turned or []))
-        run(host, port, switches, started=_tell)
+        run(host, port, switches, started=_say_where)
     except SandboxError as error:
         text = str(error).rstrip(".")
         raise UsageError(f"{text[:1].upper()}{text[1:]}.") from None
 
 
-def _tell(url: str) -> None:
-    errors.print(f"Valyu is played at {url}/v1 (any API key that begins with val_).")
-    errors.print(f"Parallel is played at {url} (any API key).")
+def _say_where(url: str) -> None:
+    say(f"Valyu is played at {url}/v1 (any API key that begins with val_).")
+    say(f"Parallel is played at {url} (any API key).")

@@ -4,14 +4,10 @@ from typing import Annotated
 
 import typer
 
-from receiver.api import SCOPES
-from receiver.app import open_store
-from receiver.cli.opening import opened
+from receiver.cli.opening import existing_store, store_to_fill
 from receiver.cli.options import AsJson, Id
-from receiver.cli.output import errors, print_json, print_rows
+from receiver.cli.output import print_json, print_rows, say
 from receiver.errors import UsageError
-from receiver.settings import load
-from receiver.sources import configured, named
 
 app = typer.Typer(help="Tokens for programs that use the API.", no_args_is_help=True)
 
@@ -20,7 +16,7 @@ MAX_NAME = 100
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Option(help="Whose token it is, for the list.")],
+    name: Annotated[str, typer.Option(help="The program that will use it, for the list.")],
     scope: Annotated[
         list[str] | None,
         typer.Option(help="register: endpoints and secrets; read: ledgers, results. Repeatable."),
@@ -30,29 +26,29 @@ def create(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a token and print it, once: only a digest is kept."""
+    """Make a token and print it once; only its digest is kept."""
+    from receiver.settings import load
+    from receiver.sources import configured, named
+
     scopes = sorted(set(scope or []))
     _refuse(name, scopes)
     settings = load()
     if source is not None:
         named(configured(settings), source)
-    store = open_store(settings)
-    try:
+    with store_to_fill(settings) as store:
         token = store.create_token(name, scopes, source=source)
-    finally:
-        store.close()
     if as_json:
         known = {"id": token.id, "name": name, "scopes": scopes, "source": source}
         print_json({**known, "token": token.text})
         return
     typer.echo(token.text)
-    errors.print(f"It is not shown again; to end it: resultsink token revoke {token.id}")
+    say(f"It is not shown again; to end it: resultsink token revoke {token.id}")
 
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """List the tokens, newest first; what they are is not kept."""
-    with opened() as store:
+    """List the tokens, newest first, without their text, which is not kept."""
+    with existing_store() as store:
         rows = store.list_tokens()
     if as_json:
         print_json(rows)
@@ -64,13 +60,15 @@ def list_(as_json: AsJson = False) -> None:
 
 @app.command()
 def revoke(token_id: Id) -> None:
-    """Let a token open nothing from now on."""
-    with opened() as store:
+    """Revoke a token from now on."""
+    with existing_store() as store:
         store.revoke_token(token_id)
-    errors.print(f"Token {token_id} opens nothing any more.")
+    say(f"Token {token_id} opens nothing any more.")
 
 
 def _refuse(name: str, scopes: list[str]) -> None:
+    from receiver.api import SCOPES
+
     if not (name.strip() and name.isprintable() and len(name) <= MAX_NAME):
         raise UsageError(f"Give --name a name of 1 to {MAX_NAME} printable characters.")
     there = " or ".join(f"--scope {known}" for known in SCOPES)

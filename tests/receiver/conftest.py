@@ -23,7 +23,7 @@ from receiver.intake.target import Outcome
 from receiver.settings import Settings, SourceSettings
 from receiver.sources import configured
 from storage import Store
-from storage.database.postgres.database import Pool
+from storage.database.postgres.engine import Pool
 from tests import behind
 from tests.databases import Files, url_of
 

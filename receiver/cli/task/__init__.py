@@ -1,20 +1,22 @@
 """resultsink task: create, show, wait, update, respond, cancel, list."""
 
-import asyncio
-from collections.abc import Callable
-from typing import Annotated, Any
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from receiver.cli.opening import opened, tasks_of
+from receiver.cli.opening import existing_store, run, tasks_of
 from receiver.cli.options import AsJson, Limit, SourceName, Timeout
-from receiver.cli.output import errors, print_json, print_rows
+from receiver.cli.output import print_json, print_rows, say
 from receiver.cli.task.create import create
 from receiver.cli.task.options import json_or_file
 from receiver.cli.task.show import show_stored
 from receiver.cli.task.wait import Fail, wait_until_stored
-from receiver.settings import load
-from receiver.submissions.tasks import TaskSubmissions
+
+if TYPE_CHECKING:
+    from receiver.submissions.tasks import TaskSubmissions
 
 app = typer.Typer(
     help="Single tasks: create them, watch them, answer what they ask.", no_args_is_help=True
@@ -28,12 +30,13 @@ TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task.")]
 def show(
     run_id: TaskId,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Ask nobody: print what is stored.")
+        bool,
+        typer.Option("--offline", help="Print what is stored, without asking the sender."),
     ] = False,
     source: SourceName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask the sender now; print how the task stands, what it asks, and what it brought."""
+    """Ask the sender now, and print the task's status, its question and its result."""
     if not offline:
         _with_sender(run_id, source, lambda tasks: tasks.show(run_id))
     show_stored(run_id, source, as_json=as_json)
@@ -47,19 +50,19 @@ def wait(
     source: SourceName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Return when the result is stored; tell at once when the task asks something."""
+    """Return when the result is stored; print a question of the task at once."""
     wait_until_stored(run_id, source, timeout=timeout, fail=fail, as_json=as_json)
 
 
 @app.command()
 def update(
     run_id: TaskId,
-    instruction: Annotated[str, typer.Argument(help="What else to heed.")],
+    instruction: Annotated[str, typer.Argument(help="What the task must also heed.")],
     source: SourceName = None,
 ) -> None:
     """Give a running task one more instruction."""
     _with_sender(run_id, source, lambda tasks: tasks.update(run_id, instruction))
-    errors.print(f"{run_id} has the instruction.")
+    say(f"{run_id} has the instruction.")
 
 
 @app.command()
@@ -71,42 +74,52 @@ def respond(
     ] = None,
     source: SourceName = None,
 ) -> None:
-    """Answer what a task asks."""
+    """Answer the question of a task."""
     given = json_or_file("--response", response)
     _with_sender(
         run_id, source, lambda tasks: tasks.respond(run_id, given, interaction=interaction)
     )
-    errors.print(f"{run_id} has the answer; next: resultsink task wait {run_id}")
+    say(f"{run_id} has the answer; next: resultsink task wait {run_id}")
 
 
 @app.command()
 def cancel(run_id: TaskId, source: SourceName = None) -> None:
     """Ask the sender to cancel a task."""
     _with_sender(run_id, source, lambda tasks: tasks.cancel(run_id))
-    errors.print(f"{run_id} is cancelled.")
+    say(f"{run_id} is cancelled.")
 
 
 @app.command("list")
 def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False) -> None:
-    """List the newest tasks that are of no batch."""
-    with opened() as store:
+    """List the newest tasks that belong to no batch."""
+    with existing_store() as store:
         rows = store.list_single_runs(source=source, limit=limit)
     if as_json:
         print_json(rows)
         return
-    asked = [{**row, "asks": (row["waits_for"] or {}).get("type")} for row in rows]
-    shown = [{**row, "status": row["sender_status"] or row["status"]} for row in asked]
+    shown = [
+        {
+            **row,
+            "asks": (row["waits_for"] or {}).get("type"),
+            "status": row["sender_status"] or row["status"],
+        }
+        for row in rows
+    ]
     columns = ["created_at", "source", "run_id", "runner", "status", "asks", "fetched_at"]
     print_rows(shown, columns, nothing="There are no tasks yet: see `task create --help`.")
 
 
-def _with_sender(run_id: str, source: str | None, do: Callable[[TaskSubmissions], Any]) -> None:
+def _with_sender(
+    run_id: str, source: str | None, do: Callable[[TaskSubmissions], Awaitable[object]]
+) -> None:
+    from receiver.settings import load
+
     settings = load()
-    with opened() as store:
+    with existing_store(settings) as store:
         facts, _ = store.show_run(run_id, source=source)
 
         async def work() -> None:
             async with tasks_of(store, settings, facts["source"]) as tasks:
                 await do(tasks)
 
-        asyncio.run(work())
+        run(work())

@@ -1,15 +1,15 @@
-"""resultsink task create: everything that a single task can be given, and a batch's cannot."""
+"""resultsink task create: a single task, with options that a task of a batch has not."""
 
-import asyncio
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from receiver.app import open_store
-from receiver.cli.opening import tasks_of
+from receiver.cli.opening import run, store_to_fill, tasks_of
 from receiver.cli.options import AsJson
-from receiver.cli.output import errors
+from receiver.cli.output import say
 from receiver.cli.task.options import (
     attached,
     given,
@@ -21,10 +21,11 @@ from receiver.cli.task.options import (
 from receiver.cli.task.show import show_stored
 from receiver.cli.task.wait import Fail, wait_until_stored
 from receiver.errors import UsageError
-from receiver.providers.model import NewRun
-from receiver.settings import Settings, load
-from receiver.sources import configured, named
-from storage import Store
+
+if TYPE_CHECKING:
+    from receiver.providers.model import NewRun
+    from receiver.settings import Settings
+    from storage import Store
 
 JSON = "JSON, or a file of it."
 
@@ -124,20 +125,20 @@ def create(  # one parameter for each option: that is what Typer reads
     elif as_json:
         show_stored(run_id, source, as_json=True)
     else:
-        errors.print(f"next: resultsink task wait {run_id}")
+        say(f"next: resultsink task wait {run_id}")
 
 
-def _created(source: str, options: dict[str, Any], *, quiet: bool) -> str:
+def _created(source: str, options: dict[str, object], *, quiet: bool) -> str:
+    from receiver.settings import load
+    from receiver.sources import configured, named
+
     settings = load()
     try:
         new = named(configured(settings), source).provider.new_run(options)
     except ValueError as error:
         raise UsageError(f"The task was not created: {error}.") from None
-    store = open_store(settings)
-    try:
-        run_id = asyncio.run(_create(store, settings, source, new))
-    finally:
-        store.close()
+    with store_to_fill(settings) as store:
+        run_id = run(_create(store, settings, source, new))
     if not quiet:
         typer.echo(run_id)
     return run_id

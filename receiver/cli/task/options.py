@@ -1,5 +1,6 @@
-"""The options of `task create` as a provider takes them: files read, JSON parsed, nothing judged
-that the provider knows better.
+"""The options of `task create` as a provider takes them: files read, JSON parsed.
+
+If a value makes sense is for the provider to judge.
 """
 
 import base64
@@ -19,18 +20,18 @@ TYPES = {
     ".xlsx": f"{_OFFICE}.spreadsheetml.sheet",
     ".md": "text/markdown",
 }
-"""Types that not every system knows."""
+"""Media types that not every system knows."""
 
 UNKNOWN_TYPE = "application/octet-stream"
 
 
-def given(**options: Any) -> dict[str, Any]:
-    """The options that were given."""
+def given(**options: object) -> dict[str, object]:
+    """Return the options that were given."""
     return {name: value for name, value in options.items() if value is not None and value != []}
 
 
-def json_or_file(option: str, text: str | None) -> Any:
-    """JSON as it stands there, or else the name of a file of JSON; raises UsageError."""
+def json_or_file(option: str, text: str | None) -> object:
+    """Parse JSON, or the file of JSON that is named; raises UsageError."""
     if text is None:
         return None
     if text.lstrip()[:1] in ("{", "[", '"'):
@@ -43,27 +44,32 @@ def json_or_file(option: str, text: str | None) -> Any:
         raise UsageError(f"{option}: {text} is no file of JSON in UTF-8.") from None
 
 
-def object_or_file(option: str, text: str | None) -> Any:
-    """The same, where it must be an object."""
+def object_or_file(option: str, text: str | None) -> dict[str, object] | None:
+    """Parse a JSON object, or the file of one that is named; raises UsageError."""
+    if text is None:
+        return None
     found = json_or_file(option, text)
-    if text is not None and not isinstance(found, dict):
+    if not isinstance(found, dict):
         raise UsageError(f"{option} must be a JSON object.")
     return found
 
 
-def text_or_object(option: str, text: str | None) -> Any:
-    """Text as it is, unless it is a JSON object."""
+def text_or_object(option: str, text: str | None) -> object:
+    """Return text as it is, or parse it where it is a JSON object."""
     if text is None or not text.lstrip().startswith("{"):
         return text
     return _parsed(option, text)
 
 
-def pairs(option: str, texts: Sequence[str] | None, *, as_json: bool = False) -> dict[str, Any]:
-    """NAME=VALUE, as often as given; or, for texts, a JSON object of them."""
-    found: dict[str, Any] = {}
+def pairs(option: str, texts: Sequence[str] | None, *, as_json: bool = False) -> dict[str, object]:
+    """Return the values of NAME=VALUE arguments, which may also be JSON objects of texts.
+
+    With `as_json` each VALUE is JSON, and an argument is never an object.
+    """
+    found: dict[str, object] = {}
     for text in texts or ():
         if not as_json and text.lstrip().startswith("{"):
-            more = object_or_file(option, text)
+            more = object_or_file(option, text) or {}
             _refuse_again(option, [*found, *more])
             found |= more
             continue
@@ -77,7 +83,7 @@ def pairs(option: str, texts: Sequence[str] | None, *, as_json: bool = False) ->
 
 
 def _refuse_again(what: str, names: Sequence[str]) -> None:
-    """Nobody knows which of two values was meant."""
+    """Raise UsageError for a name that is given twice."""
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -85,8 +91,10 @@ def _refuse_again(what: str, names: Sequence[str]) -> None:
         seen.add(name)
 
 
-def attached(paths: Sequence[Path] | None, contexts: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Files as the sender takes them: as data URLs, with what each is about."""
+def attached(
+    paths: Sequence[Path] | None, contexts: Mapping[str, object]
+) -> list[dict[str, object]]:
+    """Return files as the sender takes them: data URLs, each with its context."""
     _refuse_again("--file", [os.path.realpath(path) for path in paths or ()])
     names = {path.name for path in paths or ()}
     for name in contexts:
@@ -95,7 +103,7 @@ def attached(paths: Sequence[Path] | None, contexts: Mapping[str, str]) -> list[
     return [_attached(path, contexts.get(path.name)) for path in paths or ()]
 
 
-def _attached(path: Path, context: str | None) -> dict[str, Any]:
+def _attached(path: Path, context: object) -> dict[str, object]:
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -107,8 +115,8 @@ def _attached(path: Path, context: str | None) -> dict[str, Any]:
     return given(data=url, filename=path.name, mediaType=kind, context=context)
 
 
-def _parsed(what: str, text: str) -> Any:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _parsed(what: str, text: str) -> object:
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
         _refuse_again(what, [name for name, _ in pairs])
         return dict(pairs)
 

@@ -1,20 +1,23 @@
-"""A single run as a person reads it: how it stands, what it asks, what it brought."""
+"""A single run as a person reads it: its status, its question, its result."""
+
+from __future__ import annotations
 
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import typer
 
-from receiver.cli.opening import opened
+from receiver.cli.opening import existing_store
 from receiver.cli.output import harmless, in_one_line, print_json, print_rows
-from receiver.providers.base import Provider
-from receiver.providers.model import Artifact
-from receiver.settings import Settings, load
-from receiver.sources import configured
-from storage import Selection, Store
+
+if TYPE_CHECKING:
+    from receiver.providers.base import Provider
+    from receiver.providers.model import Artifact
+    from receiver.settings import Settings
+    from storage import Store
 
 COLUMNS = ("source", "run_id", "status", "runner", "created_at", "completed_at", "cost")
 ARTIFACTS = ("kind", "id", "title", "status", "url")
@@ -22,8 +25,10 @@ ARTIFACTS = ("kind", "id", "title", "status", "url")
 
 def show_stored(run_id: str, source: str | None, *, as_json: bool) -> None:
     """Print what is stored of a run."""
+    from receiver.settings import load
+
     settings = load()
-    with opened() as store:
+    with existing_store(settings) as store:
         facts, raw = store.show_run(run_id, source=source)
         provider = provider_of(settings, facts["source"])
         if as_json:
@@ -33,20 +38,24 @@ def show_stored(run_id: str, source: str | None, *, as_json: bool) -> None:
 
 
 def provider_of(settings: Settings, source: str) -> Provider | None:
-    """The adapter of a source; None where it is configured no more."""
+    """Return the adapter of a source, or None where it is no longer configured."""
+    from receiver.sources import configured
+
     found = configured(settings).get(source)
     return None if found is None else found.provider
 
 
-def artifacts_of(provider: Provider | None, raw: dict[str, Any] | None) -> Sequence[Artifact]:
-    """The files that a result points to."""
+def artifacts_of(provider: Provider | None, raw: Mapping[str, Any] | None) -> Sequence[Artifact]:
+    """Return the files that a result points to."""
     return () if provider is None or raw is None else provider.artifacts(raw)
 
 
 def described(
     store: Store, facts: Mapping[str, Any], artifacts: Sequence[Artifact]
-) -> dict[str, Any]:
-    """Everything that is known, for programs; the URLs of artifacts whole, as they are signed."""
+) -> dict[str, object]:
+    """Return all that is known of a run, for programs; URLs of artifacts keep their signature."""
+    from storage import Selection
+
     known = ("source", "run_id", "batch_id", "status", "sender_status", "runner", "input")
     times = ("waits_for", "created_at", "seen_at", "origin", "output_type", "pruned_at")
     selection = Selection(source=facts["source"], run_id=facts["run_id"])
@@ -61,9 +70,9 @@ def described(
 
 
 def print_run(
-    facts: Mapping[str, Any], raw: dict[str, Any] | None, provider: Provider | None
+    facts: Mapping[str, Any], raw: Mapping[str, Any] | None, provider: Provider | None
 ) -> None:
-    """Tell a person on standard output."""
+    """Print a run for a person."""
     shown = {**facts, "status": facts["sender_status"] or facts["status"]}
     print_rows([shown], COLUMNS, nothing="")
     if facts["waits_for"] is not None:
@@ -76,7 +85,7 @@ def print_run(
 
 
 def question(facts: Mapping[str, Any], provider: Provider | None) -> str:
-    """What a run waits for, and how it is answered: one sentence and a command."""
+    """Return a sentence on what a run waits for, with the command that answers it."""
     waits_for = facts["waits_for"]
     kind = in_one_line(waits_for.get("type") or "something")
     example = provider.example(waits_for) if provider else None
@@ -87,8 +96,8 @@ def question(facts: Mapping[str, Any], provider: Provider | None) -> str:
     return f"{run_id} {state} ({kind}): resultsink task respond {run_id} --response {answer}"
 
 
-def outcome(facts: Mapping[str, Any], raw: dict[str, Any] | None) -> str:
-    """What the current result is, in a sentence or two."""
+def outcome(facts: Mapping[str, Any], raw: Mapping[str, Any] | None) -> str:
+    """Return a sentence or two on the current result."""
     if facts["result_status"] is None:
         return "No result is stored yet."
     if facts["pruned_at"] is not None:
@@ -106,14 +115,16 @@ def outcome(facts: Mapping[str, Any], raw: dict[str, Any] | None) -> str:
         parts.append(f"{len(raw['sources'])} sources")
     if facts["error"]:
         parts.append(in_one_line(facts["error"]))
-    said = f"{facts['result_status']}, version {facts['version']}: {', '.join(parts) or 'empty'}"
+    sentence = (
+        f"{facts['result_status']}, version {facts['version']}: {', '.join(parts) or 'empty'}"
+    )
     if facts["origin"] == "delivery":
-        said += "\nThe sender has forgotten it: this is what its signed webhook carried."
-    return said
+        sentence += "\nThe sender has forgotten it: this is what its signed webhook carried."
+    return sentence
 
 
-def _row(artifact: Artifact) -> dict[str, Any]:
-    """Without what signs the URL: whoever holds that may fetch the file."""
+def _row(artifact: Artifact) -> dict[str, object]:
+    """Return a row for the table; the URL without its signature, which would open the file."""
     row = {name: getattr(artifact, name) for name in ARTIFACTS}
     if artifact.url is not None:
         try:

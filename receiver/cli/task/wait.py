@@ -1,18 +1,21 @@
 """Waiting for a single task: for `task wait` and `task create --wait`."""
 
-import asyncio
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from receiver.cli.opening import opened, tasks_of
-from receiver.cli.output import errors, in_one_line, print_json, say_unread
+from receiver.cli.opening import existing_store, run, tasks_of
+from receiver.cli.output import in_one_line, print_json, say, say_unread
 from receiver.cli.task.show import artifacts_of, described, outcome, provider_of, question
-from receiver.providers.base import Provider
-from receiver.settings import Settings, load
-from receiver.submissions.waiting import wait_for_run
-from storage import Store
+
+if TYPE_CHECKING:
+    from receiver.providers.base import Provider
+    from receiver.settings import Settings
+    from receiver.submissions.tasks import TaskSubmissions
+    from storage import Store
 
 Fail = Annotated[bool, typer.Option("--fail", help="Exit 1 if the task failed.")]
 
@@ -21,13 +24,15 @@ def wait_until_stored(
     run_id: str, source: str | None, *, timeout: float | None, fail: bool, as_json: bool
 ) -> None:
     """Return when the result is stored, and print it; exit 1 where it is not, or as `fail` says."""
+    from receiver.settings import load
+
     settings = load()
-    with opened() as store:
+    with existing_store(settings) as store:
         facts, _ = store.show_run(run_id, source=source)
         if not store.is_served():
-            errors.print("No receiver serves this database now: start `resultsink serve`.")
+            say("No receiver serves this database now: start `resultsink serve`.")
         provider = provider_of(settings, facts["source"])
-        asyncio.run(_wait(store, settings, facts, provider, timeout))
+        run(_wait(store, settings, facts, provider, timeout))
         facts, raw = store.show_run(run_id, source=facts["source"])
         if as_json:
             print_json(described(store, facts, artifacts_of(provider, raw)))
@@ -45,9 +50,11 @@ async def _wait(
     provider: Provider | None,
     timeout: float | None,
 ) -> None:
+    from receiver.submissions.waiting import wait_for_run
+
     notes = Notes(provider)
 
-    async def until_stored(tasks: Any) -> None:
+    async def until_stored(tasks: TaskSubmissions | None) -> None:
         await wait_for_run(
             store,
             facts["run_id"],
@@ -68,23 +75,23 @@ async def _wait(
 
 
 class Notes:
-    """Tells on standard error, while a run is waited for, of each thing once; waiting goes on."""
+    """Notes on standard error about a run that is waited for, each once."""
 
     def __init__(self, provider: Provider | None) -> None:
         self._provider = provider
-        self._asked: Any = None
-        self._failed = ""
+        self._last_question: object = None
+        self._last_failure = ""
 
     def question(self, facts: Mapping[str, Any]) -> None:
-        """What the run asks now."""
-        news = (facts["sender_status"], facts["waits_for"])
-        if facts["waits_for"] is not None and news != self._asked:
-            errors.print(question(facts, self._provider))
-        self._asked = news
+        """Say what the run asks now."""
+        current = (facts["sender_status"], facts["waits_for"])
+        if facts["waits_for"] is not None and current != self._last_question:
+            say(question(facts, self._provider))
+        self._last_question = current
 
     def failure(self, error: Exception) -> None:
-        """Why the sender was not asked, or could not tell."""
-        said = in_one_line(error).rstrip(".")
-        if said != self._failed:
-            errors.print(f"The sender did not tell of it: {said}. Waiting goes on.")
-        self._failed = said
+        """Say why the sender was not asked, or did not answer."""
+        reason = in_one_line(error).rstrip(".")
+        if reason != self._last_failure:
+            say(f"The sender did not tell of it: {reason}. Waiting goes on.")
+        self._last_failure = reason

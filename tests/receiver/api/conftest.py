@@ -29,15 +29,16 @@ class Program:
     async def ask(self, method: str, path: str, value: Any = None, **more: Any) -> httpx.Response:
         """One request below /api/v1; `value` is sent as JSON."""
         options = {"json": value, **more} if value is not None else more
-        reply = await self.client.request(method, f"/api/v1{path}", headers=self.headers, **options)
-        assert SECRET not in reply.text + str(reply.headers)
-        return reply
+        url = f"/api/v1{path}"
+        response = await self.client.request(method, url, headers=self.headers, **options)
+        assert SECRET not in response.text + str(response.headers)
+        return response
 
     async def made(self, **fields: str) -> dict[str, Any]:
         """A new endpoint."""
-        reply = await self.ask("POST", "/endpoints", {**NEW, **fields})
-        assert reply.status_code == 201, reply.text
-        shown: dict[str, Any] = reply.json()
+        response = await self.ask("POST", "/endpoints", {**NEW, **fields})
+        assert response.status_code == 201, response.text
+        shown: dict[str, Any] = response.json()
         return shown
 
 
@@ -62,12 +63,12 @@ def program(client: httpx.AsyncClient, store: Store) -> MakeProgram:
     return program
 
 
-def problem(reply: httpx.Response) -> tuple[int, str]:
+def problem(response: httpx.Response) -> tuple[int, str]:
     """The status and the sentence of a refusal, whose form is looked at here for all."""
-    assert reply.headers["content-type"] == "application/problem+json"
-    told = reply.json()
-    assert set(told) == {"type", "title", "status", "detail"}
-    assert (told["type"], told["status"]) == ("about:blank", reply.status_code)
-    assert told["detail"].endswith(".")
-    assert "\n" not in told["detail"]
-    return reply.status_code, told["detail"]
+    assert response.headers["content-type"] == "application/problem+json"
+    details = response.json()
+    assert set(details) == {"type", "title", "status", "detail"}
+    assert (details["type"], details["status"]) == ("about:blank", response.status_code)
+    assert details["detail"].endswith(".")
+    assert "\n" not in details["detail"]
+    return response.status_code, details["detail"]

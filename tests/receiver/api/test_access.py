@@ -33,19 +33,19 @@ def lines() -> Iterator[io.StringIO]:
 
 @pytest.mark.parametrize(("method", "path", "_scope"), EVERY)
 @pytest.mark.parametrize("header", [None, "", "Basic eA==", f"Bearer {SOME_TOKEN}", SOME_TOKEN])
-async def test_every_address_is_closed_without_a_valid_token(
+async def test_every_address_needs_a_valid_token(
     client: httpx.AsyncClient, method: str, path: str, _scope: str, header: str | None
 ) -> None:
     headers = {} if header is None else {"authorization": header}
-    reply = await client.request(method, f"/api/v1{path}", headers=headers)
-    assert problem(reply)[0] == 401
-    assert reply.headers["www-authenticate"].startswith("Bearer")
+    response = await client.request(method, f"/api/v1{path}", headers=headers)
+    assert problem(response)[0] == 401
+    assert response.headers["www-authenticate"].startswith("Bearer")
 
 
-async def test_what_is_no_address_is_not_told_without_a_token(client: httpx.AsyncClient) -> None:
-    told = [await client.get(f"/api/v1{path}") for path in ("/", "/nothing", "/endpoints")]
-    assert [reply.status_code for reply in told] == [401] * 3
-    assert len({reply.text for reply in told}) == 1
+async def test_unknown_address_needs_a_token_too(client: httpx.AsyncClient) -> None:
+    found = [await client.get(f"/api/v1{path}") for path in ("/", "/nothing", "/endpoints")]
+    assert [response.status_code for response in found] == [401] * 3
+    assert len({response.text for response in found}) == 1
     assert (await client.get("/api/v1")).status_code == 404  # and no redirect
 
 
@@ -56,12 +56,12 @@ async def test_two_authorizations_are_none(client: httpx.AsyncClient, store: Sto
 
 
 @pytest.mark.parametrize("value", [" Bearer {}", "Bearer {} \t", "bearer  {}"])
-async def test_white_space_around_a_token_is_no_part_of_it(
+async def test_white_space_around_a_token_is_ignored(
     client: httpx.AsyncClient, store: Store, value: str
 ) -> None:
     header = value.format(store.create_token("ci", SCOPES).text)
-    reply = await client.get("/api/v1/batches", headers={"authorization": header})
-    assert reply.status_code == 200
+    response = await client.get("/api/v1/batches", headers={"authorization": header})
+    assert response.status_code == 200
 
 
 async def test_only_an_authorization_header_counts(client: httpx.AsyncClient, store: Store) -> None:
@@ -82,17 +82,17 @@ async def test_each_request_needs_its_own_scope(
     assert (await program(needed).ask(method, path)).status_code != 403
 
 
-async def test_a_revoked_token_opens_nothing_at_once(program: MakeProgram, store: Store) -> None:
+async def test_revoked_token_is_refused_at_once(program: MakeProgram, store: Store) -> None:
     mine = program("read")
     assert (await mine.ask("GET", "/batches")).status_code == 200
     store.revoke_token(store.list_tokens()[0]["id"])
     assert (await mine.ask("GET", "/batches")).status_code == 401
 
 
-async def test_a_wrong_method_is_told_the_right_ones(program: MakeProgram) -> None:
-    reply = await program().ask("PATCH", "/endpoints/x")
-    assert problem(reply) == (405, "Use GET, DELETE here.")
-    assert reply.headers["allow"] == "GET, DELETE"
+async def test_wrong_method_lists_the_right_ones(program: MakeProgram) -> None:
+    response = await program().ask("PATCH", "/endpoints/x")
+    assert problem(response) == (405, "Use GET, DELETE here.")
+    assert response.headers["allow"] == "GET, DELETE"
     assert problem(await program().ask("GET", "/nothing"))[0] == 404
 
 
@@ -105,17 +105,15 @@ def foreign(program: MakeProgram) -> Program:
     return program(source="other")
 
 
-async def test_another_sources_endpoint_is_as_unknown_as_none(
-    foreign: Program, store: Store
-) -> None:
+async def test_other_source_s_endpoint_is_unknown(foreign: Program, store: Store) -> None:
     theirs, secret = add_endpoint(store), {"secret": "0123456789abcdef" * 2}
     for method, end, value in (("GET", "", None), ("DELETE", "", None), ("PUT", "/secret", secret)):
-        told = [
+        found = [
             problem(await foreign.ask(method, f"/endpoints/{name}{end}", value))
             for name in (theirs, "nowhere")
         ]
-        assert told[0] == told[1]
-        assert told[0][0] == 404
+        assert found[0] == found[1]
+        assert found[0][0] == 404
     (endpoint,) = store.list_endpoints()
     assert endpoint["state"] == "open"
 
@@ -134,7 +132,7 @@ async def test_another_sources_batches_are_not_there(foreign: Program, store: St
         assert (await foreign.ask("GET", path)).status_code == 404
 
 
-async def test_a_token_of_a_source_needs_not_name_it(program: MakeProgram, store: Store) -> None:
+async def test_source_of_the_token_is_the_default(program: MakeProgram, store: Store) -> None:
     add_endpoint(store, "b")
     store.add_endpoint("other", "batch", resource="b")
     mine = program("read", source="valyu")
@@ -145,36 +143,32 @@ async def test_a_token_of_a_source_needs_not_name_it(program: MakeProgram, store
 # --- faults and floods --------------------------------------------------------------------------
 
 
-async def test_a_database_that_fails_is_told_as_such_and_no_more(
-    program: MakeProgram, store: Store
-) -> None:
+async def test_failing_database_answers_503(program: MakeProgram, store: Store) -> None:
     mine = program()
     with locked(store):
-        reply = await mine.ask("POST", "/endpoints", NEW)
-    assert problem(reply) == (503, "The database cannot be used now: try again in 5 seconds.")
-    assert reply.headers["retry-after"] == "5"
+        response = await mine.ask("POST", "/endpoints", NEW)
+    assert problem(response) == (503, "The database cannot be used now: try again in 5 seconds.")
+    assert response.headers["retry-after"] == "5"
     assert store.list_endpoints() == []
 
 
-async def test_a_database_that_does_not_answer_is_told_in_time(
+async def test_hanging_database_answers_503_in_time(
     program: MakeProgram, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = program()
-    monkeypatch.setattr(context, "ASK_SECONDS", 0.5)
+    monkeypatch.setattr(context, "CALL_SECONDS", 0.5)
     with stuck(store):
-        reply = await mine.ask("POST", "/endpoints", NEW)
-    assert reply.status_code == 503
-    monkeypatch.setattr(context, "ASK_SECONDS", 0.0)
+        response = await mine.ask("POST", "/endpoints", NEW)
+    assert response.status_code == 503
+    monkeypatch.setattr(context, "CALL_SECONDS", 0.0)
     assert (await mine.ask("GET", "/batches")).status_code == 503
 
 
-async def test_a_flood_of_refusals_is_one_line(
-    client: httpx.AsyncClient, lines: io.StringIO
-) -> None:
+async def test_many_refusals_log_one_line(client: httpx.AsyncClient, lines: io.StringIO) -> None:
     headers = {"authorization": f"Bearer {SOME_TOKEN}"}
-    replies = [client.get("/api/v1/batches", headers=headers) for _ in range(50)]
-    assert {reply.status_code for reply in await asyncio.gather(*replies)} == {401}
-    told = [json.loads(line) for line in lines.getvalue().splitlines()]
-    refused = [line for line in told if line["event"] == "request refused"]
+    responses = [client.get("/api/v1/batches", headers=headers) for _ in range(50)]
+    assert {response.status_code for response in await asyncio.gather(*responses)} == {401}
+    found = [json.loads(line) for line in lines.getvalue().splitlines()]
+    refused = [line for line in found if line["event"] == "request refused"]
     assert [line["status"] for line in refused] == [401]
     assert SOME_TOKEN not in lines.getvalue()

@@ -42,10 +42,10 @@ def secrets(store: Store, endpoint_id: str) -> list[str]:
 
 
 async def test_an_endpoint_is_made_and_shown(mine: Program, store: Store) -> None:
-    reply = await mine.ask("POST", "/endpoints", NEW)
-    shown = reply.json()
+    response = await mine.ask("POST", "/endpoints", NEW)
+    shown = response.json()
     path = f"/webhooks/valyu/{shown['endpoint']}"
-    assert (reply.status_code, shown) == (
+    assert (response.status_code, shown) == (
         201,
         {
             "endpoint": shown["endpoint"],
@@ -62,16 +62,16 @@ async def test_an_endpoint_is_made_and_shown(mine: Program, store: Store) -> Non
     assert [endpoint["id"] for endpoint in store.list_endpoints()] == [shown["endpoint"]]
 
 
-async def test_an_endpoint_can_be_made_with_all_that_is_known(mine: Program, store: Store) -> None:
+async def test_endpoint_with_all_fields(mine: Program, store: Store) -> None:
     shown = await mine.made(kind="task", resource="run-1", task_id="task-1", secret=SECRET)
     assert (shown["state"], shown["resource"], shown["task_id"]) == ("open", "run-1", "task-1")
     assert secrets(store, shown["endpoint"]) == [SECRET]
 
 
-async def test_a_null_is_as_good_as_nothing(mine: Program) -> None:
+async def test_null_counts_as_missing(mine: Program) -> None:
     value = {**NEW, "resource": None, "secret": None}
-    reply = await mine.ask("POST", "/endpoints", value)
-    assert (reply.status_code, reply.json()["state"]) == (201, "pending")
+    response = await mine.ask("POST", "/endpoints", value)
+    assert (response.status_code, response.json()["state"]) == (201, "pending")
 
 
 @pytest.mark.parametrize(
@@ -91,12 +91,12 @@ async def test_a_null_is_as_good_as_nothing(mine: Program) -> None:
         ({"signature": SECRET}, "There is no field 'signature' here: leave it out (fields: "),
     ],
 )
-async def test_what_cannot_be_is_refused_by_its_name(
+async def test_wrong_field_is_named(
     mine: Program, store: Store, fields: dict[str, Any], sentence: str
 ) -> None:
-    reply = await mine.ask("POST", "/endpoints", {**NEW, **fields})
-    assert problem(reply)[0] == 422
-    assert problem(reply)[1].startswith(sentence)
+    response = await mine.ask("POST", "/endpoints", {**NEW, **fields})
+    assert problem(response)[0] == 422
+    assert problem(response)[1].startswith(sentence)
     assert store.list_endpoints() == []
 
 
@@ -113,13 +113,13 @@ async def test_what_cannot_be_is_refused_by_its_name(
         (b'{"source": %s}' % (b"1" * 5_000), "The body is no JSON (not readable)"),
     ],
 )
-async def test_what_is_no_strict_json_is_refused(mine: Program, body: bytes, sentence: str) -> None:
-    reply = await mine.ask("POST", "/endpoints", content=body)
-    assert problem(reply)[0] == 400
-    assert problem(reply)[1].startswith(sentence)
+async def test_lax_json_is_refused(mine: Program, body: bytes, sentence: str) -> None:
+    response = await mine.ask("POST", "/endpoints", content=body)
+    assert problem(response)[0] == 400
+    assert problem(response)[1].startswith(sentence)
 
 
-async def test_a_large_or_encoded_body_is_refused(mine: Program) -> None:
+async def test_large_body_is_refused(mine: Program) -> None:
     large = await mine.ask("POST", "/endpoints", content=b" " * 65_537)
     assert problem(large)[0] == 413
     assert large.headers["connection"] == "close"
@@ -149,20 +149,21 @@ async def test_no_body_breaks_anything(
     endpoints = store.list_endpoints()
     known = endpoints[0]["id"] if endpoints else add_endpoint(store, None, secret=None)
     path = "/endpoints" if method == "POST" else f"/endpoints/{known}/secret"
-    reply = await mine.client.request(method, f"/api/v1{path}", headers=mine.headers, content=body)
-    assert reply.status_code < 500
-    if reply.status_code >= 300:
-        problem(reply)
+    url = f"/api/v1{path}"
+    response = await mine.client.request(method, url, headers=mine.headers, content=body)
+    assert response.status_code < 500
+    if response.status_code >= 300:
+        problem(response)
 
 
 # --- secrets ------------------------------------------------------------------------------------
 
 
-async def test_the_secret_comes_later_with_what_was_made(mine: Program, store: Store) -> None:
+async def test_secret_comes_later_with_the_resource(mine: Program, store: Store) -> None:
     made = await mine.made()
     value = {"secret": SECRET, "resource": BATCH}
-    reply = await mine.ask("PUT", f"/endpoints/{made['endpoint']}/secret", value)
-    assert (reply.status_code, reply.json()) == (
+    response = await mine.ask("PUT", f"/endpoints/{made['endpoint']}/secret", value)
+    assert (response.status_code, response.json()) == (
         200,
         {**made, "state": "open", "resource": BATCH},
     )
@@ -176,31 +177,31 @@ async def test_the_same_secret_again_is_harmless(mine: Program, store: Store) ->
     endpoint_id = (await mine.made())["endpoint"]
     value = {"secret": SECRET, "resource": BATCH}
     puts = [mine.ask("PUT", f"/endpoints/{endpoint_id}/secret", value) for _ in range(5)]
-    replies = await asyncio.gather(*puts)
-    assert [reply.status_code for reply in replies] == [200] * 5
-    assert len({reply.text for reply in replies}) == 1
+    responses = await asyncio.gather(*puts)
+    assert [response.status_code for response in responses] == [200] * 5
+    assert len({response.text for response in responses}) == 1
     assert secrets(store, endpoint_id) == [SECRET]
     await mine.ask("PUT", f"/endpoints/{endpoint_id}/secret", {"secret": OTHER_SECRET})
     assert secrets(store, endpoint_id) == [OTHER_SECRET, SECRET]
 
 
 @pytest.mark.parametrize("more", [{"resource": OTHER_BATCH}, {"task_id": "task-2"}])
-async def test_an_endpoint_of_another_resource_takes_no_secret(
+async def test_secret_for_another_resource_is_refused(
     mine: Program, store: Store, more: dict[str, str]
 ) -> None:
     made = await mine.made(resource=BATCH, task_id="task-1")
     value = {"secret": SECRET, **more}
-    reply = await mine.ask("PUT", f"/endpoints/{made['endpoint']}/secret", value)
-    assert problem(reply)[0] == 409
+    response = await mine.ask("PUT", f"/endpoints/{made['endpoint']}/secret", value)
+    assert problem(response)[0] == 409
     assert secrets(store, made["endpoint"]) == []
     assert (await mine.ask("GET", f"/endpoints/{made['endpoint']}")).json() == made
 
 
-async def test_a_replaced_secret_is_not_brought_back(mine: Program, store: Store) -> None:
+async def test_replaced_secret_is_refused(mine: Program, store: Store) -> None:
     endpoint_id = (await mine.made(secret=SECRET))["endpoint"]
     store.rotate_secret(endpoint_id, OTHER_SECRET, old_until=now())
-    reply = await mine.ask("PUT", f"/endpoints/{endpoint_id}/secret", {"secret": SECRET})
-    assert problem(reply) == (
+    response = await mine.ask("PUT", f"/endpoints/{endpoint_id}/secret", {"secret": SECRET})
+    assert problem(response) == (
         409,
         "The secret was not registered. This secret was replaced: use `endpoint rotate` to bring "
         "it back.",
@@ -217,16 +218,16 @@ async def test_a_sixth_secret_is_refused(mine: Program, store: Store) -> None:
 
 
 @pytest.mark.parametrize("more", [{"resource": BATCH}, {"task_id": "t"}])
-async def test_an_endpoint_for_the_account_is_bound_to_nothing(
+async def test_account_endpoint_takes_no_resource(
     mine: Program, store: Store, more: dict[str, str]
 ) -> None:
     endpoint_id = store.add_endpoint("valyu", "account")
-    reply = await mine.ask("PUT", f"/endpoints/{endpoint_id}/secret", {"secret": SECRET, **more})
-    assert problem(reply)[0] == 422
+    response = await mine.ask("PUT", f"/endpoints/{endpoint_id}/secret", {"secret": SECRET, **more})
+    assert problem(response)[0] == 422
     assert (secrets(store, endpoint_id), store.list_endpoints()[0]["resource"]) == ([], None)
 
 
-async def test_an_odd_secret_is_taken_with_a_warning(store: Store, start: Start) -> None:
+async def test_odd_secret_gets_a_warning(store: Store, start: Start) -> None:
     sources = {"valyu": SourceSettings(signing={"scheme": "standard-webhooks"})}
     client = await start(create_app(Settings(sources=sources), store=store))
     mine = Program(client, store.create_token("p", ["register"]).text)
@@ -238,9 +239,7 @@ async def test_an_odd_secret_is_taken_with_a_warning(store: Store, start: Start)
     assert "warning" not in (await mine.ask("GET", path)).json()
 
 
-async def test_where_the_account_verifies_an_endpoint_is_open_and_bound_without_a_secret(
-    store: Store, start: Start
-) -> None:
+async def test_account_secrets_allow_binding_alone(store: Store, start: Start) -> None:
     sources = {"valyu": SourceSettings(signing_secrets=[SecretStr(SECRET)])}
     client = await start(create_app(Settings(sources=sources), store=store))
     mine = Program(client, store.create_token("p", ["register"]).text)
@@ -250,63 +249,61 @@ async def test_where_the_account_verifies_an_endpoint_is_open_and_bound_without_
     assert problem(await mine.ask("PUT", path, {}))[0] == 422
     assert problem(await mine.ask("PUT", path, {"task_id": "t"}))[0] == 422
     for _ in range(2):
-        reply = await mine.ask("PUT", path, {"resource": BATCH, "task_id": "t"})
-        assert (reply.json()["resource"], reply.json()["task_id"]) == (BATCH, "t")
+        response = await mine.ask("PUT", path, {"resource": BATCH, "task_id": "t"})
+        assert (response.json()["resource"], response.json()["task_id"]) == (BATCH, "t")
     assert problem(await mine.ask("PUT", path, {"resource": OTHER_BATCH}))[0] == 409
     assert (secrets(store, made["endpoint"]), store.ledger(BATCH).batch_id) == ([], BATCH)
 
 
-async def test_without_an_account_s_secret_one_must_be_sent(mine: Program) -> None:
+async def test_secret_must_be_sent(mine: Program) -> None:
     path = f"/endpoints/{(await mine.made())['endpoint']}/secret"
-    reply = await mine.ask("PUT", path, {"resource": BATCH})
-    assert problem(reply) == (422, "The field secret is missing: send it.")
+    response = await mine.ask("PUT", path, {"resource": BATCH})
+    assert problem(response) == (422, "The field secret is missing: send it.")
 
 
-async def test_a_task_without_a_resource_is_refused(mine: Program) -> None:
+async def test_task_id_needs_a_resource(mine: Program) -> None:
     path = f"/endpoints/{(await mine.made())['endpoint']}/secret"
     status, sentence = problem(await mine.ask("PUT", path, {"secret": SECRET, "task_id": "t"}))
-    assert (status, sentence[:29]) == (422, "The field resource is missing")
+    assert (status, sentence[:24]) == (422, "The resource is missing:")
 
 
-async def test_a_secret_of_a_source_that_is_gone_is_refused(mine: Program, store: Store) -> None:
+async def test_secret_for_a_removed_source_is_refused(mine: Program, store: Store) -> None:
     endpoint_id = store.add_endpoint("gone", "batch")
-    reply = await mine.ask("PUT", f"/endpoints/{endpoint_id}/secret", {"secret": SECRET})
-    assert problem(reply)[0] == 422
+    response = await mine.ask("PUT", f"/endpoints/{endpoint_id}/secret", {"secret": SECRET})
+    assert problem(response)[0] == 422
     assert secrets(store, endpoint_id) == []
 
 
 # --- closing ------------------------------------------------------------------------------------
 
 
-async def test_a_closed_endpoint_takes_nothing_and_closes_again(
-    mine: Program, store: Store
-) -> None:
+async def test_closing_twice_is_harmless(mine: Program, store: Store) -> None:
     made = await mine.made()
     path = f"/endpoints/{made['endpoint']}"
     for _ in range(2):
-        reply = await mine.ask("DELETE", path)
-        assert (reply.status_code, reply.content) == (204, b"")
+        response = await mine.ask("DELETE", path)
+        assert (response.status_code, response.content) == (204, b"")
     assert (await mine.ask("PUT", f"{path}/secret", {"secret": SECRET})).status_code == 404
     assert (await mine.ask("GET", path)).json() == {**made, "state": "closed"}
     assert (await mine.client.post(made["path"], content=b"{}")).status_code == 404
 
 
 @pytest.mark.parametrize("name", ["nowhere", "%00", "%F0%9F%98%80", "a%20b", "x" * 300])
-async def test_an_endpoint_that_is_not_there_is_not_found(mine: Program, name: str) -> None:
+async def test_unknown_endpoint_is_not_found(mine: Program, name: str) -> None:
     for method, end in (("GET", ""), ("DELETE", ""), ("PUT", "/secret")):
         value = {"secret": SECRET} if end else None
         assert problem(await mine.ask(method, f"/endpoints/{name}{end}", value))[0] == 404
 
 
-async def test_what_is_done_is_logged_without_any_secret(mine: Program) -> None:
+async def test_log_lines_hold_no_secret(mine: Program) -> None:
     stream = io.StringIO()
     logs.configure(json=True, stream=stream)
     made = await mine.made(secret=SECRET)
     await mine.ask("PUT", f"/endpoints/{made['endpoint']}/secret", {"secret": OTHER_SECRET})
     await mine.ask("DELETE", f"/endpoints/{made['endpoint']}")
     logs.configure(json=True, stream=io.StringIO())
-    told = [json.loads(line) for line in stream.getvalue().splitlines()]
-    ours = [line["event"] for line in told if line["logger"] == "api"]
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    ours = [line["event"] for line in lines if line["logger"] == "api"]
     assert ours == ["endpoint made", "secret set", "endpoint closed"]
     token = mine.headers["authorization"].removeprefix("Bearer ")
     for secret in (SECRET, OTHER_SECRET, token):

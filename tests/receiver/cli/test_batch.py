@@ -40,9 +40,7 @@ def bring_in(store: Store, sender: SandboxServer) -> None:
     asyncio.run(work_off(store, a_source(sender.api_url)))
 
 
-def test_create_prints_the_id_alone_and_says_what_is_next(
-    run: Run, store: Store, sender: SandboxServer
-) -> None:
+def test_create_prints_the_id_alone(run: Run, store: Store, sender: SandboxServer) -> None:
     Path("tasks.csv").write_text("query\none\ntwo\n")
     ended = run("batch", "create", "valyu", "--tasks", "tasks.csv", "--name", "Grid")
     (batch,) = sender.state()["batches"]
@@ -65,7 +63,7 @@ def test_create_prints_the_ledger_for_programs(run: Run, store: Store) -> None:
     assert (shown.keys() >= LEDGER, ended.err) == (True, "")
 
 
-def test_a_wait_ends_when_all_is_stored(run: Run, store: Store, sender: SandboxServer) -> None:
+def test_wait_ends_when_all_is_stored(run: Run, store: Store, sender: SandboxServer) -> None:
     batch_id = create(run, "one", "two")
     bring_in(store, sender)
     ended = run("batch", "wait", batch_id, "--fail")
@@ -74,7 +72,7 @@ def test_a_wait_ends_when_all_is_stored(run: Run, store: Store, sender: SandboxS
 
 
 @pytest.mark.parametrize(("fail", "code"), [([], 0), (["--fail"], 1)])
-def test_a_wait_says_that_there_were_errors_and_fails_if_asked_to(
+def test_wait_with_fail_exits_1_for_failed_runs(
     run: Run, store: Store, sender: SandboxServer, fail: list[str], code: int
 ) -> None:
     batch_id = create(run, "one", "two [fail]")
@@ -84,15 +82,13 @@ def test_a_wait_says_that_there_were_errors_and_fails_if_asked_to(
     assert ended.code == code
 
 
-def test_a_wait_ends_at_its_deadline_with_1(run: Run, store: Store) -> None:
+def test_wait_exits_1_at_its_deadline(run: Run, store: Store) -> None:
     batch_id = create(run, "one")
     ended = run("batch", "wait", batch_id, "--timeout", "0.1")
     assert (ended.code, ended.out) == (1, "not complete: 0 of 1 results stored, 0 failed\n")
 
 
-def test_a_wait_says_so_where_nobody_receives(
-    run: Run, store: Store, sender: SandboxServer
-) -> None:
+def test_wait_warns_without_a_receiver(run: Run, store: Store, sender: SandboxServer) -> None:
     batch_id = create(run, "one")
     store.close()
     ended = run("batch", "wait", batch_id, "--timeout", "0", "--json")
@@ -100,9 +96,7 @@ def test_a_wait_says_so_where_nobody_receives(
     assert json.loads(ended.out)["state"] == "open"
 
 
-def test_a_cancelled_batch_is_waited_for_like_any_other(
-    run: Run, store: Store, sender: SandboxServer
-) -> None:
+def test_wait_for_a_cancelled_batch(run: Run, store: Store, sender: SandboxServer) -> None:
     batch_id = create(run, "one", "two")
     cancelled = run("batch", "cancel", batch_id)
     assert (cancelled.code, cancelled.out) == (0, "")
@@ -114,9 +108,7 @@ def test_a_cancelled_batch_is_waited_for_like_any_other(
     assert (ended.code, ended.out) == (0, "cancelled: 2 of 2 results stored, 2 failed\n")
 
 
-def test_a_cancel_that_the_sender_refuses_is_said_in_its_words(
-    run: Run, store: Store, sender: SandboxServer
-) -> None:
+def test_refused_cancel_quotes_the_sender(run: Run, store: Store, sender: SandboxServer) -> None:
     batch_id = create(run, "one")
     bring_in(store, sender)
     ended = run("batch", "cancel", batch_id)
@@ -127,9 +119,7 @@ def test_a_cancel_that_the_sender_refuses_is_said_in_its_words(
     )
 
 
-def test_tasks_are_added_from_where_the_user_says(
-    run: Run, store: Store, sender: SandboxServer
-) -> None:
+def test_add_with_skip(run: Run, store: Store, sender: SandboxServer) -> None:
     batch_id = create(run, "one")
     Path("more.csv").write_text("query\none\ntwo\nthree\n")
     ended = run("batch", "add", batch_id, "--tasks", "more.csv", "--skip", "1")
@@ -137,9 +127,7 @@ def test_tasks_are_added_from_where_the_user_says(
     assert sender.state()["batches"][0]["counts"]["total"] == 3
 
 
-def test_a_batch_of_the_rest_of_a_file_is_created_by_leaving_out_the_top(
-    run: Run, store: Store, sender: SandboxServer
-) -> None:
+def test_skip_creates_the_rest_of_a_file(run: Run, store: Store, sender: SandboxServer) -> None:
     Path("tasks.csv").write_text("query\none\ntwo\nthree\n")
     ended = run("batch", "create", "valyu", "--tasks", "tasks.csv", "--skip", "2")
     assert (ended.code, ended.err.startswith("1 tasks added; next: ")) == (0, True)
@@ -151,18 +139,14 @@ def test_a_batch_of_the_rest_of_a_file_is_created_by_leaving_out_the_top(
     assert len(sender.state()["batches"]) == len(store.list_endpoints()) == 1
 
 
-def test_a_skip_counts_where_the_rest_of_the_file_must_go_on(
-    run: Run, store: Store, sender: SandboxServer
-) -> None:
+def test_skip_counts_in_the_advice(run: Run, store: Store, sender: SandboxServer) -> None:
     sender.change(max_batch_tasks=100)
     Path("tasks.csv").write_text("\n".join(["query", *map(str, range(107)), ""]))
     ended = run("batch", "create", "valyu", "--tasks", "tasks.csv", "--skip", "2", "--json")
     assert (ended.code, ended.sentence.endswith(" --tasks FILE --skip 102.")) == (1, True)
 
 
-def test_what_is_done_at_a_cancelled_batch_is_done_at_once(
-    run: Run, store: Store, sender: SandboxServer
-) -> None:
+def test_cancelled_batch_is_fetched_at_once(run: Run, store: Store, sender: SandboxServer) -> None:
     batch_id = create(run, "one", "two")
     run("batch", "cancel", batch_id)
     asyncio.run(work_off(store, a_source(sender.api_url)))
@@ -184,7 +168,7 @@ class WithoutSecret(BaseHTTPRequestHandler):
         """Standard error is the command's."""
 
 
-def test_a_missing_secret_is_said_on_standard_error_alone(
+def test_missing_secret_warns_on_standard_error(
     run: Run, store: Store, configured: Callable[..., None]
 ) -> None:
     Path("tasks.csv").write_text("query\none\n")
@@ -199,7 +183,7 @@ def test_a_missing_secret_is_said_on_standard_error_alone(
     assert said == "1 tasks added; next: resultsink batch wait batch_1"
 
 
-def test_nothing_left_to_add_is_an_error_and_not_a_success(run: Run, store: Store) -> None:
+def test_nothing_left_to_add_is_an_error(run: Run, store: Store) -> None:
     batch_id = create(run, "one")
     ended = run("batch", "add", batch_id, "--tasks", "tasks.csv", "--skip", "1")
     assert (ended.code, ended.sentence) == (
@@ -208,15 +192,13 @@ def test_nothing_left_to_add_is_an_error_and_not_a_success(run: Run, store: Stor
     )
 
 
-def test_status_asks_the_sender_and_show_does_not(
-    run: Run, store: Store, sender: SandboxServer
-) -> None:
+def test_only_status_asks_the_sender(run: Run, store: Store, sender: SandboxServer) -> None:
     batch_id = create(run, "one")
     ask(sender, "POST", f"/deepresearch/batches/{batch_id}/cancel", {})
     shown = run("batch", "show", batch_id, "--json")
-    asked = run("batch", "status", batch_id, "--json")
+    ended = run("batch", "status", batch_id, "--json")
     assert json.loads(shown.out)["sender_status"] is None
-    assert json.loads(asked.out)["sender_status"] == "cancelled"
+    assert json.loads(ended.out)["sender_status"] == "cancelled"
 
 
 def test_show_names_what_is_missing(run: Run, store: Store) -> None:
@@ -228,9 +210,7 @@ def test_show_names_what_is_missing(run: Run, store: Store) -> None:
     assert all(run["run_id"] in text for run in missing)
 
 
-def test_show_says_why_nothing_comes_while_the_source_is_paused(
-    run: Run, store: Store, sender: SandboxServer
-) -> None:
+def test_show_says_that_the_source_is_paused(run: Run, store: Store, sender: SandboxServer) -> None:
     batch_id = create(run, "one")
     make_due(store)
     asyncio.run(work_off(store, a_source(sender.api_url, api_key="wrong")))
@@ -239,7 +219,7 @@ def test_show_says_why_nothing_comes_while_the_source_is_paused(
     assert run("batch", "wait", batch_id, "--timeout", "0").err == sentence
 
 
-def test_the_list_has_the_newest_first_and_parses(run: Run, store: Store) -> None:
+def test_batches_are_listed_newest_first(run: Run, store: Store) -> None:
     ids = [create(run, "one"), create(run, "two")]
     shown = json.loads(run("batch", "list", "--json").out)
     assert [batch["batch_id"] for batch in shown] == ids[::-1]
@@ -247,7 +227,7 @@ def test_the_list_has_the_newest_first_and_parses(run: Run, store: Store) -> Non
     assert json.loads(run("batch", "list", "--source", "other", "--json").out) == []
 
 
-def test_an_empty_list_says_how_to_begin_on_stderr_alone(run: Run, store: Store) -> None:
+def test_empty_list_says_how_to_begin(run: Run, store: Store) -> None:
     ended = run("batch", "list")
     assert (ended.out, ended.err) == (
         "",

@@ -24,9 +24,7 @@ def a_dead_fetch(store: Store) -> int:
     return lease.job_id
 
 
-def test_show_says_what_is_expected_what_is_dead_and_how_the_last_attempt_ended(
-    run: Run, store: Store
-) -> None:
+def test_show_prints_what_is_missing_and_why(run: Run, store: Store) -> None:
     job_id = a_dead_fetch(store)
     text = run("batch", "show", "batch_1").out
     assert "25 expected, none named yet." in text
@@ -42,15 +40,13 @@ def test_show_says_the_same_to_programs(run: Run, store: Store) -> None:
     assert (shown["last_attempt"]["outcome"], shown["last_attempt"]["detail"]) == ("dead", REASON)
 
 
-def test_show_has_nothing_to_say_of_a_batch_that_nobody_has_asked_for(
-    run: Run, store: Store
-) -> None:
+def test_show_without_an_attempt(run: Run, store: Store) -> None:
     known(store, "batch_1")
     shown = json.loads(run("batch", "show", "batch_1", "--json").out)
     assert (shown["missing"], shown["dead"], shown["last_attempt"]) == ([], [], None)
 
 
-def test_a_wait_for_what_is_dead_says_so_and_goes_on(run: Run, store: Store) -> None:
+def test_wait_reports_dead_letters(run: Run, store: Store) -> None:
     job_id = a_dead_fetch(store)
     ended = run("batch", "wait", "batch_1", "--timeout", "0.3", "--json")
     note = f"A dead letter keeps results away: {REASON}. When that is mended: "
@@ -58,7 +54,7 @@ def test_a_wait_for_what_is_dead_says_so_and_goes_on(run: Run, store: Store) -> 
     assert (ended.code, json.loads(ended.out)["dead"][0]["id"]) == (1, job_id)
 
 
-def test_the_dead_letter_of_a_run_counts_until_its_result_is_here(run: Run, store: Store) -> None:
+def test_dead_letter_counts_until_the_result(run: Run, store: Store) -> None:
     known(store, "batch_1")
     announce(store, "t1", kind="task")
     store.bury(working.claim(store), AttemptOutcome(now(), 0.0, "dead", REASON))

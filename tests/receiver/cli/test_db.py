@@ -67,7 +67,7 @@ def test_upgrade_beside_another_says_so(
 
 
 @pytest.mark.postgres
-def test_upgrade_of_a_server_needs_a_key(run: Run, bare_url: str, configure: Configure) -> None:
+def test_server_upgrade_needs_a_key(run: Run, bare_url: str, configure: Configure) -> None:
     configure(encryption_keys=None)
     ended = run("db", "upgrade")
     assert ended.code == 1
@@ -84,9 +84,7 @@ def test_upgrade_refuses_a_newer_schema(run: Run, made_url: str) -> None:
 
 
 @pytest.mark.sqlite
-def test_upgrade_leaves_another_program_s_file_alone(
-    run: Run, tmp_path: Path, configure: Configure
-) -> None:
+def test_upgrade_leaves_other_files_alone(run: Run, tmp_path: Path, configure: Configure) -> None:
     path = tmp_path / "other.db"
     with closing(sqlite3.connect(path)) as other:
         other.execute("CREATE TABLE invoices (id INTEGER)")
@@ -109,7 +107,7 @@ def test_check_says_what_is_there(run: Run, made_url: str) -> None:
         assert json.loads(run("db", "check", "--json").out) == found
 
 
-def test_check_of_nothing_says_so_and_makes_nothing(run: Run, bare_url: str) -> None:
+def test_check_makes_no_database(run: Run, bare_url: str) -> None:
     ended = run("db", "check")
     assert ended.code == 1
     assert "There is no database" in ended.sentence or "has no tables yet" in ended.sentence
@@ -145,7 +143,7 @@ def test_check_refuses_another_key(run: Run, made_url: str, configure: Configure
         ("sqlite://a:hunter2/c", "is not one: write sqlite:///FILE"),
     ],
 )
-def test_a_database_that_cannot_be_is_named_in_one_sentence(
+def test_impossible_database_is_one_sentence(
     run: Run, configure: Configure, command: str, url: str, says: str
 ) -> None:
     configure(database_url=url, encryption_keys=KEY)
@@ -171,7 +169,7 @@ def target(request: pytest.FixtureRequest, tmp_path: Path, made_url: str) -> Ite
     copies.drop(url)
 
 
-def test_copy_says_what_it_copied_and_what_is_to_be_set(
+def test_copy_prints_tables_and_settings(
     run: Run, made_url: str, target: str, configure: Configure
 ) -> None:
     configure(encryption_keys=KEY)
@@ -191,22 +189,22 @@ def test_copy_says_the_same_to_programs(
     run: Run, made_url: str, target: str, configure: Configure
 ) -> None:
     configure(encryption_keys=KEY)
-    told = json.loads(run("db", "copy", made_url, target, "--json").out)
-    assert told["set"] == ["RESULTSINK_DATABASE_URL", "RESULTSINK_ENCRYPTION_KEYS"]
-    assert (told["running"], told["key_file"]) == (0, None)
-    assert {"table": "events", "rows": 0, "verified": True, "cleaned": 0} in told["tables"]
+    printed = json.loads(run("db", "copy", made_url, target, "--json").out)
+    assert printed["set"] == ["RESULTSINK_DATABASE_URL", "RESULTSINK_ENCRYPTION_KEYS"]
+    assert (printed["running"], printed["key_file"]) == (0, None)
+    assert {"table": "events", "rows": 0, "verified": True, "cleaned": 0} in printed["tables"]
 
 
-def test_copy_names_the_variable_that_has_the_keys(
+def test_copy_names_the_variable_of_the_keys(
     run: Run, made_url: str, target: str, tmp_path: Path, configure: Configure
 ) -> None:
     (tmp_path / "keys").write_text(KEY)
     configure(encryption_keys=None, encryption_keys_file=str(tmp_path / "keys"))
-    told = json.loads(run("db", "copy", made_url, target, "--json").out)
-    assert told["set"] == ["RESULTSINK_DATABASE_URL", "RESULTSINK_ENCRYPTION_KEYS_FILE"]
+    printed = json.loads(run("db", "copy", made_url, target, "--json").out)
+    assert printed["set"] == ["RESULTSINK_DATABASE_URL", "RESULTSINK_ENCRYPTION_KEYS_FILE"]
 
 
-def test_copy_names_the_settings_file_that_has_the_keys(
+def test_copy_names_the_file_of_the_keys(
     run: Run, made_url: str, target: str, configure: Configure
 ) -> None:
     Path("resultsink.toml").write_text(f'encryption_keys = ["{KEY}"]')
@@ -216,7 +214,7 @@ def test_copy_names_the_settings_file_that_has_the_keys(
 
 
 @pytest.mark.sqlite
-def test_copy_says_where_the_key_lies_that_goes_on(run: Run, made_url: str, target: str) -> None:
+def test_copy_names_the_key_file(run: Run, made_url: str, target: str) -> None:
     ended = run("db", "copy", made_url, target)
     key = Path(made_url.removeprefix("sqlite:///")).with_suffix(".key")
     assert ended.code == 0
@@ -228,14 +226,12 @@ def test_copy_says_where_the_key_lies_that_goes_on(run: Run, made_url: str, targ
 
 
 @pytest.mark.sqlite
-def test_copy_from_file_to_file_has_only_the_url_to_set(
-    run: Run, made_url: str, tmp_path: Path
-) -> None:
-    told = json.loads(run("db", "copy", made_url, f"sqlite:///{tmp_path}/b.db", "--json").out)
-    assert told["set"] == ["RESULTSINK_DATABASE_URL"]
+def test_copy_between_files_sets_only_the_url(run: Run, made_url: str, tmp_path: Path) -> None:
+    printed = json.loads(run("db", "copy", made_url, f"sqlite:///{tmp_path}/b.db", "--json").out)
+    assert printed["set"] == ["RESULTSINK_DATABASE_URL"]
 
 
-def test_copy_of_what_is_served_is_refused(
+def test_copy_of_a_served_database_is_refused(
     run: Run, made_url: str, target: str, configure: Configure
 ) -> None:
     configure(encryption_keys=KEY)
@@ -245,7 +241,7 @@ def test_copy_of_what_is_served_is_refused(
     assert "stop `resultsink serve`" in ended.sentence
 
 
-def test_copy_into_what_is_not_empty_is_refused(run: Run, made_url: str, target: str) -> None:
+def test_copy_needs_an_empty_target(run: Run, made_url: str, target: str) -> None:
     with databases.opened(made_url) as store:
         store.create_token("ci", ["read"])
     source = f"sqlite:///{Path.cwd()}/another.db"
@@ -269,7 +265,7 @@ def test_copy_into_what_is_not_empty_is_refused(run: Run, made_url: str, target:
         (["postgresql://u:hunter2@127.0.0.1:1/x", "sqlite:///b.db"], 1, "cannot be opened"),
     ],
 )
-def test_copy_of_what_cannot_be_is_refused_in_one_sentence(
+def test_impossible_copy_is_one_sentence(
     run: Run, arguments: list[str], code: int, says: str
 ) -> None:
     ended = run("db", "copy", *arguments)

@@ -1,4 +1,4 @@
-"""When old secrets end: as a span or a moment, never in the past."""
+"""When old secrets end: as a duration or a moment, never in the past."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -16,7 +16,7 @@ NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
     ("keep", "seconds"),
     [(None, 86400), ("0", 0), ("90m", 5400), ("24h", 86400), ("7d", 604800), ("1w", 604800)],
 )  # fmt: skip
-def test_a_span_begins_now(keep: str | None, seconds: int) -> None:
+def test_a_duration_begins_now(keep: str | None, seconds: int) -> None:
     assert end_of_old(keep, None, now=NOON) == NOON + timedelta(seconds=seconds)
 
 
@@ -29,10 +29,10 @@ def test_a_moment_has_a_zone(until: str) -> None:
     ("keep", "until", "sentence"),
     [
         ("24h", "2026-12-01T00:00:00Z", "either --keep or --until"),
-        ("24", None, "'24' is no span: write it like"),
-        ("-1h", None, "is no span"),
-        ("1y", None, "is no span"),
-        ("1.5h", None, "is no span"),
+        ("24", None, "'24' is no duration: write it like"),
+        ("-1h", None, "is no duration"),
+        ("1y", None, "is no duration"),
+        ("1.5h", None, "is no duration"),
         ("", None, None),
         ("999999999w", None, "too long: 3650d at most"),
         (None, "tomorrow", "is no moment with a zone"),
@@ -51,7 +51,7 @@ def test_nonsense_is_one_sentence(
 
 
 @given(keep=st.none() | st.text(), until=st.none() | st.text())
-def test_it_is_total_and_never_ends_before_now(keep: str | None, until: str | None) -> None:
+def test_any_input_ends_after_now(keep: str | None, until: str | None) -> None:
     try:
         end = end_of_old(keep, until, now=NOON)
     except UsageError:

@@ -29,7 +29,7 @@ def secrets(store: Store, endpoint_id: str) -> list[str]:
     return [secret.text for secret in endpoint.secrets]
 
 
-def test_an_endpoint_with_its_secret_is_open_at_once(run: Run, store: Store) -> None:
+def test_endpoint_with_a_secret_is_open(run: Run, store: Store) -> None:
     shown = add(run, "--resource", "batch_1", "--secret-stdin", stdin=f"{SECRET}\n")
     assert shown["path"] == f"/webhooks/valyu/{shown['endpoint']}"
     assert shown["url"] == f"http://127.0.0.1:9{shown['path']}"
@@ -39,7 +39,7 @@ def test_an_endpoint_with_its_secret_is_open_at_once(run: Run, store: Store) -> 
     assert store.ledger("batch_1").endpoint_id == shown["endpoint"]
 
 
-def test_without_a_public_url_there_is_a_path_and_no_url(
+def test_no_public_url_prints_a_path(
     run: Run, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RESULTSINK_PUBLIC_URL")
@@ -49,7 +49,7 @@ def test_without_a_public_url_there_is_a_path_and_no_url(
     assert "Set public_url to have the whole URL printed." in ended.err
 
 
-def test_the_secret_can_come_later_with_the_id_of_what_was_made(run: Run, store: Store) -> None:
+def test_secret_comes_later_with_the_resource(run: Run, store: Store) -> None:
     added = run("endpoint", "add", "valyu", "--kind", "task")
     endpoint_id = added.out.strip().rsplit("/", 1)[1]
     assert added.err == f"Its secret is pending: resultsink endpoint secret {endpoint_id}\n"
@@ -59,19 +59,19 @@ def test_the_secret_can_come_later_with_the_id_of_what_was_made(run: Run, store:
     assert (endpoint["state"], endpoint["resource"]) == ("open", "t1")
 
 
-def test_an_older_secret_stays_beside_a_newer_one(run: Run, store: Store) -> None:
+def test_older_secret_stays_valid(run: Run, store: Store) -> None:
     endpoint_id = add(run, "--secret-stdin", stdin=SECRET)["endpoint"]
     run("endpoint", "secret", endpoint_id, stdin=SECRET[::-1])
     assert secrets(store, endpoint_id) == [SECRET[::-1], SECRET]
 
 
 @pytest.mark.parametrize("stdin", [f"{SECRET}\r\n\n", f"\n{SECRET}", f"{SECRET}\n \n"])
-def test_empty_lines_around_a_secret_are_no_part_of_it(run: Run, store: Store, stdin: str) -> None:
+def test_empty_lines_around_a_secret_are_ignored(run: Run, store: Store, stdin: str) -> None:
     endpoint_id = add(run, "--secret-stdin", stdin=stdin)["endpoint"]
     assert secrets(store, endpoint_id) == [SECRET]
 
 
-def test_a_replaced_secret_comes_back_by_a_rotation_alone(run: Run, store: Store) -> None:
+def test_only_rotation_restores_a_replaced_secret(run: Run, store: Store) -> None:
     endpoint_id = add(run, "--secret-stdin", stdin=SECRET)["endpoint"]
     run("endpoint", "rotate", endpoint_id, stdin=NEW)
     ended = run("endpoint", "secret", endpoint_id, stdin=SECRET)
@@ -90,9 +90,7 @@ def test_a_sixth_secret_is_refused(run: Run, store: Store) -> None:
     assert codes == [0] * 5 + [2]
 
 
-def test_an_odd_secret_is_taken_with_a_warning(
-    run: Run, store: Store, configure: Callable[..., None]
-) -> None:
+def test_odd_secret_gets_a_warning(run: Run, store: Store, configure: Callable[..., None]) -> None:
     configure(sources__valyu__signing='{"scheme": "standard-webhooks"}')
     ended = run("endpoint", "add", "valyu", "--secret-stdin", stdin=SECRET)
     assert (ended.code, "The secret does not begin with whsec_" in ended.err) == (0, True)
@@ -107,9 +105,7 @@ def test_an_odd_secret_is_taken_with_a_warning(
         f"https://{SECRET}",
     ],
 )
-def test_what_cannot_be_a_secret_is_refused_and_not_repeated(
-    run: Run, store: Store, stdin: str
-) -> None:
+def test_impossible_secret_is_not_repeated(run: Run, store: Store, stdin: str) -> None:
     endpoint_id = add(run)["endpoint"]
     ended = run("endpoint", "secret", endpoint_id, stdin=stdin)
     assert (ended.code, ended.sentence[:31]) == (2, "The secret was not registered: ")
@@ -119,9 +115,7 @@ def test_what_cannot_be_a_secret_is_refused_and_not_repeated(
     assert len(store.list_endpoints()) == 1
 
 
-def test_a_secret_for_another_resource_than_the_bound_one_changes_nothing(
-    run: Run, store: Store
-) -> None:
+def test_secret_for_another_resource_is_refused(run: Run, store: Store) -> None:
     endpoint_id = add(run, "--resource", "batch_1")["endpoint"]
     ended = run("endpoint", "secret", endpoint_id, "--resource", "batch_2", stdin=SECRET)
     assert (ended.code, "bound to another resource" in ended.sentence) == (2, True)
@@ -130,14 +124,12 @@ def test_a_secret_for_another_resource_than_the_bound_one_changes_nothing(
 
 @pytest.mark.parametrize("start", ["-D", "--", "-h"])
 @pytest.mark.parametrize("command", ["secret", "rotate", "close"])
-def test_an_id_that_begins_with_a_dash_is_no_option(
-    run: Run, store: Store, command: str, start: str
-) -> None:
+def test_id_may_begin_with_a_dash(run: Run, store: Store, command: str, start: str) -> None:
     ended = run("endpoint", command, start.ljust(22, "x"), stdin=SECRET)
     assert (ended.code, "see `endpoint list`" in ended.sentence) == (2, True)
 
 
-def test_a_closed_endpoint_takes_no_secret_and_waits_for_nothing(run: Run, store: Store) -> None:
+def test_closed_endpoint_takes_no_secret(run: Run, store: Store) -> None:
     endpoint_id = add(run)["endpoint"]
     closed = run("endpoint", "close", endpoint_id)
     assert (closed.code, closed.err) == (0, f"Endpoint {endpoint_id} is closed.\n")
@@ -146,15 +138,13 @@ def test_a_closed_endpoint_takes_no_secret_and_waits_for_nothing(run: Run, store
     assert working.job(store)["status"] == "done"
 
 
-def test_a_closed_endpoint_of_a_known_batch_goes_on_looking_for_its_results(
-    run: Run, store: Store
-) -> None:
+def test_known_batch_outlives_its_endpoint(run: Run, store: Store) -> None:
     run("endpoint", "close", add(run, "--resource", "batch_1")["endpoint"])
     assert working.job(store)["status"] == "pending"
 
 
 @pytest.mark.sqlite
-def test_a_list_shows_states_and_no_secrets(run: Run, store: Store) -> None:
+def test_list_shows_no_secrets(run: Run, store: Store) -> None:
     endpoint_id = add(run, "--secret-stdin", stdin=SECRET)["endpoint"]
     for ended in (run("endpoint", "list"), run("endpoint", "list", "--json")):
         assert endpoint_id in ended.out
@@ -166,7 +156,7 @@ def test_a_list_shows_states_and_no_secrets(run: Run, store: Store) -> None:
 # Accounts.
 
 
-def test_an_endpoint_for_the_account_is_for_no_single_resource(run: Run, store: Store) -> None:
+def test_account_endpoint_takes_no_resource(run: Run, store: Store) -> None:
     shown = add(run, "--kind", "account", "--secret-stdin", stdin=SECRET)
     assert shown["path"] == f"/webhooks/valyu/{shown['endpoint']}"
     assert [(each["kind"], each["state"]) for each in store.list_endpoints()] == [
@@ -175,10 +165,12 @@ def test_an_endpoint_for_the_account_is_for_no_single_resource(run: Run, store: 
     for arguments in (["add", "valyu", "--kind", "account"], ["secret", shown["endpoint"]]):
         ended = run("endpoint", *arguments, "--resource", "b", stdin=SECRET)
         assert ended.code == 2
-        assert ended.sentence == "An endpoint for the account is for no single resource."
+        assert ended.sentence == (
+            "An endpoint for the account is for no single resource: leave it out."
+        )
 
 
-def test_where_the_account_has_secrets_none_is_pending(
+def test_account_secrets_leave_none_pending(
     run: Run, store: Store, configure: Callable[..., None]
 ) -> None:
     Path("secrets.txt").write_text(SECRET)
@@ -186,7 +178,7 @@ def test_where_the_account_has_secrets_none_is_pending(
     assert run("endpoint", "add", "valyu").err == ""
 
 
-def test_a_file_of_secrets_that_cannot_be_is_named(
+def test_unreadable_file_of_secrets_is_named(
     run: Run, store: Store, configure: Callable[..., None]
 ) -> None:
     configure(sources__valyu__signing_secrets_file="none.txt")
@@ -200,7 +192,7 @@ def test_a_file_of_secrets_that_cannot_be_is_named(
 NEW = SECRET[::-1]
 
 
-def test_a_rotated_secret_stays_valid_beside_the_new_one_for_a_day(run: Run, store: Store) -> None:
+def test_rotated_secret_stays_valid_for_a_day(run: Run, store: Store) -> None:
     endpoint_id = add(run, "--secret-stdin", stdin=SECRET)["endpoint"]
     began = storage.now()
     ended = run("endpoint", "rotate", endpoint_id, stdin=f"{NEW}\n")
@@ -218,7 +210,7 @@ def test_a_rotated_secret_stays_valid_beside_the_new_one_for_a_day(run: Run, sto
 @pytest.mark.parametrize(
     "how", [["--keep", "0"], ["--keep", "7d"], ["--until", "2999-01-01T00:00Z"]]
 )
-def test_how_long_the_old_one_stays_can_be_said(run: Run, store: Store, how: list[str]) -> None:
+def test_old_secret_ends_as_given(run: Run, store: Store, how: list[str]) -> None:
     endpoint_id = add(run, "--secret-stdin", stdin=SECRET)["endpoint"]
     assert run("endpoint", "rotate", endpoint_id, *how, stdin=NEW).code == 0
     view = store.find_endpoint(endpoint_id)
@@ -231,8 +223,12 @@ def test_how_long_the_old_one_stays_can_be_said(run: Run, store: Store, how: lis
 @pytest.mark.parametrize(
     ("arguments", "stdin", "sentence"),
     [
-        (["--keep", "soon"], NEW, "--keep 'soon' is no span: write it like 90m, 24h or 7d, or 0."),
-        (["--keep", "-5h"], NEW, "--keep '-5h' is no span"),
+        (
+            ["--keep", "soon"],
+            NEW,
+            "--keep 'soon' is no duration: write it like 90m, 24h or 7d",
+        ),
+        (["--keep", "-5h"], NEW, "--keep '-5h' is no duration"),
         (["--until", "2020-01-01T00:00:00Z"], NEW, "--until '2020-01-01T00:00:00Z' has passed"),
         (["--keep", "1h", "--until", "2999-01-01T00:00:00Z"], NEW, "Say either --keep or --until"),
         ([], f'"{NEW}"', "The secret was not registered: the signing secret has quotes around it"),

@@ -5,10 +5,13 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
 import storage
+from receiver.app import Role
+from receiver.cli import serve
 from receiver.cli.options import MAX_ID
 from receiver.sandbox import SandboxServer
 from receiver.settings import load
@@ -57,7 +60,10 @@ def tasks_csv() -> None:
             "dead replay 7",
             "There is no dead letter 7 that can be replayed: see `dead list`.",
         ),
-        (f"endpoint secret {ENDPOINT}", f"There is no endpoint {ENDPOINT}: see `endpoint list`."),
+        (
+            f"endpoint secret {ENDPOINT}",
+            f"There is no open endpoint {ENDPOINT}: see `endpoint list`.",
+        ),
         (
             f"endpoint close {ENDPOINT}",
             f"There is no open endpoint {ENDPOINT}: see `endpoint list`.",
@@ -81,7 +87,7 @@ def tasks_csv() -> None:
     ],
 )
 @pytest.mark.usefixtures("configured")
-def test_what_is_not_there_or_cannot_be_is_named(run: Run, arguments: str, sentence: str) -> None:
+def test_unknown_ids_are_named(run: Run, arguments: str, sentence: str) -> None:
     make_database()
     ended = run(*arguments.split())
     assert (ended.code, ended.sentence) == (2, sentence)
@@ -89,21 +95,21 @@ def test_what_is_not_there_or_cannot_be_is_named(run: Run, arguments: str, sente
 
 @pytest.mark.usefixtures("configured")
 @pytest.mark.parametrize("command", ["batch create nope --tasks tasks.csv", "endpoint add nope"])
-def test_an_unknown_source_is_told_how_to_be_configured(run: Run, command: str) -> None:
+def test_unknown_source_says_how_to_configure_it(run: Run, command: str) -> None:
     ended = run(*command.split())
     assert ended.code == 2
     assert ended.sentence.startswith("There is no source 'nope' (configured: valyu): add ")
     assert not Path("resultsink.db").exists()
 
 
-def test_a_missing_key_names_the_variable_to_set(run: Run, configured: Configure) -> None:
+def test_missing_key_names_its_variable(run: Run, configured: Configure) -> None:
     configured(sources__valyu__api_key=None, sources__valyu__provider="valyu")
     ended = run("batch", "create", "valyu", "--tasks", "tasks.csv")
     assert ended.code == 2
     assert "set RESULTSINK_SOURCES__VALYU__API_KEY" in ended.sentence
 
 
-def test_a_wrong_key_is_said_in_the_sender_s_words_and_is_not_shown(
+def test_wrong_api_key_quotes_the_sender(
     run: Run, configured: Configure, sender: SandboxServer
 ) -> None:
     configured(sources__valyu__base_url=sender.api_url, sources__valyu__api_key="wrong_secret_key")
@@ -117,14 +123,14 @@ def test_a_wrong_key_is_said_in_the_sender_s_words_and_is_not_shown(
         assert {job["status"] for job in working.jobs(store)} == {"done"}
 
 
-def test_a_sender_out_of_reach_is_said_and_leaves_nothing(run: Run, configured: Configure) -> None:
+def test_unreachable_sender_leaves_nothing(run: Run, configured: Configure) -> None:
     ended = run("batch", "create", "valyu", "--tasks", "tasks.csv")
     assert "The batch was not created: the sender could not be asked" in ended.sentence
     assert ended.code == 1
 
 
 @pytest.mark.parametrize("kind", ["lost", "html"])
-def test_a_sender_whose_answer_is_lost_is_no_wrong_use(
+def test_lost_answer_exits_1(
     run: Run, configured: Configure, sender: SandboxServer, kind: str
 ) -> None:
     configured(sources__valyu__base_url=sender.api_url)
@@ -136,7 +142,7 @@ def test_a_sender_whose_answer_is_lost_is_no_wrong_use(
     assert (ended.code, "0 of 1 tasks were added" in ended.err) == (1, True)
 
 
-def test_a_missing_public_url_says_what_to_set(run: Run, configured: Configure) -> None:
+def test_missing_public_url_names_its_variable(run: Run, configured: Configure) -> None:
     configured(public_url=None)
     ended = run("batch", "create", "valyu", "--tasks", "tasks.csv")
     assert (ended.code, "set RESULTSINK_PUBLIC_URL" in ended.sentence) == (2, True)
@@ -168,7 +174,7 @@ def test_a_missing_public_url_says_what_to_set(run: Run, configured: Configure) 
         ("public_url_file", "none.txt", "RESULTSINK_PUBLIC_URL_FILE names cannot be read"),
     ],
 )
-def test_a_setting_that_cannot_be_is_named_with_what_to_write(
+def test_wrong_setting_is_named(
     run: Run, configured: Configure, name: str, value: str, sentence: str
 ) -> None:
     configured(**{name: value})
@@ -178,7 +184,7 @@ def test_a_setting_that_cannot_be_is_named_with_what_to_write(
     assert not Path("resultsink.db").exists()
 
 
-def test_a_toml_file_that_is_none_is_named(run: Run) -> None:
+def test_broken_toml_is_named(run: Run) -> None:
     Path("resultsink.toml").write_text("public_url = \n")
     ended = run("batch", "list")
     assert (ended.code, "settings cannot be read" in ended.sentence) == (2, True)
@@ -198,7 +204,7 @@ def test_a_toml_file_that_is_none_is_named(run: Run) -> None:
         *(f"endpoint close {ENDPOINT}", f"endpoint secret {ENDPOINT}"),
     ],
 )
-def test_a_command_that_looks_makes_no_database(run: Run, command: str) -> None:
+def test_reading_commands_make_no_database(run: Run, command: str) -> None:
     ended = run(*command.split())
     assert (ended.code, ended.sentence) == (
         2,
@@ -209,14 +215,14 @@ def test_a_command_that_looks_makes_no_database(run: Run, command: str) -> None:
     assert [path.name for path in Path().iterdir()] == ["tasks.csv"]
 
 
-def test_another_key_than_the_database_s_opens_nothing(run: Run, configure: Configure) -> None:
+def test_wrong_encryption_key_opens_nothing(run: Run, configure: Configure) -> None:
     make_database()
     configure(encryption_keys=storage.new_key())
     ended = run("batch", "list")
     assert (ended.code, "does not open this database" in ended.sentence) == (1, True)
 
 
-def test_a_key_file_that_is_gone_is_named_and_not_made_anew(run: Run) -> None:
+def test_lost_key_file_is_named(run: Run) -> None:
     make_database()
     Path("resultsink.key").unlink()
     ended = run("batch", "list")
@@ -224,7 +230,7 @@ def test_a_key_file_that_is_gone_is_named_and_not_made_anew(run: Run) -> None:
     assert not Path("resultsink.key").exists()
 
 
-def test_a_database_of_a_newer_version_is_left_alone(run: Run) -> None:
+def test_newer_database_is_left_alone(run: Run) -> None:
     make_database()
     with closing(sqlite3.connect("resultsink.db", isolation_level=None)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -232,7 +238,7 @@ def test_a_database_of_a_newer_version_is_left_alone(run: Run) -> None:
     assert (ended.code, "install the newer resultsink" in ended.sentence) == (1, True)
 
 
-def test_a_file_that_is_no_database_is_left_alone(run: Run, configure: Configure) -> None:
+def test_other_file_is_left_alone(run: Run, configure: Configure) -> None:
     content = b"no database at all, only some words"
     configure(encryption_keys=storage.new_key())
     Path("resultsink.db").write_bytes(content)
@@ -241,7 +247,7 @@ def test_a_file_that_is_no_database_is_left_alone(run: Run, configure: Configure
     assert Path("resultsink.db").read_bytes() == content
 
 
-def test_the_database_of_another_program_is_left_alone(run: Run, configure: Configure) -> None:
+def test_other_program_s_database_is_left_alone(run: Run, configure: Configure) -> None:
     configure(encryption_keys=storage.new_key())
     with closing(sqlite3.connect("resultsink.db", isolation_level=None)) as connection:
         connection.execute("CREATE TABLE theirs (id)")
@@ -258,14 +264,14 @@ def test_a_folder_is_no_database(run: Run, configure: Configure) -> None:
     assert (ended.code, "cannot be opened" in ended.sentence) == (1, True)
 
 
-def test_a_database_that_another_process_serves_is_not_served_twice(run: Run) -> None:
+def test_served_database_is_not_served_twice(run: Run) -> None:
     with closing(storage.open(DATABASE, serve=True)):
         ended = run("serve", "--port", "0")
     assert (ended.code, "already serves" in ended.sentence) == (1, True)
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_database_that_is_locked_for_long_is_said_to_be(run: Run, configured: Configure) -> None:
+def test_locked_database_is_one_sentence(run: Run, configured: Configure) -> None:
     make_database()
     with closing(Lock(load().database_url)):
         ended = run("endpoint", "add", "valyu")
@@ -290,12 +296,12 @@ def test_a_port_in_use_is_named(run: Run) -> None:
     assert (ended.code, played.code) == (2, 2)
 
 
-def test_a_sandbox_is_not_opened_to_the_world(run: Run) -> None:
+def test_sandbox_listens_on_loopback_only(run: Run) -> None:
     assert "0.0.0.0" in run("sandbox", "--host", "0.0.0.0").sentence  # noqa: S104
 
 
 @pytest.mark.parametrize("target", ["none/results.csv", "folder"])
-def test_an_export_that_cannot_be_written_leaves_what_was_there(run: Run, target: str) -> None:
+def test_failed_export_changes_no_file(run: Run, target: str) -> None:
     Path("folder").mkdir()
     with there() as store:
         working.known(store, "batch_1")
@@ -309,7 +315,7 @@ def test_an_export_that_cannot_be_written_leaves_what_was_there(run: Run, target
 @pytest.mark.parametrize(
     "arguments", ["", "nope", "batch nope", "batch create", "export --format xml", "event show x"]
 )
-def test_wrong_use_is_answered_with_how_to_use_it(run: Run, arguments: str) -> None:
+def test_wrong_use_prints_the_usage(run: Run, arguments: str) -> None:
     ended = run(*arguments.split())
     assert ended.code == 2
     assert "Usage: " in ended.err
@@ -324,7 +330,7 @@ def test_wrong_use_is_answered_with_how_to_use_it(run: Run, arguments: str) -> N
     ],
 )
 @pytest.mark.parametrize("number", [0, 2**63, 10**30])
-def test_a_number_that_no_row_can_have_is_wrong_use(run: Run, arguments: str, number: int) -> None:
+def test_impossible_numbers_are_wrong_use(run: Run, arguments: str, number: int) -> None:
     make_database()
     ended = run(*arguments.split(), str(number))
     assert (ended.code, "Invalid value for" in ended.err) == (2, True)
@@ -339,14 +345,19 @@ def test_the_largest_number_is_looked_for(run: Run) -> None:
 
 @pytest.mark.parametrize("command", ["batch wait b", "task wait t"])
 @pytest.mark.parametrize("timeout", ["nan", "inf", "-1", "-inf"])
-def test_a_timeout_is_a_span(run: Run, command: str, timeout: str) -> None:
+def test_a_timeout_is_a_duration(run: Run, command: str, timeout: str) -> None:
     make_database()
     ended = run(*command.split(), "--timeout", timeout)
     assert (ended.code, ended.sentence[:10]) == (2, "--timeout ")
 
 
 @pytest.mark.sqlite
-def test_a_role_that_needs_postgres_is_refused_before_a_database_is_made(run: Run) -> None:
+def test_roles_are_the_application_s() -> None:
+    assert get_args(get_type_hints(serve.serve)["role"]) == tuple(Role)
+
+
+@pytest.mark.sqlite
+def test_role_on_sqlite_is_refused(run: Run) -> None:
     for role in ("intake", "worker"):
         ended = run("serve", "--role", role)
         assert (ended.code, "On SQLite one process does everything" in ended.sentence) == (2, True)

@@ -21,7 +21,7 @@ def bury(store: Store, body: bytes = b"{}") -> None:
     asyncio.run(work_off(store, a_source(), client=answering(lambda _: forgotten)))
 
 
-def test_events_are_listed_newest_first_and_parse(run: Run, store: Store) -> None:
+def test_events_are_listed_newest_first(run: Run, store: Store) -> None:
     for name in ("t1", "t2"):
         announce(store, name, kind="task")
     shown = json.loads(run("event", "list", "--json").out)
@@ -32,7 +32,7 @@ def test_events_are_listed_newest_first_and_parse(run: Run, store: Store) -> Non
     assert run("event", "list", "--limit", "1").out.count("task:t") == 1
 
 
-def test_an_event_is_shown_with_its_body_jobs_and_attempts(run: Run, store: Store) -> None:
+def test_show_prints_body_jobs_and_attempts(run: Run, store: Store) -> None:
     bury(store, b'{"deepresearch_id": "t1"}')
     text = run("event", "show", "1").out
     assert '{"deepresearch_id": "t1"}' in text
@@ -41,9 +41,7 @@ def test_an_event_is_shown_with_its_body_jobs_and_attempts(run: Run, store: Stor
 
 
 @pytest.mark.parametrize("body", [b"x" * 32, b"x" * 16, "ä€".encode(), b"\xff\x00"])
-def test_an_event_is_shown_to_programs_with_a_body_that_is_recoverable(
-    run: Run, store: Store, body: bytes
-) -> None:
+def test_json_event_has_a_recoverable_body(run: Run, store: Store, body: bytes) -> None:
     announce(store, "t1", kind="task", body=body)
     shown = json.loads(run("event", "show", "1", "--json").out)
     (delivery,) = shown["deliveries"]
@@ -51,7 +49,7 @@ def test_an_event_is_shown_to_programs_with_a_body_that_is_recoverable(
     assert len(bytes.fromhex(delivery["digest"])) == 32
 
 
-def test_nothing_that_came_from_outside_moves_the_terminal(run: Run, store: Store) -> None:
+def test_control_characters_are_replaced(run: Run, store: Store) -> None:
     bury(store, f"one\ntwo {ESCAPE}".encode())
     sql(store, "UPDATE deliveries SET headers = ?", f"x-a: 1\nx-b: {ESCAPE}")
     for arguments in (["event", "show", "1"], ["dead", "list"], ["event", "list"]):
@@ -61,7 +59,7 @@ def test_nothing_that_came_from_outside_moves_the_terminal(run: Run, store: Stor
     assert "one\ntwo �]0;pwned�" in run("event", "show", "1").out
 
 
-def test_dead_letters_have_a_reason_and_are_replayed_once(run: Run, store: Store) -> None:
+def test_dead_letter_is_replayed_once(run: Run, store: Store) -> None:
     bury(store)
     (dead,) = json.loads(run("dead", "list", "--json").out)
     assert dead["reason"].startswith("the sender answered 404")
@@ -72,7 +70,7 @@ def test_dead_letters_have_a_reason_and_are_replayed_once(run: Run, store: Store
     assert run("dead", "replay", str(dead["id"])).code == 2
 
 
-def test_no_dead_letters_and_no_events_are_said_to_be_none(run: Run, store: Store) -> None:
+def test_empty_lists_say_so(run: Run, store: Store) -> None:
     assert run("dead", "list").err == "There are no dead letters.\n"
     assert run("event", "list").err == "There are no events yet.\n"
     assert run("dead", "list", "--json").out == "[]\n"

@@ -40,7 +40,7 @@ def no_more_than(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("form", ["csv", "json", "jsonl"])
-def test_a_file_and_the_standard_output_get_the_same(
+def test_file_and_standard_output_are_equal(
     run: Run, store: Store, sender: SandboxServer, form: str
 ) -> None:
     batch_id = brought_in(store, sender, "one", "two [fail]")
@@ -52,9 +52,7 @@ def test_a_file_and_the_standard_output_get_the_same(
     assert Path("results").stat().st_mode & 0o077 != 0  # as any file, not as a temporary one
 
 
-def test_only_what_failed_is_written_where_that_is_asked_for(
-    run: Run, store: Store, sender: SandboxServer
-) -> None:
+def test_export_of_failed_results_only(run: Run, store: Store, sender: SandboxServer) -> None:
     batch_id = brought_in(store, sender, "one", "two [fail]")
     shown = run("export", "--batch", batch_id, "--format", "jsonl", "--status", "failed").out
     (failed,) = map(json.loads, shown.splitlines())
@@ -62,9 +60,7 @@ def test_only_what_failed_is_written_where_that_is_asked_for(
 
 
 @pytest.mark.parametrize("by", ["--batch", "--source"])
-def test_an_export_of_what_is_not_complete_says_so(
-    run: Run, store: Store, sender: SandboxServer, by: str
-) -> None:
+def test_incomplete_export_says_so(run: Run, store: Store, sender: SandboxServer, by: str) -> None:
     batch_id = brought_in(store, sender, "one", "two [stuck]")
     ended = run("export", by, batch_id if by == "--batch" else "valyu")
     assert ended.err == (
@@ -72,9 +68,7 @@ def test_an_export_of_what_is_not_complete_says_so(
     )
 
 
-def test_single_runs_of_a_source_without_batches_are_exported(
-    run: Run, store: Store, sender: SandboxServer
-) -> None:
+def test_source_without_batches_is_exported(run: Run, store: Store, sender: SandboxServer) -> None:
     endpoint_id = store.add_endpoint("valyu", "task")
     made = ask(sender, "POST", "/deepresearch/tasks", {"query": "alone"})
     announce(store, made["deepresearch_id"], kind="task", endpoint_id=endpoint_id)
@@ -83,7 +77,7 @@ def test_single_runs_of_a_source_without_batches_are_exported(
     assert [result["input"]["query"] for result in json.loads(ended.out)] == ["alone"]
 
 
-def test_an_export_of_a_source_says_which_single_runs_are_missing(run: Run, store: Store) -> None:
+def test_source_export_counts_missing_runs(run: Run, store: Store) -> None:
     store.add_endpoint("valyu", "task", resource="t1")
     announce(store, "t2", kind="task")
     ended = run("export", "--source", "valyu")
@@ -94,7 +88,7 @@ def test_an_export_of_a_source_says_which_single_runs_are_missing(run: Run, stor
     )
 
 
-def test_columns_of_the_tasks_file_come_back_as_columns_of_the_input(
+def test_columns_of_the_tasks_come_back(
     run: Run, store: Store, sender: SandboxServer, configured: Callable[..., None]
 ) -> None:
     configured(sources__valyu__base_url=sender.api_url)
@@ -111,9 +105,7 @@ def test_columns_of_the_tasks_file_come_back_as_columns_of_the_input(
     ]
 
 
-def test_a_disk_that_fills_up_leaves_the_old_file_and_no_other(
-    run: Run, store: Store, sender: SandboxServer
-) -> None:
+def test_full_disk_keeps_the_old_file(run: Run, store: Store, sender: SandboxServer) -> None:
     sender.change(output_bytes=300_000)
     batch_id = brought_in(store, sender, "one")
     Path("results.csv").write_text("the old ones")

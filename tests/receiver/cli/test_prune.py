@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from receiver.cli import prune
+from receiver.cli import output, prune
 from storage import FetchedBatch, Store, clock, now
 from storage.batches import batches
 from tests.receiver.cli.conftest import Run
@@ -32,7 +32,7 @@ def counts(text: str) -> dict[str, int]:
     return {each["kind"]: each["rows"] for each in json.loads(text)["kinds"] if each["rows"]}
 
 
-def test_a_dry_run_changes_nothing_and_says_what_would_go(run: Run, store: Store) -> None:
+def test_dry_run_only_prints_what_would_go(run: Run, store: Store) -> None:
     aged(store, 40, "1", "2")
     before = contents(store.database)
     ended = run("prune", "--dry-run")
@@ -50,13 +50,13 @@ def test_a_dry_run_changes_nothing_and_says_what_would_go(run: Run, store: Store
     assert contents(store.database) == before
 
 
-def test_what_is_old_goes_and_is_counted(run: Run, store: Store) -> None:
+def test_old_rows_are_pruned_and_counted(run: Run, store: Store) -> None:
     aged(store, 100, "1", "2")
     aged(store, 1, "young")
-    told = run("prune", "--dry-run", "--json").out
+    printed = run("prune", "--dry-run", "--json").out
     ended = run("prune", "--json")
-    assert json.loads(ended.out) == {**json.loads(told), "dry_run": False}
-    assert counts(told) == {"attempts": 2, "deliveries": 2, "jobs": 2, "events": 2}
+    assert json.loads(ended.out) == {**json.loads(printed), "dry_run": False}
+    assert counts(printed) == {"attempts": 2, "deliveries": 2, "jobs": 2, "events": 2}
     assert [event["key"] for event in store.list_events()] == ["young"]
     assert counts(run("prune", "--json").out) == {}
 
@@ -68,10 +68,10 @@ def test_options_stand_for_the_settings(
     monkeypatch.setenv("RESULTSINK_RETENTION__EVENTS", "5")
     monkeypatch.setenv("RESULTSINK_RETENTION__ATTEMPTS", "5")
     assert run("prune").code == 2  # deliveries are kept for 30
-    told = run("prune", "--dry-run", "--deliveries", "0.5", "--json").out
-    assert counts(told) == {"attempts": 1, "deliveries": 1, "jobs": 1, "events": 1}
-    told = run("prune", "--dry-run", "--events", "never", "--json").out
-    assert counts(told) == {"attempts": 1}
+    printed = run("prune", "--dry-run", "--deliveries", "0.5", "--json").out
+    assert counts(printed) == {"attempts": 1, "deliveries": 1, "jobs": 1, "events": 1}
+    printed = run("prune", "--dry-run", "--events", "never", "--json").out
+    assert counts(printed) == {"attempts": 1}
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_options_stand_for_the_settings(
         (["--results", "0"], "'0' is no number of days above 0"),
     ],
 )
-def test_what_cannot_be_is_refused_and_nothing_goes(
+def test_wrong_options_prune_nothing(
     run: Run, store: Store, arguments: list[str], sentence: str
 ) -> None:
     aged(store, 100, "1")
@@ -107,7 +107,7 @@ def complete(store: Store) -> None:
     store.database.write(work)
 
 
-def test_a_ledger_and_an_export_say_what_was_pruned(run: Run, store: Store) -> None:
+def test_ledger_and_export_count_pruned_results(run: Run, store: Store) -> None:
     complete(store)
     assert "age" not in run("batch", "show", "batch-1").out
     assert counts(run("prune", "--results", "30", "--json").out) == {"results": 2}
@@ -128,7 +128,7 @@ def test_a_ledger_and_an_export_say_what_was_pruned(run: Run, store: Store) -> N
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_database_that_stays_held_ends_it_with_a_sentence(
+def test_held_database_ends_pruning(
     run: Run, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     aged(store, 100, "1")
@@ -140,7 +140,7 @@ def test_a_database_that_stays_held_ends_it_with_a_sentence(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_it_waits_for_a_database_that_is_held_for_a_while(
+def test_pruning_waits_for_a_held_database(
     run: Run, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     aged(store, 100, "1")
@@ -151,19 +151,17 @@ def test_it_waits_for_a_database_that_is_held_for_a_while(
     assert counts(run("prune", "--json").out)["events"] == 1
 
 
-def test_a_bar_is_drawn_on_a_terminal_alone(
-    run: Run, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bar_only_on_a_terminal(run: Run, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     aged(store, 100, "1")
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, width=80)
-    monkeypatch.setattr(prune, "errors", terminal)
+    monkeypatch.setattr(output, "errors", lambda: terminal)
     run("prune", "--dry-run")
     assert "deliveries" in screen.getvalue()
     assert "100%" in screen.getvalue()
 
 
-def test_a_clock_days_after_the_last_service_is_asked_about(run: Run, store: Store) -> None:
+def test_clock_far_ahead_needs_confirmation(run: Run, store: Store) -> None:
     aged(store, 100, "old")
     store.database.write(lambda c: clock.note(c, now=now() - 2 * DAY))
     ended = run("prune")

@@ -12,7 +12,7 @@ from tests.receiver.intake.test_rejected import refused
 pytestmark = pytest.mark.usefixtures("configured")
 
 
-def test_a_refusal_is_explained_with_what_to_do(run: Run, store: Store) -> None:
+def test_refusal_is_explained(run: Run, store: Store) -> None:
     kept = refused(store, add_endpoint(store), headers=[*signed(b"{ }"), (b"x-note", b"\x1b[2J")])
     ended = run("rejected", "show", str(kept))
     assert (ended.code, ended.err) == (0, "")
@@ -48,12 +48,12 @@ def test_what_would_have_matched_is_told(run: Run, store: Store) -> None:
     assert f"would match  secret: endpoint {other}, reading: text" in out
 
 
-def test_a_long_body_is_cut_for_people(run: Run, store: Store) -> None:
+def test_long_body_is_cut(run: Run, store: Store) -> None:
     kept = refused(store, add_endpoint(store), b"\x00" * 5000)
     assert "... 1000 characters more" in run("rejected", "show", str(kept)).out
 
 
-def test_one_is_let_in_or_the_exit_code_says_that_it_stays(run: Run, store: Store) -> None:
+def test_retry_of_one_sets_the_exit_code(run: Run, store: Store) -> None:
     endpoint_id = add_endpoint(store, secret=OTHER_SECRET)
     kept = refused(store, endpoint_id)
     ended = run("rejected", "retry", str(kept))
@@ -74,9 +74,9 @@ def test_all_are_tried_and_counted(run: Run, store: Store) -> None:
     ended = run("rejected", "retry", "--all", "--source", "valyu")
     assert ended.code == 0
     assert ended.err.startswith("3 let in (2 of them known before), 1 stay.\n")
-    told = json.loads(run("rejected", "retry", "--all", "--json").out)
-    assert [each["id"] for each in told["stay"]] == kept[3:]
-    assert told["let_in"] == []
+    printed = json.loads(run("rejected", "retry", "--all", "--json").out)
+    assert [each["id"] for each in printed["stay"]] == kept[3:]
+    assert printed["let_in"] == []
 
 
 @pytest.mark.parametrize("arguments", [[], ["1", "--all"], ["1", "--source", "valyu"]])

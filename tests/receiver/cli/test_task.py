@@ -1,4 +1,4 @@
-"""resultsink task: what is created, asked, answered and shown, for people and for programs."""
+"""resultsink task: create, show, answer, list, for people and for programs."""
 
 import asyncio
 import base64
@@ -43,16 +43,14 @@ def bring_in(store: Store, sender: SandboxServer) -> None:
 # --- create -------------------------------------------------------------------------------------
 
 
-def test_create_prints_the_id_alone_and_says_what_is_next(
-    run: Run, store: Store, sender: SandboxServer
-) -> None:
+def test_create_prints_the_id_alone(run: Run, store: Store, sender: SandboxServer) -> None:
     ended = run("task", "create", "valyu", "--query", "Grid storage", "--deliverable", "xlsx")
     (made,) = ask(sender, "GET", "/deepresearch/list")
     assert (ended.code, ended.out) == (0, f"{made['deepresearch_id']}\n")
     assert ended.err == f"next: resultsink task wait {made['deepresearch_id']}\n"
 
 
-def test_everything_that_is_given_reaches_the_sender(
+def test_all_options_reach_the_sender(
     run: Run, store: Store, monkeypatch: pytest.MonkeyPatch, sender: SandboxServer
 ) -> None:
     Path("notes.txt").write_text("hello")
@@ -86,7 +84,7 @@ def test_everything_that_is_given_reaches_the_sender(
     assert (status["tools"], status["hitl_config"]["plan_review"]) == ({"charts": True}, True)
 
 
-def test_a_file_travels_as_a_data_url_with_its_type_and_context() -> None:
+def test_file_becomes_a_data_url() -> None:
     Path("notes.txt").write_text("hello")
     Path("table.xlsx").write_bytes(b"PK")
     text, table = attached([Path("notes.txt"), Path("table.xlsx")], {"notes.txt": "c"})
@@ -97,7 +95,7 @@ def test_a_file_travels_as_a_data_url_with_its_type_and_context() -> None:
         "text/plain",
         "c",
     )
-    assert table["mediaType"].endswith("spreadsheetml.sheet")
+    assert str(table["mediaType"]).endswith("spreadsheetml.sheet")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +125,7 @@ def test_a_file_travels_as_a_data_url_with_its_type_and_context() -> None:
         (["--query", "q", "--workflow", "w"], "a workflow supplies `query` itself"),
     ],
 )
-def test_wrong_use_is_said_in_one_sentence_and_nothing_is_created(
+def test_wrong_use_creates_nothing(
     run: Run, store: Store, sender: SandboxServer, options: list[str], said: str
 ) -> None:
     Path("empty.txt").touch()
@@ -139,7 +137,7 @@ def test_wrong_use_is_said_in_one_sentence_and_nothing_is_created(
     assert (store.list_endpoints(), sender.state()["calls"]) == ([], {})
 
 
-def test_the_older_api_of_parallel_has_no_single_runs(
+def test_parallel_v0_has_no_single_runs(
     run: Run, store: Store, configure: Callable[..., None]
 ) -> None:
     configure(sources__legacy__provider="parallel-v0", sources__legacy__api_key="k")
@@ -147,7 +145,7 @@ def test_the_older_api_of_parallel_has_no_single_runs(
     assert (ended.code, "make a batch of one with `batch create`" in ended.sentence) == (2, True)
 
 
-def test_a_run_of_parallel_is_created_from_text_or_json(
+def test_parallel_run_from_text_or_json(
     run: Run, store: Store, sender: SandboxServer, configure: Callable[..., None]
 ) -> None:
     secret = "whsec_" + "c2VjcmV0" * 6
@@ -165,9 +163,7 @@ def test_a_run_of_parallel_is_created_from_text_or_json(
 # --- wait ---------------------------------------------------------------------------------------
 
 
-def test_create_may_wait_and_prints_the_outcome(
-    run: Run, store: Store, sender: SandboxServer
-) -> None:
+def test_create_with_wait_prints_the_outcome(run: Run, store: Store, sender: SandboxServer) -> None:
     ended = run("task", "create", "valyu", "--query", "Grid storage", "--wait")
     run_id, outcome = ended.out.splitlines()
     assert outcome.startswith("completed, version 1: Grid storage, markdown of ")
@@ -176,16 +172,14 @@ def test_create_may_wait_and_prints_the_outcome(
 
 
 @pytest.mark.parametrize(("fail", "code"), [([], 0), (["--fail"], 1)])
-def test_a_failed_task_is_waited_for_and_fails_if_asked_to(
+def test_wait_with_fail_exits_1_for_a_failed_task(
     run: Run, store: Store, fail: list[str], code: int
 ) -> None:
     ended = run("task", "wait", create(run, query="q [fail]"), *fail)
     assert (ended.code, ended.out.startswith("failed, version 1: ")) == (code, True)
 
 
-def test_a_wait_says_at_once_that_the_task_asks_something_and_ends_at_its_deadline(
-    run: Run, store: Store
-) -> None:
+def test_wait_prints_the_question_at_once(run: Run, store: Store) -> None:
     run_id = create(run, "--hitl", "plan_review")
     ended = run("task", "wait", run_id, "--timeout", "0.3")
     assert (ended.code, ended.out) == (1, "No result is stored yet.\n")
@@ -195,9 +189,7 @@ def test_a_wait_says_at_once_that_the_task_asks_something_and_ends_at_its_deadli
     )
 
 
-def test_a_wait_says_once_why_the_sender_does_not_tell_and_ends_in_time(
-    run: Run, store: Store, sender: SandboxServer
-) -> None:
+def test_wait_reports_a_failing_sender_once(run: Run, store: Store, sender: SandboxServer) -> None:
     run_id = create(run)
     sender.add_fault("GET /deepresearch/tasks/*/status", status=500, error="Oops", times=None)
     ended = run("task", "wait", run_id, "--timeout", "0.5")
@@ -207,9 +199,7 @@ def test_a_wait_says_once_why_the_sender_does_not_tell_and_ends_in_time(
     )
 
 
-def test_a_wait_ends_at_its_deadline_whatever_the_sender_does(
-    run: Run, store: Store, sender: SandboxServer
-) -> None:
+def test_wait_ends_at_its_deadline_always(run: Run, store: Store, sender: SandboxServer) -> None:
     run_id = create(run)
     sender.add_fault("GET /deepresearch/tasks/*/status", kind="hang", seconds=5, times=1)
     began = time.monotonic()
@@ -217,7 +207,7 @@ def test_a_wait_ends_at_its_deadline_whatever_the_sender_does(
     assert time.monotonic() - began < 4.5
 
 
-def test_a_wait_without_a_key_sees_what_the_receiver_brings(
+def test_wait_without_an_api_key(
     run: Run, store: Store, sender: SandboxServer, configure: Callable[..., None]
 ) -> None:
     run_id = create(run)
@@ -230,7 +220,7 @@ def test_a_wait_without_a_key_sees_what_the_receiver_brings(
 # --- show ---------------------------------------------------------------------------------------
 
 
-def test_show_asks_the_sender_and_prints_result_and_artifacts_without_what_signs_them(
+def test_show_asks_the_sender_and_prints_artifacts(
     run: Run, store: Store, sender: SandboxServer
 ) -> None:
     sender.change(images=1, pdf_url="presigned")
@@ -259,9 +249,7 @@ def test_show_prints_the_whole_for_programs(run: Run, store: Store) -> None:
     assert "token=hidden" in shown["result"]["raw"]["deliverables"][0]["url"]
 
 
-def test_show_asks_nobody_where_it_is_told_to(
-    run: Run, store: Store, sender: SandboxServer
-) -> None:
+def test_offline_show_asks_nobody(run: Run, store: Store, sender: SandboxServer) -> None:
     run_id = create(run)
     before = sender.state()["calls"]
     ended = run("task", "show", run_id, "--offline")
@@ -269,9 +257,7 @@ def test_show_asks_nobody_where_it_is_told_to(
     assert sender.state()["calls"] == before
 
 
-def test_show_says_what_the_task_asks_and_how_to_answer(
-    run: Run, store: Store, sender: SandboxServer
-) -> None:
+def test_show_prints_the_question(run: Run, store: Store, sender: SandboxServer) -> None:
     sender.change(hitl_timeout=0)
     run_id = create(run, "--hitl", "source_review")
     until(lambda: "paused" in run("task", "show", run_id).out)
@@ -283,9 +269,7 @@ def test_show_says_what_the_task_asks_and_how_to_answer(
     assert ("source_review" in listed, "paused" in listed) == (True, True)
 
 
-def test_what_a_forgotten_task_s_webhook_carried_is_marked(
-    run: Run, store: Store, sender: SandboxServer
-) -> None:
+def test_result_from_a_webhook_is_marked(run: Run, store: Store, sender: SandboxServer) -> None:
     run_id = create(run)
     body = json.dumps(ask(sender, "GET", f"/deepresearch/tasks/{run_id}/status")).encode()
     ask(sender, "DELETE", f"/deepresearch/tasks/{run_id}/delete")
@@ -294,9 +278,9 @@ def test_what_a_forgotten_task_s_webhook_carried_is_marked(
     working.announce(store, run_id, kind="task", endpoint_id=endpoint.id, body=body)
     working.tried_in_vain(store, 16)
     bring_in(store, sender)
-    asked = run("task", "show", run_id)
-    assert asked.code == 1
-    assert asked.sentence.endswith(f"What is stored of it: task show {run_id} --offline.")
+    ended = run("task", "show", run_id)
+    assert ended.code == 1
+    assert ended.sentence.endswith(f"What is stored of it: task show {run_id} --offline.")
     shown = run("task", "show", run_id, "--offline")
     assert "The sender has forgotten it: this is what its signed webhook carried." in shown.out
 
@@ -314,7 +298,7 @@ def test_an_unknown_task_is_wrong_use(run: Run, store: Store, command: list[str]
 # --- steering -----------------------------------------------------------------------------------
 
 
-def test_an_answer_from_a_file_lets_the_task_go_on(run: Run, store: Store) -> None:
+def test_response_from_a_file(run: Run, store: Store) -> None:
     run_id = create(run, "--hitl", "plan_review")
     Path("answer.json").write_text('{"approved": true}')
     ended = run("task", "respond", run_id, "--response", "answer.json")
@@ -324,7 +308,7 @@ def test_an_answer_from_a_file_lets_the_task_go_on(run: Run, store: Store) -> No
     assert (again.code, again.sentence) == (1, f"{run_id} was not answered: it asks nothing now.")
 
 
-def test_a_task_is_told_more_and_cancelled(run: Run, store: Store) -> None:
+def test_update_and_cancel_a_task(run: Run, store: Store) -> None:
     run_id = create(run, query="[stuck]")
     assert run("task", "update", run_id, "look at 2026").err == f"{run_id} has the instruction.\n"
     assert run("task", "cancel", run_id).err == f"{run_id} is cancelled.\n"
@@ -332,9 +316,7 @@ def test_a_task_is_told_more_and_cancelled(run: Run, store: Store) -> None:
     assert (again.code, "the sender answered 400" in again.sentence) == (1, True)
 
 
-def test_tasks_are_listed_newest_first_and_those_of_batches_are_not(
-    run: Run, store: Store, sender: SandboxServer
-) -> None:
+def test_list_has_single_tasks_only(run: Run, store: Store, sender: SandboxServer) -> None:
     assert run("task", "list").err == "There are no tasks yet: see `task create --help`.\n"
     ids = [create(run), create(run)]
     Path("tasks.csv").write_text("query\none\n")

@@ -1,4 +1,4 @@
-"""resultsink token: access that is told once, listed without its text, and taken away."""
+"""resultsink token: tokens are printed once, listed without their text, and revoked."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from tests.receiver.cli.conftest import Run
 pytestmark = pytest.mark.usefixtures("configured")
 
 
-def test_a_token_is_printed_once_and_is_good_for_its_scopes(run: Run, store: Store) -> None:
+def test_token_is_printed_once(run: Run, store: Store) -> None:
     ended = run("token", "create", "--name", "ci", "--scope", "register", "--scope", "read")
     found = store.find_token(ended.out.strip())
     assert found is not None
@@ -22,7 +22,7 @@ def test_a_token_is_printed_once_and_is_good_for_its_scopes(run: Run, store: Sto
     assert ended.out.strip() not in run("token", "list", "--json").out
 
 
-def test_a_program_gets_the_token_with_its_id(run: Run, store: Store) -> None:
+def test_json_has_token_and_id(run: Run, store: Store) -> None:
     arguments = ("--name", "ci", "--scope", "read", "--source", "valyu", "--json")
     ended = run("token", "create", *arguments)
     shown = json.loads(ended.out)
@@ -43,7 +43,7 @@ def test_a_program_gets_the_token_with_its_id(run: Run, store: Store) -> None:
         (["--scope", "read", "--name", "x" * 101], "Give --name a name of 1 to 100 printable "),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_sentence(
+def test_wrong_options_are_one_sentence(
     run: Run, store: Store, arguments: list[str], sentence: str
 ) -> None:
     ended = run("token", "create", "--name", "ci", *arguments)

@@ -1,0 +1,82 @@
+"""resultsink batch: create, add, wait, show, list, status, cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from receiver.cli.batch.create import add, create
+from receiver.cli.batch.report import print_missing, say_if_paused
+from receiver.cli.batch.wait import wait
+from receiver.cli.opening import batches_of, existing_store, run
+from receiver.cli.options import AsJson, Limit, SourceName
+from receiver.cli.output import print_json, print_rows, say
+
+if TYPE_CHECKING:
+    from receiver.submissions.batches import BatchSubmissions
+
+app = typer.Typer(help="Create batches, watch them, wait for their results.", no_args_is_help=True)
+app.command("create")(create)
+app.command("add")(add)
+app.command("wait")(wait)
+
+BatchId = Annotated[str, typer.Argument(help="The batch.")]
+
+
+@app.command()
+def show(batch_id: BatchId, source: SourceName = None, as_json: AsJson = False) -> None:
+    """Print the ledger of a batch, and what is missing and why."""
+    with existing_store() as store:
+        ledger = store.ledger(batch_id, source=source)
+        found = store.missing(ledger)
+        say_if_paused(store, ledger)
+    if as_json:
+        print_json({**ledger.as_dict(), **found})
+        return
+    columns = ["batch_id", "name", "state", "sender_status", "expected", "announced", "stored"]
+    print_rows([ledger.as_dict()], [*columns, "failed"], nothing="")
+    print_missing(ledger, found)
+
+
+@app.command("list")
+def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False) -> None:
+    """List the newest batches."""
+    with existing_store() as store:
+        rows = [ledger.as_dict() for ledger in store.list_batches(source=source, limit=limit)]
+    if as_json:
+        print_json(rows)
+        return
+    columns = ["created_at", "source", "batch_id", "name", "state", "expected", "stored", "failed"]
+    print_rows(rows, columns, nothing="There are no batches yet: see `batch create --help`.")
+
+
+@app.command()
+def status(batch_id: BatchId, source: SourceName = None, as_json: AsJson = False) -> None:
+    """Ask the sender for the status now, and print the ledger."""
+    _with_sender(batch_id, source, lambda batches: batches.status(batch_id))
+    show(batch_id, source, as_json)
+
+
+@app.command()
+def cancel(batch_id: BatchId, source: SourceName = None) -> None:
+    """Ask the sender to cancel a batch; results that exist already are still stored."""
+    _with_sender(batch_id, source, lambda batches: batches.cancel(batch_id))
+    say(f"{batch_id} is cancelled; its results so far are stored as they arrive.")
+
+
+def _with_sender(
+    batch_id: str, source: str | None, do: Callable[[BatchSubmissions], Awaitable[object]]
+) -> None:
+    from receiver.settings import load
+
+    settings = load()
+    with existing_store(settings) as store:
+        ledger = store.ledger(batch_id, source=source)
+
+        async def work() -> None:
+            async with batches_of(store, settings, ledger.source) as batches:
+                await do(batches)
+
+        run(work())

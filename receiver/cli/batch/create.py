@@ -1,0 +1,127 @@
+"""resultsink batch create, and add: tasks read from a file and given to the sender."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from receiver.cli.opening import batches_of, existing_store, run, store_to_fill
+from receiver.cli.options import AsJson, SourceName
+from receiver.cli.output import counting, print_json, say
+from receiver.errors import UsageError
+
+if TYPE_CHECKING:
+    from receiver.providers.base import Provider
+    from receiver.providers.model import NewTask
+    from receiver.settings import Settings
+    from receiver.submissions.batches import NewBatch
+    from storage import Store
+
+TasksFile = Annotated[Path, typer.Option("--tasks", help="CSV, JSON or JSON Lines.")]
+Skip = Annotated[int, typer.Option(help="Leave out so many tasks from the top.", min=0)]
+
+
+def create(
+    source: Annotated[str, typer.Argument(help="The configured source.")],
+    tasks: TasksFile,
+    name: Annotated[str | None, typer.Option(help="A name for the batch.")] = None,
+    runner: Annotated[
+        str | None,
+        typer.Option(
+            "--mode",
+            "--processor",
+            "--runner",
+            help="Who does the work, in the sender's word: fast, core, neon and so on.",
+        ),
+    ] = None,
+    output_schema: Annotated[
+        Path | None, typer.Option(help="A JSON schema for the outputs; text without.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="The stored task to run (Parallel v0).")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="The text of a new stored task, with ${arguments} in it.")
+    ] = None,
+    skip: Skip = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Create a batch with its webhooks registered, add the tasks, and return at once."""
+    from receiver.providers.model import Plan
+    from receiver.settings import load
+    from receiver.sources import configured, named
+    from receiver.submissions.batches import NewBatch
+
+    settings = load()
+    provider = named(configured(settings), source).provider
+    new_tasks = _read(tasks, provider, skip, "nothing was created")
+    plan = Plan(
+        name=name, runner=runner, schema=_schema(output_schema), prompt=prompt, task_id=task
+    )
+    new = NewBatch(plan, new_tasks, skipped=skip)
+    with store_to_fill(settings) as store:
+        run(_create(store, settings, source, new, as_json=as_json))
+
+
+async def _create(
+    store: Store, settings: Settings, source: str, new: NewBatch, *, as_json: bool
+) -> None:
+    def created(batch_id: str) -> None:
+        if not as_json:
+            typer.echo(batch_id)
+
+    async with batches_of(store, settings, source) as batches:
+        with counting("adding tasks", total=len(new.tasks)) as added:
+            batch_id = await batches.create(new, created=created, added=added)
+    if as_json:
+        print_json(store.ledger(batch_id, source=source).as_dict())
+    else:
+        say(f"{len(new.tasks)} tasks added; next: resultsink batch wait {batch_id}")
+
+
+def add(
+    batch_id: Annotated[str, typer.Argument(help="The batch to add to.")],
+    tasks: TasksFile,
+    skip: Skip = 0,
+    source: SourceName = None,
+) -> None:
+    """Add tasks to a batch that is still open."""
+    from receiver.settings import load
+    from receiver.sources import configured, named
+
+    settings = load()
+    with existing_store(settings) as store:
+        ledger = store.ledger(batch_id, source=source)
+        provider = named(configured(settings), ledger.source).provider
+        new = _read(tasks, provider, skip, "nothing was added")
+
+        async def work() -> None:
+            async with batches_of(store, settings, ledger.source) as batches:
+                with counting("adding tasks", total=len(new)) as added:
+                    await batches.add(batch_id, new, added=added, skipped=skip)
+
+        run(work())
+    say(f"{len(new)} tasks added; next: resultsink batch wait {batch_id}")
+
+
+def _read(path: Path, provider: Provider, skip: int, outcome: str) -> list[NewTask]:
+    """Read the tasks after the first `skip`; raises UsageError, with `outcome`, if none is left."""
+    from receiver.submissions.tasks_file import read_tasks
+
+    tasks = read_tasks(path, provider)[skip:]
+    if not tasks:
+        raise UsageError(f"{path} has no task after the first {skip}: {outcome}.")
+    return tasks
+
+
+def _schema(path: Path | None) -> dict[str, Any] | None:
+    if path is None:
+        return None
+    try:
+        schema = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"The output schema {path} cannot be read: {error}.") from None
+    if not isinstance(schema, dict):
+        raise UsageError(f"The output schema {path} must be a JSON object.")
+    return schema
