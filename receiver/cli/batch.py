@@ -15,7 +15,8 @@ from receiver.cli.opening import batches_of, opened
 from receiver.cli.options import AsJson, Limit, SourceName, Timeout
 from receiver.cli.output import errors, print_json, print_rows, say_unread
 from receiver.errors import UsageError
-from receiver.providers.base import Provider
+from receiver.providers.capabilities.batches import CreatesBatches
+from receiver.providers.capabilities.require import require_new_batches
 from receiver.providers.model import NewTask, Plan
 from receiver.settings import Settings, load
 from receiver.sources import configured, named
@@ -56,7 +57,7 @@ def create(
 ) -> None:
     """Create a batch with its webhooks registered, add the tasks, and return at once."""
     settings = load()
-    provider = named(configured(settings), source).provider
+    provider = require_new_batches(named(configured(settings), source).provider)
     rest = _read(tasks, provider, skip, "nothing was created")
     plan = Plan(
         name=name, runner=runner, schema=_schema(output_schema), prompt=prompt, task_id=task
@@ -96,7 +97,7 @@ def add(
     settings = load()
     with opened() as store:
         ledger = store.ledger(batch_id, source=source)
-        provider = named(configured(settings), ledger.source).provider
+        provider = require_new_batches(named(configured(settings), ledger.source).provider)
         new = _read(tasks, provider, skip, "nothing was added")
 
         async def work() -> None:
@@ -225,7 +226,7 @@ def _with_sender(batch_id: str, source: str | None, do: Callable[[Any], Any]) ->
         asyncio.run(work())
 
 
-def _read(path: Path, provider: Provider, skip: int, otherwise: str) -> list[NewTask]:
+def _read(path: Path, provider: CreatesBatches, skip: int, otherwise: str) -> list[NewTask]:
     tasks = read_tasks(path, provider)[skip:]
     if not tasks:
         raise UsageError(f"{path} has no task after the first {skip}: {otherwise}.")

@@ -23,6 +23,7 @@ from receiver.app import open_store
 from receiver.cli.opening import batches_of
 from receiver.cli.output import readable, say_unread
 from receiver.errors import ReceiverError
+from receiver.providers.capabilities.require import require_new_batches
 from receiver.providers.model import Plan
 from receiver.settings import GivenSettings, Settings, SourceSettings
 from receiver.sources import configured
@@ -271,7 +272,7 @@ def _settings(folder: Path, api_url: str) -> Settings:
 
 
 def _tasks(settings: Settings) -> list[Any]:
-    provider = configured(settings)["valyu"].provider
+    provider = require_new_batches(configured(settings)["valyu"].provider)
     rows = (
         {"id": f"company-{number}", "query": f"What is new at {name}?", "company": name}
         for number, name in enumerate(COMPANIES, start=1)

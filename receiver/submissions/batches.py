@@ -18,6 +18,12 @@ from receiver.errors import (
     UsageError,
 )
 from receiver.json_values import whole
+from receiver.providers.capabilities.batches import CallsBackPerRun, CancelsBatches
+from receiver.providers.capabilities.require import (
+    require_additions,
+    require_batches,
+    require_new_batches,
+)
 from receiver.providers.model import Callback, Created, NewTask, Plan, Subject
 from receiver.sender_api.calls import Calls
 from receiver.sources import webhook_url
@@ -80,22 +86,21 @@ class Batches:
         where nothing could be begun.
         """
         try:
-            self._provider.check(new.plan, new.tasks)
+            require_new_batches(self._provider).check(new.plan, new.tasks)
         except ValueError as error:
             raise UsageError(f"The batch was not created: {error}.") from None
-        match self._provider.announced_at:
-            case "run":
-                submitting = Submitting(
-                    self._store, self._calls, self._reachable(), self._warn, self._store_seconds
-                )
-                batch_id = await submitting.submit(new.plan, new.tasks)
-                created(batch_id)
-                added(len(new.tasks))
-                return batch_id
-            case "account":
-                batch_id = await self._create_for_account(new.plan, new.tasks)
-            case "batch":
-                batch_id = await self._create_with_endpoint(new.plan, new.tasks)
+        if isinstance(self._provider, CallsBackPerRun):
+            submitting = Submitting(
+                self._store, self._calls, self._reachable(), self._warn, self._store_seconds
+            )
+            batch_id = await submitting.submit(new.plan, new.tasks)
+            created(batch_id)
+            added(len(new.tasks))
+            return batch_id
+        if self._provider.announced_at == "account":
+            batch_id = await self._create_for_account(new.plan, new.tasks)
+        else:
+            batch_id = await self._create_with_endpoint(new.plan)
         created(batch_id)
         await self.add(batch_id, new.tasks, added=added, skipped=new.skipped)
         return batch_id
@@ -103,13 +108,13 @@ class Batches:
     def _reachable(self) -> str:
         return reachable(self._public_url)
 
-    async def _create_with_endpoint(self, plan: Plan, tasks: Sequence[NewTask]) -> str:
+    async def _create_with_endpoint(self, plan: Plan) -> str:
         """Endpoint first, then the batch, then its secret, which nobody shows again."""
         public_url = self._reachable()
         endpoint_id = await run_in_threadpool(self._store.add_endpoint, self._source.name, "batch")
         url = webhook_url(public_url, self._source.name, endpoint_id)
         try:
-            batch = await self._create(plan, tasks, url)
+            batch = await self._create(plan, url)
         except FetchError as error:
             raise await self._not_created(endpoint_id, error) from error
         await self._register(plan, batch, endpoint_id)
@@ -119,7 +124,7 @@ class Batches:
         """The account's own URL and secret serve all batches: only the batch is to be known."""
         self._callback()  # what is wrong with the settings is said before anything is made
         try:
-            batch = await self._create(plan, tasks, None)
+            batch = await self._create(plan, None)
         except FetchError as error:
             raise failed(
                 self._calls, f"The batch was not created, and nothing was run: {error}."
@@ -132,7 +137,7 @@ class Batches:
                     endpoint_id=None,
                     name=plan.name,
                     runner=plan.runner,
-                    defaults=self._provider.defaults(plan, tasks),
+                    defaults=require_new_batches(self._provider).defaults(plan, tasks),
                 )
             )
         except StorageError as error:
@@ -160,21 +165,19 @@ class Batches:
 
         `skipped` is how many tasks of the user's file were left out before these.
         """
-        if self._provider.announced_at == "run":
+        if isinstance(self._provider, CallsBackPerRun):
             raise UsageError(
                 f"Nothing was added: all runs of a batch of source {self._source.name} are made "
                 "together with it. Create another one with `batch create`."
             )
         defaults = await run_in_threadpool(self._store.defaults_of, self._source.name, batch_id)
         callback = self._callback()
-        size = self._provider.tasks_per_call
+        provider = require_additions(self._provider)
+        size = provider.tasks_per_call
         for start in range(0, len(tasks), size):
             part = Part(batch_id, tasks[start : start + size], start, len(tasks), skipped)
-            request = self._provider.add_tasks(
-                Subject("batch", batch_id),
-                part.tasks,
-                defaults=defaults,
-                callbacks=[callback] * len(part.tasks),
+            request = provider.add_tasks(
+                Subject("batch", batch_id), part.tasks, defaults=defaults, callback=callback
             )
             try:
                 data = await patiently(self._calls, request)
@@ -185,7 +188,7 @@ class Batches:
 
     async def _expect(self, part: Part, data: Any) -> None:
         """Store what the sender accepted; raises NotDone where that is not all that was sent."""
-        runs, told = self._provider.read_added(data), _told(data)
+        runs, told = require_additions(self._provider).read_added(data), _told(data)
         if not runs and told is None:
             raise NotDone(addition_outcome.says_nothing(part))
         answer = addition_outcome.compare(runs, told, part.tasks)
@@ -209,14 +212,14 @@ class Batches:
 
     async def cancel(self, batch_id: str) -> None:
         """Ask the sender to cancel; raises NotDone with its answer where it refuses."""
-        request = self._provider.cancel_batch(await self._subject(batch_id))
-        if request is None:
+        subject, provider = await self._subject(batch_id), self._provider
+        if not isinstance(provider, CancelsBatches):
             raise UsageError(
                 f"{batch_id} was not cancelled: the API of source {self._source.name} has no call "
                 "for it."
             )
         try:
-            await patiently(self._calls, request)
+            await patiently(self._calls, provider.cancel_batch(subject))
         except FetchError as error:
             raise failed(self._calls, f"{batch_id} was not cancelled: {error}.") from error
         with suppress(FetchError, CannotStore):  # it is cancelled, whether we see it or not
@@ -234,8 +237,8 @@ class Batches:
     async def look(self, batch_id: str) -> Ledger:
         """Ask the sender for the batch's status and keep it; raises FetchError."""
         subject = await self._subject(batch_id)
-        data = await self._calls.call(self._provider.batch(subject))
-        batch = self._provider.read_batch(data, subject)
+        provider = require_batches(self._provider)
+        batch = provider.read_batch(await self._calls.call(provider.batch(subject)), subject)
         return await run_in_threadpool(self._store.note_batch, self._source.name, batch)
 
     async def _subject(self, batch_id: str) -> Subject:
@@ -244,10 +247,10 @@ class Batches:
         )
         return Subject("batch", batch_id, ledger.task_id)
 
-    async def _create(self, plan: Plan, tasks: Sequence[NewTask], url: str | None) -> Created:
-        request = self._provider.create_batch(plan, tasks, webhook_url=url)
-        assert request is not None  # noqa: S101  only runs that call back need no call here
-        return self._provider.read_created(await patiently(self._calls, request))
+    async def _create(self, plan: Plan, url: str | None) -> Created:
+        provider = require_additions(self._provider)
+        request = provider.create_batch(plan, webhook_url=url)
+        return provider.read_created(await patiently(self._calls, request))
 
     async def _register(self, plan: Plan, batch: Created, endpoint_id: str) -> None:
         """Keep the new batch with its secret, which nobody shows again; raises NotDone."""
@@ -291,12 +294,13 @@ class Batches:
         )
 
     async def _has_ended(self, batch_id: str) -> bool:
-        if self._provider.grows:
+        provider = require_additions(self._provider)
+        if provider.grows:
             return False
         try:
             subject = Subject("batch", batch_id)
-            data = await self._calls.call(self._provider.batch(subject))
-            return self._provider.read_batch(data, subject).is_terminal
+            data = await self._calls.call(provider.batch(subject))
+            return provider.read_batch(data, subject).is_terminal
         except FetchError:
             return False
 

@@ -7,7 +7,8 @@ from functools import partial
 from starlette.concurrency import run_in_threadpool
 
 from receiver.errors import FetchError, NotDone
-from receiver.providers.model import Callback, NewTask, Plan, Subject
+from receiver.providers.capabilities.batches import CallsBackPerRun
+from receiver.providers.model import Callback, NewTask, Plan
 from receiver.sender_api.calls import Calls
 from receiver.sources import webhook_url
 from receiver.submissions.retries import failed, keep_trying, may_have_acted, patiently
@@ -30,7 +31,8 @@ class Submitting:
     ) -> None:
         self._store = store
         self._calls = calls
-        self._provider = calls.source.provider
+        assert isinstance(calls.source.provider, CallsBackPerRun)  # noqa: S101  Batches looked
+        self._provider: CallsBackPerRun = calls.source.provider
         self._source = calls.source.name
         self._public_url = public_url
         self._warn = warn
@@ -43,15 +45,15 @@ class Submitting:
         """
         task_id = await self._stored_task(plan, tasks)
         callbacks = await self._callbacks(tasks, task_id)
-        request = self._provider.add_tasks(
-            Subject("task", task_id),
+        request = self._provider.submit_batch(
+            task_id,
             tasks,
             defaults=self._provider.defaults(plan, tasks) or {},
             callbacks=list(callbacks.values()),
         )
         try:
             data = await patiently(self._calls, request)
-            batch_id = self._provider.read_created(data).id
+            batch_id = self._provider.read_submitted(data)
         except FetchError as error:
             made = "" if plan.task_id else f" Its stored task is there: --task {task_id}."
             raise await self._not_created(list(callbacks), error, made) from error
@@ -69,10 +71,9 @@ class Submitting:
     async def _stored_task(self, plan: Plan, tasks: Sequence[NewTask]) -> str:
         if plan.task_id is not None:
             return plan.task_id
-        request = self._provider.create_batch(plan, tasks, webhook_url=None)
-        assert request is not None  # noqa: S101  the plan names no task that there is
+        request = self._provider.create_stored_task(plan, tasks)
         try:
-            return self._provider.read_created(await patiently(self._calls, request)).id
+            return self._provider.read_stored_task(await patiently(self._calls, request))
         except FetchError as error:
             sentence = f"The stored task was not created, and nothing was run: {error}."
             raise failed(self._calls, sentence) from error

@@ -7,6 +7,8 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from receiver.errors import FetchError, Missing, NotDone, NotReady, ReceiverError, UsageError
+from receiver.providers.capabilities.require import require_single_runs
+from receiver.providers.capabilities.runs import AsksQuestions, CancelsRuns, UpdatesRuns
 from receiver.providers.model import Created, NewRun, Request, Subject
 from receiver.sender_api.calls import Calls
 from receiver.sources import webhook_url
@@ -92,8 +94,9 @@ class Tasks:
         return made.id
 
     async def _create(self, new: NewRun, url: str | None) -> Created:
-        request = self._provider.create_run(new, webhook_url=url)
-        return self._provider.read_created_run(await patiently(self._calls, request))
+        provider = require_single_runs(self._provider)
+        request = provider.create_run(new, webhook_url=url)
+        return provider.read_created_run(await patiently(self._calls, request))
 
     async def _register(
         self, new: NewRun, made: Created, endpoint_id: str | None, secret: str | None
@@ -183,13 +186,16 @@ class Tasks:
         """Give the run one more instruction; raises NotDone with the sender's answer."""
         if not instruction.strip():
             raise UsageError(f"{run_id} was not updated: the instruction is empty.")
-        subject = Subject(self._provider.run_kind, run_id)
-        request = self._provider.update_run(subject, instruction)
+        provider, subject = self._provider, Subject(self._provider.run_kind, run_id)
+        request = None
+        if isinstance(provider, UpdatesRuns):
+            request = provider.update_run(subject, instruction)
         await self._steer(f"{run_id} was not updated", request)
 
     async def cancel(self, run_id: str) -> None:
         """Ask the sender to cancel the run; raises NotDone with its answer where it refuses."""
-        request = self._provider.cancel_run(Subject(self._provider.run_kind, run_id))
+        provider, subject = self._provider, Subject(self._provider.run_kind, run_id)
+        request = provider.cancel_run(subject) if isinstance(provider, CancelsRuns) else None
         await self._steer(f"{run_id} was not cancelled", request)
         await self._look_if_possible(run_id)
 
@@ -206,8 +212,11 @@ class Tasks:
             interaction = str(waits_for.get("interaction_id") or "")
             if not interaction:
                 raise NotDone(f"{sentence}: the sender names no question; give --interaction.")
-        subject = Subject(self._provider.run_kind, run_id)
-        await self._steer(sentence, self._provider.respond(subject, interaction, response))
+        provider, subject = self._provider, Subject(self._provider.run_kind, run_id)
+        request = None
+        if isinstance(provider, AsksQuestions):
+            request = provider.respond(subject, interaction, response)
+        await self._steer(sentence, request)
         await self._look_if_possible(run_id)
         return interaction
 

@@ -21,6 +21,7 @@ from receiver.cli.task.options import (
 from receiver.cli.task.show import show_stored
 from receiver.cli.task.wait import Fail, wait_until_stored
 from receiver.errors import UsageError
+from receiver.providers.capabilities.require import require_single_runs
 from receiver.providers.model import NewRun
 from receiver.settings import Settings, load
 from receiver.sources import configured, named
@@ -130,7 +131,7 @@ def create(  # one parameter for each option: that is what Typer reads
 def _created(source: str, options: dict[str, Any], *, quiet: bool) -> str:
     settings = load()
     try:
-        new = named(configured(settings), source).provider.new_run(options)
+        new = require_single_runs(named(configured(settings), source).provider).new_run(options)
     except ValueError as error:
         raise UsageError(f"The task was not created: {error}.") from None
     store = open_store(settings)

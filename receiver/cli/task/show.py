@@ -11,6 +11,7 @@ import typer
 from receiver.cli.opening import opened
 from receiver.cli.output import harmless, in_one_line, print_json, print_rows
 from receiver.providers.base import Provider
+from receiver.providers.capabilities.runs import AsksQuestions, HasArtifacts
 from receiver.providers.model import Artifact
 from receiver.settings import Settings, load
 from receiver.sources import configured
@@ -40,7 +41,7 @@ def provider_of(settings: Settings, source: str) -> Provider | None:
 
 def artifacts_of(provider: Provider | None, raw: dict[str, Any] | None) -> Sequence[Artifact]:
     """The files that a result points to."""
-    return () if provider is None or raw is None else provider.artifacts(raw)
+    return provider.artifacts(raw) if raw and isinstance(provider, HasArtifacts) else ()
 
 
 def described(store: Store, facts: dict[str, Any], artifacts: Sequence[Artifact]) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def question(facts: dict[str, Any], provider: Provider | None) -> str:
     """What a run waits for, and how it is answered: one sentence and a command."""
     waits_for = facts["waits_for"]
     kind = in_one_line(waits_for.get("type") or "something")
-    example = provider.example(waits_for) if provider else None
+    example = provider.example(waits_for) if isinstance(provider, AsksQuestions) else None
     answer = "JSON" if example is None else shlex.quote(json.dumps(example))
     is_paused = facts["sender_status"] == "paused"
     state = "is paused until it is answered" if is_paused else "awaits input"

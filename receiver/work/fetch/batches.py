@@ -16,6 +16,7 @@ from receiver.errors import (
     Unbound,
     Unreadable,
 )
+from receiver.providers.capabilities.batches import HasBatches, ListsBatches
 from receiver.providers.model import Subject
 from receiver.sender_api.calls import AnswerTooLarge
 from receiver.work.fetch.context import FetchContext, with_output
@@ -39,6 +40,8 @@ class FetchBatches(FetchContext):
 
     async def fetch_batch(self, lease: Lease, endpoint: EndpointView | None) -> str:
         """Do what a job about a batch asks; see Fetch."""
+        if not isinstance(self.provider, HasBatches):
+            raise Refused(f"the sender of source {lease.source} has no batches")
         batch_id = lease.subject or (endpoint and endpoint.resource)
         if not batch_id:
             batch_id = await self._find_by_our_url(lease)
@@ -109,11 +112,11 @@ class FetchBatches(FetchContext):
         least as much as is here, so that all listings together bring no more than twice the batch.
         """
         new = (batch.ended or 0) - ledger.stored
-        if not self.provider.gathers:
+        if not self.gathers:
             return batch.is_terminal or new > 0
         if batch.is_terminal:
             return ledger.stored < ledger.expected
-        return new > 0 and (self.provider.resumes or new >= ledger.stored)
+        return new > 0 and (self.listing.resumes or new >= ledger.stored)
 
     async def _ask_for_the_rest(
         self,
@@ -169,9 +172,9 @@ class FetchBatches(FetchContext):
 
     async def _find_by_our_url(self, lease: Lease) -> str:
         """The create call's answer was lost: look for our URL among the sender's batches."""
-        request = self.provider.batches()
-        if request is not None:
-            for batch in self.provider.read_batches(await self.calls.call(request)):
+        if isinstance(self.provider, ListsBatches):
+            answer = await self.calls.call(self.provider.batches())
+            for batch in self.provider.read_batches(answer):
                 if _is_ours(batch.webhook_url, lease.endpoint_id):
                     return batch.batch_id
         raise Unbound("no batch of the sender names this endpoint yet")

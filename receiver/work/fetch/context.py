@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from starlette.concurrency import run_in_threadpool
 
 from receiver.errors import Missing
+from receiver.providers.capabilities.batches import HasBatches
 from receiver.providers.model import Subject
 from receiver.sender_api.calls import Calls
 from receiver.work.fetch.listing import Listing
@@ -33,6 +34,7 @@ class FetchContext:
         self.store = store
         self.calls = calls
         self.provider = calls.source.provider
+        self.gathers = isinstance(self.provider, HasBatches) and self.provider.gathers
         self.listing = Listing(store, calls)
 
     async def endpoint_of(self, lease: Lease) -> EndpointView | None:

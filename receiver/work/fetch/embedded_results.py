@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from receiver.providers.capabilities.runs import EmbedsResults
 from receiver.work.fetch.context import FetchContext
 from storage import EndpointView, FetchedRun, Lease
 
@@ -13,11 +14,13 @@ class EmbeddedResults(FetchContext):
         """Store what the signed body of a forgotten run carried, marked as such; or say False."""
         if lease.event_id is None or lease.subject is None or lease.subject_kind == "batch":
             return False
+        if not isinstance(self.provider, EmbedsResults):
+            return False
         endpoint = await self.endpoint_of(lease)
         if not await self.in_thread(self._may_speak_for, endpoint, lease):
             return False
         for body in await self.in_thread(self.store.carried_bodies, lease.event_id):
-            run = self.provider.read_carried(body, lease.subject)
+            run = self.provider.read_embedded(body, lease.subject)
             if run is not None:
                 await self._keep_carried(lease, run, endpoint)
                 return True

@@ -16,6 +16,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from receiver.errors import FetchError, Missing, Refused, Unavailable, Unreadable
+from receiver.providers.capabilities.batches import ListsPages, StreamsRuns
 from receiver.providers.model import Page, Subject
 from receiver.sender_api.calls import AnswerTooLarge, Calls
 from receiver.sender_api.stream_parsers import (
@@ -63,6 +64,7 @@ class Listing:
         self._store = store
         self._calls = calls
         self._provider = calls.source.provider
+        self.resumes = isinstance(self._provider, StreamsRuns) and self._provider.resumes
 
     async def run(
         self, lease: Lease, subject: Subject, batch: FetchedBatch, *, missing: int
@@ -79,19 +81,15 @@ class Listing:
         if listing.get("cursor") is None:
             listing.update(since=self._store.now().isoformat(), listed=0, cursor=None)
         listing["restarts"] = 0
-        if self._provider.listing == "pages":
+        if isinstance(self._provider, ListsPages):
             await self._pages(lease, subject, batch)
-        else:
+        elif isinstance(self._provider, StreamsRuns):
             await self._stream(lease, subject, batch, missing)
-        return (
-            self._store.now()
-            if self._provider.resumes
-            else datetime.fromisoformat(listing["since"])
-        )
+        return self._store.now() if self.resumes else datetime.fromisoformat(listing["since"])
 
     def forget(self, lease: Lease) -> None:
         """The next listing begins anew, but for a sender whose cursors outlive a listing."""
-        if not self._provider.resumes:
+        if not self.resumes:
             lease.progress.pop("listing", None)
 
     async def keep(self, lease: Lease, runs: Sequence[FetchedRun], fetched_at: datetime) -> int:
@@ -159,6 +157,7 @@ class Listing:
     async def _page(self, lease: Lease, subject: Subject, batch: FetchedBatch) -> Page:
         """One page; from page one again when the cursor is refused, smaller when too large."""
         listing = lease.progress["listing"]
+        assert isinstance(self._provider, ListsPages)  # noqa: S101  `run` looked
         while True:
             size = listing.get("size", self._provider.page_size) or None
             request = self._provider.list_runs(subject, cursor=listing["cursor"], size=size)
@@ -213,8 +212,9 @@ class Listing:
         brought: "_Brought",
     ) -> None:
         listing = lease.progress["listing"]
-        request = self._provider.list_runs(subject, cursor=listing["cursor"], size=None)
-        cutter: StreamParser = CUTTERS[self._provider.listing]()
+        assert isinstance(self._provider, StreamsRuns)  # noqa: S101  `run` looked
+        request = self._provider.stream_runs(subject, cursor=listing["cursor"])
+        cutter: StreamParser = CUTTERS[self._provider.stream_format]()
         part = _Part(began=self._store.now())
         try:
             async with self._calls.stream(request, cutter) as items:
@@ -234,7 +234,7 @@ class Listing:
 
     async def _keep_part(self, lease: Lease, part: "_Part") -> int:
         listing = lease.progress["listing"]
-        if self._provider.resumes and part.cursor is not None:
+        if self.resumes and part.cursor is not None:
             listing["cursor"] = part.cursor
         if not part.runs:
             return 0

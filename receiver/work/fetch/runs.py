@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from receiver.errors import Missing, NotReady, Refused, Unasked, Unbound
+from receiver.providers.capabilities.runs import TellsInputs
 from receiver.providers.model import Subject
 from receiver.telemetry.logs import get_logger
 from receiver.work.fetch.context import FetchContext, with_output
@@ -57,7 +58,7 @@ class FetchRuns(FetchContext):
         else is known of the run says nothing of its result. An event that came again with another
         body is news all the same.
         """
-        if not self.provider.gathers or known.result is None or known.fetched_at is None:
+        if not self.gathers or known.result is None or known.fetched_at is None:
             return False
         announced = self.provider.statuses.get(lease.progress.get("status") or "")
         return announced == known.result or known.fetched_at >= lease.created_at
@@ -73,7 +74,7 @@ class FetchRuns(FetchContext):
     async def _list_first(self, lease: Lease, subject: Subject, known: KnownRun | None) -> None:
         """Have the batch of a run listed, and wait for that; raises NotReady."""
         batch_id = (known and known.batch_id) or lease.progress.get("batch")
-        if not self.provider.gathers or batch_id is None or lease.kind == "check":
+        if not self.gathers or batch_id is None or lease.kind == "check":
             return
         if lease.waits >= LISTED_FIRST or not lease.progress.get("awaits_end", True):
             return
@@ -96,7 +97,7 @@ class FetchRuns(FetchContext):
 
     async def _tell_its_batch(self, lease: Lease, subject: Subject, run: FetchedRun) -> None:
         """A run that was fetched alone is news of its batch, which we may not even know of."""
-        if not self.provider.gathers or run.batch_id is None or lease.kind == "check":
+        if not self.gathers or run.batch_id is None or lease.kind == "check":
             return
         known = await self.in_thread(self.store.watched, lease.source, run.batch_id)
         if known is None or known.state != "complete":
@@ -104,14 +105,13 @@ class FetchRuns(FetchContext):
 
     async def _ask_for_input(self, lease: Lease, subject: Subject) -> None:
         """Once, for a run that we did not submit; a sender that has it no more is believed."""
-        request = self.provider.input(subject)
-        if request is None:
+        if not isinstance(self.provider, TellsInputs):
             return
         known = await self.in_thread(self.store.find_run, lease.source, subject.id)
         if known is None or known.has_input:
             return
         try:
-            given = self.provider.read_input(await self.calls.call(request))
+            given = self.provider.read_input(await self.calls.call(self.provider.input(subject)))
         except (Missing, Refused) as error:
             log.warning("a run's input is not told", source=lease.source, why=str(error))
             return

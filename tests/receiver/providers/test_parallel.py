@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.errors import Unavailable
+from receiver.providers.capabilities.batches import CancelsBatches, ListsBatches
+from receiver.providers.capabilities.runs import CancelsRuns, UpdatesRuns
 from receiver.providers.model import Announcement, Callback, Plan, Subject
 from receiver.providers.parallel.provider import MAX_INPUT, Parallel
 from storage import FetchedBatch, FetchedRun
@@ -109,13 +111,13 @@ def test_whatever_comes_is_read_or_not_at_all(body: Any) -> None:
 
 def test_only_the_whole_story_of_a_failed_run_is_carried() -> None:
     def carried(data: Any, run_id: str = RUN) -> FetchedRun | None:
-        return PARALLEL.read_carried(json.dumps({**EVENT, "data": data}).encode(), run_id)
+        return PARALLEL.read_embedded(json.dumps({**EVENT, "data": data}).encode(), run_id)
 
     run = carried(FAILED)
     assert run is not None
     assert (run.status, run.error) == ("failed", "Task failed")
     assert [carried(TASK_RUN), carried(FAILED, OTHER), carried(5)] == [None] * 3
-    assert PARALLEL.read_carried(b"no", RUN) is None
+    assert PARALLEL.read_embedded(b"no", RUN) is None
 
 
 # --- creating -----------------------------------------------------------------------------------
@@ -170,10 +172,10 @@ def test_a_plan_that_cannot_be_carried_out_says_why(plan: Plan, hint: str) -> No
 
 
 def test_a_group_is_created_by_its_name_alone() -> None:
-    made = PARALLEL.create_batch(Plan(name="ceo-list"), [], webhook_url="https://a.test")
+    made = PARALLEL.create_batch(Plan(name="ceo-list"), webhook_url="https://a.test")
     assert (made.method, made.path) == ("POST", "/v1/tasks/groups")
     assert made.json == {"metadata": {"name": "ceo-list"}}
-    assert PARALLEL.create_batch(Plan(), [], webhook_url=None).json == {}
+    assert PARALLEL.create_batch(Plan(), webhook_url=None).json == {}
     assert PARALLEL.read_created({"taskgroup_id": GROUP}).id == GROUP
     data: Any
     for data in ({}, [], {"taskgroup_id": "a b"}):
@@ -186,15 +188,22 @@ def test_every_run_is_added_with_its_processor_its_webhook_and_the_schema_of_all
     schema = {"type": "object"}
     defaults = PARALLEL.defaults(Plan(runner="core", schema=schema), tasks)
     callback = Callback("https://a.test/webhooks/parallel", "")
-    made = PARALLEL.add_tasks(THE_GROUP, tasks, defaults=defaults, callbacks=[callback, None])
+    made = PARALLEL.add_tasks(THE_GROUP, tasks, defaults=defaults, callback=callback)
     assert made.path == f"/v1/tasks/groups/{GROUP}/runs"
     webhook = {"url": callback.url, "event_types": ["task_run.status"]}
     assert made.json == {
         "inputs": [
             {"input": {"q": "1"}, "processor": "core", "webhook": webhook},
-            {"input": {"q": "2"}, "processor": "pro"},
+            {"input": {"q": "2"}, "processor": "pro", "webhook": webhook},
         ],
         "default_task_spec": {"output_schema": {"type": "json", "json_schema": schema}},
+    }
+    plain = PARALLEL.add_tasks(THE_GROUP, tasks, defaults={"processor": "core"}, callback=None)
+    assert plain.json == {
+        "inputs": [
+            {"input": {"q": "1"}, "processor": "core"},
+            {"input": {"q": "2"}, "processor": "pro"},
+        ]
     }
 
 
@@ -341,8 +350,7 @@ def test_an_input_is_an_object_also_where_it_was_text() -> None:
 
 
 def test_there_is_no_call_for_what_parallel_does_not_do() -> None:
-    assert PARALLEL.cancel_batch(THE_GROUP) is None
-    assert PARALLEL.batches() is None
+    assert not isinstance(PARALLEL, CancelsBatches | ListsBatches | CancelsRuns | UpdatesRuns)
 
 
 def test_a_run_that_nobody_has_tells_whether_the_account_is_welcome() -> None:

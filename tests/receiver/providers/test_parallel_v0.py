@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from receiver.errors import Refused, Unavailable
+from receiver.providers.capabilities.runs import EmbedsResults
 from receiver.providers.model import Announcement, Callback, NewTask, Plan, Subject
 from receiver.providers.parallel_v0.provider import ParallelV0
 from receiver.sender_api.stream_parsers import CsvRows
@@ -53,7 +54,7 @@ def rows(text: str, **defaults: Any) -> list[FetchedRun]:
 def test_a_callback_names_its_run_and_is_a_hint_alone() -> None:
     found = V0.identify(json.dumps(OBJECT).encode())
     assert found == Announcement("run", RUN, BATCH, "complete", is_end=True)
-    assert V0.read_carried(json.dumps(OBJECT).encode(), RUN) is None
+    assert not isinstance(V0, EmbedsResults)
 
 
 @pytest.mark.parametrize(
@@ -102,8 +103,7 @@ def test_a_plan_that_cannot_be_carried_out_says_why(plan: Plan, hint: str) -> No
 
 def test_a_stored_task_is_made_of_the_prompt_and_of_the_types_of_the_arguments() -> None:
     given = tasks({"a": "x", "n": 1, "m": "x"}, {"a": "y", "n": 2, "m": 5, "l": [1]})
-    made = V0.create_batch(Plan(runner="neon", prompt="of ${a}"), given, webhook_url=None)
-    assert made is not None
+    made = V0.create_stored_task(Plan(runner="neon", prompt="of ${a}"), given)
     assert (made.path, made.json["prompt"], made.json["processor"]) == (
         "/v0/tasks",
         "of ${a}",
@@ -112,37 +112,38 @@ def test_a_stored_task_is_made_of_the_prompt_and_of_the_types_of_the_arguments()
     types = {name: told["type"] for name, told in made.json["input_schema"]["properties"].items()}
     assert types == {"a": "string", "n": "integer", "m": "string", "l": "array"}
     assert made.json["input_schema"]["required"] == ["a", "n", "m"]
-    assert V0.create_batch(Plan(task_id="t"), given, webhook_url=None) is None
 
 
 def test_all_runs_are_made_in_one_call_each_with_a_callback_of_its_own() -> None:
     given = tasks({"a": "1"}, {"a": "2", "runner": "argon"})
-    callbacks = [Callback("https://a.test/1", "s" * 64), None]
+    callbacks = [Callback("https://a.test/1", "s" * 64), Callback("https://a.test/2", "t" * 64)]
     defaults = V0.defaults(Plan(runner="neon"), given)
-    subject = Subject("task", "t/1")
-    made = V0.add_tasks(subject, given, defaults=defaults, callbacks=callbacks)
+    made = V0.submit_batch("t/1", given, defaults=defaults, callbacks=callbacks)
     assert (made.path, made.json["runner"]) == ("/v0/tasks/t%2F1/batches", "neon")
     first, second = made.json["task_run_requests"]
-    assert (first["arguments"], second) == (
-        {"a": "1"},
-        {"arguments": {"a": "2"}, "runner": "argon"},
-    )
-    asked = first["callback_webhook"]
-    assert (asked["url"], asked["secret"]) == ("https://a.test/1", "s" * 64)
-    assert asked["headers"]["Authorization"].startswith("Bearer ")
-    assert "s" * 64 not in asked["headers"]["Authorization"]  # who logs it cannot sign
+    assert (first["arguments"], "runner" in first) == ({"a": "1"}, False)
+    assert (second["arguments"], second["runner"]) == ({"a": "2"}, "argon")
+    for run, callback in zip((first, second), callbacks, strict=True):
+        sent = run["callback_webhook"]
+        assert (sent["url"], sent["secret"]) == (callback.url, callback.secret)
+        assert sent["headers"]["Authorization"].startswith("Bearer ")
+        assert callback.secret not in sent["headers"]["Authorization"]  # who logs it cannot sign
 
 
-def test_what_was_created_is_named_by_its_batch_or_by_its_task() -> None:
+def test_a_batch_and_its_stored_task_are_named_apart() -> None:
     answer = {"task_id": TASK, "batch_run_id": BATCH, "run_ids": [RUN, OTHER]}
-    assert V0.read_created(answer).id == BATCH
-    assert V0.read_created({"task_id": TASK}).id == TASK
+    assert V0.read_submitted(answer) == BATCH
+    assert V0.read_stored_task({"task_id": TASK}) == TASK
     assert [run.run_id for run in V0.read_added(answer)] == [RUN, OTHER]
     data: Any
-    for data in ({}, [], {"task_id": 5}):
+    for data in ({}, [], {"task_id": 5, "batch_run_id": "a b"}):
         assert V0.read_added(data) == []
-        with pytest.raises(Unavailable):
-            V0.read_created(data)
+        with pytest.raises(Unavailable, match="no stored task"):
+            V0.read_stored_task(data)
+        with pytest.raises(Unavailable, match="no batch"):
+            V0.read_submitted(data)
+    with pytest.raises(Unavailable):  # a batch is never taken for its stored task
+        V0.read_submitted({"task_id": TASK})
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -162,10 +163,10 @@ def test_addresses_name_the_stored_task_and_the_run_s_is_a_setting() -> None:
 @pytest.mark.parametrize("format", ["json", "csv"])
 def test_the_export_is_asked_for_in_the_format_of_the_source(format: Any) -> None:
     provider = ParallelV0(export=format)
-    request = provider.list_runs(THE_BATCH, cursor=None, size=None)
+    request = provider.stream_runs(THE_BATCH, cursor=None)
     assert request.path == f"/v0/tasks/{TASK}/batches/{BATCH}/export"
     assert request.params == {"format": format}
-    assert provider.listing == {"json": "documents", "csv": "rows"}[format]
+    assert provider.stream_format == {"json": "documents", "csv": "rows"}[format]
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_a_success_that_is_json_is_usable(provider: Provider, data: Any) -> None
     ],
 )
 def test_the_sender_s_words_are_found_wherever_they_stand(data: Any, words: str) -> None:
-    assert responses.said(Answer(400, {}, data)) == f"the sender answered 400{words}"
+    assert responses.described(Answer(400, {}, data)) == f"the sender answered 400{words}"
 
 
 def test_when_to_come_again_is_told_with_every_error() -> None:

@@ -21,7 +21,8 @@ from receiver.errors import (
     Unreadable,
 )
 from receiver.providers.model import Announcement, Answer, Plan, Subject
-from receiver.providers.valyu.provider import MAX_QUERY, Valyu
+from receiver.providers.valyu.limits import MAX_QUERY
+from receiver.providers.valyu.provider import Valyu
 from storage import FetchedBatch
 from tests.receiver.conftest import BATCH, OTHER_BATCH, TASK
 
@@ -218,7 +219,7 @@ def test_the_senders_own_words_are_passed_on(data: Any, words: str) -> None:
 def created(plan: Plan) -> Any:
     """The body of the call that creates a batch."""
     VALYU.check(plan, [])
-    return VALYU.create_batch(plan, [], webhook_url="https://a.test/x").json
+    return VALYU.create_batch(plan, webhook_url="https://a.test/x").json
 
 
 def test_a_batch_is_created_with_what_was_given_and_nothing_else() -> None:
@@ -297,7 +298,7 @@ def test_added_tasks_are_read_and_ids_are_quoted_in_paths() -> None:
         {"tasks": [{"task_id": "a", "deepresearch_id": TASK, "status": "queued"}, {}, None]}
     )
     assert [(run.task_id, run.run_id, run.status) for run in added] == [("a", TASK, "queued")]
-    request = VALYU.add_tasks(Subject("batch", "a/../b?c"), [], defaults={}, callbacks=[])
+    request = VALYU.add_tasks(Subject("batch", "a/../b?c"), [], defaults={}, callback=None)
     assert request.path == "/deepresearch/batches/a%2F..%2Fb%3Fc/tasks"
     cancel = VALYU.cancel_batch(Subject("batch", "a/b"))
     assert cancel.path == "/deepresearch/batches/a%2Fb/cancel"
@@ -306,7 +307,7 @@ def test_added_tasks_are_read_and_ids_are_quoted_in_paths() -> None:
 @pytest.mark.parametrize("wrapper", [None, "data", "task"])
 def test_a_result_that_a_body_carried_can_be_used(wrapper: str | None) -> None:
     body = json.dumps({wrapper: LISTED} if wrapper else LISTED).encode()
-    run = VALYU.read_carried(body, TASK)
+    run = VALYU.read_embedded(body, TASK)
     assert run is not None
     assert run.output == "# Report"
 
@@ -323,8 +324,8 @@ def test_a_result_that_a_body_carried_can_be_used(wrapper: str | None) -> None:
     ids=len,
 )
 def test_a_body_that_carries_no_result_is_none(body: bytes) -> None:
-    assert VALYU.read_carried(body, TASK) is None
-    assert VALYU.read_carried(json.dumps(LISTED).encode(), "another") is None
+    assert VALYU.read_embedded(body, TASK) is None
+    assert VALYU.read_embedded(json.dumps(LISTED).encode(), "another") is None
 
 
 def test_the_key_travels_in_one_header() -> None:

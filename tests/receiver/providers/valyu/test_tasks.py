@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from receiver.errors import Unavailable
+from receiver.errors import Unavailable, UsageError
+from receiver.providers.capabilities.require import require_single_runs
 from receiver.providers.model import Request, Subject
 from receiver.providers.parallel.provider import Parallel
 from receiver.providers.parallel_v0.provider import ParallelV0
@@ -217,5 +218,5 @@ def test_a_run_of_parallel_is_refused_in_one_sentence(options: dict[str, Any], s
 
 
 def test_the_older_api_says_what_to_do_instead_of_a_single_run() -> None:
-    with pytest.raises(ValueError, match="make a batch of one"):
-        ParallelV0().new_run({"input": "text"})
+    with pytest.raises(UsageError, match="make a batch of one"):
+        require_single_runs(ParallelV0())
