@@ -4,15 +4,24 @@ import re
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from receiver.errors import Unavailable, UsageError
 from receiver.providers.capabilities.require import require_single_runs
 from receiver.providers.model import Request, Subject
 from receiver.providers.parallel.provider import Parallel
 from receiver.providers.parallel_v0.provider import ParallelV0
+from receiver.providers.valyu.limits import check
 from receiver.providers.valyu.provider import Valyu
+from receiver.providers.valyu.tasks import FIELDS
 
 TASK = Subject("task", "3f0c/1")
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=6,
+)
 SCHEMA = {"type": "object", "properties": {"price": {"type": "number"}}}
 FILE = {"data": "data:text/plain;base64,aGk=", "filename": "a.txt", "mediaType": "text/plain"}
 
@@ -118,12 +127,16 @@ def test_what_is_kept_as_the_input_has_no_data_of_files_and_no_credentials() -> 
         ({"file": [{**FILE, "context": "c" * 50_001}]}, "the context of a.txt"),
         ({"file": [{**FILE, "context": "c" * 40_000}] * 3}, "120000 characters together"),
         ({"set": {"files": [{}]}}, "must have a filename"),
+        ({"set": {"files": [{**FILE, "context": 5}]}}, "the context of a file must be text"),
         ({"deliverable": ["xlsx"] * 11}, "11 deliverables are given"),
         ({"deliverable": ["xslx"]}, "'xslx' is not one of csv"),
         ({"deliverable": ["xslx:Table of vendors"]}, "is not one of csv"),
         ({"deliverable": ["{"]}, "is no JSON"),
         ({"deliverable": ['{"type": "gif"}']}, "must have a type"),
         ({"deliverable": ['{"type": "pdf"}']}, "must have a description"),
+        ({"deliverable": ['{"type": "pdf", "description": " "}']}, "must have a description"),
+        ({"deliverable": ['{"type": "gif", "description": 5}']}, "must have a type"),
+        ({"set": {"deliverables": [5]}}, "must have a type"),
         ({"deliverable": ["pdf:" + "d" * 501]}, "more than 500 characters"),
         ({"deliverable": ["d " * 1_001]}, "more than 2000 characters"),
         ({"mcp_servers": [{"url": "https://m.test"}] * 6}, "6 mcp_servers"),
@@ -138,12 +151,20 @@ def test_what_is_kept_as_the_input_has_no_data_of_files_and_no_credentials() -> 
         ({"hitl": ["all"], "runner": "instant"}, "instant asks nobody"),
         ({"set": {"hitl": {"plan_review": 1}}}, "must be true or false"),
         ({"workflow": "slug"}, "a workflow supplies `query` itself"),
-        ({"workflow_params": {}}, "needs a workflow"),
+        ({"set": {"workflow_id": "w"}, "strategy": "s"}, "a workflow supplies `query` itself"),
+        ({"workflow_params": {}}, "`workflow_params` needs a workflow"),
+        ({"workflow_version": 1}, "`workflow_version` needs a workflow"),
+        ({"set": {"workflow_version": True}}, "`workflow_version` must be a whole number"),
+        ({"strategy": 5}, "`research_strategy` must be text"),
         ({"set": {"metadata": []}}, "`metadata` must be a JSON object"),
         ({"set": {"webhook_url": "https://x.test"}}, "is set by resultsink"),
         ({"search": {"included_sources": ["a"], "excluded_sources": ["b"]}}, "keep one"),
         ({"search": {"included_sources": ["a"] * 21}}, "more than 20 entries"),
-        ({"search": {"included_sources": "web"}}, "must be a JSON list"),
+        ({"search": {"included_sources": "web"}}, "`included_sources` of the search must be a"),
+        ({"search": {"excluded_sources": {}}}, "`excluded_sources` of the search must be a"),
+        ({"search": {"excluded_sources": ["a"] * 21}}, "`excluded_sources` of the search has"),
+        ({"search": None}, "`search` must be a JSON object"),
+        ({"search": {"end_date": "2026-01-01T10:00", "historical_cache": 1}}, "needs historical"),
         ({"search": {"start_date": "2026-01-01T10:00"}}, "needs historical_cache"),
         ({"input": "text"}, "take no --input"),
     ],
@@ -154,6 +175,49 @@ def test_what_the_sender_would_refuse_is_refused_in_one_sentence(
     with pytest.raises(ValueError, match=re.escape(said)) as raised:
         body(**options)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"query": "q" * 25_000},
+        {"strategy": "s" * 8_000, "report_format": "r" * 7_000},
+        {"url": ["https://a.test"] * 10},
+        {"file": [{**FILE, "context": "c" * 50_000}] * 2},
+        {"file": [FILE] * 10},
+        {"file": [{**FILE, "context": None}]},
+        {"deliverable": ["d" * 1_000 + " " + "d" * 999] * 10},
+        {"deliverable": ["pdf:" + "d" * 500]},
+        {"mcp_servers": [{"url": "https://m.test"}] * 5},
+        {"tools": {"charts": False, "code": {}}},
+        {"previous_report": ["a"] * 3},
+        {"alert_email": {"email": "a@b.test", "custom_url": "https://x.test/{id}"}},
+        {"search": {"included_sources": ["a"] * 20, "excluded_sources": []}},
+        {"search": {"start_date": "2026-01-31", "end_date": "2026-02-28"}},
+        {"set": {"hitl": {"plan_review": False}}, "runner": "instant"},
+        {"set": {"public": 5, "alert_email": None}},
+        {"hitl": ["plan_review", "source_review"], "runner": "max"},
+    ],
+)
+def test_what_is_just_within_the_limits_is_taken(options: dict[str, Any]) -> None:
+    body(**options)
+
+
+@given(st.dictionaries(st.sampled_from([*FIELDS.values(), "output_formats", "hitl"]), values))
+def test_whatever_stands_in_a_body_is_taken_or_refused_in_one_sentence(
+    given_body: dict[str, Any],
+) -> None:
+    refusal = None
+    try:
+        check(given_body)
+    except ValueError as error:
+        refusal = error
+    assert refusal is None or (type(refusal) is ValueError and str(refusal))
+
+
+def test_of_several_sentences_the_first_field_s_is_said() -> None:
+    with pytest.raises(ValueError, match="`mode` must be text"):
+        check({"hitl": 5, "mode": 5, "query": "q"})
 
 
 def test_a_date_with_a_time_is_taken_with_the_historical_cache() -> None:
