@@ -14,13 +14,12 @@ from receiver.errors import Unavailable
 from receiver.json_values import strictly, word
 from receiver.providers import responses
 from receiver.providers.capabilities.batches import AddsToBatches, StreamsRuns
-from receiver.providers.capabilities.runs import CreatesRuns, EmbedsResults, TellsInputs
+from receiver.providers.capabilities.runs import EmbedsResults
 from receiver.providers.model import (
     Announcement,
     Answer,
     Callback,
     Created,
-    NewRun,
     NewTask,
     Plan,
     Request,
@@ -28,24 +27,20 @@ from receiver.providers.model import (
     Subject,
 )
 from receiver.providers.parallel import reading
+from receiver.providers.parallel.limits import MAX_VALUE, check_input, checked
+from receiver.providers.parallel.tasks import PROCESSORS, ParallelRuns, task_spec, with_webhook
 from receiver.providers.responses import part
 from receiver.signatures.schemes import STANDARD_WEBHOOKS
 from storage import FetchedBatch, FetchedRun
 
 IDENTITY = frozenset({"type", "data", "run_id", "taskgroup_id", "task_group_id", "status"})
-RUN_EVENT = "task_run.status"
 OWN_COLUMNS = frozenset({"id", "task_id", "input", "processor", "metadata"})
-MAX_INPUT = 25_000
-MAX_KEY, MAX_VALUE = 16, 512
 TASK_ID = "task_id"
 """The key of a run's metadata under which the user's own id travels."""
 
-RUN_OPTIONS = frozenset({"input", "runner", "output_schema", "metadata", "set"})
-PROCESSORS = "lite, base, core, pro or ultra"
-
 
 @dataclass(frozen=True)
-class Parallel(CreatesRuns, TellsInputs, EmbedsResults, StreamsRuns, AddsToBatches):
+class Parallel(ParallelRuns, EmbedsResults, StreamsRuns, AddsToBatches):
     """The provider `parallel`. result_seconds: how long the result call may wait for a run."""
 
     result_seconds: int = 5
@@ -103,9 +98,9 @@ class Parallel(CreatesRuns, TellsInputs, EmbedsResults, StreamsRuns, AddsToBatch
             body["input"] = given
         if task_id is not None:
             metadata = {**metadata, TASK_ID: str(task_id)}
-        _check_input(body["input"])
+        check_input(body["input"])
         if metadata:
-            body["metadata"] = _checked(metadata)
+            body["metadata"] = checked(metadata)
         whole = reading.as_input(body["input"]) or {}
         return NewTask(None if task_id is None else str(task_id), body, whole)
 
@@ -140,12 +135,12 @@ class Parallel(CreatesRuns, TellsInputs, EmbedsResults, StreamsRuns, AddsToBatch
     ) -> Request:
         body: dict[str, Any] = {
             "inputs": [
-                _with_webhook({"processor": defaults.get("processor"), **task.body}, callback)
+                with_webhook({"processor": defaults.get("processor"), **task.body}, callback)
                 for task in tasks
             ]
         }
         if defaults.get("schema") is not None:
-            body["default_task_spec"] = _task_spec(defaults["schema"])
+            body["default_task_spec"] = task_spec(defaults["schema"])
         path = f"/v1/tasks/groups/{part(batch.id)}/runs"
         return Request("POST", path, {"refresh_status": "false"}, json=body)
 
@@ -153,37 +148,6 @@ class Parallel(CreatesRuns, TellsInputs, EmbedsResults, StreamsRuns, AddsToBatch
         listed = data.get("run_ids") if isinstance(data, dict) else None
         ids = [word(found) for found in listed] if isinstance(listed, list) else []
         return [FetchedRun(found, "queued", "queued", {}) for found in ids if found is not None]
-
-    # --- single runs ---------------------------------------------------------------------------
-
-    def new_run(self, options: Mapping[str, Any]) -> NewRun:
-        """Make a run of options; `set` holds fields without an option, such as source_policy."""
-        for name in options:
-            if name not in RUN_OPTIONS:
-                raise ValueError(f"Parallel's runs take no --{name.replace('_', '-')}")
-        if "runner" not in options:
-            raise ValueError(f"the processor is missing: give --processor {PROCESSORS}")
-        _check_input(options.get("input"))
-        body = {"processor": options["runner"], "input": options["input"]}
-        if "metadata" in options:
-            body["metadata"] = _checked(options["metadata"])
-        if "output_schema" in options:
-            body["task_spec"] = _task_spec(options["output_schema"])
-        for name, value in options.get("set", {}).items():
-            if name in body or name == "webhook":
-                raise ValueError(f"`{name}` has an option of its own, or is ours: leave it out")
-            body[name] = value
-        return NewRun(body, reading.as_input(body["input"]) or {}, body["processor"])
-
-    def create_run(self, new: NewRun, *, webhook_url: str | None) -> Request:
-        callback = None if webhook_url is None else Callback(webhook_url, secret="")
-        return Request("POST", "/v1/tasks/runs", json=_with_webhook(dict(new.body), callback))
-
-    def read_created_run(self, data: object) -> Created:
-        run_id = word(data.get("run_id")) if isinstance(data, dict) else None
-        if run_id is None:
-            raise Unavailable("the answer to the create call names no run")
-        return Created(run_id)
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -237,39 +201,3 @@ class Parallel(CreatesRuns, TellsInputs, EmbedsResults, StreamsRuns, AddsToBatch
         if found is None or found.run_id != run.id:
             raise Unavailable(f"the answer is not about {run.id}")
         return found
-
-    def input(self, run: Subject) -> Request:
-        return Request("GET", f"/v1/tasks/runs/{part(run.id)}/input")
-
-    def read_input(self, data: object) -> dict[str, Any] | None:
-        return reading.as_input(data.get("input")) if isinstance(data, dict) else None
-
-
-def _with_webhook(body: dict[str, Any], callback: Callback | None) -> dict[str, Any]:
-    if callback is None:
-        return body
-    return {**body, "webhook": {"url": callback.url, "event_types": [RUN_EVENT]}}
-
-
-def _task_spec(schema: object) -> dict[str, object]:
-    return {"output_schema": {"type": "json", "json_schema": schema}}
-
-
-def _check_input(given: object) -> None:
-    if not isinstance(given, str | dict) or not given:
-        raise ValueError("the input is missing or empty: text or a JSON object is needed")
-    length = len(given) if isinstance(given, str) else sum(len(str(v)) for v in given.values())
-    if length > MAX_INPUT:
-        raise ValueError(f"the input has {length} characters; {MAX_INPUT} are allowed")
-
-
-def _checked(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return metadata of short keys, short texts, numbers and booleans; raises ValueError."""
-    for key, value in metadata.items():
-        if len(key) > MAX_KEY:
-            raise ValueError(f"the metadata `{key}` has a name of more than {MAX_KEY} characters")
-        if not isinstance(value, str | int | float | bool):
-            raise ValueError(f"the metadata `{key}` must be text or a number")
-        if isinstance(value, str) and len(value) > MAX_VALUE:
-            raise ValueError(f"the metadata `{key}` has more than {MAX_VALUE} characters")
-    return metadata

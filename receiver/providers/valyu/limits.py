@@ -96,7 +96,12 @@ _OutputFormat = Annotated[
 _NonEmpty = Annotated[str, Field(min_length=1)]
 _Url = Annotated[_NonEmpty, or_say("each of the urls must be text")]
 _Report = Annotated[_NonEmpty, or_say("each of the previous_reports must be text")]
-_InPlainWords = Annotated[str, at_most(2_000, "a deliverable has more than 2000 characters")]
+_File = Annotated[
+    _AttachedFile, or_say("each of the files must have a filename, a mediaType and data")
+]
+_Server = Annotated[_McpServer, or_say("each of the mcp_servers must be a JSON object with a url")]
+_Request = Annotated[str, at_most(2_000, "a deliverable has more than 2000 characters")]
+_Deliverable = Annotated[_Request | _DeliverableFile, or_say(NO_TYPE)]
 
 
 class _TaskBody(Strict):
@@ -111,17 +116,9 @@ class _TaskBody(Strict):
     report_format: str = ""
     search: _SearchOptions = Field(default_factory=_SearchOptions)
     urls: list[_Url] = Field([], max_length=10)
-    files: list[
-        Annotated[
-            _AttachedFile, or_say("each of the files must have a filename, a mediaType and data")
-        ]
-    ] = Field([], max_length=10)
-    deliverables: list[Annotated[_InPlainWords | _DeliverableFile, or_say(NO_TYPE)]] = Field(
-        [], max_length=10
-    )
-    mcp_servers: list[
-        Annotated[_McpServer, or_say("each of the mcp_servers must be a JSON object with a url")]
-    ] = Field([], max_length=5)
+    files: list[_File] = Field([], max_length=10)
+    deliverables: list[_Deliverable] = Field([], max_length=10)
+    mcp_servers: list[_Server] = Field([], max_length=5)
     tools: dict[str, object] = Field({})
     previous_reports: list[_Report] = Field([], max_length=3)
     brand_collection_id: str = ""

@@ -7,11 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.errors import Unavailable, UsageError
-from receiver.providers.capabilities.require import require_single_runs
+from receiver.errors import Unavailable
 from receiver.providers.model import Request, Subject
-from receiver.providers.parallel.provider import Parallel
-from receiver.providers.parallel_v0.provider import ParallelV0
 from receiver.providers.valyu.limits import check
 from receiver.providers.valyu.provider import Valyu
 from receiver.providers.valyu.tasks import FIELDS
@@ -248,39 +245,3 @@ def test_a_task_is_steered_below_its_own_address() -> None:
 def test_every_kind_of_question_has_an_example_of_an_answer() -> None:
     assert Valyu().example({"type": "plan_review"}) == {"approved": True}
     assert Valyu().example({"type": "something new"}) is None
-
-
-def test_a_run_of_parallel_is_its_input_a_processor_and_perhaps_a_schema() -> None:
-    given = {"input": {"name": "a"}, "runner": "core", "output_schema": SCHEMA}
-    new = Parallel().new_run({**given, "metadata": {"k": "v"}, "set": {"enable_events": True}})
-    request = Parallel().create_run(new, webhook_url="https://us.test/w")
-    assert (request.method, request.path) == ("POST", "/v1/tasks/runs")
-    assert request.json == {
-        "processor": "core",
-        "input": {"name": "a"},
-        "metadata": {"k": "v"},
-        "task_spec": {"output_schema": {"type": "json", "json_schema": SCHEMA}},
-        "enable_events": True,
-        "webhook": {"url": "https://us.test/w", "event_types": ["task_run.status"]},
-    }
-    assert (new.input, new.runner) == ({"name": "a"}, "core")
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"input": "text"}, "the processor is missing"),
-        ({"runner": "core"}, "the input is missing"),
-        ({"input": "i" * 25_001, "runner": "core"}, "25000 are allowed"),
-        ({"input": "i", "runner": "core", "deliverable": ["xlsx"]}, "take no --deliverable"),
-        ({"input": "i", "runner": "core", "set": {"webhook": {}}}, "or is ours"),
-    ],
-)
-def test_a_run_of_parallel_is_refused_in_one_sentence(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        Parallel().new_run(options)
-
-
-def test_the_older_api_says_what_to_do_instead_of_a_single_run() -> None:
-    with pytest.raises(UsageError, match="make a batch of one"):
-        require_single_runs(ParallelV0())

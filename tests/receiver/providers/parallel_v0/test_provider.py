@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from receiver.errors import Refused, Unavailable
+from receiver.errors import Refused, Unavailable, UsageError
+from receiver.providers.capabilities.require import require_single_runs
 from receiver.providers.capabilities.runs import EmbedsResults
 from receiver.providers.model import Announcement, Callback, NewTask, Plan, Subject
 from receiver.providers.parallel_v0.provider import ParallelV0
@@ -246,3 +247,11 @@ def test_a_run_of_another_batch_is_left_out() -> None:
     assert V0.read_streamed(other, LISTED, defaults={}).run is None
     assert rows(CSV.replace(BATCH, "another")) == []
     assert V0.read_streamed({}, LISTED, defaults={}).run is None
+
+
+# --- single runs --------------------------------------------------------------------------------
+
+
+def test_the_older_api_says_what_to_do_instead_of_a_single_run() -> None:
+    with pytest.raises(UsageError, match="make a batch of one"):
+        require_single_runs(V0)

@@ -12,7 +12,8 @@ from receiver.errors import Unavailable
 from receiver.providers.capabilities.batches import CancelsBatches, ListsBatches
 from receiver.providers.capabilities.runs import CancelsRuns, UpdatesRuns
 from receiver.providers.model import Announcement, Callback, Plan, Subject
-from receiver.providers.parallel.provider import MAX_INPUT, Parallel
+from receiver.providers.parallel.limits import MAX_INPUT
+from receiver.providers.parallel.provider import Parallel
 from storage import FetchedBatch, FetchedRun
 
 PARALLEL = Parallel()
