@@ -125,9 +125,7 @@ def test_a_small_provider_is_small() -> None:
     assert vars(Small).keys().isdisjoint({"headers", "judge", "probe", "run_kind", "below_tasks"})
 
 
-async def test_its_run_is_created_announced_fetched_and_stored(
-    store: Store, source: Source
-) -> None:
+async def test_run_is_created_announced_fetched_stored(store: Store, source: Source) -> None:
     sender = SmallSender()
     async with answering(sender) as wire:
         new = Small().new_run({"input": "who?"})
@@ -149,7 +147,7 @@ async def test_its_run_is_created_announced_fetched_and_stored(
     assert sender.calls == [("POST", "/runs"), ("GET", f"/runs/{RUN}")]
 
 
-async def test_what_it_lacks_is_refused_in_one_sentence(store: Store, source: Source) -> None:
+async def test_missing_capabilities_are_refused(store: Store, source: Source) -> None:
     known(store, "B")
     async with answering(SmallSender()) as wire:
         tasks, batches = tasks_of(store, source, wire), Batches(store, Calls(source, wire), PUBLIC)
@@ -167,9 +165,7 @@ async def test_what_it_lacks_is_refused_in_one_sentence(store: Store, source: So
         require_batches(source.provider)
 
 
-async def test_a_batch_that_it_cannot_have_is_buried_with_the_reason(
-    store: Store, source: Source
-) -> None:
+async def test_impossible_batch_is_buried_with_a_reason(store: Store, source: Source) -> None:
     sender = SmallSender()
     announce(store, "B", kind="batch")
     await work_off(store, source, client=answering(sender))

@@ -9,7 +9,7 @@ from receiver.providers.parallel.provider import Parallel
 SCHEMA = {"type": "object", "properties": {"price": {"type": "number"}}}
 
 
-def test_a_run_of_parallel_is_its_input_a_processor_and_perhaps_a_schema() -> None:
+def test_run_has_input_processor_and_schema() -> None:
     given = {"input": {"name": "a"}, "runner": "core", "output_schema": SCHEMA}
     new = Parallel().new_run({**given, "metadata": {"k": "v"}, "set": {"enable_events": True}})
     request = Parallel().create_run(new, webhook_url="https://us.test/w")
@@ -35,6 +35,6 @@ def test_a_run_of_parallel_is_its_input_a_processor_and_perhaps_a_schema() -> No
         ({"input": "i", "runner": "core", "set": {"webhook": {}}}, "or is ours"),
     ],
 )
-def test_a_run_of_parallel_is_refused_in_one_sentence(options: dict[str, Any], said: str) -> None:
+def test_run_beyond_the_limits_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Parallel().new_run(options)

@@ -29,7 +29,7 @@ def body(**options: Any) -> Any:
     return Valyu().create_run(new, webhook_url="https://us.test/w").json
 
 
-def test_a_query_alone_is_a_standard_task_with_a_report() -> None:
+def test_query_alone_is_a_standard_report() -> None:
     request = Valyu().create_run(Valyu().new_run({"query": "q"}), webhook_url="https://us.test/w")
     assert (request.method, request.path) == ("POST", "/deepresearch/tasks")
     assert request.json == {
@@ -82,23 +82,23 @@ def test_each_option_has_its_place(options: dict[str, Any], sent: dict[str, Any]
         ),
     ],
 )
-def test_a_deliverable_may_be_a_type_a_sentence_or_json(given: str, sent: Any) -> None:
+def test_deliverable_is_type_sentence_or_json(given: str, sent: Any) -> None:
     assert body(deliverable=[given])["deliverables"] == [sent]
 
 
-def test_all_checkpoints_are_had_by_one_word_and_such_a_task_may_ask() -> None:
+def test_hitl_all_sets_every_checkpoint() -> None:
     new = Valyu().new_run({"query": "q", "hitl": ["all"]})
     assert (len(new.body["hitl"]), new.may_ask) == (4, True)
     assert not Valyu().new_run({"query": "q"}).may_ask
 
 
-def test_a_workflow_keeps_its_own_defaults() -> None:
+def test_workflow_keeps_its_own_defaults() -> None:
     given = {"workflow": "slug", "workflow_params": {"a": 1}, "workflow_version": 2}
     new = Valyu().new_run(given)
     assert new.body == {"workflow_id": "slug", "workflow_params": {"a": 1}, "workflow_version": 2}
 
 
-def test_what_is_kept_as_the_input_has_no_data_of_files_and_no_credentials() -> None:
+def test_stored_input_has_no_file_data_or_credentials() -> None:
     servers = [{"url": "https://m.test", "auth": {"token": "secret"}}]
     given = {"query": "q", "file": [FILE], "mcp_servers": servers, "alert_email": "a@b.test"}
     new = Valyu().new_run({**given, "runner": "fast", "metadata": {"team": "x"}})
@@ -166,9 +166,7 @@ def test_what_is_kept_as_the_input_has_no_data_of_files_and_no_credentials() -> 
         ({"input": "text"}, "take no --input"),
     ],
 )
-def test_what_the_sender_would_refuse_is_refused_in_one_sentence(
-    options: dict[str, Any], said: str
-) -> None:
+def test_body_beyond_the_limits_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)) as raised:
         body(**options)
     assert "\n" not in str(raised.value)
@@ -196,12 +194,12 @@ def test_what_the_sender_would_refuse_is_refused_in_one_sentence(
         {"hitl": ["plan_review", "source_review"], "runner": "max"},
     ],
 )
-def test_what_is_just_within_the_limits_is_taken(options: dict[str, Any]) -> None:
+def test_body_at_the_limits_is_accepted(options: dict[str, Any]) -> None:
     body(**options)
 
 
 @given(st.dictionaries(st.sampled_from([*FIELDS.values(), "output_formats", "hitl"]), values))
-def test_whatever_stands_in_a_body_is_taken_or_refused_in_one_sentence(
+def test_any_body_passes_or_raises_one_sentence(
     given_body: dict[str, Any],
 ) -> None:
     refusal = None
@@ -212,24 +210,24 @@ def test_whatever_stands_in_a_body_is_taken_or_refused_in_one_sentence(
     assert refusal is None or (type(refusal) is ValueError and str(refusal))
 
 
-def test_of_several_sentences_the_first_field_s_is_said() -> None:
+def test_first_field_s_refusal_wins() -> None:
     with pytest.raises(ValueError, match="`mode` must be text"):
         check({"hitl": 5, "mode": 5, "query": "q"})
 
 
-def test_a_date_with_a_time_is_taken_with_the_historical_cache() -> None:
+def test_timed_dates_pass_with_the_historical_cache() -> None:
     search = {"start_date": "2026-01-01T10:00", "historical_cache": True}
     assert body(search=search)["search"] == search
 
 
-def test_what_was_created_is_named_with_its_secret() -> None:
+def test_created_task_has_id_and_secret() -> None:
     made = Valyu().read_created_run({"deepresearch_id": "t1", "webhook_secret": "s"})
     assert (made.id, made.secret) == ("t1", "s")
     with pytest.raises(Unavailable):
         Valyu().read_created_run({"status": "queued"})
 
 
-def test_a_task_is_steered_below_its_own_address() -> None:
+def test_steering_calls_use_the_task_s_path() -> None:
     path = "/deepresearch/tasks/3f0c%2F1"
     assert Valyu().update_run(TASK, "more") == Request(
         "POST", f"{path}/update", json={"instruction": "more"}
@@ -242,6 +240,6 @@ def test_a_task_is_steered_below_its_own_address() -> None:
     )
 
 
-def test_every_kind_of_question_has_an_example_of_an_answer() -> None:
+def test_known_questions_have_example_answers() -> None:
     assert Valyu().example({"type": "plan_review"}) == {"approved": True}
     assert Valyu().example({"type": "something new"}) is None
