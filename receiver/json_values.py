@@ -1,8 +1,8 @@
-"""Reading what senders send: strictly where identity hangs on it, leniently everywhere else."""
+"""Reading the JSON of senders: strictly where it identifies an event, leniently everywhere else."""
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from math import isfinite
@@ -11,17 +11,16 @@ from typing import Any
 _WORD = re.compile(r"[\x21-\x7e]{1,200}")
 
 DEEPEST = 200
-"""Levels that are kept where an answer has more than the parser takes; no report needs as many."""
+"""Levels that stay where an answer has more than the parser takes; no report needs as many."""
 
 
-def strictly(body: bytes, identity: frozenset[str]) -> dict[str, Any] | None:
-    """Parse a verified body, or return None for what must not be trusted to name anything.
+def strictly(body: bytes, identity: frozenset[str]) -> dict[str, object] | None:
+    """Parse a verified body, or return None for one that must not be trusted to name anything.
 
     Refused: not UTF-8, not a JSON object, NaN and infinities, numbers of thousands of digits,
     nesting deeper than Python's parser goes, and a key of `identity` that stands twice in one
     object (two readers could each see another one).
     """
-
     try:
         text = body.decode("utf-8")
         parsed = _STRICT.decode(text) if _plain(text, identity) else _watched(text, identity)
@@ -31,10 +30,10 @@ def strictly(body: bytes, identity: frozenset[str]) -> dict[str, Any] | None:
 
 
 def _plain(text: str, identity: frozenset[str]) -> bool:
-    """Whether a look at the text proves that no key of the identity stands twice in it.
+    """Return True where the text alone proves that no key of the identity stands twice in it.
 
-    Without a backslash a key can only be spelt in one way. Most bodies pass, and are then parsed
-    without a call of ours for each object in them.
+    Without a backslash a key can only be spelt in one way. Most bodies pass, and their parsing
+    then calls no Python code for each object.
     """
     return "\\" not in text and all(text.count(key) < 2 for key in _quoted(identity))
 
@@ -44,7 +43,7 @@ def _quoted(identity: frozenset[str]) -> tuple[str, ...]:
     return tuple(f'"{name}"' for name in identity)
 
 
-def _watched(text: str, identity: frozenset[str]) -> Any:
+def _watched(text: str, identity: frozenset[str]) -> object:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         read = dict(pairs)
         if len(read) != len(pairs):
@@ -59,9 +58,9 @@ def _watched(text: str, identity: frozenset[str]) -> Any:
 def leniently(body: bytes, *, politely: bool = False) -> Any:
     """Parse an API's answer; NaN and infinities become None. Raises ValueError for no JSON.
 
-    What Python's parser does not take, numbers of thousands of digits and what is nested very
-    deeply, becomes text: one of it must not keep away all that stands around it. `politely` lets
-    other threads run after each object, which a plain parse does only at its end.
+    Python's parser takes neither numbers of thousands of digits nor very deep nesting: these become
+    text, so that the rest of the answer can be read. `politely` lets other threads run after each
+    object, which a plain parse does only at its end.
     """
     text = body.decode("utf-8-sig")
     try:
@@ -69,18 +68,18 @@ def leniently(body: bytes, *, politely: bool = False) -> Any:
     except json.JSONDecodeError:
         raise
     except (ValueError, RecursionError):
-        return _patiently(text)
+        return _tolerantly(text)
 
 
-def _patiently(text: str) -> Any:
+def _tolerantly(text: str) -> object:
     try:
-        return _PATIENT.decode(_flattened(text))
+        return _TOLERANT.decode(_flattened(text))
     except RecursionError as error:  # without its end it is no JSON, however deep
         raise ValueError("nested too deeply") from error
 
 
 def _flattened(text: str) -> str:
-    """JSON in which what stands deeper than DEEPEST levels is text, as it was written."""
+    """Return JSON in which everything below DEEPEST levels is text, as it was written."""
     parts: list[str] = []
     depth = start = 0
     for found in _BRACKET.finditer(text):
@@ -115,29 +114,29 @@ LENIENT = json.JSONDecoder(parse_constant=lambda _: None, strict=False)
 _POLITE = json.JSONDecoder(
     parse_constant=lambda _: None, object_hook=lambda found: found, strict=False
 )
-_PATIENT = json.JSONDecoder(
+_TOLERANT = json.JSONDecoder(
     parse_constant=lambda _: None,
     object_hook=lambda found: found,
     parse_int=_digits,
     strict=False,
 )
-# A bracket, or a text, whose brackets do not count; one without its end goes on to the last byte,
-# so that nothing is looked at twice.
+# A bracket, or a text, whose brackets do not count. A text without its end matches up to the last
+# character, so that no character is looked at twice.
 _BRACKET = re.compile(r'[\[\]{}]|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 
 
-def word(value: Any) -> str | None:
-    """An id or a status: printable ASCII of bounded length, or None."""
+def word(value: object) -> str | None:
+    """Return an id or a status, which is printable ASCII of at most 200 characters; or None."""
     return value if isinstance(value, str) and _WORD.fullmatch(value) else None
 
 
-def text(value: Any) -> str | None:
-    """A non-empty string, or None."""
+def text(value: object) -> str | None:
+    """Return a non-empty string, or None."""
     return value if isinstance(value, str) and value else None
 
 
-def number(value: Any) -> float | None:
-    """A finite number that is one, or None."""
+def number(value: object) -> float | None:
+    """Return a finite number, or None; text and booleans are none."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     try:
@@ -147,16 +146,16 @@ def number(value: Any) -> float | None:
     return found if isfinite(found) else None  # 1e999 is JSON, and infinite
 
 
-def whole(value: Any) -> int | None:
-    """A count, also as text, or None."""
+def whole(value: object) -> int | None:
+    """Return a count, which may be written as text; or None."""
     if isinstance(value, str) and value.isdecimal() and value.isascii() and len(value) < 16:
         return int(value)
     found = number(value)
     return int(found) if found is not None and found >= 0 and found == int(found) else None
 
 
-def moment(value: Any) -> datetime | None:
-    """An ISO 8601 string, or a Unix time in seconds or milliseconds, as UTC; or None."""
+def moment(value: object) -> datetime | None:
+    """Return an ISO 8601 string, or a Unix time in seconds or milliseconds, as UTC; or None."""
     try:
         if isinstance(value, str):
             parsed = datetime.fromisoformat(value)
@@ -169,8 +168,8 @@ def moment(value: Any) -> datetime | None:
         return None
 
 
-def items(value: Any) -> Iterable[dict[str, Any]]:
-    """The objects in a list; whatever else stands in it, or instead of it, is left out."""
+def items(value: object) -> Sequence[dict[str, object]]:
+    """Return the objects in a list; anything else in it, or instead of it, is left out."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
@@ -179,3 +178,9 @@ def time_as_json(value: object) -> str:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+def counted(value: object) -> dict[str, int]:
+    """Return the counts in an object, by their names; anything else is left out."""
+    named = value.items() if isinstance(value, dict) else ()
+    return {name: count for name, given in named if (count := whole(given)) is not None}

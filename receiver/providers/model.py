@@ -1,4 +1,4 @@
-"""What providers take and return: requests, answers, announcements, plans."""
+"""Values that providers take and return: requests, answers, announcements, plans."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,13 +6,19 @@ from typing import Any, Literal
 
 from storage import FetchedRun
 
+AnnouncedAt = Literal["endpoint", "account"]
+"""Where webhooks come: at an endpoint that a batch or a run has for itself, or at the account's."""
+
+StreamFormat = Literal["events", "documents", "rows"]
+"""A stream of server-sent events, of JSON documents, or of CSV rows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """A request to the sender's API, below its base URL.
 
-    `waits` is for a call that the sender holds back until there is what it is for: a timeout of
-    his (408) then says "not yet".
+    `waits` is True for a call that the sender may hold back until the result is there: a timeout
+    of the sender (408) then means "not yet".
     """
 
     method: str
@@ -24,10 +30,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a call is about: a batch, a run, or what else the provider has kinds for.
+    """The resource that a call is about: a batch, a run, or another kind that the provider has.
 
-    `task_id` is the stored task below which it lives, where the sender's addresses need that.
-    `status` is what was announced of it, in the sender's word; None where nothing was.
+    `task_id` is the stored task that its address names, where the sender's addresses do.
+    `status` is the status that was announced, in the sender's word; None where none was.
     """
 
     kind: str
@@ -38,22 +44,22 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the API answered: `data` is the parsed JSON, None where it was none.
+    """An answer of the API. `data` is the parsed JSON, None where it was none.
 
-    `waited` is what `waits` was of its request.
+    `waited` is the `waits` of its request.
     """
 
     status: int
     headers: Mapping[str, str]
-    data: Any
+    data: object
     waited: bool = False
 
 
 @dataclass(slots=True)  # not frozen: one is made for each delivery, and freezing doubles its cost
 class Announcement:
-    """What a verified body says. `status` is None where it cannot be read.
+    """The resource that a verified body names. `status` is None where it cannot be read.
 
-    `is_end` is False only where the sender clearly speaks of something that goes on.
+    `is_end` is False only where the status clearly means that the work goes on.
     """
 
     kind: str
@@ -73,13 +79,13 @@ class Announcement:
 
 
 def _part(word: str) -> str:
-    """A part of a key, in which the separator cannot stand."""
+    """Return a part of a key, in which the separator cannot stand."""
     return word.replace("%", "%25").replace(":", "%3A")
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of a batch's runs, the key to the next one, and whether the sender says there is."""
+    """A page of a batch's runs, the cursor of the next page, and what the sender says of more."""
 
     runs: Sequence[FetchedRun]
     cursor: str | None
@@ -87,8 +93,8 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Streamed:
-    """What one item of a streamed listing tells: a run, and the cursor behind which to go on."""
+class StreamItem:
+    """One item of a streamed listing: a run, and the cursor behind which to go on."""
 
     run: FetchedRun | None
     cursor: str | None = None
@@ -96,7 +102,7 @@ class Streamed:
 
 @dataclass(frozen=True, slots=True)
 class NewTask:
-    """A task to submit: the user's id, what the sender takes, and the whole input."""
+    """A task to submit: the user's id, the object that the sender takes, and the whole input."""
 
     task_id: str | None
     body: Mapping[str, Any]
@@ -105,10 +111,10 @@ class NewTask:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a new batch is to be, as the user asked for it; None takes the sender's default.
+    """A batch to be made, as the user asked for it; None takes the sender's default.
 
     runner: who does the work (Valyu: mode; Parallel: processor; v0: runner). schema: a JSON schema
-    for the outputs. prompt: the text of a stored task to make, or task_id one that there is.
+    for the outputs. prompt: the text of a stored task to make; task_id: a stored task that exists.
     """
 
     name: str | None = None
@@ -120,9 +126,9 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A single run to create: what the sender takes, and what is kept of it as the run's input.
+    """A single run to create: the object that the sender takes, and what is stored as its input.
 
-    `may_ask` is whether the run may stop to ask a person something.
+    `may_ask` is True where the run may stop to ask a person something.
     """
 
     body: Mapping[str, Any] = field(repr=False)
@@ -133,7 +139,7 @@ class NewRun:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """What a create call returned; the secret is shown only there."""
+    """The id and the signing secret that a create call returned; no other call shows the secret."""
 
     id: str
     secret: str | None = None
@@ -141,7 +147,7 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """Where the sender is to announce a run, and the secret that it is to prove itself with."""
+    """The URL at which the sender announces a run, and the secret with which it proves itself."""
 
     url: str
     secret: str
@@ -156,11 +162,3 @@ class Artifact:
     title: str | None
     url: str | None
     status: str | None = None
-
-
-Listing = Literal["pages", "events", "documents", "rows"]
-"""How a batch's runs are listed: JSON pages; or one stream of server-sent events, of JSON
-documents, or of CSV rows."""
-
-AnnouncedAt = Literal["batch", "account", "run"]
-"""Whose endpoint a batch's webhooks come to."""

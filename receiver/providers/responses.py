@@ -1,10 +1,9 @@
-"""What an API's answer means where senders agree: statuses, and the words that name the cause."""
+"""Judging answers where senders agree: statuses, and the words that name the cause."""
 
 import math
 import re
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Any
 from urllib.parse import quote
 
 from receiver.errors import (
@@ -32,13 +31,13 @@ MEANINGS: dict[int, type[FetchError]] = {
     425: NotReady,
     429: RateLimited,
 }
-"""What a status means; every other 4xx with JSON in it is a refusal, all else no answer."""
+"""The error for a status; every other 4xx with JSON is Refused, everything else Unavailable."""
 
 
 def judge(answer: Answer, *, now: float) -> None:
-    """Return for a success that is JSON; raise what else the answer means."""
+    """Return for a success that is JSON; raise the FetchError that the answer means otherwise."""
     if answer.status >= 300 or not isinstance(answer.data, dict | list):
-        raise _meaning(answer)(said(answer), retry_after=_asked(answer, now))
+        raise _meaning(answer)(described(answer), retry_after=_retry_after(answer, now))
 
 
 def _meaning(answer: Answer) -> type[FetchError]:
@@ -46,34 +45,34 @@ def _meaning(answer: Answer) -> type[FetchError]:
         return Unreadable
     if answer.status == 408 and answer.waited:
         return NotReady
-    if answer.status == 403 and answer.data is None:  # a firewall's page: it says so to everybody
+    if answer.status == 403 and answer.data is None:  # a firewall's page, shown to everybody
         return Unavailable
     is_refusal = 400 <= answer.status < 500 and answer.data is not None
     return MEANINGS.get(answer.status, Refused if is_refusal else Unavailable)
 
 
-def said(answer: Answer) -> str:
-    """The status and the sender's own words: all of them, as Calls hides the key and then cuts."""
+def described(answer: Answer) -> str:
+    """Return the status and the sender's own words, uncut: Calls hides the key, and then cuts."""
     kind = "" if isinstance(answer.data, dict | list) else ", which is no JSON"
     words = _words(answer.data)
     return f"the sender answered {answer.status}{kind}: {words}".rstrip(": ")
 
 
 def part(value: str) -> str:
-    """An id as a segment of a path."""
+    """Return an id as a segment of a path."""
     return quote(value, safe="")
 
 
-def _asked(answer: Answer, now: float) -> float | None:
-    """Seconds that the sender asks us to wait: in a header, or in the body."""
-    asked = parse_retry_after(answer.headers.get("retry-after"), now=now)
-    if asked is None and isinstance(answer.data, dict):
+def _retry_after(answer: Answer, now: float) -> float | None:
+    """Return the seconds to wait that stand in the header, or else in the body."""
+    seconds = parse_retry_after(answer.headers.get("retry-after"), now=now)
+    if seconds is None and isinstance(answer.data, dict):
         return number(answer.data.get("retry_after"))
-    return asked
+    return seconds
 
 
-def _words(data: Any) -> str:
-    """`message`, `error` or `detail`: a text, an object with one of these, or a list of such."""
+def _words(data: object) -> str:
+    """Return `message`, `error` or `detail`: a text, an object with one of these, or a list."""
     if isinstance(data, list):
         return "; ".join(filter(None, map(_words, data[:5])))
     if not isinstance(data, dict):
@@ -85,7 +84,7 @@ def _words(data: Any) -> str:
 
 
 def parse_retry_after(value: str | None, *, now: float) -> float | None:
-    """A Retry-After header as seconds from `now`, or None for anything that is not one.
+    """Return a Retry-After header as seconds from `now`, or None for anything that is not one.
 
     Takes seconds (also with decimals, which some senders write) and the HTTP dates of RFC 9110;
     a date in the past is 0. Never raises.

@@ -9,6 +9,8 @@ from starlette.concurrency import run_in_threadpool
 
 from receiver.errors import FetchError, NotDone, NotReady, ReceiverError, Refused, UsageError
 from receiver.json_values import whole
+from receiver.providers.capabilities.batches import CallsBackPerRun
+from receiver.providers.capabilities.require import require_additions
 from receiver.providers.model import Callback, NewTask, Subject
 from receiver.submissions import addition_outcome
 from receiver.submissions.addition_outcome import AdditionOutcome, Part
@@ -34,21 +36,19 @@ class AddingTasks(Submissions):
         `skipped` tasks of the user's file were left out before these. Raises NotDone that says
         what was added and how to go on, and UsageError where nothing can be added.
         """
-        if self._provider.announced_at == "run":
+        if isinstance(self._provider, CallsBackPerRun):
             raise UsageError(
                 f"Nothing was added: all runs of a batch of source {self._source.name} are made "
                 "together with it. Create another one with `batch create`."
             )
         defaults = await run_in_threadpool(self._store.defaults_of, self._source.name, batch_id)
         callback = self.callback()
-        size = self._provider.tasks_per_call
+        provider = require_additions(self._provider)
+        size = provider.tasks_per_call
         for start in range(0, len(tasks), size):
             part = Part(batch_id, tasks[start : start + size], start, len(tasks), skipped)
-            request = self._provider.add_tasks(
-                Subject("batch", batch_id),
-                part.tasks,
-                defaults=defaults,
-                callbacks=[callback] * len(part.tasks),
+            request = provider.add_tasks(
+                Subject("batch", batch_id), part.tasks, defaults=defaults, callback=callback
             )
             try:
                 answer = await self._call(request)
@@ -68,7 +68,8 @@ class AddingTasks(Submissions):
 
     async def _expect(self, part: Part, answer: Any) -> None:
         """Store what the sender accepted; raises NotDone where that is not all that was sent."""
-        runs, count = self._provider.read_added(answer), _accepted_count(answer)
+        runs = require_additions(self._provider).read_added(answer)
+        count = _accepted_count(answer)
         if not runs and count is None:
             raise NotDone(addition_outcome.says_nothing(part))
         outcome = addition_outcome.compare(runs, count, part.tasks)
@@ -100,12 +101,13 @@ class AddingTasks(Submissions):
         )
 
     async def _has_ended(self, batch_id: str) -> bool:
-        if self._provider.grows:
+        provider = require_additions(self._provider)
+        if provider.grows:
             return False
         subject = Subject("batch", batch_id)
         try:
-            answer = await self._calls.call(self._provider.batch(subject))
-            return self._provider.read_batch(answer, subject).is_terminal
+            answer = await self._calls.call(provider.batch(subject))
+            return provider.read_batch(answer, subject).is_terminal
         except FetchError:
             return False
 

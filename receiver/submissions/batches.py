@@ -1,12 +1,19 @@
 """Creating batches so that no result is missed, and steering them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
 from receiver.errors import FetchError, NotDone, ReceiverError, UsageError
+from receiver.providers.capabilities.batches import CallsBackPerRun, CancelsBatches
+from receiver.providers.capabilities.require import (
+    require_additions,
+    require_batches,
+    require_new_batches,
+)
 from receiver.providers.model import Created, NewTask, Plan, Subject
 from receiver.sender_api.subjects import subject_of
 from receiver.submissions.adding_tasks import AddingTasks
@@ -40,20 +47,21 @@ class BatchSubmissions(Submissions):
         so far. Raises NotDone that says what exists and what to do where a step failed, and
         UsageError where nothing could be begun.
         """
+        provider = require_new_batches(self._provider)
         try:
-            self._provider.check(new.plan, new.tasks)
+            provider.check(new.plan, new.tasks)
         except ValueError as error:
             raise UsageError(f"The batch was not created: {error}.") from None
-        match self._provider.announced_at:
-            case "run":
-                batch_id = await self._beside(PerRunCallbacks).submit(new.plan, new.tasks)
-                created(batch_id)
-                added(len(new.tasks))
-                return batch_id
-            case "account":
-                batch_id = await self._create_for_account(new.plan, new.tasks)
-            case "batch":
-                batch_id = await self._create_with_endpoint(new.plan, new.tasks)
+        if isinstance(provider, CallsBackPerRun):
+            batch_id = await self._beside(PerRunCallbacks).submit(new.plan, new.tasks)
+            created(batch_id)
+            added(len(new.tasks))
+            return batch_id
+        if provider.announced_at == "account":
+            defaults = provider.defaults(new.plan, new.tasks)
+            batch_id = await self._create_for_account(new.plan, defaults)
+        else:
+            batch_id = await self._create_with_endpoint(new.plan)
         created(batch_id)
         await self.add(batch_id, new.tasks, added=added, skipped=new.skipped)
         return batch_id
@@ -70,22 +78,22 @@ class BatchSubmissions(Submissions):
         adding = self._beside(AddingTasks)
         await adding.add(batch_id, tasks, added=added, skipped=skipped)
 
-    async def _create_with_endpoint(self, plan: Plan, tasks: Sequence[NewTask]) -> str:
+    async def _create_with_endpoint(self, plan: Plan) -> str:
         """Make the endpoint, then the batch, then store its secret, which nobody shows again."""
         self._reachable()  # a wrong setting is an error before anything is made
         endpoint_id = await run_in_threadpool(self._store.add_endpoint, self._source.name, "batch")
         try:
-            batch = await self._create(plan, tasks, self._webhook_url(endpoint_id))
+            batch = await self._create(plan, self._webhook_url(endpoint_id))
         except FetchError as error:
             raise await self._not_created(endpoint_id, error) from error
         await self._register(plan, batch, endpoint_id)
         return batch.id
 
-    async def _create_for_account(self, plan: Plan, tasks: Sequence[NewTask]) -> str:
+    async def _create_for_account(self, plan: Plan, defaults: Mapping[str, Any] | None) -> str:
         """Make a batch that is announced at the account's own URL, with the account's secret."""
         self._beside(AddingTasks).callback()  # a wrong setting is an error before anything is made
         try:
-            batch = await self._create(plan, tasks, None)
+            batch = await self._create(plan, None)
         except FetchError as error:
             sentence = f"The batch was not created, and nothing was run: {error}."
             raise self._failed(sentence) from error
@@ -97,7 +105,7 @@ class BatchSubmissions(Submissions):
                     endpoint_id=None,
                     name=plan.name,
                     runner=plan.runner,
-                    defaults=self._provider.defaults(plan, tasks),
+                    defaults=defaults,
                 )
             )
         except StorageError as error:
@@ -107,10 +115,10 @@ class BatchSubmissions(Submissions):
             ) from error
         return batch.id
 
-    async def _create(self, plan: Plan, tasks: Sequence[NewTask], url: str | None) -> Created:
-        request = self._provider.create_batch(plan, tasks, webhook_url=url)
-        assert request is not None  # noqa: S101  it is None only for per-run callbacks
-        return self._provider.read_created(await self._call(request))
+    async def _create(self, plan: Plan, url: str | None) -> Created:
+        provider = require_additions(self._provider)
+        request = provider.create_batch(plan, webhook_url=url)
+        return provider.read_created(await self._call(request))
 
     async def _register(self, plan: Plan, batch: Created, endpoint_id: str) -> None:
         """Store the new batch with its secret; raises NotDone."""
@@ -147,14 +155,14 @@ class BatchSubmissions(Submissions):
 
     async def cancel(self, batch_id: str) -> None:
         """Cancel the batch; raises NotDone with the sender's answer where it refuses."""
-        request = self._provider.cancel_batch(await self._subject(batch_id))
-        if request is None:
+        subject, provider = await self._subject(batch_id), self._provider
+        if not isinstance(provider, CancelsBatches):
             raise UsageError(
                 f"{batch_id} was not cancelled: the API of source {self._source.name} has no call "
                 "for it."
             )
         try:
-            await self._call(request)
+            await self._call(provider.cancel_batch(subject))
         except FetchError as error:
             raise self._failed(f"{batch_id} was not cancelled: {error}.") from error
         with suppress(FetchError, CannotStore):  # it is cancelled, whether we see that or not
@@ -172,8 +180,8 @@ class BatchSubmissions(Submissions):
     async def look(self, batch_id: str) -> Ledger:
         """Fetch and store the batch's status; raises FetchError, and NotFound."""
         subject = await self._subject(batch_id)
-        answer = await self._calls.call(self._provider.batch(subject))
-        batch = self._provider.read_batch(answer, subject)
+        provider = require_batches(self._provider)
+        batch = provider.read_batch(await self._calls.call(provider.batch(subject)), subject)
         return await run_in_threadpool(self._store.note_batch, self._source.name, batch)
 
     async def _subject(self, batch_id: str) -> Subject:

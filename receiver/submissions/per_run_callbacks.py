@@ -7,7 +7,8 @@ from functools import partial
 from starlette.concurrency import run_in_threadpool
 
 from receiver.errors import FetchError, NotDone, ReceiverError
-from receiver.providers.model import Callback, NewTask, Plan, Subject
+from receiver.providers.capabilities.batches import CallsBackPerRun
+from receiver.providers.model import Callback, NewTask, Plan
 from receiver.submissions.base import Submissions
 from receiver.submissions.retries import may_have_acted
 from storage import FetchedRun, StorageError, SubmittedRun
@@ -19,6 +20,11 @@ AT_ONCE = 100
 class PerRunCallbacks(Submissions):
     """Creates such batches for one source."""
 
+    @property
+    def _sender(self) -> CallsBackPerRun:
+        assert isinstance(self._provider, CallsBackPerRun)  # noqa: S101  the caller looked
+        return self._provider
+
     async def submit(self, plan: Plan, tasks: Sequence[NewTask]) -> str:
         """Make the stored task where none is given, an endpoint for each run, then the batch.
 
@@ -28,19 +34,19 @@ class PerRunCallbacks(Submissions):
         self._reachable()  # a wrong setting is an error before anything is made
         task_id = await self._stored_task(plan, tasks)
         callbacks = await self._callbacks(tasks, task_id)
-        request = self._provider.add_tasks(
-            Subject("task", task_id),
+        request = self._sender.submit_batch(
+            task_id,
             tasks,
-            defaults=self._provider.defaults(plan, tasks) or {},
+            defaults=self._sender.defaults(plan, tasks) or {},
             callbacks=list(callbacks.values()),
         )
         try:
             answer = await self._call(request)
-            batch_id = self._provider.read_created(answer).id
+            batch_id = self._sender.read_submitted(answer)
         except FetchError as error:
             made = "" if plan.task_id else f" Its stored task is there: --task {task_id}."
             raise await self._not_created(list(callbacks), error, made) from error
-        runs = self._provider.read_added(answer)
+        runs = self._sender.read_added(answer)
         try:
             await self._register_batch(plan, batch_id, task_id=task_id, tasks=tasks)
             matched = self._match(batch_id, runs, tasks, endpoint_ids=list(callbacks))
@@ -57,10 +63,9 @@ class PerRunCallbacks(Submissions):
     async def _stored_task(self, plan: Plan, tasks: Sequence[NewTask]) -> str:
         if plan.task_id is not None:
             return plan.task_id
-        request = self._provider.create_batch(plan, tasks, webhook_url=None)
-        assert request is not None  # noqa: S101  it is None only where the plan names a task
+        request = self._sender.create_stored_task(plan, tasks)
         try:
-            return self._provider.read_created(await self._call(request)).id
+            return self._sender.read_stored_task(await self._call(request))
         except FetchError as error:
             sentence = f"The stored task was not created, and nothing was run: {error}."
             raise self._failed(sentence) from error
@@ -100,7 +105,7 @@ class PerRunCallbacks(Submissions):
                 name=plan.name,
                 runner=plan.runner,
                 task_id=task_id,
-                defaults=self._provider.defaults(plan, tasks),
+                defaults=self._sender.defaults(plan, tasks),
             )
         )
 

@@ -6,6 +6,8 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from receiver.errors import FetchError, Missing, NotDone, NotReady, ReceiverError, UsageError
+from receiver.providers.capabilities.require import require_single_runs
+from receiver.providers.capabilities.runs import AsksQuestions, CancelsRuns, UpdatesRuns
 from receiver.providers.model import Created, NewRun, Request, Subject
 from receiver.sender_api.subjects import ask_first_that_knows, subject_of
 from receiver.submissions.base import Submissions
@@ -62,8 +64,9 @@ class TaskSubmissions(Submissions):
         return made.id
 
     async def _create(self, new: NewRun, url: str | None) -> Created:
-        request = self._provider.create_run(new, webhook_url=url)
-        return self._provider.read_created_run(await self._call(request))
+        provider = require_single_runs(self._provider)
+        request = provider.create_run(new, webhook_url=url)
+        return provider.read_created_run(await self._call(request))
 
     async def _register(
         self, new: NewRun, made: Created, endpoint_id: str | None, secret: str | None
@@ -143,13 +146,16 @@ class TaskSubmissions(Submissions):
         """Send the run one more instruction; raises NotDone with the sender's answer."""
         if not instruction.strip():
             raise UsageError(f"{run_id} was not updated: the instruction is empty.")
-        subject = Subject(self._provider.run_kind, run_id)
-        request = self._provider.update_run(subject, instruction)
+        provider, subject = self._provider, Subject(self._provider.run_kind, run_id)
+        request = None
+        if isinstance(provider, UpdatesRuns):
+            request = provider.update_run(subject, instruction)
         await self._steer(f"{run_id} was not updated", request)
 
     async def cancel(self, run_id: str) -> None:
         """Cancel the run; raises NotDone with the sender's answer where it refuses."""
-        request = self._provider.cancel_run(Subject(self._provider.run_kind, run_id))
+        provider, subject = self._provider, Subject(self._provider.run_kind, run_id)
+        request = provider.cancel_run(subject) if isinstance(provider, CancelsRuns) else None
         await self._steer(f"{run_id} was not cancelled", request)
         await self._look_if_possible(run_id)
 
@@ -166,8 +172,11 @@ class TaskSubmissions(Submissions):
             interaction = str(waits_for.get("interaction_id") or "")
             if not interaction:
                 raise NotDone(f"{sentence}: the sender names no question; give --interaction.")
-        subject = Subject(self._provider.run_kind, run_id)
-        await self._steer(sentence, self._provider.respond(subject, interaction, response))
+        provider, subject = self._provider, Subject(self._provider.run_kind, run_id)
+        request = None
+        if isinstance(provider, AsksQuestions):
+            request = provider.respond(subject, interaction, response)
+        await self._steer(sentence, request)
         await self._look_if_possible(run_id)
         return interaction
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from receiver.errors import UsageError
-from receiver.providers.base import Provider
+from receiver.providers.capabilities.batches import CreatesBatches
 from receiver.providers.model import NewTask
 
 MAX_CELL_BYTES = 16 * 1024 * 1024
@@ -16,7 +16,7 @@ MAX_CELL_BYTES = 16 * 1024 * 1024
 OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
-def read_tasks(path: Path, provider: Provider) -> list[NewTask]:
+def read_tasks(path: Path, provider: CreatesBatches) -> list[NewTask]:
     """Return all tasks of a file, in its order, for a provider.
 
     CSV has a header row; spaces around its names are dropped, and the provider's own names may be
@@ -61,7 +61,7 @@ def _text(path: Path) -> str:
 Rows = Iterator[tuple[str, Mapping[str, Any]]]
 
 
-def _csv(path: Path, text: str, provider: Provider) -> Rows:
+def _csv(path: Path, text: str, provider: CreatesBatches) -> Rows:
     csv.field_size_limit(MAX_CELL_BYTES)
     # Not splitlines(): it also splits at U+2028 and others, which are part of a cell.
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
@@ -90,7 +90,7 @@ def _csv(path: Path, text: str, provider: Provider) -> Rows:
         raise UsageError(f"{path}, line {line}: {wrong}.") from None
 
 
-def _column(name: str, provider: Provider) -> str:
+def _column(name: str, provider: CreatesBatches) -> str:
     """Return a column's name; only names that the provider knows are made lower case."""
     name = name.strip()
     return name.lower() if name.lower() in provider.columns else name
@@ -105,7 +105,7 @@ def _separated_otherwise(header: Sequence[str], needed: str | None) -> str | Non
     return None
 
 
-def _json(path: Path, text: str, provider: Provider) -> Rows:
+def _json(path: Path, text: str, provider: CreatesBatches) -> Rows:
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -116,7 +116,7 @@ def _json(path: Path, text: str, provider: Provider) -> Rows:
         yield f"item {number}", _object(path, f"item {number}", row)
 
 
-def _jsonl(path: Path, text: str, provider: Provider) -> Rows:
+def _jsonl(path: Path, text: str, provider: CreatesBatches) -> Rows:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import httpx
 import standardwebhooks
 
+from receiver.providers.capabilities.require import require_new_batches
 from receiver.providers.model import NewTask, Plan
 from receiver.sandbox import SandboxServer
 from receiver.sources import PROVIDERS
@@ -87,7 +88,7 @@ class Case(ABC):
 
     def tasks(self, count: int) -> list[NewTask]:
         """Tasks as they are read from a file."""
-        provider = PROVIDERS[self.name]()
+        provider = require_new_batches(PROVIDERS[self.name]())
         return [provider.new_task(self.row(number)) for number in range(count)]
 
     def secret(self, name: str) -> str:

@@ -14,6 +14,7 @@ import httpx
 import uvicorn
 
 from receiver.app import create_app
+from receiver.providers.capabilities.require import require_single_runs
 from receiver.providers.model import NewTask
 from receiver.sandbox import SandboxServer
 from receiver.sender_api.calls import Calls
@@ -69,7 +70,7 @@ class Sink:
         """
         if not case.has_single_runs:
             return self._create_by_other_code(case, number, sandbox)
-        new = PROVIDERS[case.name]().new_run(case.options(number))
+        new = require_single_runs(PROVIDERS[case.name]()).new_run(case.options(number))
 
         async def work(calls: Calls) -> str:
             return await TaskSubmissions(self.store, calls, self.settings.public_url).create(new)

@@ -14,7 +14,7 @@ from receiver.cli.output import counting, print_json, say
 from receiver.errors import UsageError
 
 if TYPE_CHECKING:
-    from receiver.providers.base import Provider
+    from receiver.providers.capabilities.batches import CreatesBatches
     from receiver.providers.model import NewTask
     from receiver.settings import Settings
     from receiver.submissions.batches import NewBatch
@@ -48,13 +48,14 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Create a batch with its webhooks registered, add the tasks, and return at once."""
+    from receiver.providers.capabilities.require import require_new_batches
     from receiver.providers.model import Plan
     from receiver.settings import load
     from receiver.sources import configured, named
     from receiver.submissions.batches import NewBatch
 
     settings = load()
-    provider = named(configured(settings), source).provider
+    provider = require_new_batches(named(configured(settings), source).provider)
     new_tasks = _read(tasks, provider, skip, "nothing was created")
     plan = Plan(
         name=name, runner=runner, schema=_schema(output_schema), prompt=prompt, task_id=task
@@ -87,13 +88,14 @@ def add(
     source: SourceName = None,
 ) -> None:
     """Add tasks to a batch that is still open."""
+    from receiver.providers.capabilities.require import require_new_batches
     from receiver.settings import load
     from receiver.sources import configured, named
 
     settings = load()
     with existing_store(settings) as store:
         ledger = store.ledger(batch_id, source=source)
-        provider = named(configured(settings), ledger.source).provider
+        provider = require_new_batches(named(configured(settings), ledger.source).provider)
         new = _read(tasks, provider, skip, "nothing was added")
 
         async def work() -> None:
@@ -105,7 +107,7 @@ def add(
     say(f"{len(new)} tasks added; next: resultsink batch wait {batch_id}")
 
 
-def _read(path: Path, provider: Provider, skip: int, outcome: str) -> list[NewTask]:
+def _read(path: Path, provider: CreatesBatches, skip: int, outcome: str) -> list[NewTask]:
     """Read the tasks after the first `skip`; raises UsageError, with `outcome`, if none is left."""
     from receiver.submissions.tasks_file import read_tasks
 

@@ -135,9 +135,10 @@ def _settings(folder: Path, api_url: str) -> Settings:
 
 
 def _tasks(settings: Settings) -> list[NewTask]:
+    from receiver.providers.capabilities.require import require_new_batches
     from receiver.sources import configured
 
-    provider = configured(settings)["valyu"].provider
+    provider = require_new_batches(configured(settings)["valyu"].provider)
     rows = (
         {"id": f"company-{number}", "query": f"What is new at {name}?", "company": name}
         for number, name in enumerate(COMPANIES, start=1)

@@ -129,12 +129,13 @@ def create(  # one parameter for each option: that is what Typer reads
 
 
 def _created(source: str, options: dict[str, object], *, quiet: bool) -> str:
+    from receiver.providers.capabilities.require import require_single_runs
     from receiver.settings import load
     from receiver.sources import configured, named
 
     settings = load()
     try:
-        new = named(configured(settings), source).provider.new_run(options)
+        new = require_single_runs(named(configured(settings), source).provider).new_run(options)
     except ValueError as error:
         raise UsageError(f"The task was not created: {error}.") from None
     with store_to_fill(settings) as store:

@@ -47,7 +47,9 @@ def provider_of(settings: Settings, source: str) -> Provider | None:
 
 def artifacts_of(provider: Provider | None, raw: Mapping[str, Any] | None) -> Sequence[Artifact]:
     """Return the files that a result points to."""
-    return () if provider is None or raw is None else provider.artifacts(raw)
+    from receiver.providers.capabilities.runs import HasArtifacts
+
+    return provider.artifacts(raw) if raw and isinstance(provider, HasArtifacts) else ()
 
 
 def described(
@@ -86,9 +88,11 @@ def print_run(
 
 def question(facts: Mapping[str, Any], provider: Provider | None) -> str:
     """Return a sentence on what a run waits for, with the command that answers it."""
+    from receiver.providers.capabilities.runs import AsksQuestions
+
     waits_for = facts["waits_for"]
     kind = in_one_line(waits_for.get("type") or "something")
-    example = provider.example(waits_for) if provider else None
+    example = provider.example(waits_for) if isinstance(provider, AsksQuestions) else None
     answer = "JSON" if example is None else shlex.quote(json.dumps(example))
     is_paused = facts["sender_status"] == "paused"
     state = "is paused until it is answered" if is_paused else "awaits input"

@@ -1,14 +1,14 @@
-"""Parallel's v1 answers and bodies in our words, read as leniently as identity allows."""
+"""Reading Parallel's v1 answers and bodies, as leniently as identity allows."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from receiver.json_values import leniently, moment, text, whole, word
+from receiver.json_values import counted, leniently, moment, text, whole, word
 from receiver.providers.model import Announcement
 from storage import TERMINAL, FetchedBatch, FetchedRun
 
-# is_active is no help: action_required is neither active nor an end.
+# `is_active` does not tell: a run with action_required is not active, and has not ended.
 STATUSES = {
     "queued": "queued",
     "running": "running",
@@ -22,8 +22,8 @@ FRUITLESS = frozenset({"failed", "cancelled"})
 """Ends after which there is no result to ask for."""
 
 
-def announced(body: Mapping[str, Any]) -> Announcement | None:
-    """What a webhook is about: a run, or something that this provider does not fetch."""
+def announced(body: Mapping[str, object]) -> Announcement | None:
+    """Return what a webhook announces: a run, or a resource that is not fetched."""
     data = body.get("data")
     if not isinstance(data, dict):
         return None
@@ -44,16 +44,11 @@ def announced(body: Mapping[str, Any]) -> Announcement | None:
     )
 
 
-def group(data: Mapping[str, Any]) -> FetchedBatch:
-    """A task group. It has no status of its own: ended is what its counts say, while all rests."""
-    told = data.get("status")
-    status: Mapping[str, Any] = told if isinstance(told, dict) else {}
-    listed = status.get("task_run_status_counts")
-    counts = {
-        name: found
-        for name, value in (listed.items() if isinstance(listed, dict) else ())
-        if (found := whole(value)) is not None
-    }
+def group(data: Mapping[str, object]) -> FetchedBatch:
+    """Read a task group, which has ended when it is inactive and its counts say so."""
+    found = data.get("status")
+    status: Mapping[str, object] = found if isinstance(found, dict) else {}
+    counts = counted(status.get("task_run_status_counts"))
     total = whole(status.get("num_task_runs"))
     ended = None  # counts that do not add up tell nothing
     if sum(counts.values()) == (total or 0):
@@ -61,7 +56,7 @@ def group(data: Mapping[str, Any]) -> FetchedBatch:
     is_active = status.get("is_active") is not False
     metadata = data.get("metadata")
     return FetchedBatch(
-        batch_id=data["taskgroup_id"],
+        batch_id=str(data["taskgroup_id"]),
         sender_status="active" if is_active else "inactive",
         is_terminal=not is_active and bool(total) and ended in (None, total),
         total=total,
@@ -72,16 +67,18 @@ def group(data: Mapping[str, Any]) -> FetchedBatch:
     )
 
 
-def run(data: Mapping[str, Any], *, given: Any = None, brought: Any = None) -> FetchedRun | None:
-    """A task run, with its input and its output where the call told them; None without an id."""
+def run(
+    data: Mapping[str, object], *, given: object = None, output: object = None
+) -> FetchedRun | None:
+    """Read a task run with the input and the output that came beside it; None without an id."""
     run_id = word(data.get("run_id"))
     if run_id is None:
         return None
     sender_status = word(data.get("status")) or "unknown"
     status = STATUSES.get(sender_status, "running")
-    output: Mapping[str, Any] = brought if isinstance(brought, dict) else {}
+    brought: Mapping[str, object] = output if isinstance(output, dict) else {}
     metadata = data.get("metadata")
-    raw = {"run": dict(data), "input": given, "output": brought}
+    raw = {"run": dict(data), "input": given, "output": output}
     return FetchedRun(
         run_id=run_id,
         status=status,
@@ -91,36 +88,36 @@ def run(data: Mapping[str, Any], *, given: Any = None, brought: Any = None) -> F
         task_id=text(metadata.get("task_id")) if isinstance(metadata, dict) else None,
         runner=word(data.get("processor")),
         input=as_input(given.get("input")) if isinstance(given, dict) else None,
-        output=_content(output),
-        output_type=text(output.get("type")),
-        sources=output.get("basis") or None,
+        output=_content(brought),
+        output_type=text(brought.get("type")),
+        sources=brought.get("basis") or None,
         error=_error(data.get("error")) if status in FRUITLESS else None,
         created_at=moment(data.get("created_at")),
         completed_at=moment(data.get("modified_at")) if status in TERMINAL else None,
-        has_output=isinstance(brought, dict) and "content" in brought,
+        has_output="content" in brought,
         is_input_whole=True,
     )
 
 
 def in_group(found: FetchedRun, listed: FetchedBatch) -> FetchedRun:
-    """A run that a group's stream told of; older samples do not name the group themselves."""
+    """Name the group of a run from its stream; older samples do not name it themselves."""
     return replace(found, batch_id=listed.batch_id)
 
 
-def as_input(value: Any) -> dict[str, Any] | None:
-    """A run's input as an object: text stands under the key `input`."""
+def as_input(value: object) -> dict[str, Any] | None:
+    """Return a run's input as an object: text stands under the key `input`."""
     if isinstance(value, str) and value:
         return {"input": value}
     return value if isinstance(value, dict) else None
 
 
-def _group_id(data: Mapping[str, Any]) -> str | None:
-    """The API's name, or that of the SDK."""
+def _group_id(data: Mapping[str, object]) -> str | None:
+    """Read the group's id under the API's name or under that of the SDK."""
     return word(data.get("taskgroup_id")) or word(data.get("task_group_id"))
 
 
-def _content(output: Mapping[str, Any]) -> Any:
-    """An output's content; one sample of the docs shows JSON content as text."""
+def _content(output: Mapping[str, object]) -> object:
+    """Return an output's content; one sample of the docs shows JSON content as text."""
     content = output.get("content")
     if output.get("type") == "json" and isinstance(content, str):
         try:
@@ -130,8 +127,8 @@ def _content(output: Mapping[str, Any]) -> Any:
     return content
 
 
-def _error(value: Any) -> str | None:
-    """The message, with the details that stand beside it under either spelling."""
+def _error(value: object) -> str | None:
+    """Return the message with the details beside it, under either spelling."""
     if not isinstance(value, dict):
         return text(value)
     message = text(value.get("message")) or str(value)

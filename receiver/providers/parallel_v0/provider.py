@@ -1,9 +1,9 @@
 """Parallel's older batch API (v0): stored tasks, and batches whose runs call back one by one.
 
-A historical contract: no SDK, no OpenAPI, and much that no page says (see the fact sheet of this
-project's contracts). Addresses of batches and runs name the stored task. All runs of a batch are
-made in one call, each with a callback of its own, whose only documented check are the headers
-that we ask for; its body may be unsigned, so nothing rests on it but a hint.
+It has no SDK, no OpenAPI, and much that no page says (see the fact sheet of this project's
+contracts). Addresses of batches and runs name the stored task. One call makes all runs of a batch,
+each with a callback of its own. The only documented check of a callback are headers that we choose:
+its body may be unsigned, and is a hint alone.
 """
 
 import string
@@ -13,18 +13,15 @@ from typing import Any, Literal
 
 from receiver.errors import Refused, Unavailable
 from receiver.json_values import strictly, word
-from receiver.providers import responses
-from receiver.providers.base import Provider
+from receiver.providers.capabilities.batches import CallsBackPerRun, StreamsRuns
 from receiver.providers.model import (
     Announcement,
-    Answer,
     Callback,
-    Created,
-    Listing,
     NewTask,
     Plan,
     Request,
-    Streamed,
+    StreamFormat,
+    StreamItem,
     Subject,
 )
 from receiver.providers.parallel_v0 import reading
@@ -37,11 +34,11 @@ PROCESSOR = "neon"
 
 
 @dataclass(frozen=True)
-class ParallelV0(Provider):
+class ParallelV0(StreamsRuns, CallsBackPerRun):
     """The provider `parallel-v0`.
 
-    run_path: where a single run is asked for, which no copy of the guide shows. export: the format
-    in which a whole batch is fetched.
+    run_path: the path of a single run, which no copy of the guide shows. export: the format in
+    which a whole batch is fetched.
     """
 
     run_path: str = "/v0/tasks/{task_id}/runs/{run_id}"
@@ -51,11 +48,10 @@ class ParallelV0(Provider):
     scheme = BEARER
     base_url = "https://api.parallel.ai"
     kinds = frozenset({"batch", "run"})
-    announced_at = "run"
+    announced_at = "endpoint"
     gathers = True
     below_tasks = True
     statuses = reading.STATUSES
-    tasks_per_call = 1_000_000
     columns = frozenset({"runner"})
 
     def __post_init__(self) -> None:
@@ -66,27 +62,19 @@ class ParallelV0(Provider):
             raise ValueError("run_path must be a path with {task_id} and {run_id} in it")
 
     @property
-    def listing(self) -> Listing:
-        """See Provider."""
+    def stream_format(self) -> StreamFormat:
         return "documents" if self.export == "json" else "rows"
 
     # --- webhooks ------------------------------------------------------------------------------
 
     def identify(self, body: bytes) -> Announcement | None:
-        """See Provider."""
         parsed = strictly(body, IDENTITY)
         return None if parsed is None else reading.announced(parsed)
 
-    # --- every call ----------------------------------------------------------------------------
-
-    def judge(self, answer: Answer, *, now: float) -> None:
-        """See Provider."""
-        responses.judge(answer, now=now)
-
-    # --- creating ------------------------------------------------------------------------------
+    # --- creating batches ----------------------------------------------------------------------
 
     def new_task(self, row: Mapping[str, Any]) -> NewTask:
-        """See Provider. Every column but `runner` is an argument of the stored task's prompt."""
+        """Make a task of a row: each column but `runner` is an argument of the prompt."""
         given = {key: value for key, value in row.items() if value not in (None, "")}
         runner = given.pop("runner", None)
         if not given:
@@ -97,7 +85,6 @@ class ParallelV0(Provider):
         return NewTask(None, body, given)
 
     def check(self, plan: Plan, tasks: Sequence[NewTask]) -> None:
-        """See Provider."""
         if (plan.task_id is None) == (plan.prompt is None):
             raise ValueError("name the stored task with --task, or give the --prompt of a new one")
         if plan.runner is None and any("runner" not in task.body for task in tasks):
@@ -105,12 +92,8 @@ class ParallelV0(Provider):
         if plan.task_id is not None and plan.schema is not None:
             raise ValueError("the stored task has its own output schema: leave --output-schema out")
 
-    def create_batch(
-        self, plan: Plan, tasks: Sequence[NewTask], *, webhook_url: str | None
-    ) -> Request | None:
-        """See Provider: the stored task, whose input schema names the arguments."""
-        if plan.task_id is not None:
-            return None
+    def create_stored_task(self, plan: Plan, tasks: Sequence[NewTask]) -> Request:
+        """Create a stored task whose input schema names the arguments of the tasks."""
         names = _arguments(tasks)
         body = {
             "name": plan.name or "resultsink",
@@ -125,26 +108,24 @@ class ParallelV0(Provider):
         }
         return Request("POST", "/v0/tasks", json=body)
 
-    def read_created(self, data: Any) -> Created:
-        """See Provider: a batch's answer names its stored task too."""
-        for name in ("batch_run_id", "task_id"):
-            if isinstance(data, dict) and (found := word(data.get(name))) is not None:
-                return Created(found)
-        raise Unavailable("the answer to the create call names neither a batch nor a task")
+    def read_stored_task(self, data: object) -> str:
+        task_id = word(data.get("task_id")) if isinstance(data, dict) else None
+        if task_id is None:
+            raise Unavailable("the answer to the create call names no stored task")
+        return task_id
 
     def defaults(self, plan: Plan, tasks: Sequence[NewTask]) -> Mapping[str, Any]:
-        """See Provider. The CSV export does not say which of its columns are arguments."""
+        """Return the runner, and the arguments: the CSV export does not tell them from outputs."""
         return {"runner": plan.runner, "arguments": _arguments(tasks)}
 
-    def add_tasks(
+    def submit_batch(
         self,
-        batch: Subject,
+        task_id: str,
         tasks: Sequence[NewTask],
         *,
         defaults: Mapping[str, Any],
-        callbacks: Sequence[Callback | None],
+        callbacks: Sequence[Callback],
     ) -> Request:
-        """See Provider. `batch` is the stored task."""
         requests = [
             {**task.body, **_callback(callback)}
             for task, callback in zip(tasks, callbacks, strict=True)
@@ -152,10 +133,15 @@ class ParallelV0(Provider):
         body = {"task_run_requests": requests, "runner": defaults.get("runner")}
         if body["runner"] is None:
             del body["runner"]
-        return Request("POST", f"/v0/tasks/{part(batch.id)}/batches", json=body)
+        return Request("POST", f"/v0/tasks/{part(task_id)}/batches", json=body)
 
-    def read_added(self, data: Any) -> Sequence[FetchedRun]:
-        """See Provider."""
+    def read_submitted(self, data: object) -> str:
+        batch_id = word(data.get("batch_run_id")) if isinstance(data, dict) else None
+        if batch_id is None:
+            raise Unavailable("the answer to the create call names no batch")
+        return batch_id
+
+    def read_added(self, data: object) -> Sequence[FetchedRun]:
         listed = data.get("run_ids") if isinstance(data, dict) else None
         ids = [word(found) for found in listed] if isinstance(listed, list) else []
         return [FetchedRun(found, "queued", "queued", {}) for found in ids if found is not None]
@@ -163,46 +149,48 @@ class ParallelV0(Provider):
     # --- reading -------------------------------------------------------------------------------
 
     def batch(self, batch: Subject) -> Request:
-        """See Provider."""
         return Request("GET", f"/v0/tasks/{_task(batch)}/batches/{part(batch.id)}")
 
-    def read_batch(self, data: Any, batch: Subject) -> FetchedBatch:
-        """See Provider. The answer names no batch, and each run with its status."""
-        told = data.get("status_map") if isinstance(data, dict) else None
-        if not isinstance(told, dict):
+    def read_batch(self, data: object, batch: Subject) -> FetchedBatch:
+        """Read the status of each run; the answer names no batch. Raises Unavailable."""
+        status_map = data.get("status_map") if isinstance(data, dict) else None
+        if not isinstance(status_map, dict):
             raise Unavailable(f"the answer about {batch.id} has no status_map")
-        return reading.batch(told, batch)
+        return reading.batch(status_map, batch)
 
-    def list_runs(self, batch: Subject, *, cursor: str | None, size: int | None) -> Request:
-        """See Provider."""
+    def stream_runs(self, batch: Subject, *, cursor: str | None) -> Request:
         path = f"/v0/tasks/{_task(batch)}/batches/{part(batch.id)}/export"
         return Request("GET", path, {"format": self.export})
 
     def read_streamed(
         self, item: Any, batch: FetchedBatch, *, defaults: Mapping[str, Any]
-    ) -> Streamed:
-        """See Provider. An item is a run object, or the header and the cells of a CSV row."""
-        data = reading.from_row(item, defaults) if self.export == "csv" else item
+    ) -> StreamItem:
+        """Read a run object, or the header and the cells of a CSV row."""
+        data = item
+        if self.export == "csv":
+            header, cells = item
+            data = reading.from_row(header, cells, names=defaults.get("arguments") or ())
         run = reading.run(data) if isinstance(data, dict) else None
         if run is None or run.batch_id not in (None, batch.batch_id):
-            return Streamed(None)
-        return Streamed(_as_csv_tells(run, defaults) if self.export == "csv" else run)
+            return StreamItem(None)
+        return StreamItem(_as_in_csv(run, defaults) if self.export == "csv" else run)
 
     def run(self, run: Subject) -> Sequence[Request]:
-        """See Provider."""
         path = self.run_path.format(task_id=_task(run), run_id=part(run.id))
         return [Request("GET", path)]
 
-    def read_run(self, data: Any, run: Subject) -> FetchedRun:
-        """See Provider."""
+    def read_run(self, data: object, run: Subject) -> FetchedRun:
         found = reading.run(data) if isinstance(data, dict) else None
         if found is None or found.run_id != run.id:
             raise Unavailable(f"the answer is not about {run.id}")
         return found
 
 
-def _as_csv_tells(run: FetchedRun, defaults: Mapping[str, Any]) -> FetchedRun:
-    """CSV knows no types, no errors, and without the names of the arguments no outputs."""
+def _as_in_csv(run: FetchedRun, defaults: Mapping[str, Any]) -> FetchedRun:
+    """Mark a run of the CSV export, which has no types, no errors, and columns of two kinds.
+
+    Without the names of the arguments, outputs cannot be told from them.
+    """
     return replace(
         run,
         output_type="csv",
@@ -216,10 +204,11 @@ def _as_csv_tells(run: FetchedRun, defaults: Mapping[str, Any]) -> FetchedRun:
 _TEXT = {"type": "object", "properties": {"output": {"type": "string"}}, "required": ["output"]}
 
 
-def _callback(callback: Callback | None) -> dict[str, Any]:
-    """The names inside are inferred: the guide says "the URL", "the headers" and "Secret"."""
-    if callback is None:
-        return {}
+def _callback(callback: Callback) -> dict[str, object]:
+    """Return the field for a callback, with inferred names.
+
+    The guide says only "the URL", "the headers" and "Secret".
+    """
     token = bearer_token(callback.secret)
     headers = {"Authorization": f"Bearer {token}"}
     return {
@@ -248,6 +237,6 @@ _TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", dict:
 
 
 def _type(tasks: Sequence[NewTask], name: str) -> str:
-    """The JSON type of an argument: text, where the tasks do not agree."""
+    """Return the JSON type of an argument: string where the tasks do not agree."""
     types = {type(task.input[name]) for task in tasks if name in task.input}
     return _TYPES.get(types.pop(), "array") if len(types) == 1 else "string"

@@ -1,7 +1,6 @@
-"""Parallel's v0 answers and bodies in our words, read as leniently as identity allows."""
+"""Reading Parallel's v0 answers and bodies, as leniently as identity allows."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
 
 from receiver.json_values import leniently, moment, text, word
 from receiver.providers.model import Announcement, Subject
@@ -21,8 +20,8 @@ FACTS = ("task_id", "batch_run_id", "run_id", "status", "runner")
 """The first columns of the CSV export; the arguments and then the outputs follow."""
 
 
-def announced(body: Mapping[str, Any]) -> Announcement | None:
-    """What a callback is about: a run."""
+def announced(body: Mapping[str, object]) -> Announcement | None:
+    """Return the run that a callback announces."""
     run_id = word(body.get("run_id"))
     if run_id is None:
         return None
@@ -36,8 +35,8 @@ def announced(body: Mapping[str, Any]) -> Announcement | None:
     )
 
 
-def batch(status_map: Mapping[str, Any], subject: Subject) -> FetchedBatch:
-    """A batch by its status map, which names each run under its status."""
+def batch(status_map: Mapping[str, object], subject: Subject) -> FetchedBatch:
+    """Read a batch from its status map, which names each run under its status."""
     runs = [
         _from_map(run_id, str(status), subject)
         for status, listed in status_map.items()
@@ -57,8 +56,8 @@ def batch(status_map: Mapping[str, Any], subject: Subject) -> FetchedBatch:
     )
 
 
-def run(data: Mapping[str, Any]) -> FetchedRun | None:
-    """A run object, as single calls, exports and callbacks show it; None without an id."""
+def run(data: Mapping[str, object]) -> FetchedRun | None:
+    """Read a run object, as single calls, exports and callbacks show it; None without an id."""
     run_id = word(data.get("run_id"))
     if run_id is None:
         return None
@@ -84,10 +83,13 @@ def run(data: Mapping[str, Any]) -> FetchedRun | None:
     )
 
 
-def from_row(item: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """A CSV row as the run object that it was written from; names may stand twice in a header."""
-    header, cells = item
-    names = defaults.get("arguments") or ()
+def from_row(
+    header: Sequence[str], cells: Sequence[str], *, names: Collection[str]
+) -> dict[str, object]:
+    """Return the run object that a CSV row was written from.
+
+    `names` are the arguments: their columns come first, and outputs may have equal names.
+    """
     facts = dict(zip(header[: len(FACTS)], cells, strict=False))
     rest = list(zip(header[len(FACTS) :], map(_cell, cells[len(FACTS) :]), strict=False))
     cut = 0
@@ -98,7 +100,7 @@ def from_row(item: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_map(run_id: str, status: str, batch: Subject) -> FetchedRun:
-    """A run as the status map tells of it: an end without its output, its error, its runner."""
+    """Return a run from the status map, which has neither output nor error nor runner."""
     return FetchedRun(
         run_id=run_id,
         status=STATUSES.get(status, "running"),
@@ -111,8 +113,8 @@ def _from_map(run_id: str, status: str, batch: Subject) -> FetchedRun:
     )
 
 
-def _cell(value: str) -> Any:
-    """Lists and objects are JSON text in a cell; all else is text, since CSV knows no types."""
+def _cell(value: str) -> object:
+    """Parse a cell that holds a list or an object; all else is text, since CSV has no types."""
     if not value.startswith(("{", "[")):
         return value
     try:

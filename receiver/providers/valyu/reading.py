@@ -1,13 +1,13 @@
-"""Valyu's answers and bodies in our words, read as leniently as identity allows."""
+"""Reading Valyu's answers and bodies, as leniently as identity allows."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from receiver.json_values import items, moment, number, text, whole, word
+from receiver.json_values import counted, items, moment, number, text, word
 from receiver.providers.model import Announcement, Artifact
 from storage import TERMINAL, FetchedBatch, FetchedRun
 
-# Every other status is taken for an end; what is complete, the counts decide.
+# Every other status is taken for an end; the counts decide whether the batch is complete.
 GOING_ON = frozenset(
     {"open", "processing", "queued", "pending", "running", "awaiting_input", "paused"}
 )
@@ -27,8 +27,8 @@ STATUSES = {
 AWAITING = frozenset({"awaiting_input", "paused"})
 
 
-def announced(body: Mapping[str, Any]) -> Announcement | None:
-    """What a body is about. A task of a batch has both ids, so the order matters."""
+def announced(body: Mapping[str, object]) -> Announcement | None:
+    """Return what a body announces. A task of a batch has both ids, so the order matters."""
     for field, kind in (("job_id", "contents"), ("deepresearch_id", "task"), ("batch_id", "batch")):
         if field not in body:
             continue
@@ -47,18 +47,13 @@ def announced(body: Mapping[str, Any]) -> Announcement | None:
     return None
 
 
-def batch(data: Mapping[str, Any]) -> FetchedBatch:
-    """A batch, which must have an id."""
-    told = data.get("counts")
-    counts = {
-        name: found
-        for name, value in (told.items() if isinstance(told, dict) else ())
-        if (found := whole(value)) is not None
-    }
+def batch(data: Mapping[str, object]) -> FetchedBatch:
+    """Read a batch, which must have an id."""
+    counts = counted(data.get("counts"))
     ended = [counts.get(name) for name in ("completed", "failed", "cancelled")]
     status = word(data.get("status")) or "unknown"
     return FetchedBatch(
-        batch_id=data["batch_id"],
+        batch_id=str(data["batch_id"]),
         sender_status=status,
         is_terminal=status not in GOING_ON,
         total=counts.get("total"),
@@ -71,13 +66,13 @@ def batch(data: Mapping[str, Any]) -> FetchedBatch:
     )
 
 
-def is_of(item: Mapping[str, Any], listed: FetchedBatch) -> bool:
-    """Whether a listed task does not itself say that it is another batch's."""
+def is_of(item: Mapping[str, object], listed: FetchedBatch) -> bool:
+    """Return False for a listed task that names another batch."""
     return word(item.get("batch_id")) in (None, listed.batch_id)
 
 
-def run(data: Mapping[str, Any], listed: FetchedBatch | None = None) -> FetchedRun | None:
-    """One task as lists (of a batch) and status calls show it; None without an id."""
+def run(data: Mapping[str, object], listed: FetchedBatch | None = None) -> FetchedRun | None:
+    """Read a task, as lists (of a batch) and status calls show it; None without an id."""
     run_id = word(data.get("deepresearch_id"))
     if run_id is None:
         return None
@@ -105,8 +100,8 @@ def run(data: Mapping[str, Any], listed: FetchedBatch | None = None) -> FetchedR
     )
 
 
-def contents(data: Mapping[str, Any]) -> FetchedRun | None:
-    """A contents job; its output is the list of what became of each URL. None without an id."""
+def contents(data: Mapping[str, object]) -> FetchedRun | None:
+    """Read a contents job, whose output has an entry for each URL; None without an id."""
     job_id = word(data.get("job_id"))
     if job_id is None:
         return None
@@ -129,14 +124,14 @@ def contents(data: Mapping[str, Any]) -> FetchedRun | None:
     )
 
 
-def _urls(results: Any) -> dict[str, Any] | None:
-    """What a job was asked for: its status names only what became of each URL."""
+def _urls(results: object) -> dict[str, Any] | None:
+    """Return the input of a contents job, of which its status names the URLs alone."""
     urls = [url for item in items(results) if (url := text(item.get("url"))) is not None]
     return {"urls": urls} if urls else None
 
 
-def artifacts(raw: Mapping[str, Any]) -> list[Artifact]:
-    """Deliverables, images and the PDF of a task's result."""
+def artifacts(raw: Mapping[str, object]) -> list[Artifact]:
+    """Return the deliverables, the images and the PDF of a task's result."""
     found = [
         Artifact(
             kind=text(item.get("type")) or "deliverable",
@@ -161,17 +156,17 @@ def artifacts(raw: Mapping[str, Any]) -> list[Artifact]:
     return found
 
 
-def _question(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What a person is asked; without more, that somebody is."""
-    asked = data.get("interaction")
-    return asked if isinstance(asked, dict) else {}
+def _question(data: Mapping[str, object]) -> dict[str, Any]:
+    """Return the question that a run asks; empty where it is not named."""
+    interaction = data.get("interaction")
+    return interaction if isinstance(interaction, dict) else {}
 
 
-def _mode(data: Mapping[str, Any]) -> str | None:
+def _mode(data: Mapping[str, object]) -> str | None:
     return word(data.get("mode")) or word(data.get("research_mode")) or word(data.get("model"))
 
 
-def _error(value: Any) -> str | None:
+def _error(value: object) -> str | None:
     if not value or isinstance(value, str):
-        return value or None
+        return text(value)
     return str(value.get("message") or value) if isinstance(value, dict) else str(value)

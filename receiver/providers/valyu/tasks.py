@@ -1,6 +1,6 @@
-"""Valyu's single tasks: what creates, steers and answers them. See `valyu` for the rest.
+"""Valyu's single tasks: creating them from the options of a user, steering them, answering them.
 
-What the sender would refuse is refused in `valyu_limits`, before anything is created.
+`limits` refuses what the sender would refuse, before anything is created.
 """
 
 import json
@@ -9,7 +9,12 @@ from typing import Any
 
 from receiver.errors import Unavailable
 from receiver.json_values import text, word
-from receiver.providers.base import Provider
+from receiver.providers.capabilities.runs import (
+    AsksQuestions,
+    CancelsRuns,
+    CreatesRuns,
+    UpdatesRuns,
+)
 from receiver.providers.model import Created, NewRun, Request, Subject
 from receiver.providers.responses import part
 from receiver.providers.valyu.limits import CHECKPOINTS, FILE_TYPES, check
@@ -38,9 +43,9 @@ FIELDS = {
 OTHERS = frozenset({"format", "output_schema", "deliverable", "hitl", "set"})
 OURS = frozenset({"webhook_url"})
 NOT_INPUT = frozenset({"mode", "output_formats", "mcp_servers", "alert_email", "tools", "hitl"})
-"""What does not say what was asked, and what may hold credentials."""
+"""Fields that are no part of the question, or may hold credentials."""
 
-EXAMPLES: Mapping[str, Any] = {
+EXAMPLES: Mapping[str, object] = {
     "planning_questions": {"answers": [{"question": "...", "answer": "..."}]},
     "plan_review": {"approved": True},
     "source_review": {"included_domains": [], "excluded_domains": []},
@@ -48,49 +53,42 @@ EXAMPLES: Mapping[str, Any] = {
 }
 
 
-class ValyuTasks(Provider):
+class ValyuTasks(CreatesRuns, UpdatesRuns, CancelsRuns, AsksQuestions):
     """The part of the provider `valyu` that is about single tasks."""
 
     run_kind = "task"
 
     def new_run(self, options: Mapping[str, Any]) -> NewRun:
-        """See Provider."""
         body = _body(options)
         check(body)
         if "workflow_id" not in body:  # a workflow has defaults of its own
             body = {"mode": "standard", "output_formats": ["markdown"], **body}
-        asked = {name: value for name, value in body.items() if name not in NOT_INPUT}
-        if "files" in asked:
-            asked["files"] = [file["filename"] for file in body["files"]]
+        question = {name: value for name, value in body.items() if name not in NOT_INPUT}
+        if "files" in question:
+            question["files"] = [file["filename"] for file in body["files"]]
         may_ask = any((body.get("hitl") or {}).values())
-        return NewRun(body, asked, body.get("mode"), may_ask)
+        return NewRun(body, question, body.get("mode"), may_ask)
 
     def create_run(self, new: NewRun, *, webhook_url: str | None) -> Request:
-        """See Provider."""
         return Request("POST", TASKS, json={**new.body, "webhook_url": webhook_url})
 
-    def read_created_run(self, data: Any) -> Created:
-        """See Provider."""
+    def read_created_run(self, data: object) -> Created:
         task_id = word(data.get("deepresearch_id")) if isinstance(data, dict) else None
-        if task_id is None:
+        if not isinstance(data, dict) or task_id is None:
             raise Unavailable("the answer to the create call names no task")
         return Created(task_id, text(data.get("webhook_secret")))
 
     def update_run(self, run: Subject, instruction: str) -> Request:
-        """See Provider."""
         return Request("POST", f"{TASKS}/{part(run.id)}/update", json={"instruction": instruction})
 
     def cancel_run(self, run: Subject) -> Request:
-        """See Provider."""
         return Request("POST", f"{TASKS}/{part(run.id)}/cancel", json={})
 
-    def respond(self, run: Subject, interaction: str, response: Any) -> Request:
-        """See Provider."""
+    def respond(self, run: Subject, interaction: str, response: object) -> Request:
         body = {"interaction_id": interaction, "response": response}
         return Request("POST", f"{TASKS}/{part(run.id)}/respond", json=body)
 
-    def example(self, waits_for: Mapping[str, Any]) -> Any:
-        """See Provider."""
+    def example(self, waits_for: Mapping[str, object]) -> object:
         return EXAMPLES.get(str(waits_for.get("type")))
 
 
@@ -124,8 +122,8 @@ def _checkpoints(given: str) -> tuple[str, ...]:
     return CHECKPOINTS if given == "all" else (given,)
 
 
-def _deliverable(given: str) -> Any:
-    """`xlsx`, `xlsx:What stands in it`, a JSON object, or a request in plain words."""
+def _deliverable(given: str) -> object:
+    """Read `xlsx`, `xlsx:A description`, a JSON object, or a request in plain words."""
     if given.lstrip().startswith("{"):
         try:
             return json.loads(given)

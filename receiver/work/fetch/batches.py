@@ -18,6 +18,7 @@ from receiver.errors import (
     Unbound,
     Unreadable,
 )
+from receiver.providers.capabilities.batches import HasBatches, ListsBatches
 from receiver.providers.model import Subject
 from receiver.sender_api.calls import AnswerTooLarge
 from receiver.sender_api.subjects import ask_first_that_knows, subject_of
@@ -51,13 +52,16 @@ class BatchFetch:
 
     async def fetch(self, lease: Lease, endpoint: EndpointView | None) -> str:
         """Do what a job about a batch is for; raises and returns what `Fetch.attempt` does."""
+        provider = self._provider
+        if not isinstance(provider, HasBatches):
+            raise Refused(f"the sender of source {lease.source} has no batches")
         batch_id = lease.subject or (endpoint and endpoint.resource)
         if not batch_id:
             batch_id = await self._find_by_our_url(lease)
         subject = await self._subject(lease, endpoint, batch_id)
         began = self._store.now()
-        answer = await self._calls.call(self._provider.batch(subject))
-        batch = self._provider.read_batch(answer, subject)
+        answer = await self._calls.call(provider.batch(subject))
+        batch = provider.read_batch(answer, subject)
         _refuse_another_url(endpoint, batch)
         await self._context.bind(endpoint, batch_id)
         ledger = await run_in_threadpool(self._store.save_batch, lease, batch)
@@ -127,11 +131,11 @@ class BatchFetch:
         twice the batch.
         """
         new = (batch.ended or 0) - ledger.stored
-        if not self._provider.gathers:
+        if not self._context.gathers:
             return batch.is_terminal or new > 0
         if batch.is_terminal:
             return ledger.stored < ledger.expected
-        return new > 0 and (self._provider.resumes or new >= ledger.stored)
+        return new > 0 and (self._listing.resumes or new >= ledger.stored)
 
     # --- one by one ----------------------------------------------------------------------------
 
@@ -205,9 +209,9 @@ class BatchFetch:
 
     async def _find_by_our_url(self, lease: Lease) -> str:
         """Find the batch whose create call's answer was lost, by our URL; raises Unbound."""
-        request = self._provider.batches()
-        if request is not None:
-            for batch in self._provider.read_batches(await self._calls.call(request)):
+        if isinstance(self._provider, ListsBatches):
+            answer = await self._calls.call(self._provider.batches())
+            for batch in self._provider.read_batches(answer):
                 if _is_ours(batch.webhook_url, lease.endpoint_id):
                     return batch.batch_id
         raise Unbound("no batch of the sender names this endpoint yet")

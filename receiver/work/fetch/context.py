@@ -7,6 +7,7 @@ from datetime import datetime
 from starlette.concurrency import run_in_threadpool
 
 from receiver.providers.base import Provider
+from receiver.providers.capabilities.batches import HasBatches
 from receiver.sender_api.calls import Calls
 from receiver.work.fetch.listing_progress import store_runs
 from storage import EndpointView, FetchedRun, Lease, NotFound, Store
@@ -19,6 +20,7 @@ class FetchContext:
         self.store = store
         self.calls = calls
         self.provider: Provider = calls.source.provider
+        self.gathers = isinstance(self.provider, HasBatches) and self.provider.gathers
 
     async def store_runs(
         self, lease: Lease, runs: Sequence[FetchedRun], fetched_at: datetime

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from starlette.concurrency import run_in_threadpool
 
+from receiver.providers.capabilities.runs import EmbedsResults
 from receiver.work.fetch.context import FetchContext
 from storage import EndpointView, FetchedRun, Lease
 
@@ -22,11 +23,14 @@ class EmbeddedResults:
         """
         if lease.event_id is None or lease.subject is None or lease.subject_kind == "batch":
             return False
+        provider = self._context.provider
+        if not isinstance(provider, EmbedsResults):
+            return False
         endpoint = await self._context.endpoint_of(lease)
         if not await run_in_threadpool(self._may_speak_for, endpoint, lease):
             return False
         for body in await run_in_threadpool(self._store.carried_bodies, lease.event_id):
-            run = self._context.provider.read_carried(body, lease.subject)
+            run = provider.read_embedded(body, lease.subject)
             if run is not None:
                 await self._keep(lease, run, endpoint)
                 return True

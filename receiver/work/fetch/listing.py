@@ -6,6 +6,7 @@ that is cut off continues from there, and memory stays flat.
 
 from datetime import datetime
 
+from receiver.providers.capabilities.batches import ListsPages, StreamsRuns
 from receiver.providers.model import Subject
 from receiver.sender_api.calls import Calls
 from receiver.work.fetch.pages import PagedListing
@@ -18,9 +19,13 @@ class BatchListing:
 
     def __init__(self, store: Store, calls: Calls) -> None:
         self._store = store
-        self._provider = calls.source.provider
-        self._paged = PagedListing(store, calls)
-        self._streamed = StreamedListing(store, calls)
+        provider = calls.source.provider
+        self._paged, self._streamed = None, None
+        if isinstance(provider, ListsPages):
+            self._paged = PagedListing(store, calls, provider)
+        elif isinstance(provider, StreamsRuns):
+            self._streamed = StreamedListing(store, calls, provider)
+        self.resumes = isinstance(provider, StreamsRuns) and provider.resumes
 
     async def run(
         self, lease: Lease, subject: Subject, batch: FetchedBatch, *, promised: int
@@ -40,15 +45,15 @@ class BatchListing:
             since = self._store.now().isoformat()
             listing.update({"since": since, "listed": 0, "cursor": None})
         listing["restarts"] = 0
-        if self._provider.listing == "pages":
+        if self._paged is not None:
             await self._paged.run(lease, subject, batch)
-        else:
+        elif self._streamed is not None:
             await self._streamed.run(lease, subject, batch, promised=promised)
-        if self._provider.resumes:
+        if self.resumes:
             return self._store.now()
         return datetime.fromisoformat(listing["since"])
 
     def forget(self, lease: Lease) -> None:
         """Let the next listing start anew, unless the sender's cursors outlive a listing."""
-        if not self._provider.resumes:
+        if not self.resumes:
             lease.progress.pop("listing", None)

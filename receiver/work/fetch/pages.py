@@ -10,6 +10,7 @@ from functools import partial
 from starlette.concurrency import run_in_threadpool
 
 from receiver.errors import Missing, Refused, Unreadable
+from receiver.providers.capabilities.batches import ListsPages
 from receiver.providers.model import Page, Subject
 from receiver.sender_api.calls import AnswerTooLarge, Calls
 from receiver.work.fetch.listing_progress import log_stored, restart
@@ -22,10 +23,10 @@ MAX_PAGES = 10_000
 class PagedListing:
     """Lists batches in pages; each page is a transaction of its own with its cursor."""
 
-    def __init__(self, store: Store, calls: Calls) -> None:
+    def __init__(self, store: Store, calls: Calls, provider: ListsPages) -> None:
         self._store = store
         self._calls = calls
-        self._provider = calls.source.provider
+        self._provider = provider
 
     async def run(self, lease: Lease, subject: Subject, batch: FetchedBatch) -> None:
         """Store all pages; each one is stored while the next is fetched.

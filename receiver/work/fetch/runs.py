@@ -5,6 +5,7 @@ from datetime import timedelta
 from starlette.concurrency import run_in_threadpool
 
 from receiver.errors import Missing, NotReady, Refused, Unasked, Unbound
+from receiver.providers.capabilities.runs import TellsInputs
 from receiver.providers.model import Subject
 from receiver.sender_api.subjects import ask_first_that_knows, subject_of
 from receiver.telemetry.logs import get_logger
@@ -86,7 +87,7 @@ class RunFetch:
         Its status is then the announced one, or it was fetched after the event came. What else is
         known of the run does not count. An event that came again with another body is news.
         """
-        if not self._provider.gathers or known.result is None or known.fetched_at is None:
+        if not self._context.gathers or known.result is None or known.fetched_at is None:
             return False
         announced = self._provider.statuses.get(lease.progress.get("status") or "")
         return announced == known.result or known.fetched_at >= lease.created_at
@@ -94,7 +95,7 @@ class RunFetch:
     async def _list_first(self, lease: Lease, subject: Subject, known: KnownRun | None) -> None:
         """Have the run's batch listed, and raise Unasked to wait for that, where it may help."""
         batch_id = (known and known.batch_id) or lease.progress.get("batch")
-        if not self._provider.gathers or batch_id is None or lease.kind == "check":
+        if not self._context.gathers or batch_id is None or lease.kind == "check":
             return
         if lease.waits >= LISTED_FIRST or not lease.progress.get("awaits_end", True):
             return
@@ -117,7 +118,7 @@ class RunFetch:
 
     async def _list_its_batch(self, lease: Lease, subject: Subject, run: FetchedRun) -> None:
         """Have the batch of a run listed that was fetched alone; it may not even be known yet."""
-        if not self._provider.gathers or run.batch_id is None or lease.kind == "check":
+        if not self._context.gathers or run.batch_id is None or lease.kind == "check":
             return
         known = await run_in_threadpool(self._store.watched, lease.source, run.batch_id)
         if known is None or known.state != "complete":
@@ -125,14 +126,14 @@ class RunFetch:
 
     async def _fetch_input(self, lease: Lease, subject: Subject) -> None:
         """Fetch the input of a run that was submitted elsewhere, unless it is known."""
-        request = self._provider.input(subject)
-        if request is None:
+        provider = self._provider
+        if not isinstance(provider, TellsInputs):
             return
         known = await run_in_threadpool(self._store.find_run, lease.source, subject.id)
         if known is None or known.has_input:
             return
         try:
-            given = self._provider.read_input(await self._calls.call(request))
+            given = provider.read_input(await self._calls.call(provider.input(subject)))
         except (Missing, Refused) as error:
             log.warning("a run's input is not told", source=lease.source, why=str(error))
             return

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from receiver.errors import Missing, Refused, Unavailable
+from receiver.providers.capabilities.batches import StreamsRuns
 from receiver.providers.model import Subject
 from receiver.sender_api.calls import Calls
 from receiver.sender_api.stream_parsers import (
@@ -43,10 +44,10 @@ PARSERS: Mapping[str, type[ServerSentEvents | JsonDocuments | CsvRows]] = {
 class StreamedListing:
     """Lists batches in streams; each part is a transaction of its own with its cursor."""
 
-    def __init__(self, store: Store, calls: Calls) -> None:
+    def __init__(self, store: Store, calls: Calls, provider: StreamsRuns) -> None:
         self._store = store
         self._calls = calls
-        self._provider = calls.source.provider
+        self._provider = provider
 
     async def run(
         self, lease: Lease, subject: Subject, batch: FetchedBatch, *, promised: int
@@ -87,8 +88,8 @@ class StreamedListing:
     ) -> None:
         """Read one stream behind the cursor, to its end or until all that was promised is here."""
         listing = lease.progress["listing"]
-        request = self._provider.list_runs(subject, cursor=listing["cursor"], size=None)
-        parser: StreamParser = PARSERS[self._provider.listing]()
+        request = self._provider.stream_runs(subject, cursor=listing["cursor"])
+        parser: StreamParser = PARSERS[self._provider.stream_format]()
         part = _Part(began=self._store.now())
         try:
             async with self._calls.stream(request, parser) as items:

@@ -65,7 +65,7 @@ def test_senders_agree_on_most_statuses(
 
 
 @pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.name)
-def test_only_a_call_that_waits_for_something_is_told_not_yet_by_a_timeout(
+def test_408_of_a_waiting_call_means_not_ready(
     provider: Provider,
 ) -> None:
     with pytest.raises(NotReady):
@@ -74,7 +74,7 @@ def test_only_a_call_that_waits_for_something_is_told_not_yet_by_a_timeout(
 
 @pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.name)
 @pytest.mark.parametrize("data", [{}, []])
-def test_a_success_that_is_json_is_usable(provider: Provider, data: Any) -> None:
+def test_json_success_is_usable(provider: Provider, data: Any) -> None:
     for status in (200, 201, 202):
         provider.judge(Answer(status, {}, data), now=NOW)
 
@@ -96,16 +96,16 @@ def test_a_success_that_is_json_is_usable(provider: Provider, data: Any) -> None
         ({"error": {"error": {"error": {}}}}, ": {'error': {}}"),
     ],
 )
-def test_the_sender_s_words_are_found_wherever_they_stand(data: Any, words: str) -> None:
-    assert responses.said(Answer(400, {}, data)) == f"the sender answered 400{words}"
+def test_sender_s_words_are_found_at_any_depth(data: Any, words: str) -> None:
+    assert responses.described(Answer(400, {}, data)) == f"the sender answered 400{words}"
 
 
-def test_when_to_come_again_is_told_with_every_error() -> None:
+def test_every_error_has_its_retry_after() -> None:
     assert judged(Parallel(), 503, None, **{"retry-after": "7"}).retry_after == 7.0
     assert judged(Parallel(), 429, {"retry_after": 9}).retry_after == 9.0
 
 
 @pytest.mark.parametrize("value", ["../x", "a/b", "a?b#c", "é", "a b"])
-def test_an_id_is_one_segment_of_a_path(value: str) -> None:
+def test_id_is_one_path_segment(value: str) -> None:
     quoted = responses.part(value)
     assert not set(quoted) & set("/?# é")

@@ -10,6 +10,7 @@ import pytest
 
 from receiver.errors import NotDone, UsageError
 from receiver.providers.model import Plan
+from receiver.providers.parallel_v0.provider import ParallelV0
 from receiver.sender_api.calls import Calls
 from receiver.signatures.schemes import bearer_token
 from receiver.submissions.batches import BatchSubmissions, NewBatch
@@ -55,7 +56,7 @@ async def submit(
     """Create a batch; returns what was told on the way."""
     told: list[Any] = []
     source = parallel_v0()
-    tasks = [source.provider.new_task({"q": str(number)}) for number in range(count)]
+    tasks = [ParallelV0().new_task({"q": str(number)}) for number in range(count)]
     async with answering(sender) as wire:
         how = {"warn": told.append, **how}
         batches = BatchSubmissions(store, Calls(source, wire), how.pop("url", PUBLIC), **how)
@@ -215,7 +216,7 @@ async def test_nothing_is_added_to_such_a_batch_and_nothing_cancels_it(store: St
     async with answering(Creating()) as wire:
         batches = BatchSubmissions(store, Calls(source, wire), PUBLIC)
         with pytest.raises(UsageError, match="are made together with it"):
-            await batches.add(BATCH, [source.provider.new_task({"q": 1})], added=print)
+            await batches.add(BATCH, [ParallelV0().new_task({"q": 1})], added=print)
         with pytest.raises(UsageError, match="has no call for it"):
             await batches.cancel(BATCH)
 

@@ -11,6 +11,8 @@ import pytest
 
 from receiver.errors import NotDone, UsageError
 from receiver.intake.target import ACCEPTED
+from receiver.providers.capabilities.require import require_single_runs
+from receiver.providers.valyu.provider import Valyu
 from receiver.sandbox import SandboxServer
 from receiver.sender_api.calls import Calls
 from receiver.sender_api.client_pool import clients_for
@@ -53,7 +55,7 @@ async def tasks_of(
 async def create(store: Store, source: Source, *, client: Any = None, **options: Any) -> str:
     """Create a task as asked for; returns its id."""
     how = options.pop("how", {})
-    new = source.provider.new_run({"query": "q", **options})
+    new = require_single_runs(source.provider).new_run({"query": "q", **options})
     async with tasks_of(store, source, client=client, **how) as tasks:
         return await tasks.create(new)
 
@@ -203,7 +205,7 @@ async def test_without_a_public_url_nothing_is_begun(store: Store) -> None:
     async with clients_for() as wire:
         tasks = TaskSubmissions(store, Calls(source, wire), None)
         with pytest.raises(UsageError, match="public_url is missing"):
-            await tasks.create(source.provider.new_run({"query": "q"}))
+            await tasks.create(require_single_runs(source.provider).new_run({"query": "q"}))
     assert store.list_endpoints() == []
 
 
@@ -218,7 +220,7 @@ def parallel(sender: SandboxServer, **more: Any) -> Source:
 
 
 async def create_run(store: Store, source: Source, **how: Any) -> str:
-    new = source.provider.new_run({"input": "q", "runner": "core"})
+    new = require_single_runs(source.provider).new_run({"input": "q", "runner": "core"})
     async with tasks_of(store, source, **how) as tasks:
         return await tasks.create(new)
 
@@ -268,7 +270,7 @@ async def test_a_look_stores_what_the_sender_tells(store: Store, sender: Sandbox
     facts, raw = store.show_run(run_id)
     assert (facts["result_status"], facts["origin"], facts["version"]) == ("completed", "api", 1)
     assert raw is not None
-    assert [each.kind for each in source.provider.artifacts(raw)] == ["xlsx"]
+    assert [each.kind for each in Valyu().artifacts(raw)] == ["xlsx"]
     make_due(store)
     await work_off(store, source)  # the check finds it again, and nothing changes
     assert [each["version"] for each in stored(store)] == [1]

@@ -64,7 +64,7 @@ class Job:
         ([BAD], "failed", "failed", ["failed"]),
     ],
 )
-async def test_a_job_is_announced_fetched_and_stored_with_what_became_of_each_url(
+async def test_contents_job_is_announced_fetched_and_stored(
     store: Store,
     sender: SandboxServer,
     urls: list[str],
@@ -90,9 +90,7 @@ async def test_a_job_is_announced_fetched_and_stored_with_what_became_of_each_ur
     assert [each["status"] for each in jobs(store)] == ["done", "done"]
 
 
-async def test_a_job_whose_webhook_never_comes_is_found_by_its_check(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_check_finds_a_job_without_webhook(store: Store, sender: SandboxServer) -> None:
     job = Job(store, sender, GOOD)
     job.register()
     make_due(store)
@@ -100,7 +98,7 @@ async def test_a_job_whose_webhook_never_comes_is_found_by_its_check(
     assert [each["run_id"] for each in stored(store)] == [job.id]
 
 
-async def test_a_job_that_goes_on_is_asked_for_again(store: Store, sender: SandboxServer) -> None:
+async def test_unfinished_job_is_fetched_again(store: Store, sender: SandboxServer) -> None:
     sender.change(duration=60)
     job = Job(store, sender, GOOD)
     job.register()
@@ -111,7 +109,7 @@ async def test_a_job_that_goes_on_is_asked_for_again(store: Store, sender: Sandb
     assert (facts["sender_status"], facts["completed_at"]) == ("processing", None)
 
 
-async def test_a_job_that_has_expired_is_stored_as_its_signed_body_carried_it(
+async def test_expired_job_is_stored_from_its_signed_body(
     store: Store, sender: SandboxServer
 ) -> None:
     job = Job(store, sender, GOOD, BAD)
@@ -130,9 +128,7 @@ async def test_a_job_that_has_expired_is_stored_as_its_signed_body_carried_it(
     assert [each["status"] for each in jobs(store)] == ["done", "done"]
 
 
-async def test_the_holder_of_one_secret_announces_no_other_job(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_one_job_s_secret_announces_no_other(store: Store, sender: SandboxServer) -> None:
     job = Job(store, sender, GOOD)
     job.register()
     assert await job.announce(job_id="cj_somebody") == ACCEPTED
@@ -142,7 +138,7 @@ async def test_the_holder_of_one_secret_announces_no_other_job(
     assert "it names contents cj_somebody" in dead["reason"]
 
 
-def test_a_job_is_shown_like_a_task(
+def test_job_is_shown_like_a_task(
     store: Store, sender: SandboxServer, run: Any, configured: Callable[..., None]
 ) -> None:
     configured(sources__valyu__base_url=sender.api_url)

@@ -21,7 +21,8 @@ from receiver.errors import (
     Unreadable,
 )
 from receiver.providers.model import Announcement, Answer, Plan, Subject
-from receiver.providers.valyu.provider import MAX_QUERY, Valyu
+from receiver.providers.valyu.limits import MAX_QUERY
+from receiver.providers.valyu.provider import Valyu
 from storage import FetchedBatch
 from tests.receiver.conftest import BATCH, OTHER_BATCH, TASK
 
@@ -65,18 +66,18 @@ TASK_DONE = {"deepresearch_id": TASK, "status": "completed"}
 
 
 @pytest.mark.parametrize("wrapper", [None, "data", "batch", "task", "result", "payload"])
-def test_a_batch_is_named_flat_or_wrapped(wrapper: str | None) -> None:
+def test_batch_id_is_flat_or_wrapped(wrapper: str | None) -> None:
     found = told({"type": "x", wrapper: BATCH_DONE} if wrapper else BATCH_DONE)
     assert found == Announcement("batch", BATCH, BATCH, "completed_with_errors", STAMP)
     assert found.key == f"batch:{BATCH}:completed_with_errors:{STAMP}"
 
 
-def test_a_task_is_a_task_also_where_it_names_its_batch() -> None:
+def test_task_id_beats_the_batch_id() -> None:
     assert told(TASK_DONE) == Announcement("task", TASK, None, "completed")
     assert told({**TASK_DONE, "batch_id": BATCH}) == Announcement("task", TASK, BATCH, "completed")
 
 
-def test_a_contents_job_is_named_as_such_whatever_else_it_names() -> None:
+def test_job_id_beats_other_ids() -> None:
     job = {"job_id": "cj_0123456789abcdef", "status": "partial", "batch_id": BATCH}
     found = told(job)
     assert found is not None
@@ -85,21 +86,21 @@ def test_a_contents_job_is_named_as_such_whatever_else_it_names() -> None:
 
 @pytest.mark.parametrize("where", ["metadata", "counts", "search_params", "output", "x"])
 @pytest.mark.parametrize("fake", [{"batch_id": OTHER_BATCH}, {"deepresearch_id": TASK}])
-def test_what_a_user_wrote_into_a_body_fools_nobody(where: str, fake: dict[str, str]) -> None:
+def test_user_text_in_a_body_names_nothing(where: str, fake: dict[str, str]) -> None:
     found = told({where: fake, **BATCH_DONE})
     assert found is not None
     assert (found.kind, found.resource) == ("batch", BATCH)
     assert told({where: fake}) is None
 
 
-def test_the_outer_object_is_heard_before_an_inner_one() -> None:
+def test_outer_object_beats_inner_ones() -> None:
     found = told({"data": {"batch_id": OTHER_BATCH, "status": "completed"}, **BATCH_DONE})
     assert found is not None
     assert found.resource == BATCH
 
 
 @pytest.mark.parametrize("status", [None, 5, "", "a b", "\ud800", "x" * 300])
-def test_without_a_readable_status_there_is_no_key(status: Any) -> None:
+def test_unreadable_status_gives_no_key(status: Any) -> None:
     found = told({"batch_id": BATCH, "status": status})
     assert found is not None
     assert (found.status, found.key, found.is_end) == (None, None, True)
@@ -110,7 +111,7 @@ def test_without_a_readable_status_there_is_no_key(status: Any) -> None:
     [("completed", True), ("cancelled", True), ("brand_new", True)]
     + [(status, False) for status in ("open", "processing", "queued", "running", "paused")],
 )
-def test_only_what_clearly_goes_on_is_no_end(status: str, is_end: bool) -> None:
+def test_only_unfinished_statuses_are_no_end(status: str, is_end: bool) -> None:
     found = told({"batch_id": BATCH, "status": status})
     assert found is not None
     assert found.is_end is is_end
@@ -123,7 +124,7 @@ def test_only_what_clearly_goes_on_is_no_end(status: str, is_end: bool) -> None:
         st.none() | st.text() | st.integers() | st.dictionaries(st.just("batch_id"), st.text()),
     ).map(lambda body: json.dumps(body).encode())
 )
-def test_whatever_comes_is_named_by_a_word_or_not_at_all(body: bytes) -> None:
+def test_any_body_is_named_by_words_or_unreadable(body: bytes) -> None:
     found = told(body)
     if found is not None:
         assert found.kind in {"batch", "task", "contents"}
@@ -136,7 +137,7 @@ def test_whatever_comes_is_named_by_a_word_or_not_at_all(body: bytes) -> None:
 
 @pytest.mark.parametrize("status", [200, 201, 202])
 @pytest.mark.parametrize("data", [{}, []])
-def test_a_good_answer_with_json_is_usable(status: int, data: Any) -> None:
+def test_json_success_is_usable(status: int, data: Any) -> None:
     VALYU.judge(answer(status, data), now=NOW)
 
 
@@ -187,9 +188,7 @@ def test_every_status_says_what_to_do(status: int, data: Any, kind: type[FetchEr
     ],
     ids=str,
 )
-def test_when_to_come_again_stands_in_the_header_or_in_the_body(
-    said: Answer, seconds: float | None
-) -> None:
+def test_retry_after_is_in_header_or_body(said: Answer, seconds: float | None) -> None:
     with pytest.raises(FetchError) as caught:
         VALYU.judge(said, now=NOW)
     assert caught.value.retry_after == seconds
@@ -206,7 +205,7 @@ def test_when_to_come_again_stands_in_the_header_or_in_the_body(
         (None, ", which is no JSON"),
     ],
 )
-def test_the_senders_own_words_are_passed_on(data: Any, words: str) -> None:
+def test_errors_quote_the_sender(data: Any, words: str) -> None:
     with pytest.raises(FetchError) as caught:
         VALYU.judge(answer(401, data), now=NOW)
     assert str(caught.value) == f"the sender answered 401{words}"
@@ -218,10 +217,10 @@ def test_the_senders_own_words_are_passed_on(data: Any, words: str) -> None:
 def created(plan: Plan) -> Any:
     """The body of the call that creates a batch."""
     VALYU.check(plan, [])
-    return VALYU.create_batch(plan, [], webhook_url="https://a.test/x").json
+    return VALYU.create_batch(plan, webhook_url="https://a.test/x").json
 
 
-def test_a_batch_is_created_with_what_was_given_and_nothing_else() -> None:
+def test_batch_body_has_only_given_fields() -> None:
     assert created(Plan()) == {"mode": "standard", "webhook_url": "https://a.test/x"}
     schema = {"type": "object"}
     full = created(Plan(name="n", runner="max", schema=schema))
@@ -232,7 +231,7 @@ def test_a_batch_is_created_with_what_was_given_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("plan", [Plan(prompt="of $x"), Plan(task_id="t")])
-def test_a_stored_task_is_not_what_valyu_has(plan: Plan) -> None:
+def test_stored_tasks_are_refused(plan: Plan) -> None:
     with pytest.raises(ValueError, match="no stored tasks"):
         created(plan)
 
@@ -245,18 +244,18 @@ def test_a_stored_task_is_not_what_valyu_has(plan: Plan) -> None:
         ({"batch_id": BATCH}, BATCH, None),
     ],
 )
-def test_a_created_batch_may_come_without_a_secret(data: Any, batch_id: str, secret: Any) -> None:
+def test_created_batch_may_lack_a_secret(data: Any, batch_id: str, secret: Any) -> None:
     made = VALYU.read_created(data)
     assert (made.id, made.secret) == (batch_id, secret)
 
 
 @pytest.mark.parametrize("data", [{}, [], {"batch_id": None}, {"batch_id": "a b"}, {"batch_id": 5}])
-def test_an_answer_that_names_no_batch_is_none(data: Any) -> None:
+def test_answer_without_batch_id_is_unavailable(data: Any) -> None:
     with pytest.raises(Unavailable):
         VALYU.read_created(data)
 
 
-def test_what_a_task_does_not_take_travels_as_metadata() -> None:
+def test_unknown_columns_become_metadata() -> None:
     row = {"id": 7, "query": "q", "urls": "https://a https://b", "region": "EU", "note": ""}
     task = VALYU.new_task({**row, "metadata": {"row": 1}})
     assert task.task_id == "7"
@@ -268,7 +267,7 @@ def test_what_a_task_does_not_take_travels_as_metadata() -> None:
     }
 
 
-def test_a_users_id_may_be_called_task_id_or_be_left_out() -> None:
+def test_user_id_is_optional_and_has_two_names() -> None:
     assert VALYU.new_task({"task_id": "a", "query": "q"}).body["id"] == "a"
     plain = VALYU.new_task({"query": "q", "id": ""})
     assert (plain.task_id, plain.body) == (None, {"query": "q"})
@@ -287,26 +286,26 @@ def test_a_users_id_may_be_called_task_id_or_be_left_out() -> None:
         ({"query": "q", "report_format": ["x"]}, "`report_format` must be text"),
     ],
 )
-def test_a_row_that_is_no_task_says_why(row: dict[str, Any], hint: str) -> None:
+def test_bad_row_is_refused(row: dict[str, Any], hint: str) -> None:
     with pytest.raises(ValueError, match=hint):
         VALYU.new_task(row)
 
 
-def test_added_tasks_are_read_and_ids_are_quoted_in_paths() -> None:
+def test_added_tasks_are_read_and_paths_quoted() -> None:
     added = VALYU.read_added(
         {"tasks": [{"task_id": "a", "deepresearch_id": TASK, "status": "queued"}, {}, None]}
     )
     assert [(run.task_id, run.run_id, run.status) for run in added] == [("a", TASK, "queued")]
-    request = VALYU.add_tasks(Subject("batch", "a/../b?c"), [], defaults={}, callbacks=[])
+    request = VALYU.add_tasks(Subject("batch", "a/../b?c"), [], defaults={}, callback=None)
     assert request.path == "/deepresearch/batches/a%2F..%2Fb%3Fc/tasks"
     cancel = VALYU.cancel_batch(Subject("batch", "a/b"))
     assert cancel.path == "/deepresearch/batches/a%2Fb/cancel"
 
 
 @pytest.mark.parametrize("wrapper", [None, "data", "task"])
-def test_a_result_that_a_body_carried_can_be_used(wrapper: str | None) -> None:
+def test_embedded_result_is_read(wrapper: str | None) -> None:
     body = json.dumps({wrapper: LISTED} if wrapper else LISTED).encode()
-    run = VALYU.read_carried(body, TASK)
+    run = VALYU.read_embedded(body, TASK)
     assert run is not None
     assert run.output == "# Report"
 
@@ -322,9 +321,9 @@ def test_a_result_that_a_body_carried_can_be_used(wrapper: str | None) -> None:
     ],
     ids=len,
 )
-def test_a_body_that_carries_no_result_is_none(body: bytes) -> None:
-    assert VALYU.read_carried(body, TASK) is None
-    assert VALYU.read_carried(json.dumps(LISTED).encode(), "another") is None
+def test_body_without_result_embeds_none(body: bytes) -> None:
+    assert VALYU.read_embedded(body, TASK) is None
+    assert VALYU.read_embedded(json.dumps(LISTED).encode(), "another") is None
 
 
 def test_the_key_travels_in_one_header() -> None:

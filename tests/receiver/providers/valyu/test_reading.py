@@ -38,7 +38,7 @@ FIELDS = [*LISTED, "input", "mode", "research_mode", "model", "batch_id", "error
 
 
 @given(st.dictionaries(st.sampled_from(sorted({*FIELDS} - {"deepresearch_id"})), lies))
-def test_whatever_a_task_says_its_id_and_its_raw_text_are_kept(lied: dict[str, Any]) -> None:
+def test_any_task_keeps_its_id_and_raw_answer(lied: dict[str, Any]) -> None:
     item = {**LISTED, **lied}
     runs = VALYU.read_page(page(item), OF_BATCH).runs
     if lied.get("batch_id") == "x":  # the one lie that names another batch
@@ -52,7 +52,7 @@ def test_whatever_a_task_says_its_id_and_its_raw_text_are_kept(lied: dict[str, A
 
 
 @given(st.dictionaries(st.sampled_from(["counts", "status", "name", "mode", "created_at"]), lies))
-def test_whatever_a_batch_says_it_can_be_read(lied: dict[str, Any]) -> None:
+def test_any_batch_can_be_read(lied: dict[str, Any]) -> None:
     batch = VALYU.read_batch({"batch_id": BATCH, **lied}, THE_BATCH)
     assert batch.batch_id == BATCH
     assert isinstance(batch.is_terminal, bool)
@@ -68,21 +68,19 @@ GOES_ON = ["open", "processing", "queued", "pending", "running", "awaiting_input
     + [(status, True) for status in ("completed", "completed_with_errors", "failed", "canceled")]
     + [(status, True) for status in ("brand_new", None, 5)],
 )
-def test_a_batch_s_status_is_an_end_unless_it_clearly_goes_on(
-    status: Any, is_terminal: bool
-) -> None:
+def test_batch_status_is_terminal_unless_it_goes_on(status: Any, is_terminal: bool) -> None:
     batch = VALYU.read_batch({"batch_id": BATCH, "status": status}, THE_BATCH)
     assert batch.is_terminal is is_terminal
 
 
 @pytest.mark.parametrize("status", ["cancelled", "canceled"])
-def test_a_cancelled_task_may_be_spelt_in_two_ways(status: str) -> None:
+def test_cancelled_has_two_spellings(status: str) -> None:
     (run,) = VALYU.read_page(page({**LISTED, "status": status}), OF_BATCH).runs
     assert (run.status, run.sender_status, run.is_result) == ("cancelled", status, True)
 
 
 @pytest.mark.parametrize("status", ["awaiting_input", "paused", "brand_new", None, 5])
-def test_a_status_that_is_no_end_is_running(status: Any) -> None:
+def test_nonterminal_statuses_are_running(status: Any) -> None:
     (run,) = VALYU.read_page(page({**LISTED, "status": status}), OF_BATCH).runs
     assert (run.status, run.is_result) == ("running", False)
 
@@ -121,7 +119,7 @@ def test_a_mode_has_three_names(name: str) -> None:
         {"batch_id": 5, "tasks": []},
     ],
 )
-def test_what_is_no_page_of_this_batch_is_refused(data: Any) -> None:
+def test_page_of_another_batch_is_refused(data: Any) -> None:
     with pytest.raises(Unavailable):
         VALYU.read_page(data, OF_BATCH)
 
@@ -136,12 +134,12 @@ def test_what_is_no_page_of_this_batch_is_refused(data: Any) -> None:
         ("x", None, False),
     ],
 )
-def test_pagination_is_read_as_it_is_told(pagination: Any, cursor: Any, has_more: bool) -> None:
+def test_pagination_has_cursor_and_more(pagination: Any, cursor: Any, has_more: bool) -> None:
     read = VALYU.read_page(page(LISTED, None, {}, pagination=pagination), OF_BATCH)
     assert (len(read.runs), read.cursor, read.has_more) == (1, cursor, has_more)
 
 
-def test_a_listed_task_that_names_another_batch_is_left_out() -> None:
+def test_listed_task_of_another_batch_is_dropped() -> None:
     mine = {**LISTED, "deepresearch_id": "mine", "batch_id": BATCH}
     other = {**LISTED, "deepresearch_id": "other", "batch_id": OTHER_BATCH}
     unsaid = {**LISTED, "deepresearch_id": "unsaid", "batch_id": 5}
@@ -149,7 +147,7 @@ def test_a_listed_task_that_names_another_batch_is_left_out() -> None:
     assert [(run.run_id, run.batch_id) for run in runs] == [("mine", BATCH), ("unsaid", BATCH)]
 
 
-def test_a_page_is_asked_for_with_its_cursor_and_its_size_unless_it_is_the_sender_s_own() -> None:
+def test_page_request_has_cursor_and_size() -> None:
     def params(cursor: str | None, size: int | None) -> Any:
         return VALYU.list_runs(THE_BATCH, cursor=cursor, size=size).params
 
@@ -162,14 +160,14 @@ COUNTS = {"total": 3, "queued": 0, "running": 0, "completed": 1, "failed": 1, "c
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_a_batch_may_come_in_a_wrapper(wrapped: bool) -> None:
+def test_batch_may_be_wrapped(wrapped: bool) -> None:
     data: Any = {"batch_id": BATCH, "status": "completed_with_errors", "counts": COUNTS}
     batch = VALYU.read_batch({"batch": data} if wrapped else data, THE_BATCH)
     assert (batch.is_terminal, batch.total, batch.ended) == (True, 3, 3)
 
 
 @pytest.mark.parametrize("data", [None, [], {}, {"batch_id": OTHER_BATCH}, {"batch": 5}])
-def test_an_answer_about_another_batch_is_refused(data: Any) -> None:
+def test_answer_about_another_batch_is_unavailable(data: Any) -> None:
     with pytest.raises(Unavailable):
         VALYU.read_batch(data, THE_BATCH)
 
@@ -188,20 +186,20 @@ def test_counts_may_be_text() -> None:
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_a_list_of_batches_may_come_in_a_wrapper(wrapped: bool) -> None:
+def test_batch_list_may_be_wrapped(wrapped: bool) -> None:
     listed: Any = [{"batch_id": BATCH, "webhook_url": "https://a.test"}, {}, None]
     batches = VALYU.read_batches({"batches": listed} if wrapped else listed)
     assert [(batch.batch_id, batch.webhook_url) for batch in batches] == [(BATCH, "https://a.test")]
 
 
 @pytest.mark.parametrize("data", [None, [], {}, {"deepresearch_id": "another"}])
-def test_an_answer_about_another_run_is_refused(data: Any) -> None:
+def test_answer_about_another_run_is_unavailable(data: Any) -> None:
     with pytest.raises(Unavailable):
         VALYU.read_run(data, THE_TASK)
 
 
 @pytest.mark.parametrize("output", [{}, {"output": None}])
-def test_a_completed_task_without_an_output_is_no_result_yet(output: dict[str, None]) -> None:
+def test_completed_task_without_output_is_no_result(output: dict[str, None]) -> None:
     run = VALYU.read_run({"deepresearch_id": TASK, "status": "completed", **output}, THE_TASK)
     assert (run.status, run.has_output, run.is_result) == ("completed", False, False)
 

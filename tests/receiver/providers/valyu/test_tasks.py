@@ -4,14 +4,21 @@ import re
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from receiver.errors import Unavailable
 from receiver.providers.model import Request, Subject
-from receiver.providers.parallel.provider import Parallel
-from receiver.providers.parallel_v0.provider import ParallelV0
+from receiver.providers.valyu.limits import check
 from receiver.providers.valyu.provider import Valyu
+from receiver.providers.valyu.tasks import FIELDS
 
 TASK = Subject("task", "3f0c/1")
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=6,
+)
 SCHEMA = {"type": "object", "properties": {"price": {"type": "number"}}}
 FILE = {"data": "data:text/plain;base64,aGk=", "filename": "a.txt", "mediaType": "text/plain"}
 
@@ -22,7 +29,7 @@ def body(**options: Any) -> Any:
     return Valyu().create_run(new, webhook_url="https://us.test/w").json
 
 
-def test_a_query_alone_is_a_standard_task_with_a_report() -> None:
+def test_query_alone_is_a_standard_report() -> None:
     request = Valyu().create_run(Valyu().new_run({"query": "q"}), webhook_url="https://us.test/w")
     assert (request.method, request.path) == ("POST", "/deepresearch/tasks")
     assert request.json == {
@@ -75,23 +82,23 @@ def test_each_option_has_its_place(options: dict[str, Any], sent: dict[str, Any]
         ),
     ],
 )
-def test_a_deliverable_may_be_a_type_a_sentence_or_json(given: str, sent: Any) -> None:
+def test_deliverable_is_type_sentence_or_json(given: str, sent: Any) -> None:
     assert body(deliverable=[given])["deliverables"] == [sent]
 
 
-def test_all_checkpoints_are_had_by_one_word_and_such_a_task_may_ask() -> None:
+def test_hitl_all_sets_every_checkpoint() -> None:
     new = Valyu().new_run({"query": "q", "hitl": ["all"]})
     assert (len(new.body["hitl"]), new.may_ask) == (4, True)
     assert not Valyu().new_run({"query": "q"}).may_ask
 
 
-def test_a_workflow_keeps_its_own_defaults() -> None:
+def test_workflow_keeps_its_own_defaults() -> None:
     given = {"workflow": "slug", "workflow_params": {"a": 1}, "workflow_version": 2}
     new = Valyu().new_run(given)
     assert new.body == {"workflow_id": "slug", "workflow_params": {"a": 1}, "workflow_version": 2}
 
 
-def test_what_is_kept_as_the_input_has_no_data_of_files_and_no_credentials() -> None:
+def test_stored_input_has_no_file_data_or_credentials() -> None:
     servers = [{"url": "https://m.test", "auth": {"token": "secret"}}]
     given = {"query": "q", "file": [FILE], "mcp_servers": servers, "alert_email": "a@b.test"}
     new = Valyu().new_run({**given, "runner": "fast", "metadata": {"team": "x"}})
@@ -117,12 +124,16 @@ def test_what_is_kept_as_the_input_has_no_data_of_files_and_no_credentials() -> 
         ({"file": [{**FILE, "context": "c" * 50_001}]}, "the context of a.txt"),
         ({"file": [{**FILE, "context": "c" * 40_000}] * 3}, "120000 characters together"),
         ({"set": {"files": [{}]}}, "must have a filename"),
+        ({"set": {"files": [{**FILE, "context": 5}]}}, "the context of a file must be text"),
         ({"deliverable": ["xlsx"] * 11}, "11 deliverables are given"),
         ({"deliverable": ["xslx"]}, "'xslx' is not one of csv"),
         ({"deliverable": ["xslx:Table of vendors"]}, "is not one of csv"),
         ({"deliverable": ["{"]}, "is no JSON"),
         ({"deliverable": ['{"type": "gif"}']}, "must have a type"),
         ({"deliverable": ['{"type": "pdf"}']}, "must have a description"),
+        ({"deliverable": ['{"type": "pdf", "description": " "}']}, "must have a description"),
+        ({"deliverable": ['{"type": "gif", "description": 5}']}, "must have a type"),
+        ({"set": {"deliverables": [5]}}, "must have a type"),
         ({"deliverable": ["pdf:" + "d" * 501]}, "more than 500 characters"),
         ({"deliverable": ["d " * 1_001]}, "more than 2000 characters"),
         ({"mcp_servers": [{"url": "https://m.test"}] * 6}, "6 mcp_servers"),
@@ -137,37 +148,86 @@ def test_what_is_kept_as_the_input_has_no_data_of_files_and_no_credentials() -> 
         ({"hitl": ["all"], "runner": "instant"}, "instant asks nobody"),
         ({"set": {"hitl": {"plan_review": 1}}}, "must be true or false"),
         ({"workflow": "slug"}, "a workflow supplies `query` itself"),
-        ({"workflow_params": {}}, "needs a workflow"),
+        ({"set": {"workflow_id": "w"}, "strategy": "s"}, "a workflow supplies `query` itself"),
+        ({"workflow_params": {}}, "`workflow_params` needs a workflow"),
+        ({"workflow_version": 1}, "`workflow_version` needs a workflow"),
+        ({"set": {"workflow_version": True}}, "`workflow_version` must be a whole number"),
+        ({"strategy": 5}, "`research_strategy` must be text"),
         ({"set": {"metadata": []}}, "`metadata` must be a JSON object"),
         ({"set": {"webhook_url": "https://x.test"}}, "is set by resultsink"),
         ({"search": {"included_sources": ["a"], "excluded_sources": ["b"]}}, "keep one"),
         ({"search": {"included_sources": ["a"] * 21}}, "more than 20 entries"),
-        ({"search": {"included_sources": "web"}}, "must be a JSON list"),
+        ({"search": {"included_sources": "web"}}, "`included_sources` of the search must be a"),
+        ({"search": {"excluded_sources": {}}}, "`excluded_sources` of the search must be a"),
+        ({"search": {"excluded_sources": ["a"] * 21}}, "`excluded_sources` of the search has"),
+        ({"search": None}, "`search` must be a JSON object"),
+        ({"search": {"end_date": "2026-01-01T10:00", "historical_cache": 1}}, "needs historical"),
         ({"search": {"start_date": "2026-01-01T10:00"}}, "needs historical_cache"),
         ({"input": "text"}, "take no --input"),
     ],
 )
-def test_what_the_sender_would_refuse_is_refused_in_one_sentence(
-    options: dict[str, Any], said: str
-) -> None:
+def test_body_beyond_the_limits_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)) as raised:
         body(**options)
     assert "\n" not in str(raised.value)
 
 
-def test_a_date_with_a_time_is_taken_with_the_historical_cache() -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"query": "q" * 25_000},
+        {"strategy": "s" * 8_000, "report_format": "r" * 7_000},
+        {"url": ["https://a.test"] * 10},
+        {"file": [{**FILE, "context": "c" * 50_000}] * 2},
+        {"file": [FILE] * 10},
+        {"file": [{**FILE, "context": None}]},
+        {"deliverable": ["d" * 1_000 + " " + "d" * 999] * 10},
+        {"deliverable": ["pdf:" + "d" * 500]},
+        {"mcp_servers": [{"url": "https://m.test"}] * 5},
+        {"tools": {"charts": False, "code": {}}},
+        {"previous_report": ["a"] * 3},
+        {"alert_email": {"email": "a@b.test", "custom_url": "https://x.test/{id}"}},
+        {"search": {"included_sources": ["a"] * 20, "excluded_sources": []}},
+        {"search": {"start_date": "2026-01-31", "end_date": "2026-02-28"}},
+        {"set": {"hitl": {"plan_review": False}}, "runner": "instant"},
+        {"set": {"public": 5, "alert_email": None}},
+        {"hitl": ["plan_review", "source_review"], "runner": "max"},
+    ],
+)
+def test_body_at_the_limits_is_accepted(options: dict[str, Any]) -> None:
+    body(**options)
+
+
+@given(st.dictionaries(st.sampled_from([*FIELDS.values(), "output_formats", "hitl"]), values))
+def test_any_body_passes_or_raises_one_sentence(
+    given_body: dict[str, Any],
+) -> None:
+    refusal = None
+    try:
+        check(given_body)
+    except ValueError as error:
+        refusal = error
+    assert refusal is None or (type(refusal) is ValueError and str(refusal))
+
+
+def test_first_field_s_refusal_wins() -> None:
+    with pytest.raises(ValueError, match="`mode` must be text"):
+        check({"hitl": 5, "mode": 5, "query": "q"})
+
+
+def test_timed_dates_pass_with_the_historical_cache() -> None:
     search = {"start_date": "2026-01-01T10:00", "historical_cache": True}
     assert body(search=search)["search"] == search
 
 
-def test_what_was_created_is_named_with_its_secret() -> None:
+def test_created_task_has_id_and_secret() -> None:
     made = Valyu().read_created_run({"deepresearch_id": "t1", "webhook_secret": "s"})
     assert (made.id, made.secret) == ("t1", "s")
     with pytest.raises(Unavailable):
         Valyu().read_created_run({"status": "queued"})
 
 
-def test_a_task_is_steered_below_its_own_address() -> None:
+def test_steering_calls_use_the_task_s_path() -> None:
     path = "/deepresearch/tasks/3f0c%2F1"
     assert Valyu().update_run(TASK, "more") == Request(
         "POST", f"{path}/update", json={"instruction": "more"}
@@ -180,42 +240,6 @@ def test_a_task_is_steered_below_its_own_address() -> None:
     )
 
 
-def test_every_kind_of_question_has_an_example_of_an_answer() -> None:
+def test_known_questions_have_example_answers() -> None:
     assert Valyu().example({"type": "plan_review"}) == {"approved": True}
     assert Valyu().example({"type": "something new"}) is None
-
-
-def test_a_run_of_parallel_is_its_input_a_processor_and_perhaps_a_schema() -> None:
-    given = {"input": {"name": "a"}, "runner": "core", "output_schema": SCHEMA}
-    new = Parallel().new_run({**given, "metadata": {"k": "v"}, "set": {"enable_events": True}})
-    request = Parallel().create_run(new, webhook_url="https://us.test/w")
-    assert (request.method, request.path) == ("POST", "/v1/tasks/runs")
-    assert request.json == {
-        "processor": "core",
-        "input": {"name": "a"},
-        "metadata": {"k": "v"},
-        "task_spec": {"output_schema": {"type": "json", "json_schema": SCHEMA}},
-        "enable_events": True,
-        "webhook": {"url": "https://us.test/w", "event_types": ["task_run.status"]},
-    }
-    assert (new.input, new.runner) == ({"name": "a"}, "core")
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"input": "text"}, "the processor is missing"),
-        ({"runner": "core"}, "the input is missing"),
-        ({"input": "i" * 25_001, "runner": "core"}, "25000 are allowed"),
-        ({"input": "i", "runner": "core", "deliverable": ["xlsx"]}, "take no --deliverable"),
-        ({"input": "i", "runner": "core", "set": {"webhook": {}}}, "or is ours"),
-    ],
-)
-def test_a_run_of_parallel_is_refused_in_one_sentence(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        Parallel().new_run(options)
-
-
-def test_the_older_api_says_what_to_do_instead_of_a_single_run() -> None:
-    with pytest.raises(ValueError, match="make a batch of one"):
-        ParallelV0().new_run({"input": "text"})

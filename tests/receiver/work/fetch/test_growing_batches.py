@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from receiver.errors import NotDone
+from receiver.providers.parallel.provider import Parallel
 from receiver.sender_api.calls import Calls
 from receiver.submissions.batches import BatchSubmissions
 from storage import (
@@ -232,7 +233,7 @@ async def test_a_refused_addition_to_what_always_grows_is_told_in_the_sender_s_w
     async with answering(sender) as wire:
         batches = BatchSubmissions(store, Calls(source, wire), "https://receiver.test", warn=print)
         with pytest.raises(NotDone) as raised:
-            await batches.add(GROUP, [source.provider.new_task({"q": "1"})], added=print)
+            await batches.add(GROUP, [Parallel().new_task({"q": "1"})], added=print)
     assert str(raised.value).startswith(f"0 of 1 tasks were added to {GROUP}, then: ")
     assert "422: input 3: too long. Once that is mended: " in str(raised.value)
     assert sender.calls == [f"/groups/{GROUP}/runs"]  # its end is not asked for: it has none

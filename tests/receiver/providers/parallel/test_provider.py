@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.errors import Unavailable
+from receiver.providers.capabilities.batches import CancelsBatches, ListsBatches
+from receiver.providers.capabilities.runs import CancelsRuns, UpdatesRuns
 from receiver.providers.model import Announcement, Callback, Plan, Subject
-from receiver.providers.parallel.provider import MAX_INPUT, Parallel
+from receiver.providers.parallel.limits import MAX_INPUT
+from receiver.providers.parallel.provider import Parallel
 from storage import FetchedBatch, FetchedRun
 
 PARALLEL = Parallel()
@@ -57,7 +60,7 @@ def streamed(item: Any) -> FetchedRun | None:
 # --- webhooks -----------------------------------------------------------------------------------
 
 
-def test_an_event_names_its_run_its_group_and_its_status() -> None:
+def test_event_names_run_group_and_status() -> None:
     assert told(EVENT) == Announcement("run", RUN, GROUP, "completed", None, is_end=True)
 
 
@@ -73,7 +76,7 @@ def test_an_older_event_names_less() -> None:
     [(name, True) for name in ("completed", "failed", "cancelled", "brand_new", None)]
     + [(name, False) for name in ("queued", "running", "action_required", "cancelling")],
 )
-def test_only_what_clearly_goes_on_is_no_end(status: Any, is_end: bool) -> None:
+def test_only_unfinished_statuses_are_no_end(status: Any, is_end: bool) -> None:
     found = told({**EVENT, "data": {**TASK_RUN, "status": status}})
     assert found is not None
     assert found.is_end is is_end
@@ -83,7 +86,7 @@ def test_only_what_clearly_goes_on_is_no_end(status: Any, is_end: bool) -> None:
     ("kind", "data"),
     [("findall.run.completed", {"findall_id": "f1"}), ("monitor.event.detected", {"x": 1})],
 )
-def test_what_is_not_about_a_run_is_named_and_not_fetched(kind: str, data: Any) -> None:
+def test_other_events_are_named_and_ignored(kind: str, data: Any) -> None:
     found = told({"type": kind, "data": data})
     assert found is not None
     assert found.kind == kind.partition(".")[0]
@@ -97,31 +100,31 @@ def test_what_is_not_about_a_run_is_named_and_not_fetched(kind: str, data: Any) 
         *(b'{"data": {"run_id": "a", "run_id": "b"}}', b'{"data": {"run_id": "a"}, "data": {}}'),
     ],
 )
-def test_what_names_no_run_for_certain_names_none(body: bytes) -> None:
+def test_event_without_certain_run_is_unreadable(body: bytes) -> None:
     assert told(body) is None
 
 
 @given(st.binary() | st.dictionaries(st.sampled_from([*EVENT]), st.text() | st.none()))
-def test_whatever_comes_is_read_or_not_at_all(body: Any) -> None:
+def test_any_body_is_read_or_unreadable(body: Any) -> None:
     found = told(body)
     assert found is None or found.resource.isascii()
 
 
-def test_only_the_whole_story_of_a_failed_run_is_carried() -> None:
+def test_only_failed_runs_are_embedded() -> None:
     def carried(data: Any, run_id: str = RUN) -> FetchedRun | None:
-        return PARALLEL.read_carried(json.dumps({**EVENT, "data": data}).encode(), run_id)
+        return PARALLEL.read_embedded(json.dumps({**EVENT, "data": data}).encode(), run_id)
 
     run = carried(FAILED)
     assert run is not None
     assert (run.status, run.error) == ("failed", "Task failed")
     assert [carried(TASK_RUN), carried(FAILED, OTHER), carried(5)] == [None] * 3
-    assert PARALLEL.read_carried(b"no", RUN) is None
+    assert PARALLEL.read_embedded(b"no", RUN) is None
 
 
 # --- creating -----------------------------------------------------------------------------------
 
 
-def test_columns_are_the_input_unless_there_is_one_called_so() -> None:
+def test_input_column_makes_the_others_metadata() -> None:
     task = PARALLEL.new_task({"id": 7, "company": "Acme", "note": "", "processor": "core"})
     assert task.body == {
         "input": {"company": "Acme"},
@@ -149,7 +152,7 @@ def test_columns_are_the_input_unless_there_is_one_called_so() -> None:
         ({"input": "x", "id": "y" * 513}, "more than 512 characters"),
     ],
 )
-def test_a_row_that_is_no_task_says_why(row: dict[str, Any], hint: str) -> None:
+def test_bad_row_is_refused(row: dict[str, Any], hint: str) -> None:
     with pytest.raises(ValueError, match=hint):
         PARALLEL.new_task(row)
 
@@ -163,17 +166,17 @@ def test_a_row_that_is_no_task_says_why(row: dict[str, Any], hint: str) -> None:
         (Plan(runner="core", name="n" * 513), "more than 512 characters"),
     ],
 )
-def test_a_plan_that_cannot_be_carried_out_says_why(plan: Plan, hint: str) -> None:
+def test_impossible_plan_is_refused(plan: Plan, hint: str) -> None:
     with pytest.raises(ValueError, match=hint):
         PARALLEL.check(plan, [PARALLEL.new_task({"input": "x"})])
     PARALLEL.check(Plan(), [PARALLEL.new_task({"input": "x", "processor": "lite"})])
 
 
-def test_a_group_is_created_by_its_name_alone() -> None:
-    made = PARALLEL.create_batch(Plan(name="ceo-list"), [], webhook_url="https://a.test")
+def test_group_body_has_only_its_name() -> None:
+    made = PARALLEL.create_batch(Plan(name="ceo-list"), webhook_url="https://a.test")
     assert (made.method, made.path) == ("POST", "/v1/tasks/groups")
     assert made.json == {"metadata": {"name": "ceo-list"}}
-    assert PARALLEL.create_batch(Plan(), [], webhook_url=None).json == {}
+    assert PARALLEL.create_batch(Plan(), webhook_url=None).json == {}
     assert PARALLEL.read_created({"taskgroup_id": GROUP}).id == GROUP
     data: Any
     for data in ({}, [], {"taskgroup_id": "a b"}):
@@ -181,30 +184,37 @@ def test_a_group_is_created_by_its_name_alone() -> None:
             PARALLEL.read_created(data)
 
 
-def test_every_run_is_added_with_its_processor_its_webhook_and_the_schema_of_all() -> None:
+def test_added_runs_have_processor_webhook_and_schema() -> None:
     tasks = [PARALLEL.new_task({"q": "1"}), PARALLEL.new_task({"q": "2", "processor": "pro"})]
     schema = {"type": "object"}
     defaults = PARALLEL.defaults(Plan(runner="core", schema=schema), tasks)
     callback = Callback("https://a.test/webhooks/parallel", "")
-    made = PARALLEL.add_tasks(THE_GROUP, tasks, defaults=defaults, callbacks=[callback, None])
+    made = PARALLEL.add_tasks(THE_GROUP, tasks, defaults=defaults, callback=callback)
     assert made.path == f"/v1/tasks/groups/{GROUP}/runs"
     webhook = {"url": callback.url, "event_types": ["task_run.status"]}
     assert made.json == {
         "inputs": [
             {"input": {"q": "1"}, "processor": "core", "webhook": webhook},
-            {"input": {"q": "2"}, "processor": "pro"},
+            {"input": {"q": "2"}, "processor": "pro", "webhook": webhook},
         ],
         "default_task_spec": {"output_schema": {"type": "json", "json_schema": schema}},
     }
+    plain = PARALLEL.add_tasks(THE_GROUP, tasks, defaults={"processor": "core"}, callback=None)
+    assert plain.json == {
+        "inputs": [
+            {"input": {"q": "1"}, "processor": "core"},
+            {"input": {"q": "2"}, "processor": "pro"},
+        ]
+    }
 
 
-def test_what_was_added_are_runs_in_the_order_of_the_request() -> None:
+def test_added_runs_keep_the_request_order() -> None:
     added = PARALLEL.read_added({"run_ids": [RUN, OTHER], "run_cursor": ""})
     assert [(run.run_id, run.status) for run in added] == [(RUN, "queued"), (OTHER, "queued")]
     assert [*map(PARALLEL.read_added, ({}, [], {"run_ids": 5}))] == [[]] * 3
 
 
-def test_a_result_waits_for_as_long_as_the_source_says() -> None:
+def test_result_call_waits_for_the_configured_seconds() -> None:
     result, itself = Parallel(result_seconds=25).run(THE_RUN)
     assert (result.path, result.params) == (f"/v1/tasks/runs/{RUN}/result", {"timeout": "25"})
     assert itself.path == f"/v1/tasks/runs/{RUN}"
@@ -216,7 +226,7 @@ def test_a_result_waits_for_as_long_as_the_source_says() -> None:
 # --- reading ------------------------------------------------------------------------------------
 
 
-def test_a_result_is_read_whole_with_its_citations() -> None:
+def test_result_has_output_and_citations() -> None:
     run = PARALLEL.read_run({"run": TASK_RUN, "output": OUTPUT}, THE_RUN)
     assert (run.run_id, run.batch_id, run.task_id, run.runner) == (RUN, GROUP, "acme", "core")
     assert (run.status, run.is_result, run.error) == ("completed", True, None)
@@ -226,14 +236,14 @@ def test_a_result_is_read_whole_with_its_citations() -> None:
     assert run.raw == {"run": TASK_RUN, "output": OUTPUT}
 
 
-def test_a_run_alone_is_no_result_unless_it_failed() -> None:
+def test_run_without_output_is_a_result_when_failed() -> None:
     assert not PARALLEL.read_run(TASK_RUN, THE_RUN).is_result
     failed = PARALLEL.read_run(FAILED, THE_RUN)
     assert (failed.is_result, failed.error) == (True, "Task failed")
 
 
 @pytest.mark.parametrize("status", ["queued", "running", "action_required", "cancelling", "new"])
-def test_what_goes_on_is_running_also_where_it_is_not_active(status: str) -> None:
+def test_unfinished_statuses_are_running_even_when_inactive(status: str) -> None:
     run = PARALLEL.read_run({**TASK_RUN, "status": status, "is_active": False}, THE_RUN)
     assert run.status in ("queued", "running")
     assert (run.sender_status, run.completed_at) == (status, None)
@@ -270,12 +280,12 @@ def test_why_a_run_failed_is_kept(error: Any, said: str | None) -> None:
 
 
 @pytest.mark.parametrize("data", [None, [], {}, {"run": {}}, {**TASK_RUN, "run_id": OTHER}])
-def test_an_answer_about_another_run_is_refused(data: Any) -> None:
+def test_answer_about_another_run_is_unavailable(data: Any) -> None:
     with pytest.raises(Unavailable):
         PARALLEL.read_run(data, THE_RUN)
 
 
-def test_a_state_of_the_stream_brings_run_input_output_and_cursor() -> None:
+def test_state_event_has_run_input_output_cursor() -> None:
     found = PARALLEL.read_streamed(STATE, LISTED, defaults={})
     assert (found.cursor, found.run is not None) == ("1", True)
     run = streamed(STATE)
@@ -283,7 +293,7 @@ def test_a_state_of_the_stream_brings_run_input_output_and_cursor() -> None:
     assert (run.input, run.output) == ({"company": "Acme, Inc."}, OUTPUT["content"])
 
 
-def test_a_run_that_does_not_name_its_group_is_of_the_one_that_was_listed() -> None:
+def test_streamed_run_gets_the_listed_group() -> None:
     alone = {name: value for name, value in TASK_RUN.items() if name != "taskgroup_id"}
     run = streamed({**STATE, "run": alone})
     assert run is not None
@@ -291,13 +301,13 @@ def test_a_run_that_does_not_name_its_group_is_of_the_one_that_was_listed() -> N
     assert streamed({**STATE, "run": {**TASK_RUN, "taskgroup_id": "tgrp_2"}}) is None
 
 
-def test_an_event_that_is_an_error_is_no_end() -> None:
+def test_error_event_raises_unavailable() -> None:
     with pytest.raises(Unavailable, match="why"):
         streamed({"type": "error", "error": {"message": "why"}})
 
 
 @pytest.mark.parametrize("item", [[], 5, None])
-def test_an_event_that_is_none_tells_of_no_run(item: Any) -> None:
+def test_unreadable_event_has_no_run(item: Any) -> None:
     assert streamed(item) is None
 
 
@@ -320,7 +330,7 @@ def test_an_event_that_is_none_tells_of_no_run(item: Any) -> None:
         ({"completed": -1, "failed": "x"}, 1, False, True, None),
     ],
 )
-def test_a_group_has_ended_when_its_counts_and_its_rest_agree(
+def test_group_ends_when_inactive_and_counts_agree(
     counts: Any, total: Any, is_active: Any, is_terminal: bool, ended: int | None
 ) -> None:
     status = {"num_task_runs": total, "task_run_status_counts": counts, "is_active": is_active}
@@ -329,23 +339,22 @@ def test_a_group_has_ended_when_its_counts_and_its_rest_agree(
 
 
 @pytest.mark.parametrize("data", [None, [], {}, {"taskgroup_id": "tgrp_2"}])
-def test_an_answer_about_another_group_is_refused(data: Any) -> None:
+def test_answer_about_another_group_is_unavailable(data: Any) -> None:
     with pytest.raises(Unavailable):
         PARALLEL.read_batch(data, THE_GROUP)
 
 
-def test_an_input_is_an_object_also_where_it_was_text() -> None:
+def test_text_input_becomes_an_object() -> None:
     assert PARALLEL.read_input({"input": "who?", "processor": "x"}) == {"input": "who?"}
     assert PARALLEL.read_input({"input": {"a": 1}}) == {"a": 1}
     assert [*map(PARALLEL.read_input, ({}, [], {"input": 5}))] == [None] * 3
 
 
-def test_there_is_no_call_for_what_parallel_does_not_do() -> None:
-    assert PARALLEL.cancel_batch(THE_GROUP) is None
-    assert PARALLEL.batches() is None
+def test_provider_has_no_capability_parallel_lacks() -> None:
+    assert not isinstance(PARALLEL, CancelsBatches | ListsBatches | CancelsRuns | UpdatesRuns)
 
 
-def test_a_run_that_nobody_has_tells_whether_the_account_is_welcome() -> None:
+def test_probe_asks_for_an_unknown_run() -> None:
     probe = PARALLEL.probe()
     assert (probe.method, probe.path) == ("GET", f"/v1/tasks/runs/trun_{'0' * 32}")
     assert probe.json is None

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from receiver.errors import Refused, Unavailable
+from receiver.errors import Refused, Unavailable, UsageError
+from receiver.providers.capabilities.require import require_single_runs
+from receiver.providers.capabilities.runs import EmbedsResults
 from receiver.providers.model import Announcement, Callback, NewTask, Plan, Subject
 from receiver.providers.parallel_v0.provider import ParallelV0
 from receiver.sender_api.stream_parsers import CsvRows
@@ -50,10 +52,10 @@ def rows(text: str, **defaults: Any) -> list[FetchedRun]:
 # --- callbacks ----------------------------------------------------------------------------------
 
 
-def test_a_callback_names_its_run_and_is_a_hint_alone() -> None:
+def test_callback_names_its_run_without_a_result() -> None:
     found = V0.identify(json.dumps(OBJECT).encode())
     assert found == Announcement("run", RUN, BATCH, "complete", is_end=True)
-    assert V0.read_carried(json.dumps(OBJECT).encode(), RUN) is None
+    assert not isinstance(V0, EmbedsResults)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ def test_a_callback_names_its_run_and_is_a_hint_alone() -> None:
     [(name, True) for name in ("complete", "completed", "failed", "cancelled", "new", None)]
     + [(name, False) for name in ("queued", "running", "awaiting_tool_calls", "cancelling")],
 )
-def test_only_what_clearly_goes_on_is_no_end(status: Any, is_end: bool) -> None:
+def test_only_unfinished_statuses_are_no_end(status: Any, is_end: bool) -> None:
     found = V0.identify(json.dumps({**OBJECT, "status": status}).encode())
     assert found is not None
     assert found.is_end is is_end
@@ -70,14 +72,14 @@ def test_only_what_clearly_goes_on_is_no_end(status: Any, is_end: bool) -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"{}", b'{"run_id": 5}', b'{"run_id":"a","run_id":1}']
 )
-def test_a_body_that_names_no_run_for_certain_names_none(body: bytes) -> None:
+def test_body_without_certain_run_is_unreadable(body: bytes) -> None:
     assert V0.identify(body) is None
 
 
 # --- creating -----------------------------------------------------------------------------------
 
 
-def test_every_column_but_the_runner_is_an_argument() -> None:
+def test_columns_are_arguments_except_the_runner() -> None:
     (task,) = tasks({"company": "Acme", "id": 7, "note": "", "runner": "argon"})
     assert task.body == {"arguments": {"company": "Acme", "id": 7}, "runner": "argon"}
     assert (task.task_id, task.input) == (None, {"company": "Acme", "id": 7})
@@ -94,16 +96,15 @@ def test_every_column_but_the_runner_is_an_argument() -> None:
         (Plan(runner="neon", task_id="t", schema={}), "has its own output schema"),
     ],
 )
-def test_a_plan_that_cannot_be_carried_out_says_why(plan: Plan, hint: str) -> None:
+def test_impossible_plan_is_refused(plan: Plan, hint: str) -> None:
     with pytest.raises(ValueError, match=hint):
         V0.check(plan, tasks({"a": "1"}))
     V0.check(Plan(task_id="t"), tasks({"a": "1", "runner": "neon"}))
 
 
-def test_a_stored_task_is_made_of_the_prompt_and_of_the_types_of_the_arguments() -> None:
+def test_stored_task_has_prompt_and_argument_types() -> None:
     given = tasks({"a": "x", "n": 1, "m": "x"}, {"a": "y", "n": 2, "m": 5, "l": [1]})
-    made = V0.create_batch(Plan(runner="neon", prompt="of ${a}"), given, webhook_url=None)
-    assert made is not None
+    made = V0.create_stored_task(Plan(runner="neon", prompt="of ${a}"), given)
     assert (made.path, made.json["prompt"], made.json["processor"]) == (
         "/v0/tasks",
         "of ${a}",
@@ -112,43 +113,44 @@ def test_a_stored_task_is_made_of_the_prompt_and_of_the_types_of_the_arguments()
     types = {name: told["type"] for name, told in made.json["input_schema"]["properties"].items()}
     assert types == {"a": "string", "n": "integer", "m": "string", "l": "array"}
     assert made.json["input_schema"]["required"] == ["a", "n", "m"]
-    assert V0.create_batch(Plan(task_id="t"), given, webhook_url=None) is None
 
 
-def test_all_runs_are_made_in_one_call_each_with_a_callback_of_its_own() -> None:
+def test_one_call_submits_a_callback_per_run() -> None:
     given = tasks({"a": "1"}, {"a": "2", "runner": "argon"})
-    callbacks = [Callback("https://a.test/1", "s" * 64), None]
+    callbacks = [Callback("https://a.test/1", "s" * 64), Callback("https://a.test/2", "t" * 64)]
     defaults = V0.defaults(Plan(runner="neon"), given)
-    subject = Subject("task", "t/1")
-    made = V0.add_tasks(subject, given, defaults=defaults, callbacks=callbacks)
+    made = V0.submit_batch("t/1", given, defaults=defaults, callbacks=callbacks)
     assert (made.path, made.json["runner"]) == ("/v0/tasks/t%2F1/batches", "neon")
     first, second = made.json["task_run_requests"]
-    assert (first["arguments"], second) == (
-        {"a": "1"},
-        {"arguments": {"a": "2"}, "runner": "argon"},
-    )
-    asked = first["callback_webhook"]
-    assert (asked["url"], asked["secret"]) == ("https://a.test/1", "s" * 64)
-    assert asked["headers"]["Authorization"].startswith("Bearer ")
-    assert "s" * 64 not in asked["headers"]["Authorization"]  # who logs it cannot sign
+    assert (first["arguments"], "runner" in first) == ({"a": "1"}, False)
+    assert (second["arguments"], second["runner"]) == ({"a": "2"}, "argon")
+    for run, callback in zip((first, second), callbacks, strict=True):
+        sent = run["callback_webhook"]
+        assert (sent["url"], sent["secret"]) == (callback.url, callback.secret)
+        assert sent["headers"]["Authorization"].startswith("Bearer ")
+        assert callback.secret not in sent["headers"]["Authorization"]  # who logs it cannot sign
 
 
-def test_what_was_created_is_named_by_its_batch_or_by_its_task() -> None:
+def test_batch_and_stored_task_ids_are_separate() -> None:
     answer = {"task_id": TASK, "batch_run_id": BATCH, "run_ids": [RUN, OTHER]}
-    assert V0.read_created(answer).id == BATCH
-    assert V0.read_created({"task_id": TASK}).id == TASK
+    assert V0.read_submitted(answer) == BATCH
+    assert V0.read_stored_task({"task_id": TASK}) == TASK
     assert [run.run_id for run in V0.read_added(answer)] == [RUN, OTHER]
     data: Any
-    for data in ({}, [], {"task_id": 5}):
+    for data in ({}, [], {"task_id": 5, "batch_run_id": "a b"}):
         assert V0.read_added(data) == []
-        with pytest.raises(Unavailable):
-            V0.read_created(data)
+        with pytest.raises(Unavailable, match="no stored task"):
+            V0.read_stored_task(data)
+        with pytest.raises(Unavailable, match="no batch"):
+            V0.read_submitted(data)
+    with pytest.raises(Unavailable):  # a batch is never taken for its stored task
+        V0.read_submitted({"task_id": TASK})
 
 
 # --- reading ------------------------------------------------------------------------------------
 
 
-def test_addresses_name_the_stored_task_and_the_run_s_is_a_setting() -> None:
+def test_paths_name_the_stored_task() -> None:
     assert V0.batch(THE_BATCH).path == f"/v0/tasks/{TASK}/batches/{BATCH}"
     (single,) = V0.run(THE_RUN)
     assert single.path == f"/v0/tasks/{TASK}/runs/{RUN}"
@@ -160,12 +162,12 @@ def test_addresses_name_the_stored_task_and_the_run_s_is_a_setting() -> None:
 
 
 @pytest.mark.parametrize("format", ["json", "csv"])
-def test_the_export_is_asked_for_in_the_format_of_the_source(format: Any) -> None:
+def test_export_has_the_configured_format(format: Any) -> None:
     provider = ParallelV0(export=format)
-    request = provider.list_runs(THE_BATCH, cursor=None, size=None)
+    request = provider.stream_runs(THE_BATCH, cursor=None)
     assert request.path == f"/v0/tasks/{TASK}/batches/{BATCH}/export"
     assert request.params == {"format": format}
-    assert provider.listing == {"json": "documents", "csv": "rows"}[format]
+    assert provider.stream_format == {"json": "documents", "csv": "rows"}[format]
 
 
 @pytest.mark.parametrize(
@@ -180,9 +182,7 @@ def test_the_export_is_asked_for_in_the_format_of_the_source(format: Any) -> Non
         ({}, False, 0),
     ],
 )
-def test_a_status_map_counts_what_has_ended_and_names_every_run(
-    told: Any, is_terminal: bool, ended: int
-) -> None:
+def test_status_map_counts_and_names_runs(told: Any, is_terminal: bool, ended: int) -> None:
     batch = V0.read_batch({"status_map": told}, THE_BATCH)
     assert (batch.is_terminal, batch.ended) == (is_terminal, ended)
     assert batch.total == len(batch.runs)
@@ -191,12 +191,12 @@ def test_a_status_map_counts_what_has_ended_and_names_every_run(
 
 
 @pytest.mark.parametrize("data", [None, [], {}, {"status_map": [RUN]}])
-def test_an_answer_without_a_status_map_is_none(data: Any) -> None:
+def test_answer_without_status_map_is_unavailable(data: Any) -> None:
     with pytest.raises(Unavailable):
         V0.read_batch(data, THE_BATCH)
 
 
-def test_a_run_is_read_whole_and_its_status_kept_in_the_sender_s_word() -> None:
+def test_run_keeps_the_sender_s_status_word() -> None:
     run = V0.read_run(OBJECT, THE_RUN)
     assert (run.run_id, run.batch_id, run.task_id, run.runner) == (RUN, BATCH, TASK, "neon")
     assert (run.status, run.sender_status, run.is_result) == ("completed", "complete", True)
@@ -219,14 +219,14 @@ def test_both_exports_bring_the_same_run() -> None:
     assert (by_object.is_input_whole, by_row.is_input_whole) == (True, False)  # CSV has no types
 
 
-def test_the_columns_behind_the_arguments_are_outputs_also_where_a_name_stands_twice() -> None:
+def test_csv_columns_after_the_arguments_are_outputs() -> None:
     text = f"task_id,batch_run_id,run_id,status,runner,city,city\n{TASK},{BATCH},r,complete,x,a,b\n"
     (known,) = rows(text, arguments=["city"])
     assert (known.input, known.output) == ({"city": "a"}, {"city": "b"})
     assert known.is_result
 
 
-def test_a_row_whose_arguments_have_no_known_names_brings_no_output() -> None:
+def test_csv_row_without_known_arguments_has_no_output() -> None:
     (run,) = rows(CSV)
     assert (run.run_id, run.status, run.input) == (RUN, "completed", None)
     assert (run.has_output, run.is_result) == (False, False)
@@ -234,14 +234,22 @@ def test_a_row_whose_arguments_have_no_known_names_brings_no_output() -> None:
     assert known.is_result  # it is known that there are none
 
 
-def test_cells_that_hold_json_lists_and_objects_are_read_as_such() -> None:
+def test_csv_cells_with_json_are_parsed() -> None:
     head = "task_id,batch_run_id,run_id,status,runner,a,b,c,d\n"
     (run,) = rows(f'{head}{TASK},{BATCH},r,complete,x,"[1, 2]","{{""k"": 1}}",{{half,007\n')
     assert run.output == {"a": [1, 2], "b": {"k": 1}, "c": "{half", "d": "007"}
 
 
-def test_a_run_of_another_batch_is_left_out() -> None:
+def test_run_of_another_batch_is_dropped() -> None:
     other = {**OBJECT, "batch_run_id": "another"}
     assert V0.read_streamed(other, LISTED, defaults={}).run is None
     assert rows(CSV.replace(BATCH, "another")) == []
     assert V0.read_streamed({}, LISTED, defaults={}).run is None
+
+
+# --- single runs --------------------------------------------------------------------------------
+
+
+def test_single_runs_are_refused_with_an_alternative() -> None:
+    with pytest.raises(UsageError, match="make a batch of one"):
+        require_single_runs(V0)

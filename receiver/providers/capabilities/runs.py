@@ -1,0 +1,85 @@
+"""Capabilities about single runs: creating and steering them, their inputs, results and files."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from receiver.providers.base import Provider
+from receiver.providers.model import Artifact, Created, NewRun, Request, Subject
+from storage import FetchedRun
+
+
+class CreatesRuns(Provider):
+    """Runs can be created one by one."""
+
+    @abstractmethod
+    def new_run(self, options: Mapping[str, Any]) -> NewRun:
+        """Make a run of the user's options; raises ValueError, one sentence.
+
+        The options are those of `task create` that were given, with underscores: texts, numbers
+        and parsed JSON, lists where an option may be repeated; `file` as objects with their data.
+        """
+
+    @abstractmethod
+    def create_run(self, new: NewRun, *, webhook_url: str | None) -> Request:
+        """Create a run that is announced at `webhook_url`."""
+
+    @abstractmethod
+    def read_created_run(self, data: object) -> Created:
+        """Return the new run; raises Unavailable where the answer does not name it."""
+
+
+class UpdatesRuns(Provider):
+    """Runs take further instructions."""
+
+    @abstractmethod
+    def update_run(self, run: Subject, instruction: str) -> Request:
+        """Give a run one more instruction."""
+
+
+class CancelsRuns(Provider):
+    """Single runs can be cancelled."""
+
+    @abstractmethod
+    def cancel_run(self, run: Subject) -> Request:
+        """Cancel a run."""
+
+
+class AsksQuestions(Provider):
+    """Runs may stop to ask a person something."""
+
+    @abstractmethod
+    def respond(self, run: Subject, interaction: str, response: object) -> Request:
+        """Answer the question `interaction` of a run."""
+
+    @abstractmethod
+    def example(self, waits_for: Mapping[str, object]) -> object:
+        """Return an example of an answer to a question; None where none is known."""
+
+
+class TellsInputs(Provider):
+    """A run's input has a call of its own, and comes with nothing else."""
+
+    @abstractmethod
+    def input(self, run: Subject) -> Request:
+        """Ask for a run's input."""
+
+    @abstractmethod
+    def read_input(self, data: object) -> dict[str, Any] | None:
+        """Return a run's input; None where the answer holds none."""
+
+
+class EmbedsResults(Provider):
+    """Webhooks may carry a whole result."""
+
+    @abstractmethod
+    def read_embedded(self, body: bytes, run_id: str) -> FetchedRun | None:
+        """Return the result of a run that a signed body carried, for a run that the API forgot."""
+
+
+class HasArtifacts(Provider):
+    """Results point to files."""
+
+    @abstractmethod
+    def artifacts(self, raw: Mapping[str, object]) -> Sequence[Artifact]:
+        """Return the files that a result points to."""
