@@ -147,7 +147,7 @@ class Intake:
         found = None
         if unverified is not None:
             found = await self._endpoints.find_by_resource(target.source.name, unverified.resource)
-        return Target(target.source, found, by_body=True)
+        return Target(target.source, found)
 
     def _verify(self, arrival: _Arrival) -> Verified | SignatureError | Outcome:
         """Return the verified delivery, or why there is none; may run in a thread: pure."""
