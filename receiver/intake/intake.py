@@ -45,7 +45,6 @@ THREADS = 4
 log = get_logger("intake")
 log_delivery = often(log, "intake", "delivery", "source", "event_key", "outcome", "ms")
 
-
 Answer = Callable[[Outcome], None]
 
 
@@ -148,20 +147,17 @@ class Intake:
         found = None
         if unverified is not None:
             found = await self._endpoints.find_by_resource(target.source.name, unverified.resource)
-        return Target(target.source, found, by_body=True)
+        return Target(target.source, found)
 
     def _verify(self, arrival: _Arrival) -> Verified | SignatureError | Outcome:
         """Return the verified delivery, or why there is none; may run in a thread: pure."""
-        target, now = arrival.target, arrival.now
-        endpoint = target.endpoint
-        if target.is_pending:
+        source, endpoint, now = arrival.target.source, arrival.target.endpoint, arrival.now
+        if arrival.target.is_pending:
             return _pending(arrival)
         view = endpoint.view if endpoint else None
-        keys = keys_for(target.source, endpoint, now)
+        keys = keys_for(source, endpoint, now)
         try:
-            return verify_delivery(
-                target.source, view, keys, arrival.headers, arrival.body, now=now
-            )
+            return verify_delivery(source, view, keys, arrival.headers, arrival.body, now=now)
         except SignatureError as refusal:
             return refusal
 
@@ -245,7 +241,7 @@ class Intake:
 
 
 def _pending(arrival: _Arrival) -> SignatureError | Outcome:
-    """The secret may still be on its way from the create call; a day later it is not."""
+    """Return SECRET_PENDING for a day, in which the create call may bring it; then a refusal."""
     assert arrival.target.endpoint is not None  # noqa: S101  only endpoints can be pending
     age = datetime.fromtimestamp(arrival.now, UTC) - arrival.target.endpoint.view.created_at
     if age < SECRET_MAY_BE_PENDING:

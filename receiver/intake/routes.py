@@ -82,7 +82,7 @@ def fast_path(scope: Scope, body: bytes, respond: Respond) -> bool:
 
     def answer(outcome: Outcome) -> None:
         bodies.release(body)
-        respond(STATUSES[outcome.outcome], *_response(outcome))
+        respond(*_response(outcome))
 
     intake.take(target, headers, body, answer)
     return True
@@ -119,28 +119,26 @@ def _refused(refusal: BodyRefused) -> Outcome:
 
 async def _send(send: Send, outcome: Outcome, *, close: bool = False) -> None:
     """Send the response; `close` where part of the request may still be unread."""
-    headers, body = _response(outcome)
+    status, headers, body = _response(outcome)
     if close:
         headers = [*headers, (b"connection", b"close")]
-    status = STATUSES[outcome.outcome]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-def _response(outcome: Outcome) -> tuple[HttpHeaders, bytes]:
-    headers, body = _RESPONSES[outcome.outcome]
+def _response(outcome: Outcome) -> tuple[int, HttpHeaders, bytes]:
+    status, headers, body = _RESPONSES[outcome.outcome]
     if outcome.retry_after is not None:
         headers = [*headers, (b"retry-after", b"%d" % outcome.retry_after)]
     if outcome.outcome == "method":
         headers = [*headers, (b"allow", b"POST")]
-    return headers, body
+    return status, headers, body
 
 
-def _response_for(outcome: str) -> tuple[HttpHeaders, bytes]:
-    is_good = STATUSES[outcome] == 200
-    body = json.dumps({"status" if is_good else "error": outcome}).encode()
+def _response_for(outcome: str, status: int) -> tuple[int, HttpHeaders, bytes]:
+    body = json.dumps({"status" if status == 200 else "error": outcome}).encode()
     length = str(len(body)).encode()
-    return [(b"content-type", b"application/json"), (b"content-length", length)], body
+    return status, [(b"content-type", b"application/json"), (b"content-length", length)], body
 
 
-_RESPONSES = {outcome: _response_for(outcome) for outcome in STATUSES}
+_RESPONSES = {outcome: _response_for(outcome, status) for outcome, status in STATUSES.items()}

@@ -24,14 +24,10 @@ SECRET_PENDING = Outcome("unavailable", retry_after=30)
 
 @dataclass(slots=True)
 class Target:
-    """A source, and its endpoint unless the request came to the account's own URL.
-
-    `by_body`: the endpoint was looked up by what the unverified body says, not by the URL.
-    """
+    """A source, and its endpoint unless the request came to the account's own URL."""
 
     source: Source
     endpoint: CachedEndpoint | None
-    by_body: bool = False
 
     @property
     def endpoint_id(self) -> str | None:
@@ -40,15 +36,16 @@ class Target:
 
     @property
     def needs_look_up(self) -> bool:
-        """True while the endpoint is still to be looked up by what the body says."""
-        return self.endpoint is None and self.source.settings.lookup_by_body and not self.by_body
+        """True where the endpoint is to be looked up by what the unverified body says."""
+        return self.endpoint is None and self.source.settings.lookup_by_body
 
     @property
     def is_pending(self) -> bool:
-        """True while no secret is registered that could prove anything at this URL.
+        """True while no secret is registered that could prove anything.
 
-        An id in an unverified body learns nothing of that: it gets the answer to a wrong signature.
+        Only the URL can name such an endpoint: a look-up by the body finds open ones alone, so that
+        an id in an unverified body learns nothing.
         """
-        if self.endpoint is None or self.by_body or self.endpoint.view.state != "pending":
+        if self.endpoint is None or self.endpoint.view.state != "pending":
             return False
         return not self.source.account_keys

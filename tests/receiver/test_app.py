@@ -52,8 +52,8 @@ async def post(client: httpx.AsyncClient, path: str) -> httpx.Response:
 
 async def test_a_webhook_is_taken_and_worked_off(client: httpx.AsyncClient, store: Store) -> None:
     path = f"/webhooks/valyu/{add_endpoint(store)}"
-    told = [(await post(client, path)).json()["status"] for _ in range(2)]
-    assert told == ["accepted", "duplicate"]
+    outcomes = [(await post(client, path)).json()["status"] for _ in range(2)]
+    assert outcomes == ["accepted", "duplicate"]
     await until(lambda: events(store)[0]["attempts"])  # the worker was woken
     assert events(store)[0]["attempts"][0]["outcome"] == "paused"  # it has no API key
 
@@ -72,8 +72,8 @@ async def test_an_accounts_url_ends_after_the_source(store: Store, start: Start)
 async def test_no_path_redirects_or_breaks(client: httpx.AsyncClient, tail: str) -> None:
     for before in ("/webhooks/", "/webhooks/valyu/", "/"):
         url = httpx.URL("http://test").copy_with(raw_path=before.encode() + _escaped(tail))
-        reply = await client.post(url, content=BODY)
-        assert reply.status_code in (404, 405)
+        response = await client.post(url, content=BODY)
+        assert response.status_code in (404, 405)
 
 
 def _escaped(text: str) -> bytes:
@@ -84,8 +84,8 @@ def _escaped(text: str) -> bytes:
 async def test_a_slash_too_many_is_no_redirect(
     client: httpx.AsyncClient, store: Store, path: str
 ) -> None:
-    reply = await post(client, path.format(add_endpoint(store)))
-    assert reply.status_code == 404
+    response = await post(client, path.format(add_endpoint(store)))
+    assert response.status_code == 404
 
 
 async def test_alive_and_ready_are_told_apart(
@@ -96,8 +96,8 @@ async def test_alive_and_ready_are_told_apart(
     assert (await client.get("/readyz")).json() == {"status": "ready"}
     with broken(store, "meta"):
         assert (await client.get("/healthz")).status_code == 200
-        reply = await client.get("/readyz")
-    assert (reply.status_code, reply.json()["status"]) == (503, "not ready")
+        response = await client.get("/readyz")
+    assert (response.status_code, response.json()["status"]) == (503, "not ready")
 
 
 async def test_what_can_only_read_is_not_ready(
@@ -106,8 +106,8 @@ async def test_what_can_only_read_is_not_ready(
     monkeypatch.setattr(health, "READY_WITHIN_SECONDS", 0.5)
     with locked(store):
         assert store.list_events() == []
-        reply = await client.get("/readyz")
-    assert (reply.status_code, reply.json()["status"]) == (503, "not ready")
+        response = await client.get("/readyz")
+    assert (response.status_code, response.json()["status"]) == (503, "not ready")
 
 
 async def test_what_is_ready_has_written_something(
@@ -122,8 +122,8 @@ async def test_readiness_writes_once_a_second_however_many_ask(
 ) -> None:
     assert (await client.get("/readyz")).status_code == 200
     with broken(store, "meta"):
-        replies = await asyncio.gather(*(client.get("/readyz") for _ in range(20)))
-    assert {reply.status_code for reply in replies} == {200}
+        responses = await asyncio.gather(*(client.get("/readyz") for _ in range(20)))
+    assert {response.status_code for response in responses} == {200}
 
 
 async def test_a_change_by_another_process_is_felt_within_two_seconds(

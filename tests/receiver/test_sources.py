@@ -31,8 +31,8 @@ def test_the_providers_defaults_stand_where_nothing_is_set() -> None:
 
 
 def test_what_is_set_wins() -> None:
-    told = {"base_url": "https://stage.test/v1/", "tolerance": 60, "signing": {"prefix": "v1="}}
-    source = configured(settings(**told))["valyu"]
+    given = {"base_url": "https://stage.test/v1/", "tolerance": 60, "signing": {"prefix": "v1="}}
+    source = configured(settings(**given))["valyu"]
     assert source.base_url == "https://stage.test/v1"
     assert isinstance(source.scheme, Scheme)
     assert (source.scheme.tolerance, source.scheme.prefix) == (60, b"v1=")

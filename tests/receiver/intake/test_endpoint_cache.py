@@ -290,11 +290,11 @@ async def test_the_wait_for_a_turn_to_read_counts_into_the_deadline(
     try:
         began = time.monotonic()
         crowd = endpoint_cache.READS_AT_ONCE * 3
-        told = await asyncio.gather(
+        refused = await asyncio.gather(
             *(cache.find(UNKNOWN) for _ in range(crowd)), return_exceptions=True
         )
         assert time.monotonic() - began < 2
-        assert {type(each) for each in told} == {CannotStore}
+        assert {type(each) for each in refused} == {CannotStore}
     finally:
         go_on.set()
         event.remove(Engine, "before_cursor_execute", hang)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from receiver.signatures.schemes import bearer_token
 from storage import Store
 from tests.receiver.conftest import Headers, Taking, add_endpoint
-from tests.receiver.intake.test_routes import knock, state
+from tests.receiver.intake.test_routes import request, state
 
 SECRET = "whsec_cGFyYWxsZWwtc2FtcGxlLWtleS1BLTI0"  # noqa: S105  of the samples and nothing else
 SIGNED_BODY = {"scheme": "bearer", "signature_header": "X-Parallel-Signature"}
@@ -98,7 +98,7 @@ SENDERS = {
 
 
 @pytest.fixture
-async def doors(store: Store) -> AsyncIterator[dict[str, Taking]]:
+async def intakes(store: Store) -> AsyncIterator[dict[str, Taking]]:
     """An intake for each way to sign."""
     async with AsyncExitStack() as stack:
         yield {
@@ -160,20 +160,20 @@ def changed(headers: Headers, body: bytes, how: tuple[Any, ...]) -> tuple[Header
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 async def test_only_what_the_reference_takes_is_taken(
-    doors: dict[str, Taking],
+    intakes: dict[str, Taking],
     store: Store,
     name: str,
     body: bytes,
     off: int,
     how: list[tuple[Any, ...]],
 ) -> None:
-    taking, sender = doors[name], SENDERS[name]
+    taking, sender = intakes[name], SENDERS[name]
     headers = sender.sign(body, int(taking.now) + off)
     for each in how:
         headers, body = changed(headers, body, each)
     path = f"/webhooks/valyu/{endpoint(store)}"
     message = {"type": "http.request", "body": body, "more_body": False}
-    sent = await knock(state(taking), path, headers, [message])
+    sent = await request(state(taking), path, headers, [message])
     assert sent[0]["status"] in (200, 401)
     if sent[0]["status"] == 200:
         texts = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
@@ -206,11 +206,11 @@ def endpoint(store: Store) -> str:
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 async def test_bytes_at_random_are_refused_and_nothing_else(
-    doors: dict[str, Taking], store: Store, name: str, headers: Headers, body: bytes
+    intakes: dict[str, Taking], store: Store, name: str, headers: Headers, body: bytes
 ) -> None:
     path = f"/webhooks/valyu/{endpoint(store)}"
     message = {"type": "http.request", "body": body, "more_body": False}
-    sent = await knock(state(doors[name]), path, headers, [message])
+    sent = await request(state(intakes[name]), path, headers, [message])
     is_encoded = any(name.lower() == b"content-encoding" for name, _ in headers)
     assert sent[0]["status"] in ({401, 415} if is_encoded else {401})
     assert store.list_events() == []

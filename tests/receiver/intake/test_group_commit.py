@@ -176,7 +176,7 @@ async def test_nothing_is_left_running_when_nobody_waits(store: Store) -> None:
 
 async def test_an_answer_that_cannot_be_given_keeps_no_other_from_its_own(store: Store) -> None:
     group = GroupCommit(store)
-    told: list[object] = []
+    results: list[object] = []
     faults: list[BaseException] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: faults.append(context["exception"]))
@@ -185,9 +185,9 @@ async def test_an_answer_that_cannot_be_given_keeps_no_other_from_its_own(store:
         raise RuntimeError(f"cannot say {outcome}")
 
     group.submit(delivery("a"), fail)
-    group.submit(delivery("b"), told.append)
-    await until(lambda: told)
-    assert told == ["accepted"]
+    group.submit(delivery("b"), results.append)
+    await until(lambda: results)
+    assert results == ["accepted"]
     assert [str(fault) for fault in faults] == ["cannot say accepted"]
 
 

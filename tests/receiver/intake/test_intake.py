@@ -104,8 +104,8 @@ async def test_whatever_the_body_looks_like_the_bound_batch_is_fetched(
     taking: Taking, store: Store
 ) -> None:
     for name, body in (READABLE | UNREADABLE).items():
-        reply = await taking.deliver(add_endpoint(store), body)
-        assert reply in (ACCEPTED, DUPLICATE), name  # those with one key and other bodies
+        outcome = await taking.deliver(add_endpoint(store), body)
+        assert outcome in (ACCEPTED, DUPLICATE), name  # those with one key and other bodies
     assert fetches(store) == THE_BATCH * len(READABLE | UNREADABLE)
     kept = [delivery["body"] for event in events(store) for delivery in event["deliveries"]]
     assert sorted(kept) == sorted((READABLE | UNREADABLE).values())
@@ -205,7 +205,8 @@ async def test_an_endpoint_without_a_resource_takes_what_it_is_told(
     assert fetches(store) == [("batch", OTHER_BATCH)]
     assert events(store)[0]["key"].startswith(f"{endpoint_id}:")
     assert await taking.deliver(endpoint_id, b"unreadable") == ACCEPTED
-    assert fetches(store) == [("batch", OTHER_BATCH), ("batch", None)]  # which waits to be told
+    # the second one waits for its resource
+    assert fetches(store) == [("batch", OTHER_BATCH), ("batch", None)]
 
 
 async def test_what_came_before_its_endpoint_was_bound_is_fetched_then(
@@ -234,8 +235,8 @@ async def test_the_key_is_made_of_what_the_signature_covers(taking: Taking, stor
     for second in range(3):
         unsigned = [(b"webhook-id", b"%d" % second), (b"x-request-id", b"%d" % second)]
         headers = signed(body, at=taking.now - second)
-        reply = await taking.deliver(endpoint_id, body, headers + unsigned)
-        assert reply == (DUPLICATE if second else ACCEPTED)
+        outcome = await taking.deliver(endpoint_id, body, headers + unsigned)
+        assert outcome == (DUPLICATE if second else ACCEPTED)
     (event,) = events(store)
     assert event["key"] == f"batch:{BATCH}:completed:2026-10-05T09:06:12.480Z"
     assert (event["deliveries"][0]["copies"], len(event["jobs"])) == (2, 1)
@@ -255,8 +256,8 @@ async def test_the_same_key_with_another_body_is_kept_and_fetched(
 ) -> None:
     endpoint_id = add_endpoint(store)
     bodies = [batch_body(cost=cost) for cost in range(7)]
-    replies = [await taking.deliver(endpoint_id, body) for body in bodies * 2]
-    assert replies == [ACCEPTED] + [DUPLICATE] * 13
+    outcomes = [await taking.deliver(endpoint_id, body) for body in bodies * 2]
+    assert outcomes == [ACCEPTED] + [DUPLICATE] * 13
     (event,) = events(store)
     assert [each["body"] for each in event["deliveries"]] == bodies[:5]
     assert fetches(store) == THE_BATCH * 5
@@ -264,16 +265,16 @@ async def test_the_same_key_with_another_body_is_kept_and_fetched(
 
 async def test_without_a_readable_status_the_body_is_the_key(taking: Taking, store: Store) -> None:
     endpoint_id = add_endpoint(store)
-    replies = [await taking.deliver(endpoint_id, body) for body in (b"a", b"b", b"a")]
-    assert replies == [ACCEPTED, ACCEPTED, DUPLICATE]
+    outcomes = [await taking.deliver(endpoint_id, body) for body in (b"a", b"b", b"a")]
+    assert outcomes == [ACCEPTED, ACCEPTED, DUPLICATE]
     assert await taking.deliver(add_endpoint(store), b"a") == ACCEPTED  # keyed by the endpoint
 
 
 async def test_two_at_once_are_one_event(taking: Taking, store: Store) -> None:
     endpoint_id = add_endpoint(store)
     body = batch_body()
-    replies = await asyncio.gather(*[taking.deliver(endpoint_id, body) for _ in range(20)])
-    assert sorted(reply.outcome for reply in replies) == ["accepted"] + ["duplicate"] * 19
+    outcomes = await asyncio.gather(*[taking.deliver(endpoint_id, body) for _ in range(20)])
+    assert sorted(outcome.outcome for outcome in outcomes) == ["accepted"] + ["duplicate"] * 19
     assert fetches(store) == THE_BATCH
 
 
@@ -285,11 +286,11 @@ async def test_a_replay_is_a_duplicate_within_the_tolerance_and_refused_outside(
         endpoint_id, body = add_endpoint(store), batch_body()
         headers = signed(body, at=taking.now)
         began = int(taking.now)
-        told = []
+        outcomes = []
         for later in (0, 299, 302):
             taking.now = began + way * later
-            told.append(await taking.deliver(endpoint_id, body, headers))
-        assert told == [ACCEPTED, DUPLICATE, UNAUTHORIZED]
+            outcomes.append(await taking.deliver(endpoint_id, body, headers))
+        assert outcomes == [ACCEPTED, DUPLICATE, UNAUTHORIZED]
         assert await taking.refusal() == "stale"
 
 
@@ -306,11 +307,11 @@ async def test_a_signed_message_id_is_the_key_under_its_endpoint(store: Store) -
     secret = "whsec_cGFyYWxsZWwtc2FtcGxlLWtleS1BLTI0"  # noqa: S105
     async with Taking(store, signing=signing) as taking:
         mine, other = (add_endpoint(store, secret=secret) for _ in range(2))
-        told = []
+        outcomes = []
         for endpoint_id, body in ((mine, b"{}"), (mine, batch_body()), (other, b"{}")):
             headers = standard_headers(standardwebhooks.Webhook(secret), "m-1", body, taking.now)
-            told.append(await taking.deliver(endpoint_id, body, headers))
-    assert told == [ACCEPTED, DUPLICATE, ACCEPTED]
+            outcomes.append(await taking.deliver(endpoint_id, body, headers))
+    assert outcomes == [ACCEPTED, DUPLICATE, ACCEPTED]
     assert [event["key"] for event in events(store)] == [f"{mine}:m-1", f"{other}:m-1"]
 
 
@@ -330,8 +331,10 @@ async def test_every_registered_secret_opens_its_endpoint_and_no_other_does(
     endpoint_id = add_endpoint(store)
     store.set_secret(endpoint_id, OTHER_SECRET)
     secrets = (SECRET, OTHER_SECRET, "f" * 64)
-    told = [await taking.deliver(endpoint_id, batch_body(), secret=secret) for secret in secrets]
-    assert told == [ACCEPTED, DUPLICATE, UNAUTHORIZED]
+    outcomes = [
+        await taking.deliver(endpoint_id, batch_body(), secret=secret) for secret in secrets
+    ]
+    assert outcomes == [ACCEPTED, DUPLICATE, UNAUTHORIZED]
 
 
 async def test_another_endpoints_secret_opens_nothing(taking: Taking, store: Store) -> None:
@@ -397,8 +400,8 @@ async def test_an_accounts_url_fetches_what_the_signed_body_names(
     store: Store, body: bytes, subject: tuple[str, str]
 ) -> None:
     async with Taking(store, signing_secrets=[OTHER_SECRET, SECRET]) as taking:
-        told = [await taking.deliver(None, body) for _ in range(2)]
-        assert told == [ACCEPTED, DUPLICATE]
+        outcomes = [await taking.deliver(None, body) for _ in range(2)]
+        assert outcomes == [ACCEPTED, DUPLICATE]
         assert await taking.deliver(None, body, secret="f" * 64) == UNAUTHORIZED
     assert fetches(store) == [subject]
 
@@ -461,8 +464,8 @@ async def test_the_accounts_secret_opens_every_endpoint_of_its_source(
     endpoint_id = add_endpoint(store, secret=None if pending else OTHER_SECRET)
     async with Taking(store, signing_secrets=[SECRET]) as taking:
         assert await taking.deliver(endpoint_id, batch_body()) == ACCEPTED
-        told = await taking.deliver(endpoint_id, batch_body(), secret=OTHER_SECRET)
-        assert told == (UNAUTHORIZED if pending else DUPLICATE)
+        outcome = await taking.deliver(endpoint_id, batch_body(), secret=OTHER_SECRET)
+        assert outcome == (UNAUTHORIZED if pending else DUPLICATE)
         assert await taking.deliver(endpoint_id, batch_body(), secret="f" * 64) == UNAUTHORIZED
     assert events(store)[0]["endpoint_id"] == endpoint_id
 
@@ -494,14 +497,14 @@ async def test_a_secret_that_ended_opens_nothing_and_until_then_it_does(
     endpoint_id = add_endpoint(store)
     ends = datetime.now(UTC) + timedelta(minutes=2)
     store.rotate_secret(endpoint_id, OTHER_SECRET, old_until=ends)
-    told = []
+    outcomes = []
     for seconds in (1, 119, 121):
         taking.now = ends.timestamp() - 120 + seconds
-        told += [
+        outcomes += [
             await taking.deliver(endpoint_id, batch_body(), secret=secret)
             for secret in (SECRET, OTHER_SECRET)
         ]
-    assert told == [ACCEPTED, *[DUPLICATE] * 3, UNAUTHORIZED, DUPLICATE]
+    assert outcomes == [ACCEPTED, *[DUPLICATE] * 3, UNAUTHORIZED, DUPLICATE]
 
 
 async def test_a_file_of_secrets_is_felt_without_a_restart(store: Store, tmp_path: Path) -> None:
@@ -528,11 +531,11 @@ async def test_a_token_opens_its_endpoint_and_is_nowhere_kept(store: Store) -> N
     async with Taking(store, signing={"scheme": "bearer"}) as taking:
         endpoint_id = add_endpoint(store)
         for token in (SECRET, bearer_token(SECRET)):
-            told = await taking.deliver(endpoint_id, BODY, bearing(token, BODY))
-            assert told in (ACCEPTED, DUPLICATE)
+            outcome = await taking.deliver(endpoint_id, BODY, bearing(token, BODY))
+            assert outcome in (ACCEPTED, DUPLICATE)
         await until(lambda: remembered(store, endpoint_id) == "derived")
-        told = await taking.deliver(endpoint_id, BODY, bearing(OTHER_SECRET, BODY))
-        assert (told, await taking.refusal()) == (UNAUTHORIZED, "mismatch")
+        outcome = await taking.deliver(endpoint_id, BODY, bearing(OTHER_SECRET, BODY))
+        assert (outcome, await taking.refusal()) == (UNAUTHORIZED, "mismatch")
     assert fetches(store) == THE_BATCH
     kept = store.show_rejected(store.rejected_ids()[0])
     assert kept["headers"] == f"authorization: [hidden]\nx-body: {len(BODY)}\n"
@@ -597,8 +600,8 @@ async def test_every_failure_has_one_answer_and_its_reason_is_the_operators_only
     taking: Taking, store: Store, case: str
 ) -> None:
     reason, change = REFUSED[case]
-    reply = await taking.deliver(add_endpoint(store), BODY, change(signed(BODY)))
-    assert reply == UNAUTHORIZED
+    outcome = await taking.deliver(add_endpoint(store), BODY, change(signed(BODY)))
+    assert outcome == UNAUTHORIZED
     assert await taking.refusal() == reason
     assert events(store) == []
 
@@ -607,8 +610,8 @@ async def test_a_body_that_was_changed_after_signing_is_refused(
     taking: Taking, store: Store
 ) -> None:
     reserialised = json.dumps(json.loads(BODY), indent=1).encode()
-    reply = await taking.deliver(add_endpoint(store), reserialised, signed(BODY))
-    assert reply == UNAUTHORIZED
+    outcome = await taking.deliver(add_endpoint(store), reserialised, signed(BODY))
+    assert outcome == UNAUTHORIZED
 
 
 # Our own faults.

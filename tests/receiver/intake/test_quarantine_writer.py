@@ -96,9 +96,9 @@ async def test_a_refusal_does_not_wait_for_the_disk(taking: Taking, store: Store
     await taking.intake.find_or_read("valyu", endpoint_id)
     with locked(store):
         began = time.monotonic()
-        reply = await taking.deliver(endpoint_id, batch_body(), secret=OTHER_SECRET)
+        outcome = await taking.deliver(endpoint_id, batch_body(), secret=OTHER_SECRET)
         assert time.monotonic() - began < 0.9
-    assert reply.outcome == "unauthorized"
+    assert outcome.outcome == "unauthorized"
     assert await taking.refusal() == "mismatch"
 
 

@@ -48,7 +48,7 @@ async def chunks(*parts: bytes, wait: float = 0) -> AsyncIterator[bytes]:
         yield part
 
 
-async def knock(
+async def request(
     state: dict[str, Any], path: str, headers: Headers, messages: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """What the route sends for a request as a server hands it over."""
@@ -91,9 +91,12 @@ async def test_stored_now_and_stored_before_are_both_good(
     client: httpx.AsyncClient, store: Store
 ) -> None:
     endpoint_id = add_endpoint(store)
-    told = [await post(client, endpoint_id) for _ in range(2)]
-    assert [reply.status_code for reply in told] == [200, 200]
-    assert [reply.json() for reply in told] == [{"status": "accepted"}, {"status": "duplicate"}]
+    responses = [await post(client, endpoint_id) for _ in range(2)]
+    assert [response.status_code for response in responses] == [200, 200]
+    assert [response.json() for response in responses] == [
+        {"status": "accepted"},
+        {"status": "duplicate"},
+    ]
     assert fetches(store) == [("batch", BATCH)]
 
 
@@ -101,8 +104,8 @@ async def test_verified_but_unusable_is_good_and_kept(
     client: httpx.AsyncClient, store: Store
 ) -> None:
     body = batch_body(OTHER_BATCH)
-    reply = await post(client, add_endpoint(store), body)
-    assert (reply.status_code, reply.json()) == (200, {"status": "accepted"})
+    response = await post(client, add_endpoint(store), body)
+    assert (response.status_code, response.json()) == (200, {"status": "accepted"})
     assert events(store)[0]["deliveries"][0]["body"] == body
     assert len(store.list_dead()) == 1
 
@@ -112,8 +115,8 @@ async def test_verified_but_unusable_is_good_and_kept(
 
 @pytest.mark.parametrize("path", ["/webhooks/unknown/x", "/webhooks/valyu", "/webhooks/valyu/x"])
 async def test_what_is_not_there_is_not_found(client: httpx.AsyncClient, path: str) -> None:
-    reply = await client.post(path, content=BODY, headers=signed(BODY))
-    assert (reply.status_code, reply.json()) == (404, {"error": "not found"})
+    response = await client.post(path, content=BODY, headers=signed(BODY))
+    assert (response.status_code, response.json()) == (404, {"error": "not found"})
 
 
 async def test_a_closed_endpoint_is_not_found(client: httpx.AsyncClient, store: Store) -> None:
@@ -124,8 +127,8 @@ async def test_a_closed_endpoint_is_not_found(client: httpx.AsyncClient, store: 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"])
 async def test_only_post_is_taken(client: httpx.AsyncClient, store: Store, method: str) -> None:
-    reply = await client.request(method, f"/webhooks/valyu/{add_endpoint(store)}")
-    assert (reply.status_code, reply.headers["allow"]) == (405, "POST")
+    response = await client.request(method, f"/webhooks/valyu/{add_endpoint(store)}")
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
 
 
 async def test_every_failed_proof_has_one_answer_to_the_byte(
@@ -139,10 +142,10 @@ async def test_every_failed_proof_has_one_answer_to_the_byte(
         signed(b"another"),
         [(b"x-webhook-signature", b"\xff"), (b"x-webhook-timestamp", b"now")],
     ]
-    told = [await client.post(url, content=BODY, headers=headers) for headers in attempts]
-    assert {reply.status_code for reply in told} == {401}
-    assert {(reply.content, str(reply.headers)) for reply in told} == {
-        (b'{"error": "unauthorized"}', str(told[0].headers))
+    responses = [await client.post(url, content=BODY, headers=headers) for headers in attempts]
+    assert {response.status_code for response in responses} == {401}
+    assert {(response.content, str(response.headers)) for response in responses} == {
+        (b'{"error": "unauthorized"}', str(responses[0].headers))
     }
     assert events(store) == []
 
@@ -158,8 +161,8 @@ async def test_a_body_over_the_limit_is_refused_whatever_it_declared(
     content: Any = body if how == "declared" else chunks(body[:3000], body[3000:])
     headers = signed(body) + ([(b"content-length", b"5")] if how == "lied" else [])
     url = f"/webhooks/valyu/{add_endpoint(store)}"
-    reply = await client.post(url, content=content, headers=headers)
-    assert (reply.status_code, reply.headers["connection"]) == (413, "close")
+    response = await client.post(url, content=content, headers=headers)
+    assert (response.status_code, response.headers["connection"]) == (413, "close")
     assert events(store) == store.list_rejected() == []
 
 
@@ -176,16 +179,18 @@ async def test_a_body_at_the_limit_is_taken_whole(client: httpx.AsyncClient, sto
 async def test_only_plain_bodies_are_taken(
     client: httpx.AsyncClient, store: Store, encoding: str, status: int
 ) -> None:
-    reply = await post(client, add_endpoint(store), more=[(b"content-encoding", encoding.encode())])
-    assert (reply.status_code, len(events(store))) == (status, status == 200)
-    assert reply.headers.get("connection") == ("close" if status == 415 else None)
+    response = await post(
+        client, add_endpoint(store), more=[(b"content-encoding", encoding.encode())]
+    )
+    assert (response.status_code, len(events(store))) == (status, status == 200)
+    assert response.headers.get("connection") == ("close" if status == 415 else None)
 
 
 async def test_a_body_that_takes_too_long_is_given_up(taking: Taking, store: Store) -> None:
     endpoint_id = add_endpoint(store)
     slow = [{"type": "http.request", "body": b"{", "more_body": True}]
     path = f"/webhooks/valyu/{endpoint_id}"
-    start, _ = await knock(state(taking, Bodies(2**20, seconds=0.05)), path, signed(BODY), slow)
+    start, _ = await request(state(taking, Bodies(2**20, seconds=0.05)), path, signed(BODY), slow)
     assert (start["status"], (b"connection", b"close") in start["headers"]) == (408, True)
 
 
@@ -194,16 +199,16 @@ async def test_who_leaves_before_the_body_is_complete_is_not_answered(
 ) -> None:
     path = f"/webhooks/valyu/{add_endpoint(store)}"
     part = {"type": "http.request", "body": BODY[:5], "more_body": True}
-    assert await knock(state(taking), path, signed(BODY), [part, GONE]) == []
+    assert await request(state(taking), path, signed(BODY), [part, GONE]) == []
     assert events(store) == []
 
 
 # 503 with Retry-After.
 
 
-def assert_told_to_try_again(reply: httpx.Response) -> None:
-    assert reply.status_code == 503
-    assert int(reply.headers["retry-after"]) > 0
+def assert_told_to_try_again(response: httpx.Response) -> None:
+    assert response.status_code == 503
+    assert int(response.headers["retry-after"]) > 0
 
 
 @pytest.mark.parametrize("fault", [locked, stuck], ids=["locked", "stuck"])
@@ -215,8 +220,8 @@ async def test_a_writer_that_is_stuck_is_told_within_two_seconds(
         began = time.monotonic()
         replies = await asyncio.gather(*[post(client, endpoint_id) for _ in range(3)])
         assert time.monotonic() - began < SOON
-    for reply in replies:
-        assert_told_to_try_again(reply)
+    for response in replies:
+        assert_told_to_try_again(response)
     assert (await post(client, endpoint_id)).status_code == 200
 
 
@@ -240,11 +245,11 @@ async def test_too_much_at_once_is_told_to_try_again(taking: Taking, store: Stor
     path = f"/webhooks/valyu/{add_endpoint(store)}"
     bodies = Bodies(100)
     half = {"type": "http.request", "body": b"x" * 80, "more_body": True}
-    first = asyncio.create_task(knock(state(taking, bodies), path, [], [half]))
+    first = asyncio.create_task(request(state(taking, bodies), path, [], [half]))
     while not bodies._in_flight:
         await asyncio.sleep(0.01)
     whole = {"type": "http.request", "body": BODY}
-    start, _ = await knock(state(taking, bodies), path, signed(BODY), [dict(whole)])
+    start, _ = await request(state(taking, bodies), path, signed(BODY), [dict(whole)])
     assert start["status"] == 503
     assert {name for name, _ in start["headers"]} >= {b"retry-after", b"connection"}
     first.cancel()
@@ -254,7 +259,7 @@ async def test_what_is_in_flight_is_let_go_after_the_answer(taking: Taking, stor
     path, bodies = f"/webhooks/valyu/{add_endpoint(store)}", Bodies(2 * len(BODY))
     for headers in (signed(BODY), [], signed(BODY)) * 3:
         whole = {"type": "http.request", "body": BODY}
-        start, _ = await knock(state(taking, bodies), path, headers, [whole])
+        start, _ = await request(state(taking, bodies), path, headers, [whole])
         assert start["status"] in (200, 401)
 
 
@@ -287,6 +292,6 @@ async def test_nothing_that_comes_in_breaks_us(
     proof = signed(b"".join(body), secret=OTHER_SECRET) if genuine else []
     messages = [{"type": "http.request", "body": part, "more_body": True} for part in body]
     messages[-1]["more_body"] = False
-    start, content = await knock(state(taking), path, proof + headers, messages)
+    start, content = await request(state(taking), path, proof + headers, messages)
     assert start["status"] in {*STATUSES.values()} - {405, 408}
     assert set(json.loads(content["body"])) <= {"status", "error"}

@@ -85,10 +85,10 @@ async def test_an_old_secret_of_the_account_is_warned_about_with_its_place(
 ) -> None:
     endpoint_id = add_endpoint(store, secret=None)
     async with Taking(store, signing_secrets=[OTHER_SECRET, SECRET]) as taking:
-        for door in (None, endpoint_id):
-            body = batch_body(status="cancelled" if door else "completed")
-            assert await taking.deliver(door, body, secret=OTHER_SECRET) == ACCEPTED
-            assert len(said()) == (door is None)
+        for target in (None, endpoint_id):
+            body = batch_body(status="cancelled" if target else "completed")
+            assert await taking.deliver(target, body, secret=OTHER_SECRET) == ACCEPTED
+            assert len(said()) == (target is None)
         assert await taking.deliver(endpoint_id, batch_body(), secret=SECRET) == DUPLICATE
     (line,) = said()
     assert (line["event"].startswith(f"{OLDER} of the account"), line["place"]) == (True, 2)

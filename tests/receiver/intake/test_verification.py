@@ -35,8 +35,8 @@ def test_what_was_no_text_does_not_become_one() -> None:
 
 
 def test_credentials_are_not_kept_whatever_their_header_is_called() -> None:
-    told = {"signing": {"scheme": "bearer", "header": "X-Callback-Token"}}
-    source = configured(settings(**told))["valyu"]
+    given = {"signing": {"scheme": "bearer", "header": "X-Callback-Token"}}
+    source = configured(settings(**given))["valyu"]
     assert kept_headers(HEADERS, source) == (
         "authorization: [hidden]\ncookie: [hidden]\nx-api-key: [hidden]\n"
         "x-callback-token: [hidden]\nx-forwarded-authorization: [hidden]\n"
@@ -45,8 +45,8 @@ def test_credentials_are_not_kept_whatever_their_header_is_called() -> None:
 
 
 def test_the_header_of_a_token_is_hidden_whatever_it_is_called() -> None:
-    told = {"scheme": "bearer", "header": "x-mine", "signature_header": "x-auth-signature"}
-    source = configured(settings(signing=told))["valyu"]
+    given = {"scheme": "bearer", "header": "x-mine", "signature_header": "x-auth-signature"}
+    source = configured(settings(signing=given))["valyu"]
     headers = [(name, b"v") for name in (b"x-mine", b"x-auth-signature", b"cookie")]
     assert kept_headers(headers, source) == (
         "x-mine: [hidden]\nx-auth-signature: v\ncookie: [hidden]\n"

@@ -51,6 +51,29 @@ def test_a_source_has_the_keys_of_its_file() -> None:
     assert source.account_keys != (before,)
 
 
+class BeingWritten(type(FILE)):  # type: ignore[misc]  # the platform's kind of path
+    """A path whose file is written anew while it is read, as often as `writes` says."""
+
+    writes = 0
+
+    def open(self, *args: Any, **more: Any) -> Any:
+        if self.writes:
+            self.writes -= 1
+            write(OTHER_SECRET)
+        return super().open(*args, **more)
+
+
+def test_a_file_that_is_just_being_written_is_read_again() -> None:
+    path = BeingWritten(write(SECRET))
+    keys = account(path=path)
+    write(THIRD)
+    path.writes = 1
+    assert not keys.look()
+    assert keys.texts == (SECRET,)
+    assert keys.look()
+    assert keys.texts == (OTHER_SECRET,)
+
+
 def test_a_change_is_taken_over_and_nothing_is_read_without_one() -> None:
     write(SECRET)
     keys = account()

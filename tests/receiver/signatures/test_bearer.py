@@ -20,7 +20,7 @@ from receiver.signatures.schemes import (
     Bearer,
     bearer_token,
 )
-from receiver.signatures.verify import Match, verify
+from receiver.signatures.verify import MAX_KEYS, Match, verify
 from tests.receiver.signatures.test_verify import NOW, PARALLEL_A, VALYU_SECRET, reason
 
 Headers = list[tuple[bytes, bytes]]
@@ -51,6 +51,14 @@ def test_the_secret_or_the_derived_token_opens_and_nothing_says_when(word: str) 
         match = check(shown(token, word))
         assert (match.key.reading, match.timestamp, match.skew) == (reading, None, None)
         assert match.message_id is None
+
+
+def test_no_more_tokens_are_tried_than_keys() -> None:
+    others = [key for number in range(MAX_KEYS) for key in prepare(BEARER, f"{number:032}")]
+    right = list(prepare(BEARER, VALYU_SECRET))
+    assert verify(BEARER, others[: MAX_KEYS - 1] + right, shown(), b"", now=NOW).key is right[0]
+    tried_too_late = others[:MAX_KEYS] + right
+    assert reason(lambda: verify(BEARER, tried_too_late, shown(), b"", now=NOW)) == "mismatch"
 
 
 def test_another_header_may_hold_the_token_alone() -> None:

@@ -32,6 +32,7 @@ from tests.receiver.signatures.test_verify import PARALLEL_A, VALYU_SECRET
         ("short", "too short"),
         ("whsec_", "too short"),
         ("whsec_c2hvcnQ=", "too short"),
+        ("whsec_MDEyMzQ1Njc4OWFi", "too short"),  # as text it would be long enough
         (f'"{PARALLEL_A}"', "quotes"),
         (f"{PARALLEL_A}'", "quotes"),
         (f"{PARALLEL_A}\n", "line end"),
