@@ -14,7 +14,7 @@ from receiver.submissions.retries import may_have_acted
 from storage import FetchedRun, StorageError
 
 QUESTION_CHECK_SECONDS = 60.0
-"""How often a run that may ask a person something is checked: its question waits for minutes."""
+"""Interval of checks of a run that may ask a person something; it waits for minutes."""
 
 
 class TaskSubmissions(Submissions):

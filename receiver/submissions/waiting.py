@@ -15,10 +15,10 @@ from storage import CannotStore, Ledger, Store
 T = TypeVar("T")
 
 LOOK_SECONDS = 0.1
-"""How often to look whether anything was committed; the store is read only then."""
+"""Interval at which to look whether anything was committed; the store is read only then."""
 
 REREAD_SECONDS = 1.0
-"""After how long a database that could not be read is read again."""
+"""Pause before a database is read again that could not be read."""
 
 STATUS_SECONDS = 30.0
 RUN_SECONDS = 10.0

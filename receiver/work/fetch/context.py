@@ -13,7 +13,7 @@ from storage import EndpointView, FetchedRun, Lease, NotFound, Store
 
 
 class FetchContext:
-    """What fetches of batches, of runs and of embedded results work with."""
+    """The store and the calls that all fetches of one source share."""
 
     def __init__(self, store: Store, calls: Calls) -> None:
         self.store = store
