@@ -103,7 +103,7 @@ async def _until(
 ) -> T:
     began = time.monotonic()
     with store.watch() as version:
-        reader = _Reader(version, read, progressed, unread)
+        reader = _Reader(version, read, progressed=progressed, unread=unread)
         while True:
             await reader.look()
             if reader.lost is None and is_over(reader.found):
@@ -130,6 +130,7 @@ class _Reader(Generic[T]):
         self,
         version: Callable[[], object],
         read: Callable[[], T],
+        *,
         progressed: Callable[[T], None],
         unread: Callable[[Exception], None],
     ) -> None:

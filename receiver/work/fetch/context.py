@@ -24,7 +24,7 @@ class FetchContext:
         self, lease: Lease, runs: Sequence[FetchedRun], fetched_at: datetime
     ) -> None:
         """Store runs with the job's progress. Raises LeaseLost."""
-        await store_runs(self.store, lease, runs, fetched_at)
+        await store_runs(self.store, lease, runs, fetched_at=fetched_at)
 
     async def endpoint_of(self, lease: Lease) -> EndpointView | None:
         """Return the endpoint that a job came from, as it is now."""
