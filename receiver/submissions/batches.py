@@ -122,7 +122,9 @@ class BatchSubmissions(Submissions):
 
     async def _register(self, plan: Plan, batch: Created, endpoint_id: str) -> None:
         """Store the new batch with its secret; raises NotDone."""
-        secret = usable_secret(self._source, batch, endpoint_id, self._warn, first="ten minutes")
+        secret = usable_secret(
+            self._source, batch, endpoint_id, warn=self._warn, first="ten minutes"
+        )
         try:
             await self._keep_trying(
                 lambda: self._store.register_batch(

@@ -33,7 +33,7 @@ def account_callback(
 
 
 def usable_secret(
-    source: Source, made: Created, endpoint_id: str, warn: Callable[[str], None], *, first: str
+    source: Source, made: Created, endpoint_id: str, *, warn: Callable[[str], None], first: str
 ) -> str | None:
     """Return the secret of what was made; None, after a warning, where it cannot be used.
 

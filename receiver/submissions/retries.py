@@ -15,10 +15,10 @@ from storage import CannotStore
 T = TypeVar("T")
 
 RETRIES = 5
-"""How often a call that creates something is repeated after a 429."""
+"""Limit of repetitions of a call that creates something, after a 429."""
 
 STORE_SECONDS = 60.0
-"""For how long to try to store what the sender says only once."""
+"""Time limit for storing what the sender says only once."""
 
 STORE_RETRY_SECONDS = 0.5
 

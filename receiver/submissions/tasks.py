@@ -16,7 +16,7 @@ from receiver.submissions.retries import may_have_acted
 from storage import FetchedRun, StorageError
 
 QUESTION_CHECK_SECONDS = 60.0
-"""How often a run that may ask a person something is checked: its question waits for minutes."""
+"""Interval of checks of a run that may ask a person something; it waits for minutes."""
 
 
 class TaskSubmissions(Submissions):
@@ -49,8 +49,8 @@ class TaskSubmissions(Submissions):
             await self._close(endpoint_id)
             raise self._not_created(error) from error
         first = "ten minutes" if every is None else "a minute"
-        secret = usable_secret(self._source, made, endpoint_id, self._warn, first=first)
-        await self._register(new, made, endpoint_id, secret)
+        secret = usable_secret(self._source, made, endpoint_id, warn=self._warn, first=first)
+        await self._register(new, made, endpoint_id=endpoint_id, secret=secret)
         return made.id
 
     async def _create_for_account(self, new: NewRun) -> str:
@@ -60,7 +60,7 @@ class TaskSubmissions(Submissions):
             made = await self._create(new, None if callback is None else callback.url)
         except FetchError as error:
             raise self._not_created(error) from error
-        await self._register(new, made, None, None)
+        await self._register(new, made, endpoint_id=None, secret=None)
         return made.id
 
     async def _create(self, new: NewRun, url: str | None) -> Created:
@@ -69,7 +69,7 @@ class TaskSubmissions(Submissions):
         return provider.read_created_run(await self._call(request))
 
     async def _register(
-        self, new: NewRun, made: Created, endpoint_id: str | None, secret: str | None
+        self, new: NewRun, made: Created, *, endpoint_id: str | None, secret: str | None
     ) -> None:
         """Store the new run with its secret; raises NotDone."""
         try:

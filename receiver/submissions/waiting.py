@@ -15,10 +15,10 @@ from storage import CannotStore, Ledger, RunFacts, Store
 T = TypeVar("T")
 
 LOOK_SECONDS = 0.1
-"""How often to look whether anything was committed; the store is read only then."""
+"""Interval at which to look whether anything was committed; the store is read only then."""
 
 REREAD_SECONDS = 1.0
-"""After how long a database that could not be read is read again."""
+"""Pause before a database is read again that could not be read."""
 
 STATUS_SECONDS = 30.0
 RUN_SECONDS = 10.0
@@ -103,7 +103,7 @@ async def _until(
 ) -> T:
     began = time.monotonic()
     with store.watch() as version:
-        reader = _Reader(version, read, progressed, unread)
+        reader = _Reader(version, read, progressed=progressed, unread=unread)
         while True:
             await reader.look()
             if reader.lost is None and is_over(reader.found):
@@ -130,6 +130,7 @@ class _Reader(Generic[T]):
         self,
         version: Callable[[], object],
         read: Callable[[], T],
+        *,
         progressed: Callable[[T], None],
         unread: Callable[[Exception], None],
     ) -> None:

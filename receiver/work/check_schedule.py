@@ -19,10 +19,10 @@ CHECK_LONGEST = timedelta(hours=6)
 CHECK_GIVES_UP = timedelta(days=30)
 
 
-def decide(lease: Lease, error: FetchError, moment: datetime) -> RetryLater | Bury | Pause:
+def decide(lease: Lease, error: FetchError, now: datetime) -> RetryLater | Bury | Pause:
     """Decide what a failed attempt means: retry later, bury the job, or pause its source."""
     since = lease.missing_since if isinstance(error, Missing) else lease.trying_since
-    age = moment - (since or moment)
+    age = now - (since or now)
     decision = retry.decide(
         error,
         failures=lease.failures,
@@ -32,17 +32,18 @@ def decide(lease: Lease, error: FetchError, moment: datetime) -> RetryLater | Bu
     )
     if lease.kind != "check" or isinstance(decision, Pause):
         return decision
-    return _decide_check(lease, error, decision, moment - (lease.trying_since or moment))
+    return _decide_check(lease, error, decision, now=now)
 
 
 def _decide_check(
-    lease: Lease, error: FetchError, decision: RetryLater | Bury, age: timedelta
+    lease: Lease, error: FetchError, decision: RetryLater | Bury, *, now: datetime
 ) -> RetryLater | Bury:
     """Decide by the schedule of checks, which go on for a month.
 
     After an outage or a 429 a check follows as soon as any other job would. Where the error names
     a time that is shorter than the schedule's, the schedule starts with that time.
     """
+    age = now - (lease.trying_since or now)
     attempts = lease.failures + lease.waits + 1
     if is_over(age.total_seconds(), CHECK_GIVES_UP.total_seconds(), attempts):
         return Bury(f"{error} (given up after {CHECK_GIVES_UP.days} days)")

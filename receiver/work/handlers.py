@@ -41,7 +41,7 @@ class Handlers:
         self._of_kind = {kind: make(store, calls) for kind, make in HANDLERS.items()}
 
     def of(self, kind: str) -> Handler:
-        """Return the handler of a kind of job; one that is not known has its jobs tried again."""
+        """Return the handler of a kind of job; jobs of an unknown kind fail and are retried."""
         return self._of_kind.get(kind) or _UnknownKind()
 
 

@@ -10,7 +10,7 @@ from storage import RENEW_SECONDS, CannotStore, Lease, Store
 log = get_logger("worker")
 
 LOOK_SECONDS = 1.0
-"""How often to look for jobs whose worker is gone, where other processes work too."""
+"""Interval at which to look for jobs whose worker is gone, where other processes work too."""
 
 
 class LeaseKeeper:

@@ -36,7 +36,7 @@ WAIT_SECONDS = 86_400.0
 """After the clock has jumped ahead by so much, nothing is pruned for a day."""
 
 LAP_SECONDS = 86_400.0
-"""How often the walk starts again at the oldest row, which may be free to go by now."""
+"""Interval at which the walk starts again at the oldest row, which may be free to go by now."""
 
 log = get_logger("pruning")
 

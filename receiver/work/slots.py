@@ -25,13 +25,13 @@ from receiver.work.retry import Bury, Pause, RetryLater
 from storage import AttemptOutcome, CannotStore, Lease, LeaseLost, Store
 
 POLL_SECONDS = 1.0
-"""How late a due job is noticed when no hint came."""
+"""A due job is noticed this late at most when no hint came."""
 
 BEHIND_ACKS_SECONDS = 1.0
 """While deliveries come fast, jobs are started no more often than this: acks go first."""
 
 GIVING_WAY_SECONDS = 0.05
-"""How often to look whether they still come fast."""
+"""Interval at which to look whether they still come fast."""
 
 log = get_logger("worker")
 
@@ -99,7 +99,7 @@ class Slots:
 
     def _forget(self, lease: Lease, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if self.leases.get(lease.job_id) is lease:  # a lost one may have been claimed anew
+        if self.leases.get(lease.job_id) is lease:  # a lost one may have been claimed again
             del self.leases[lease.job_id]
         self.hint.set()
 

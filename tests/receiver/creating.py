@@ -1,4 +1,4 @@
-"""What tests of creating batches share: tasks, and what is said where they are not all added."""
+"""Tasks and senders for tests of creating batches, and the sentences of refusals."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -40,14 +40,14 @@ async def create(
     **watched: Any,
 ) -> str:
     """Create a batch of so many tasks; returns its id."""
-    told = {"created": lambda _: None, "added": lambda _: None, **watched}
+    callbacks = {"created": lambda _: None, "added": lambda _: None, **watched}
     async with client or clients_for() as wire:
         batches = BatchSubmissions(store, Calls(source, wire), PUBLIC, **(how or {}))
-        return await batches.create(NewBatch(Plan("a name", "fast"), tasks(count)), **told)
+        return await batches.create(NewBatch(Plan("a name", "fast"), tasks(count)), **callbacks)
 
 
 async def refusal(store: Store, source: Source, count: int = 1, **more: Any) -> str:
-    """What is said where the sender, or our database, is what stands in the way."""
+    """The sentence where the sender or our database stands in the way."""
     with pytest.raises(NotDone) as raised:
         await create(store, source, count, **more)
     return str(raised.value)
@@ -75,9 +75,9 @@ def left_behind(store: Store) -> tuple[list[str], list[str]]:
 
 
 def accepting(
-    told: int | None, runs: list[Any], *, created: Any = None
+    count: int | None, runs: list[Any], *, created: Any = None
 ) -> Callable[[httpx.Request], httpx.Response]:
-    """A sender that answers an addition with these runs, each an id or an object."""
+    """A sender that answers added tasks with these runs, each an id or an object."""
     made = created or {"batch_id": "batch_1", "webhook_secret": "s" * 43}
     listed = [{"deepresearch_id": run} if isinstance(run, str) else run for run in runs]
     answer = {"batch_id": "batch_1", "tasks": listed}
@@ -85,6 +85,6 @@ def accepting(
     def handler(request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("/batches"):
             return httpx.Response(200, json=made)
-        return httpx.Response(200, json=answer if told is None else {**answer, "added": told})
+        return httpx.Response(200, json=answer if count is None else {**answer, "added": count})
 
     return handler

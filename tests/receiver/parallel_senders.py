@@ -88,8 +88,8 @@ class GroupSender:
         for status in self.runs.values():
             counts[status] = counts.get(status, 0) + 1
         is_active = any(status not in ENDED for status in self.runs.values())
-        told = {"num_task_runs": len(self.runs), "is_active": is_active}
-        return {"taskgroup_id": GROUP, "status": {**told, "task_run_status_counts": counts}}
+        shown = {"num_task_runs": len(self.runs), "is_active": is_active}
+        return {"taskgroup_id": GROUP, "status": {**shown, "task_run_status_counts": counts}}
 
     def run(self, run_id: str) -> dict[str, Any]:
         status = self.runs[run_id]
@@ -125,10 +125,10 @@ class BatchSender:
         path = request.url.path.removeprefix(f"/v0/tasks/{TASK}")
         self.calls.append(path)
         if path == f"/batches/{BATCH}":
-            told: dict[str, list[str]] = {}
+            shown: dict[str, list[str]] = {}
             for run_id, status in self.runs.items():
-                told.setdefault(status, []).append(run_id)
-            return httpx.Response(200, json={"status_map": told})
+                shown.setdefault(status, []).append(run_id)
+            return httpx.Response(200, json={"status_map": shown})
         if path == f"/batches/{BATCH}/export":
             complete = [run_id for run_id, status in self.runs.items() if status == "complete"]
             return httpx.Response(200, json=[self.run(run_id) for run_id in complete])

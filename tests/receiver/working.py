@@ -1,4 +1,4 @@
-"""What tests of calls, fetches, workers and batches share: a sender, a source of it, its jobs."""
+"""A sender, a source of it and its jobs, for tests of calls, fetches, workers and batches."""
 
 import asyncio
 import threading
@@ -51,7 +51,7 @@ def sender(running_sender: SandboxServer) -> SandboxServer:
 
 
 def a_source(url: str = "https://sender.test/v1", **settings: Any) -> Source:
-    """The source `valyu`, whose sender is at `url`, practically without a limit of its pace."""
+    """The source `valyu`, whose sender is at `url`, practically without a rate limit."""
     given = {"api_key": "val_test", "base_url": url, "requests_per_second": 10_000.0, **settings}
     return configured(Settings(sources={"valyu": SourceSettings.model_validate(given)}))["valyu"]
 
@@ -99,7 +99,7 @@ def announce(
 ) -> None:
     """Record a verified delivery that makes a fetch of `subject`, due now.
 
-    Another body is another event, unless the key is told.
+    Another body is another event, unless the key is given.
     """
     delivery = VerifiedDelivery(
         source="valyu",

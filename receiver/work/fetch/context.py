@@ -14,7 +14,7 @@ from storage import EndpointView, FetchedRun, Lease, NotFound, Store
 
 
 class FetchContext:
-    """What fetches of batches, of runs and of embedded results work with."""
+    """The store and the calls that all fetches of one source share."""
 
     def __init__(self, store: Store, calls: Calls) -> None:
         self.store = store
@@ -26,7 +26,7 @@ class FetchContext:
         self, lease: Lease, runs: Sequence[FetchedRun], fetched_at: datetime
     ) -> None:
         """Store runs with the job's progress. Raises LeaseLost."""
-        await store_runs(self.store, lease, runs, fetched_at)
+        await store_runs(self.store, lease, runs, fetched_at=fetched_at)
 
     async def endpoint_of(self, lease: Lease) -> EndpointView | None:
         """Return the endpoint that a job came from, as it is now."""

@@ -21,7 +21,7 @@ class CursorsRefused(Unavailable):
 
 
 async def store_runs(
-    store: Store, lease: Lease, runs: Sequence[FetchedRun], fetched_at: datetime
+    store: Store, lease: Lease, runs: Sequence[FetchedRun], *, fetched_at: datetime
 ) -> int:
     """Store runs with the job's progress; returns how many results are new. Raises LeaseLost."""
     stored = await run_in_threadpool(

@@ -135,7 +135,7 @@ class RunFetch:
         try:
             given = provider.read_input(await self._calls.call(provider.input(subject)))
         except (Missing, Refused) as error:
-            log.warning("a run's input is not told", source=lease.source, why=str(error))
+            log.warning("a run's input is not known", source=lease.source, why=str(error))
             return
         if given is not None:
             await run_in_threadpool(lambda: self._store.note_input(lease.source, subject.id, given))

@@ -114,7 +114,7 @@ class StreamedListing:
             listing["cursor"] = part.cursor
         if not part.runs:
             return 0
-        return await store_runs(self._store, lease, part.take_runs(), part.began)
+        return await store_runs(self._store, lease, part.take_runs(), fetched_at=part.began)
 
 
 @dataclass

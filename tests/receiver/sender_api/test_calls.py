@@ -147,15 +147,15 @@ async def test_a_source_without_a_key_says_which_variable_to_set() -> None:
 
 
 async def test_the_key_is_sent_to_the_sender_and_not_where_it_redirects_to() -> None:
-    asked: list[httpx.Request] = []
+    requests: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
+        requests.append(request)
         return httpx.Response(307, headers={"location": "https://elsewhere.test/"})
 
     with pytest.raises(Unavailable):
         await call(a_source(), answering(handler))
-    assert [(request.url.host, request.headers["x-api-key"]) for request in asked] == [
+    assert [(request.url.host, request.headers["x-api-key"]) for request in requests] == [
         ("sender.test", "val_test")
     ]
 
@@ -185,9 +185,9 @@ async def test_a_sender_that_says_the_key_again_is_not_quoted_with_it(
 
 @pytest.mark.parametrize("before", range(MAX_ERROR_CHARACTERS - 40, MAX_ERROR_CHARACTERS))
 async def test_a_long_story_is_cut_and_no_part_of_the_key_stays_at_its_end(before: int) -> None:
-    said = str(await refused(400, json={"error": "-" * before + "val_test" + "-" * 10**6}))
-    assert len(said) == MAX_ERROR_CHARACTERS
-    assert "v" not in said.removeprefix("the sender answered 400")
+    text = str(await refused(400, json={"error": "-" * before + "val_test" + "-" * 10**6}))
+    assert len(text) == MAX_ERROR_CHARACTERS
+    assert "v" not in text.removeprefix("the sender answered 400")
 
 
 async def test_a_stream_s_errors_do_not_quote_the_key_either() -> None:
@@ -279,10 +279,10 @@ async def test_only_large_items_of_a_stream_are_parsed_in_a_thread_and_all_keep_
 @pytest.fixture
 async def proxied(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[bytes]]:
     """What the user's proxy was asked for; it refuses everything."""
-    asked: list[bytes] = []
+    lines: list[bytes] = []
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append(await reader.readline())
+        lines.append(await reader.readline())
         writer.write(b"HTTP/1.1 502 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         writer.close()
 
@@ -293,7 +293,7 @@ async def proxied(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[bytes]]
             monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
         monkeypatch.delenv("NO_PROXY", raising=False)
         monkeypatch.delenv("no_proxy", raising=False)
-        yield asked
+        yield lines
 
 
 async def test_what_is_on_this_machine_is_reached_without_the_proxy(
@@ -314,36 +314,36 @@ async def test_a_real_sender_is_reached_through_the_proxy(proxied: list[bytes]) 
     assert proxied == [b"CONNECT sender.test:443 HTTP/1.1\r\n"]
 
 
-# --- the pace -------------------------------------------------------------------------------------
+# --- the rate limit ------------------------------------------------------------------------------
 
 
 async def moments(source: Source, calls: int, *answers: httpx.Response) -> list[float]:
     """When so many calls made at once were let go; `answers` come first, then empty lists."""
-    asked: list[float] = []
+    found: list[float] = []
 
     async def handler(_: httpx.Request) -> httpx.Response:
-        asked.append(time.monotonic())
-        answer = answers[len(asked) - 1] if len(asked) <= len(answers) else None
-        await asyncio.sleep(0.005)  # by now all the others wait for their turn
+        found.append(time.monotonic())
+        answer = answers[len(found) - 1] if len(found) <= len(answers) else None
+        await asyncio.sleep(0.005)  # by now all the others wait
         return answer or httpx.Response(200, json=[])
 
     async with answering(handler) as wire:
         made = Calls(source, wire)
         await asyncio.gather(*(made.call(LIST) for _ in range(calls)), return_exceptions=True)
-    return asked
+    return found
 
 
 async def test_calls_are_spread_over_the_seconds_that_the_limit_gives_them() -> None:
-    asked = await moments(a_source(requests_per_second=50), 11)
-    assert asked[-1] - asked[0] >= 10 / 50 - 0.01
+    found = await moments(a_source(requests_per_second=50), 11)
+    assert found[-1] - found[0] >= 10 / 50 - 0.01
 
 
 async def test_a_429_holds_everybody_back_also_who_waits_for_a_turn_already() -> None:
     limited = httpx.Response(429, headers={"retry-after": "0.4"}, json={})
-    asked = await moments(a_source(requests_per_second=50), 5, limited)
-    assert len(asked) == 5
-    assert asked[1] - asked[0] >= 0.4
-    assert asked[4] - asked[1] >= 3 / 50 - 0.01  # and then it is the pace again, no burst
+    found = await moments(a_source(requests_per_second=50), 5, limited)
+    assert len(found) == 5
+    assert found[1] - found[0] >= 0.4
+    assert found[4] - found[1] >= 3 / 50 - 0.01  # and then the limit holds again, no burst
 
 
 async def test_a_429_is_obeyed_for_an_hour_and_no_longer() -> None:

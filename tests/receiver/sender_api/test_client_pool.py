@@ -22,7 +22,7 @@ class Sender:
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.opened = self.closed = 0
-        self.asked: list[bytes] = []
+        self.request_lines: list[bytes] = []
         self.port = 0
 
     @property
@@ -34,7 +34,7 @@ class Sender:
         self.opened += 1
         try:
             while line := await reader.readline():
-                self.asked.append(line)
+                self.request_lines.append(line)
                 while (await reader.readline()).strip():
                     pass
                 await self.may_answer.wait()
@@ -47,10 +47,10 @@ class Sender:
 @pytest.fixture
 async def sender() -> AsyncIterator[Sender]:
     """One that runs."""
-    told = Sender()
-    async with await asyncio.start_server(told.serve, "127.0.0.1", 0) as server:
-        told.port = server.sockets[0].getsockname()[1]
-        yield told
+    started = Sender()
+    async with await asyncio.start_server(started.serve, "127.0.0.1", 0) as server:
+        started.port = server.sockets[0].getsockname()[1]
+        yield started
 
 
 @pytest.fixture
@@ -85,9 +85,9 @@ async def test_calls_at_once_have_a_connection_each_and_the_next_have_them_again
     for _ in range(3):
         sender.may_answer.clear()
         calls = [asyncio.create_task(get(wire, sender)) for _ in range(40)]
-        asked = len(sender.asked) + 40
+        request_lines = len(sender.request_lines) + 40
         async with asyncio.timeout(10):
-            while len(sender.asked) < asked:
+            while len(sender.request_lines) < request_lines:
                 await asyncio.sleep(0.005)
         sender.may_answer.set()
         assert await asyncio.gather(*calls) == [200] * 40
@@ -201,4 +201,4 @@ async def test_the_end_closes_all(sender: Sender) -> None:
 async def test_a_redirect_is_not_followed(wire: ClientPool, sender: Sender) -> None:
     sender.answer = REDIRECT
     assert await get(wire, sender) == 302
-    assert sender.asked == [b"GET / HTTP/1.1\r\n"]
+    assert sender.request_lines == [b"GET / HTTP/1.1\r\n"]

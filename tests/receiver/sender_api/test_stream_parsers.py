@@ -146,7 +146,7 @@ def test_an_array_that_is_cut_off_is_never_taken_for_whole(items: list[Any], at:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "reason"),
     [
         (b"<html>", "neither a JSON array nor JSON objects"),
         (b'"text"', "neither a JSON array nor JSON objects"),
@@ -166,9 +166,9 @@ def test_an_array_that_is_cut_off_is_never_taken_for_whole(items: list[Any], at:
     ],
     ids=range(15),
 )
-def test_what_is_no_array_and_no_object_is_refused(body: bytes, said: str) -> None:
-    assert said in refusal(JsonDocuments(), body)
-    assert said in refusal(JsonDocuments(), body, range(min(len(body), 3000)))
+def test_what_is_no_array_and_no_object_is_refused(body: bytes, reason: str) -> None:
+    assert reason in refusal(JsonDocuments(), body)
+    assert reason in refusal(JsonDocuments(), body, range(min(len(body), 3000)))
 
 
 def test_an_item_of_an_array_comes_with_its_last_byte_and_nothing_behind_the_array_counts() -> None:
@@ -211,7 +211,7 @@ def test_rows_are_the_same_however_they_are_cut_also_with_line_ends_in_quotes(
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "reason"),
     [
         (b'a,b\n1,"2', "inside of a quoted cell"),
         (b"a,b\n1\n", "1 cells, the header 2"),
@@ -221,9 +221,9 @@ def test_rows_are_the_same_however_they_are_cut_also_with_line_ends_in_quotes(
         (b"a,b\n\xff,2\n", "not UTF-8"),
     ],
 )
-def test_what_is_no_csv_is_refused(body: bytes, said: str) -> None:
-    assert said in refusal(CsvRows(), body)
-    assert said in refusal(CsvRows(), body, range(len(body)))
+def test_what_is_no_csv_is_refused(body: bytes, reason: str) -> None:
+    assert reason in refusal(CsvRows(), body)
+    assert reason in refusal(CsvRows(), body, range(len(body)))
 
 
 def test_a_cell_may_be_large() -> None:

@@ -1,4 +1,4 @@
-"""What of an addition the sender accepted, and what of it could be stored here."""
+"""Added tasks: which of them the sender accepted, and which could be stored here."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ ALL_THREE = "id 'id0', id 'id1', id 'id2'. Look"
 
 
 @pytest.mark.parametrize(
-    ("told", "runs", "expected", "said"),
+    ("count", "runs", "expected", "words"),
     [
         (2, [of(2), of(0)], 2, "accepted 2 of 3 tasks for batch_1, but not id 'id1'. Look"),
         (None, [of(2), of(0)], 2, "accepted 2 of 3 tasks for batch_1, but not id 'id1'. Look"),
@@ -60,11 +60,11 @@ ALL_THREE = "id 'id0', id 'id1', id 'id2'. Look"
     ],
 )
 async def test_tasks_that_the_sender_did_not_take_are_named_and_the_others_kept(
-    store: Store, told: int | None, runs: list[Any], expected: int, said: str
+    store: Store, count: int | None, runs: list[Any], expected: int, words: str
 ) -> None:
-    client, how = answering(accepting(told, runs)), {"warn": lambda _: None}
+    client, how = answering(accepting(count, runs)), {"warn": lambda _: None}
     sentence = await refusal(store, a_source(), 3, client=client, how=how)
-    assert said in sentence
+    assert words in sentence
     assert sentence.endswith("from a file of its own with `batch add batch_1 --tasks FILE`.")
     assert ledger(store, "batch_1").expected == expected
     kept = working.sql(store, "SELECT task_id, input FROM runs WHERE task_id IS NOT NULL")
@@ -79,10 +79,10 @@ async def test_tasks_without_ids_are_named_by_their_place_in_the_file(store: Sto
         batches = BatchSubmissions(store, Calls(a_source(), wire), PUBLIC)
         with pytest.raises(NotDone) as raised:
             await batches.add("batch_1", sent, added=lambda _: None, skipped=250)
-    said = str(raised.value)
-    assert "98 of 100 tasks for batch_1, but not 2 of these, without saying which: task 251" in said
-    assert "task 270, 80 more. Look" in said
-    assert "and the 50 tasks after them with `batch add batch_1 --tasks FILE --skip 350`." in said
+    text = str(raised.value)
+    assert "98 of 100 tasks for batch_1, but not 2 of these, without saying which: task 251" in text
+    assert "task 270, 80 more. Look" in text
+    assert "and the 50 tasks after them with `batch add batch_1 --tasks FILE --skip 350`." in text
 
 
 async def test_tasks_that_are_counted_and_not_listed_are_expected_and_said_so(store: Store) -> None:

@@ -58,10 +58,10 @@ async def test_250_tasks_are_added_in_three_calls_of_a_hundred_at_most(
     store: Store, sender: SandboxServer
 ) -> None:
     sender.change(hold=True)
-    told: list[int] = []
-    batch_id = await create(store, a_source(sender.api_url), 250, added=told.append)
+    counts: list[int] = []
+    batch_id = await create(store, a_source(sender.api_url), 250, added=counts.append)
     assert sender.state()["calls"]["POST /deepresearch/batches/{batch_id}/tasks"] == 3
-    assert told == [100, 200, 250]
+    assert counts == [100, 200, 250]
     assert (ledger(store, batch_id).expected, ledger(store, batch_id).state) == (250, "open")
 
 

@@ -25,7 +25,7 @@ PLAN = Plan(name="n", runner="neon", task_id=TASK)
 
 
 class Creating:
-    """A sender that makes tasks and batches; `run_ids` are told instead of one for each task."""
+    """A sender that makes tasks and batches; `run_ids` replaces one for each task."""
 
     def __init__(self, run_ids: Sequence[str] | None = None, **failing: httpx.Response) -> None:
         self.run_ids = run_ids
@@ -44,8 +44,8 @@ class Creating:
             return self.failing[what]
         if what == "task":
             return httpx.Response(200, json={"task_id": TASK})
-        asked = self.bodies[-1]["task_run_requests"]
-        ids = [f"r{n}" for n in range(len(asked))] if self.run_ids is None else self.run_ids
+        requested = self.bodies[-1]["task_run_requests"]
+        ids = [f"r{n}" for n in range(len(requested))] if self.run_ids is None else self.run_ids
         answer = {"task_id": TASK, "batch_run_id": BATCH, "run_ids": list(ids)}
         return httpx.Response(200, json=answer)
 
@@ -53,15 +53,15 @@ class Creating:
 async def submit(
     store: Store, sender: Creating, count: int = 2, *, plan: Plan = PLAN, **how: Any
 ) -> list[Any]:
-    """Create a batch; returns what was told on the way."""
-    told: list[Any] = []
+    """Create a batch; returns what was reported on the way."""
+    reported: list[Any] = []
     source = parallel_v0()
     tasks = [ParallelV0().new_task({"q": str(number)}) for number in range(count)]
     async with answering(sender) as wire:
-        how = {"warn": told.append, **how}
+        how = {"warn": reported.append, **how}
         batches = BatchSubmissions(store, Calls(source, wire), how.pop("url", PUBLIC), **how)
-        await batches.create(NewBatch(plan, tasks), created=told.append, added=told.append)
-    return told
+        await batches.create(NewBatch(plan, tasks), created=reported.append, added=reported.append)
+    return reported
 
 
 def states(store: Store) -> list[str]:
@@ -75,12 +75,14 @@ async def test_every_run_has_an_endpoint_of_its_own_with_a_secret_before_the_cal
     sender.go_on.clear()
     creating = asyncio.create_task(submit(store, sender))
     await sender.at_work.wait()
-    for asked in (one["callback_webhook"] for one in sender.bodies[0]["task_run_requests"]):
-        view = store.find_endpoint(asked["url"].removeprefix(f"{PUBLIC}/webhooks/valyu/"))
+    for requested in (one["callback_webhook"] for one in sender.bodies[0]["task_run_requests"]):
+        view = store.find_endpoint(requested["url"].removeprefix(f"{PUBLIC}/webhooks/valyu/"))
         assert view is not None
         assert (view.kind, view.state, view.resource, view.task_id) == ("run", "open", None, TASK)
-        assert [secret.text for secret in view.secrets] == [asked["secret"]]
-        assert asked["headers"] == {"Authorization": f"Bearer {bearer_token(asked['secret'])}"}
+        assert [secret.text for secret in view.secrets] == [requested["secret"]]
+        assert requested["headers"] == {
+            "Authorization": f"Bearer {bearer_token(requested['secret'])}"
+        }
     sender.go_on.set()
     assert await creating == [BATCH, 2]
 
@@ -90,8 +92,8 @@ async def test_runs_are_bound_in_the_order_of_the_request_and_keep_their_inputs(
 ) -> None:
     sender = Creating()
     await submit(store, sender, 3)
-    for number, asked in enumerate(sender.bodies[0]["task_run_requests"]):
-        view = store.find_endpoint(asked["callback_webhook"]["url"].rpartition("/")[2])
+    for number, requested in enumerate(sender.bodies[0]["task_run_requests"]):
+        view = store.find_endpoint(requested["callback_webhook"]["url"].rpartition("/")[2])
         assert view is not None
         assert (view.resource, view.task_id) == (f"r{number}", TASK)
     inputs = sql(store, "SELECT run_id, input, task_id FROM runs ORDER BY run_id")
@@ -143,8 +145,8 @@ async def test_a_prompt_makes_the_stored_task_first(store: Store) -> None:
 
 
 async def test_runs_that_cannot_be_told_apart_get_no_input_and_no_endpoint(store: Store) -> None:
-    told = await submit(store, Creating(["r1"]), 2)
-    assert told[0].startswith(f"The sender named 1 runs for 2 tasks of {BATCH}")
+    reported = await submit(store, Creating(["r1"]), 2)
+    assert reported[0].startswith(f"The sender named 1 runs for 2 tasks of {BATCH}")
     assert [row["input"] for row in sql(store, "SELECT input FROM runs")] == [None]
     assert [endpoint["resource"] for endpoint in store.list_endpoints()] == [None, None]
     assert ledger(store, BATCH).expected == 2
@@ -180,17 +182,17 @@ async def test_a_stored_task_that_is_refused_leaves_nothing(store: Store) -> Non
 
 
 @pytest.mark.parametrize(
-    ("plan", "url", "said"),
+    ("plan", "url", "sentence"),
     [
         (Plan(runner="neon"), PUBLIC, "name the stored task with --task"),
         (PLAN, None, "RESULTSINK_PUBLIC_URL"),
     ],
 )
 async def test_what_cannot_be_is_said_before_anything_is_made(
-    store: Store, plan: Plan, url: str | None, said: str
+    store: Store, plan: Plan, url: str | None, sentence: str
 ) -> None:
     sender = Creating()
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=sentence):
         await submit(store, sender, plan=plan, url=url)
     assert (sender.bodies, states(store)) == ([], [])
 

@@ -1,4 +1,4 @@
-"""Calls that create something are not made twice, and what is told once is not lost."""
+"""Calls that create something are not made twice, and what is said only once is not lost."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Single runs: endpoint first, a sentence wherever it stops, and what a run asks is heard."""
+"""Single runs: endpoint first, a sentence wherever it stops, and questions are reported."""
 
 import asyncio
 import json
@@ -61,7 +61,7 @@ async def create(store: Store, source: Source, *, client: Any = None, **options:
 
 
 async def refusal(store: Store, source: Source, **more: Any) -> str:
-    """What is said where a task cannot be created."""
+    """The sentence where a task cannot be created."""
     with pytest.raises(NotDone) as raised:
         await create(store, source, **more)
     assert str(raised.value).endswith(".")
@@ -94,8 +94,8 @@ async def test_a_task_has_an_endpoint_of_its_own_whose_secret_verifies_its_webho
     assert view is not None
     async with Taking(store) as taking:
         body = json.dumps({"deepresearch_id": run_id, "status": "completed"}).encode()
-        reply = await taking.deliver(made["id"], body, signed(body, secret=view.secrets[0].text))
-    assert reply == ACCEPTED
+        outcome = await taking.deliver(made["id"], body, signed(body, secret=view.secrets[0].text))
+    assert outcome == ACCEPTED
 
 
 async def test_a_webhook_brings_the_result_and_nothing_is_looked_for_any_more(
@@ -297,8 +297,8 @@ async def test_a_question_is_shown_and_answered_and_the_task_goes_on(
     source = a_source(sender.api_url)
     run_id = await create(store, source, hitl=["plan_review"])
     async with tasks_of(store, source) as tasks:
-        asked = await tasks.show(run_id)
-        assert (asked.sender_status, store.list_single_runs()[0]["result_status"]) == (
+        shown = await tasks.show(run_id)
+        assert (shown.sender_status, store.list_single_runs()[0]["result_status"]) == (
             "awaiting_input",
             None,
         )

@@ -120,22 +120,22 @@ async def test_a_database_that_cannot_be_read_for_a_while_does_not_end_a_wait(
 ) -> None:
     monkeypatch.setattr("receiver.submissions.waiting.REREAD_SECONDS", 0.05)
     known(store, "batch_1")
-    told: list[Exception] = []
+    errors: list[Exception] = []
     with broken(store, "runs"):
-        waiting = asyncio.create_task(waited(store, "batch_1", unread=told.append))
-        await until(lambda: told)
+        waiting = asyncio.create_task(waited(store, "batch_1", unread=errors.append))
+        await until(lambda: errors)
     sql(store, "UPDATE batches SET state = 'complete'")
     ended = await asyncio.wait_for(waiting, 20)
-    assert (ended.state, len(told)) == ("complete", 1)
+    assert (ended.state, len(errors)) == ("complete", 1)
 
 
 @pytest.mark.postgres
 async def test_lost_connections_do_not_end_a_wait(store: Store, database_url: str) -> None:
     known(store, "batch_1")
     seen: list[Any] = []
-    told: list[Exception] = []
+    errors: list[Exception] = []
     with working.opened(database_url) as beside:
-        how: dict[str, Any] = {"progressed": seen.append, "unread": told.append}
+        how: dict[str, Any] = {"progressed": seen.append, "unread": errors.append}
         waiting = asyncio.create_task(waited(beside, "batch_1", **how))
         await until(lambda: seen)
         sql(
@@ -143,10 +143,10 @@ async def test_lost_connections_do_not_end_a_wait(store: Store, database_url: st
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()",
         )
-        await until(lambda: told)
+        await until(lambda: errors)
         sql(store, "UPDATE batches SET state = 'complete'")
         ended = await asyncio.wait_for(waiting, 20)
-    assert (ended.state, len(told)) == ("complete", 1)
+    assert (ended.state, len(errors)) == ("complete", 1)
 
 
 async def test_a_deadline_that_comes_while_the_database_cannot_be_read_says_so(

@@ -1,4 +1,4 @@
-"""Checks: what no webhook announced is found all the same, and asked for politely."""
+"""Checks: results that no webhook announced are found all the same, by few calls."""
 
 import httpx
 

@@ -1,4 +1,4 @@
-"""The clock of retention: bounded looks, steady, and no fault of it ends the service."""
+"""Pruning at intervals: bounded looks, and no fault of it ends the service."""
 
 import re
 from datetime import datetime, timedelta
@@ -129,11 +129,11 @@ async def test_a_start_after_the_clock_leapt_lets_go_of_nothing(store: Store) ->
 
 
 class Stub:
-    """A store whose pruning does as it is told."""
+    """A store whose pruning takes these steps."""
 
-    def __init__(self, *told: Step | Exception) -> None:
-        self.told = list(told)
-        self.asked: list[tuple[str, int]] = []
+    def __init__(self, *steps: Step | Exception) -> None:
+        self.steps = list(steps)
+        self.pruned: list[tuple[str, int]] = []
 
     def now(self) -> datetime:
         return now()
@@ -142,11 +142,11 @@ class Stub:
         return False
 
     def prune(self, kind: str, ages: Ages, *, after: int) -> Step:
-        self.asked.append((kind, after))
-        told = self.told.pop(0) if self.told else Step(0, 0, after, is_end=True)
-        if isinstance(told, Exception):
-            raise told
-        return told
+        self.pruned.append((kind, after))
+        steps = self.steps.pop(0) if self.steps else Step(0, 0, after, is_end=True)
+        if isinstance(steps, Exception):
+            raise steps
+        return steps
 
 
 class Enough(BaseException):
@@ -181,14 +181,14 @@ async def test_each_kind_has_its_turn() -> None:
     stub: Any = Stub(Step(250, 1, 250, is_end=False))
     await Pruning(stub, AGES, sleep=at_once).look()
     kinds = ["attempts", "deliveries", "jobs", "events", "versions", "results", "attempts"]
-    assert [kind for kind, _ in stub.asked] == kinds
-    assert stub.asked[-1] == ("attempts", 250)
+    assert [kind for kind, _ in stub.pruned] == kinds
+    assert stub.pruned[-1] == ("attempts", 250)
 
 
 async def test_nothing_is_looked_at_where_all_is_kept_for_ever() -> None:
     stub: Any = Stub()
     await Pruning(stub, Ages()).run()
-    assert stub.asked == []
+    assert stub.pruned == []
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ async def test_a_database_that_is_held_is_told_once_an_interval_and_tried_again(
 async def test_no_fault_ends_the_clock(error: Exception, lines: list[Any]) -> None:
     stub: Any = Stub(error, error)
     assert await rests(stub, times=4) == [60.0, 600.0, 600.0, 600.0]
-    assert len(stub.asked) == 2 + 6
+    assert len(stub.pruned) == 2 + 6
     assert len(lines) == 1
 
 
@@ -337,8 +337,8 @@ def test_a_misspelt_age_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_ages_are_those_of_the_page() -> None:
     page = (Path(__file__).parents[3] / "docs/retention.md").read_text("utf-8")
-    told = re.findall(r"^\| `(\w+)` \| `?(\w+)`? \| ([^|]+) \|$", page, re.MULTILINE)
-    assert told == [
+    steps = re.findall(r"^\| `(\w+)` \| `?(\w+)`? \| ([^|]+) \|$", page, re.MULTILINE)
+    assert steps == [
         (name, "never" if field.default is None else str(field.default), field.description)
         for name, field in RetentionSettings.model_fields.items()
     ]

@@ -158,12 +158,12 @@ async def test_a_job_that_asked_nobody_resumes_no_source(store: Store) -> None:
 
 
 async def test_jobs_refused_together_pause_their_source_for_a_minute(store: Store) -> None:
-    door = Latch(httpx.Response(401, json={"error": "Invalid API key"}))
+    latch = Latch(httpx.Response(401, json={"error": "Invalid API key"}))
     for number in range(8):
         announce(store, f"t{number}", kind="task")
-    async with working.working(store, a_source(concurrency=8), client=answering(door)):
-        await until(lambda: door.waiting == 8)
-        door.open()
+    async with working.working(store, a_source(concurrency=8), client=answering(latch)):
+        await until(lambda: latch.waiting == 8)
+        latch.open()
         await until(lambda: len(attempts(store)) == 8)
     (state,) = sql(store, "SELECT probe_at AS next_attempt_at FROM source_state")
     assert 50 < in_seconds(state) <= 60
@@ -211,10 +211,10 @@ async def test_a_start_probes_a_paused_source_at_once(store: Store, sender: Sand
 
 
 async def test_a_paused_source_is_probed_by_one_job_and_not_by_all_slots(store: Store) -> None:
-    asked: list[str] = []
+    paths: list[str] = []
 
     async def refuse(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.path)
+        paths.append(request.url.path)
         await asyncio.sleep(0.2)
         return httpx.Response(401, json={"error": "Invalid API key"})
 
@@ -223,10 +223,10 @@ async def test_a_paused_source_is_probed_by_one_job_and_not_by_all_slots(store: 
     await work_off(store, source, client=answering(refuse))
     for number in range(1, 6):
         announce(store, f"t{number}", kind="task")
-    asked.clear()
+    paths.clear()
     async with working.working(store, a_source(), client=answering(refuse)):
         await until(lambda: attempts(store).count("paused") >= 2)
-    assert len(asked) == 1
+    assert len(paths) == 1
 
 
 # --- slots, stops and leases ----------------------------------------------------------------------
@@ -254,26 +254,26 @@ class Latch:
 
 
 async def test_no_more_jobs_are_claimed_than_there_are_free_slots(store: Store) -> None:
-    door = Latch()
+    latch = Latch()
     for number in range(7):
         announce(store, f"t{number}", kind="task")
-    async with working.working(store, a_source(concurrency=3), client=answering(door)) as worker:
-        await until(lambda: door.waiting == 3)
+    async with working.working(store, a_source(concurrency=3), client=answering(latch)) as worker:
+        await until(lambda: latch.waiting == 3)
         worker.wake()
         await asyncio.sleep(0.1)  # no fourth one may come in this time
-        assert (len(jobs(store, status="running")), door.waiting) == (3, 3)
-        door.open()
+        assert (len(jobs(store, status="running")), latch.waiting) == (3, 3)
+        latch.open()
         await until(lambda: len(stored(store)) == 7)
-    assert door.most == 3
+    assert latch.most == 3
 
 
 async def test_a_polite_stop_gives_back_what_is_not_finished_as_if_never_tried(
     store: Store,
 ) -> None:
-    door = Latch()
+    latch = Latch()
     announce(store, "t1", kind="task")
-    async with working.working(store, a_source(), client=answering(door)):
-        await until(lambda: door.waiting == 1)
+    async with working.working(store, a_source(), client=answering(latch)):
+        await until(lambda: latch.waiting == 1)
         assert job(store)["claims"] == 1
     given_back = job(store)
     assert (given_back["status"], given_back["claims"]) == ("pending", 0)
@@ -300,14 +300,14 @@ async def test_a_polite_stop_gives_back_also_what_is_just_being_claimed(store: S
 async def test_a_polite_stop_between_two_pages_does_not_wait_for_a_store_that_fails(
     store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    door, has_failed = Latch(), asyncio.Event()
+    latch, has_failed = Latch(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     async def handler(request: httpx.Request) -> httpx.Response:
         if not request.url.path.endswith("/tasks"):
             return batch_of_one(request, {"total": 9, "completed": 9})
         if "last_key" in request.url.params:
-            return await door(request)
+            return await latch(request)
         more = {"last_key": "2", "has_more": True}
         return httpx.Response(200, json={"tasks": [run_named("t1")], "pagination": more})
 
@@ -321,7 +321,7 @@ async def test_a_polite_stop_between_two_pages_does_not_wait_for_a_store_that_fa
         asyncio.timeout(30),  # it would be for ever
         working.working(store, a_source(), client=answering(handler)),
     ):
-        await until(lambda: door.waiting == 1 and has_failed.is_set())
+        await until(lambda: latch.waiting == 1 and has_failed.is_set())
         if isinstance(error, CannotStore):
             monkeypatch.setattr(store, "give_back", fail)
     assert attempts(store) == []
@@ -340,36 +340,36 @@ async def test_a_start_goes_on_with_what_an_earlier_process_left_behind(store: S
 async def test_who_lost_his_lease_records_nothing_and_the_other_does_the_work(
     store: Store,
 ) -> None:
-    door = Latch()
+    latch = Latch()
     announce(store, "t1", kind="task")
-    async with working.working(store, a_source(), client=answering(door)) as worker:
-        await until(lambda: door.waiting == 1)
+    async with working.working(store, a_source(), client=answering(latch)) as worker:
+        await until(lambda: latch.waiting == 1)
         working.taken_over(store)
         worker.wake()
-        await until(lambda: door.waiting == 2)  # claimed anew
-        door.open()
+        await until(lambda: latch.waiting == 2)  # claimed anew
+        latch.open()
         await until(lambda: job(store)["status"] == "done")
-        await until(lambda: door.waiting == 0)
+        await until(lambda: latch.waiting == 0)
     assert (attempts(store), len(stored(store))) == (["done"], 1)
 
 
 async def test_a_job_claimed_anew_is_still_ours_when_the_loser_of_its_lease_ends(
     store: Store,
 ) -> None:
-    doors = [Latch(), Latch()]
-    left = list(doors)
+    latches = [Latch(), Latch()]
+    left = list(latches)
 
     async def handler(request: httpx.Request) -> httpx.Response:
         return await left.pop(0)(request)
 
     announce(store, "t1", kind="task")
     async with working.working(store, a_source(), client=answering(handler)) as worker:
-        await until(lambda: doors[0].waiting == 1)
+        await until(lambda: latches[0].waiting == 1)
         working.taken_over(store)
         worker.wake()
-        await until(lambda: doors[1].waiting == 1)
-        doors[0].open()
-        await until(lambda: doors[0].waiting == 0)
+        await until(lambda: latches[1].waiting == 1)
+        latches[0].open()
+        await until(lambda: latches[0].waiting == 0)
         await asyncio.sleep(0.1)  # the loser records that it lost
     assert job(store)["status"] == "pending"  # given back, for it was known to be held
 

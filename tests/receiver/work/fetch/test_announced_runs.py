@@ -46,10 +46,10 @@ from tests.receiver.working import (
 THE_GROUP, ITS_RUNS = f"/groups/{GROUP}", f"/groups/{GROUP}/runs"
 
 
-async def work(store: Store, sender: GroupSender | BatchSender, turns: int = 1) -> None:
+async def work(store: Store, sender: GroupSender | BatchSender, rounds: int = 1) -> None:
     """Work off what is due so many times, letting the time pass between them."""
     source = parallel() if isinstance(sender, GroupSender) else parallel_v0()
-    for _ in range(turns):
+    for _ in range(rounds):
         make_due(store)
         await work_off(store, source, client=answering(sender))
 
@@ -69,7 +69,7 @@ async def test_a_run_s_event_waits_for_its_group_s_listing_and_then_needs_no_cal
     sender = GroupSender({"r1": "completed", "r2": "failed", "r3": "completed"})
     for run_id, status in sender.runs.items():
         announce_run(store, run_id, status)
-    await work(store, sender, turns=3)
+    await work(store, sender, rounds=3)
     assert set(sender.calls) == {THE_GROUP, ITS_RUNS}
     assert {result["run_id"] for result in stored(store)} == set(sender.runs)
     assert {each["status"] for each in jobs(store)} == {"done"}
@@ -81,7 +81,7 @@ async def test_events_that_come_together_make_one_listing(store: Store) -> None:
     sender = GroupSender({f"r{number}": "completed" for number in range(30)})
     for run_id in sender.runs:
         announce_run(store, run_id)
-    await work(store, sender, turns=3)
+    await work(store, sender, rounds=3)
     assert sender.calls == [THE_GROUP, ITS_RUNS]
     assert len(stored(store)) == 30
 
@@ -122,7 +122,7 @@ async def test_a_run_is_asked_for_itself_where_its_group_cannot_be_listed(store:
     broken = httpx.Response(500)
     sender = GroupSender({"r1": "completed"}, lambda r: broken if "/groups" in str(r.url) else None)
     announce_run(store, "r1")
-    await work(store, sender, turns=LISTED_FIRST)
+    await work(store, sender, rounds=LISTED_FIRST)
     assert stored(store) == []
     await work(store, sender)
     assert [result["run_id"] for result in stored(store)] == ["r1"]
@@ -145,7 +145,7 @@ async def test_a_group_that_only_the_api_names_is_watched_from_then_on(store: St
     sender = GroupSender({"r1": "completed", "other": "completed"})
     announce_run(store, "r1", group=None)
     announce_run(store, "other", group=None)
-    await work(store, sender, turns=2)
+    await work(store, sender, rounds=2)
     check = job(store, kind="check")
     assert (check["subject_kind"], check["subject"], check["status"]) == ("batch", GROUP, "done")
     assert ledger(store, GROUP).state == "complete"
@@ -157,7 +157,7 @@ async def test_an_old_result_is_not_taken_for_what_an_event_announces(store: Sto
     await work(store, sender)
     sender.runs["r1"] = "completed"
     announce(store, "r1", kind="run", body=b"2", hints={"batch": None, "status": "completed"})
-    await work(store, sender, turns=LISTED_FIRST + 2)
+    await work(store, sender, rounds=LISTED_FIRST + 2)
     assert [result["status"] for result in stored(store)] == ["completed"]
 
 
@@ -174,7 +174,7 @@ async def test_an_end_that_a_status_map_told_first_is_not_taken_for_a_result_tha
     )
     sender.runs["r1"] = "complete"
     announce(store, "r1", kind="run", hints={"status": "complete"})
-    await work(store, sender, turns=LISTED_FIRST + 2)
+    await work(store, sender, rounds=LISTED_FIRST + 2)
     assert [result["status"] for result in stored(store)] == ["completed"]
 
 
@@ -184,7 +184,7 @@ async def test_the_same_event_with_another_body_is_fetched_though_its_result_is_
     sender = GroupSender({"r1": "completed"})
     hints = {"batch": GROUP, "status": "completed"}
     announce(store, "r1", kind="run", key="k", hints=hints)
-    await work(store, sender, turns=3)
+    await work(store, sender, rounds=3)
     assert ledger(store, GROUP).state == "complete"
     output = {"type": "text", "content": "corrected"}
     corrected = httpx.Response(200, json={"run": sender.run("r1"), "output": output})
@@ -192,7 +192,7 @@ async def test_the_same_event_with_another_body_is_fetched_though_its_result_is_
     sender.calls.clear()
     for body in (b"2", b"2", b"2"):
         announce(store, "r1", kind="run", key="k", body=body, hints=hints)
-    await work(store, sender, turns=2)
+    await work(store, sender, rounds=2)
     assert sender.calls == ["/runs/r1/result"]
     assert [result["output"] for result in stored(store)] == ['"corrected"']
 
@@ -229,12 +229,12 @@ async def test_a_run_s_input_is_asked_for_once_and_only_where_it_is_not_known(
 ) -> None:
     sender = GroupSender({"mine": "completed", "other": "completed"}, group_id=None)
     store.note_input("valyu", "mine", {"q": "as I sent it"})
-    for turn, run_id in enumerate(("mine", "other", "other")):
-        announce(store, run_id, kind="run", body=b"%d" % turn, hints={"status": "completed"})
+    for number, run_id in enumerate(("mine", "other", "other")):
+        announce(store, run_id, kind="run", body=b"%d" % number, hints={"status": "completed"})
         await work(store, sender)
     assert [path for path in sender.calls if path.endswith("/input")] == ["/runs/other/input"]
     inputs = {row["run_id"]: row["input"] for row in sql(store, "SELECT * FROM runs")}
-    assert {run_id: json.loads(told) for run_id, told in inputs.items()} == {
+    assert {run_id: json.loads(body) for run_id, body in inputs.items()} == {
         "mine": {"q": "as I sent it"},
         "other": {"q": "other"},
     }
@@ -371,15 +371,15 @@ async def test_an_unsigned_body_cannot_lead_the_way_to_somebody_else_s_batch(sto
     endpoint_id = store.add_endpoint("valyu", "run", resource="mine", task_id="evil", secret=secret)
     view = store.find_endpoint(endpoint_id)
     for batch in (BATCH, "invented"):
-        told = {"run_id": "mine", "batch_run_id": batch, "status": "complete"}
+        announced = {"run_id": "mine", "batch_run_id": batch, "status": "complete"}
         headers = [(b"authorization", f"Bearer {secret}".encode())]
         keys = prepare(source.scheme, secret)
-        body = json.dumps(told).encode()
+        body = json.dumps(announced).encode()
         hints = verify_delivery(source, view, keys, headers, body, now=0.0).delivery.hints
         assert "batch" not in (hints or {})
         announce(store, "mine", kind="run", endpoint_id=endpoint_id, hints=hints)
     victim = BatchSender({"v1": "complete"})
-    await work(store, victim, turns=2)
+    await work(store, victim, rounds=2)
     assert [(known.batch_id, known.task_id) for known in store.list_batches()] == [(BATCH, TASK)]
     assert (ledger(store, BATCH).state, ledger(store, BATCH).stored) == ("complete", 1)
 

@@ -135,11 +135,11 @@ async def test_a_list_that_ends_too_early_is_not_taken_for_the_whole(
 def listing(*pages: tuple[str, str | None], counts: Any = None) -> Any:
     """A batch that has ended: each page has one task and its last key, and promises no more."""
     shown = {None if number == 0 else pages[number - 1][1]: number for number in range(len(pages))}
-    asked: list[httpx.Request] = []
+    requests: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
-        assert len(asked) < 10, "a key that repeats is followed for ever"
+        requests.append(request)
+        assert len(requests) < 10, "a key that repeats is followed for ever"
         if not request.url.path.endswith("/tasks"):
             batch = {"batch_id": "batch_1", "status": "completed", "counts": counts}
             return httpx.Response(200, json=batch)

@@ -48,7 +48,7 @@ def counted(total: int, ended: int) -> FetchedBatch:
     return FetchedBatch("B", status, is_terminal=is_terminal, total=total, ended=ended)
 
 
-def told(total: int, ended: int) -> httpx.Response:
+def a_status(total: int, ended: int) -> httpx.Response:
     counts = {"total": total, "completed": ended, "failed": 0, "cancelled": 0}
     status = counted(total, ended).sender_status
     return httpx.Response(200, json={"batch_id": "B", "status": status, "counts": counts})
@@ -107,7 +107,7 @@ async def test_a_look_during_a_slow_listing_is_not_overwritten_by_it(store: Stor
 
     async def handler(request: httpx.Request) -> httpx.Response:
         if not request.url.path.endswith("/tasks"):
-            return told(4, 2) if listing.is_set() else told(2, 2)
+            return a_status(4, 2) if listing.is_set() else a_status(2, 2)
         listing.set()
         await go_on.wait()
         return page("r1", "r2")
@@ -126,7 +126,7 @@ async def test_a_batch_that_is_reopened_by_news_of_progress_is_watched_again(sto
     assert complete(store, *an_end(store, "r1")).state == "complete"
     assert watching(store) == []
     announce(store, "B", body=b"2", awaits_end=False)
-    grown = answering(lambda r: page("r1") if r.url.path.endswith("/tasks") else told(2, 1))
+    grown = answering(lambda r: page("r1") if r.url.path.endswith("/tasks") else a_status(2, 1))
     await work_off(store, a_source(), client=grown)
     assert ledger(store, "B").state == "open"
     assert watching(store) == ["check"]
@@ -218,7 +218,7 @@ async def test_a_run_nested_beyond_measure_keeps_no_other_run_away(
     text = json.dumps({"batch_id": "B", "tasks": tasks, "pad": "x" * padding})
     body = text.replace('"fine"', deep, 1)
     lists = httpx.Response(200, content=body.encode())
-    handler = answering(lambda r: lists if r.url.path.endswith("/tasks") else told(2, 2))
+    handler = answering(lambda r: lists if r.url.path.endswith("/tasks") else a_status(2, 2))
     await work_off(store, a_source(), client=handler)
     assert "b" in {each["run_id"] for each in stored(store)}
 
@@ -227,8 +227,8 @@ async def test_a_refused_addition_to_what_always_grows_is_told_in_the_sender_s_w
     store: Store,
 ) -> None:
     source, sender = parallel(), GroupSender({"r1": "completed"})
-    said = {"detail": [{"loc": ["body"], "msg": "input 3: too long"}]}
-    sender.first = lambda r: httpx.Response(422, json=said) if r.method == "POST" else None
+    refusal = {"detail": [{"loc": ["body"], "msg": "input 3: too long"}]}
+    sender.first = lambda r: httpx.Response(422, json=refusal) if r.method == "POST" else None
     store.register_batch("valyu", GROUP, endpoint_id=None, defaults={"processor": "core"})
     async with answering(sender) as wire:
         batches = BatchSubmissions(store, Calls(source, wire), "https://receiver.test", warn=print)

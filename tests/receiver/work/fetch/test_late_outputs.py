@@ -34,6 +34,9 @@ from tests.receiver.working import (
     work_off,
 )
 
+# The wire decides what happens here, not SQL: one database is enough.
+pytestmark = pytest.mark.sqlite
+
 THE_GROUP, ITS_RUNS = f"/groups/{GROUP}", f"/groups/{GROUP}/runs"
 
 
@@ -50,10 +53,10 @@ def a_v0_batch(store: Store, sender: BatchSender) -> None:
     store.add_runs("valyu", BATCH, runs)
 
 
-async def work(store: Store, sender: GroupSender | BatchSender, turns: int = 1) -> None:
+async def work(store: Store, sender: GroupSender | BatchSender, rounds: int = 1) -> None:
     """Work off what is due so many times, letting the time pass between them."""
     source = parallel() if isinstance(sender, GroupSender) else parallel_v0()
-    for _ in range(turns):
+    for _ in range(rounds):
         make_due(store)
         await work_off(store, source, client=answering(sender))
 
@@ -89,9 +92,9 @@ class Once(GroupSender):
     """A group whose stream names every run once, as it is then, and never again."""
 
     def events(self) -> list[dict[str, Any]]:
-        said = {event["run"]["run_id"]: event for event in super().events()}
+        named = {event["run"]["run_id"]: event for event in super().events()}
         return [
-            {**said.get(run_id, {"run": self.run(run_id)}), "event_id": str(number)}
+            {**named.get(run_id, {"run": self.run(run_id)}), "event_id": str(number)}
             for number, run_id in enumerate(self.runs, start=1)
         ]
 
@@ -111,8 +114,8 @@ class Uncounted(GroupSender):
     """A group that tells how many runs it has, and not of what kind."""
 
     def group(self) -> dict[str, Any]:
-        told = super().group()
-        return {**told, "status": {**told["status"], "task_run_status_counts": {}}}
+        shown = super().group()
+        return {**shown, "status": {**shown["status"], "task_run_status_counts": {}}}
 
 
 async def test_a_group_whose_counts_are_missing_is_listed_at_its_end(store: Store) -> None:
@@ -202,8 +205,8 @@ class Rows(BatchSender):
         return httpx.Response(200, text=text, headers={"content-type": "text/csv"})
 
     def run(self, run_id: str) -> dict[str, Any]:
-        told = super().run(run_id)
-        return told if told["output"] is None else {**told, "output": {"n": 5}}
+        shown = super().run(run_id)
+        return shown if shown["output"] is None else {**shown, "output": {"n": 5}}
 
 
 def by_rows(store: Store, sender: BatchSender) -> Source:
@@ -248,11 +251,11 @@ async def test_an_output_that_comes_late_in_an_old_batch_is_waited_for(store: St
     sender = WithoutOutputs({"r1": "complete"})
     a_v0_batch(store, sender)
     make_old(store, 60)
-    await work(store, sender, turns=3)
+    await work(store, sender, rounds=3)
     assert (ledger(store, BATCH).state, stored(store)) == ("open", [])
     sender.there = True
     announce(store, "r1", kind="run", hints={"batch": BATCH, "status": "complete"})
-    await work(store, sender, turns=3)
+    await work(store, sender, rounds=3)
     assert [json.loads(row["output"]) for row in stored(store)] == [{"city": "of r1"}]
     assert ledger(store, BATCH).state == "complete"
 

@@ -24,6 +24,9 @@ from tests.receiver.working import (
     taken_over,
 )
 
+# The wire decides what happens here, not SQL: one database is enough.
+pytestmark = pytest.mark.sqlite
+
 LISTS = f"/groups/{GROUP}/runs"
 ERROR = {"type": "error", "error": {"ref_id": "x", "message": "out of breath"}}
 
@@ -42,10 +45,10 @@ class Streams(GroupSender):
     def instead(self, request: httpx.Request) -> httpx.Response | None:
         if not request.url.path.endswith("/runs") or not self.streams:
             return None
-        told = self.streams.pop(0)
-        if isinstance(told, Exception):
-            raise told
-        return told if isinstance(told, httpx.Response) else dropped(told)
+        answer = self.streams.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer if isinstance(answer, httpx.Response) else dropped(answer)
 
     @property
     def listed(self) -> list[str]:

@@ -37,6 +37,9 @@ from tests.receiver.working import (
     stored,
 )
 
+# The wire decides what happens here, not SQL: one database is enough.
+pytestmark = pytest.mark.sqlite
+
 running_sender, sender = working.running_sender, working.sender
 
 
@@ -81,21 +84,21 @@ async def test_a_sender_that_takes_no_size_and_whose_own_is_too_large_is_not_ask
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("receiver.sender_api.calls.MAX_ANSWER_BYTES", 1000)
-    asked: list[str | None] = []
+    asked_sizes: list[str | None] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
         if not request.url.path.endswith("/tasks"):
             return batch_of_one(request, {"total": 1})
-        asked.append(request.url.params.get("limit"))
-        assert len(asked) < 100
-        if asked[-1] is not None:
+        asked_sizes.append(request.url.params.get("limit"))
+        assert len(asked_sizes) < 100
+        if asked_sizes[-1] is not None:
             return httpx.Response(400, json={"error": "limit is not allowed"})
         return httpx.Response(200, content=b" " * 1001)
 
     announce(store, "batch_1")
     with pytest.raises(Unavailable, match="more than 1000 bytes"):
         await fetch(store, a_source(), client=answering(handler))
-    assert [size for size in asked if size] == ["100", "50", "25", "12", "6", "3", "1"]
+    assert [size for size in asked_sizes if size] == ["100", "50", "25", "12", "6", "3", "1"]
 
 
 async def test_a_page_that_cannot_be_read_is_asked_for_in_halves(store: Store) -> None:
@@ -119,14 +122,14 @@ async def test_a_page_that_cannot_be_read_is_asked_for_in_halves(store: Store) -
 async def test_a_page_is_stored_while_the_next_is_asked_for_with_no_more_progress_than_its_own(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = {page: threading.Event() for page in range(1, 5)}
+    asked_sizes = {page: threading.Event() for page in range(1, 5)}
     cursors: list[Any] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
         if not request.url.path.endswith("/tasks"):
             return batch_of_one(request, {"total": 9, "completed": 9})
         page = int(request.url.params.get("last_key") or 1)
-        asked[page].set()
+        asked_sizes[page].set()
         if page == 4:
             return httpx.Response(500)
         more = {"last_key": str(page + 1), "has_more": True}
@@ -134,7 +137,7 @@ async def test_a_page_is_stored_while_the_next_is_asked_for_with_no_more_progres
 
     def store_late(*args: Any, progress: Progress, **more: Any) -> Stored:
         cursors.append(progress["listing"]["cursor"])
-        assert asked[len(cursors) + 1].wait(10)
+        assert asked_sizes[len(cursors) + 1].wait(10)
         return store_now(*args, progress=progress, **more)
 
     store_now = store.store_prepared
@@ -153,14 +156,14 @@ async def test_a_page_is_stored_while_the_next_is_asked_for_with_no_more_progres
 async def test_a_page_that_cannot_be_stored_ends_the_listing(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str | None] = []
+    cursors: list[str | None] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
         if not request.url.path.endswith("/tasks"):
             return batch_of_one(request, {"total": 9, "completed": 9})
-        asked.append(request.url.params.get("last_key"))
-        page = {"tasks": [run_named(f"t{len(asked)}")]}
-        more = {"last_key": str(len(asked) + 1), "has_more": True}
+        cursors.append(request.url.params.get("last_key"))
+        page = {"tasks": [run_named(f"t{len(cursors)}")]}
+        more = {"last_key": str(len(cursors) + 1), "has_more": True}
         return httpx.Response(200, json={**page, "pagination": more})
 
     def refuse(*_args: Any, **_more: Any) -> Stored:
@@ -170,7 +173,7 @@ async def test_a_page_that_cannot_be_stored_ends_the_listing(
     announce(store, "batch_1")
     with pytest.raises(CannotStore):
         await fetch(store, a_source(), client=answering(handler))
-    assert asked == [None, "2"]
+    assert cursors == [None, "2"]
 
 
 @pytest.mark.parametrize("odd", ["9" * 5_000, "[" * 1_200 + "]" * 1_200])
@@ -206,8 +209,8 @@ async def test_a_batch_that_has_ended_is_brought_in_without_a_listing_that_alway
             await fetch(store, a_source(), lease=lease, client=answering(handler))
         assert stored(store) == []
     lease.failures = LISTED_IN_VAIN_AT_ALL
-    said = await fetch(store, a_source(), lease=lease, client=answering(handler))
-    assert said == "1 of 1 results stored"
+    sentence = await fetch(store, a_source(), lease=lease, client=answering(handler))
+    assert sentence == "1 of 1 results stored"
 
 
 async def test_a_page_key_that_makes_no_url_is_a_refused_one(store: Store) -> None:
@@ -296,14 +299,14 @@ async def test_a_completed_run_without_its_output_is_believed_after_a_quarter_of
 ) -> None:
     announce(store, subject, kind="task" if subject == "t1" else "batch")
     make_old(store, since_job)
-    said = "its output is not there" if subject == "t1" else "0 of 1 results stored"
+    sentence = "its output is not there" if subject == "t1" else "0 of 1 results stored"
     lease = claim(store)
     for look in range(1, FEWEST_LOOKS + 1):  # a clock that jumps ahead makes none of them
         is_believed = believed and look == FEWEST_LOOKS
-        with contextlib.nullcontext() if is_believed else pytest.raises(NotReady, match=said):
+        with contextlib.nullcontext() if is_believed else pytest.raises(NotReady, match=sentence):
             await fetch(store, a_source(), lease=lease, client=without_output(since_end))
-        told = [(row["status"], row["output"]) for row in stored(store)]
-        assert told == [("completed", None)] * is_believed
+        results = [(row["status"], row["output"]) for row in stored(store)]
+        assert results == [("completed", None)] * is_believed
 
 
 @pytest.mark.parametrize(("minutes", "believed"), [(14, False), (16, True)])
