@@ -106,7 +106,7 @@ class CreatesBatches(HasBatches):
         """Raise ValueError, one sentence, for a plan that this sender cannot carry out."""
         del plan, tasks
 
-    def defaults(self, plan: Plan, tasks: Sequence[NewTask]) -> Mapping[str, Any] | None:
+    def defaults(self, plan: Plan, tasks: Sequence[NewTask]) -> Mapping[str, object] | None:
         """Return what is stored with the batch because later calls and readings need it again."""
         del plan, tasks
         return None

@@ -65,7 +65,7 @@ class TellsInputs(Provider):
         """Ask for a run's input."""
 
     @abstractmethod
-    def read_input(self, data: object) -> dict[str, Any] | None:
+    def read_input(self, data: object) -> dict[str, object] | None:
         """Return a run's input; None where the answer holds none."""
 
 

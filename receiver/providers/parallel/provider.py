@@ -122,7 +122,7 @@ class Parallel(ParallelRuns, EmbedsResults, StreamsRuns, AddsToBatches):
             raise Unavailable("the answer to the create call names no task group")
         return Created(group)
 
-    def defaults(self, plan: Plan, tasks: Sequence[NewTask]) -> Mapping[str, Any]:
+    def defaults(self, plan: Plan, tasks: Sequence[NewTask]) -> Mapping[str, object]:
         return {"processor": plan.runner, "schema": plan.schema}
 
     def add_tasks(
