@@ -76,7 +76,7 @@ class Parallel(ParallelRuns, EmbedsResults, StreamsRuns, AddsToBatches):
         return run if run is not None and run.run_id == run_id and run.is_result else None
 
     def probe(self) -> Request:
-        """Return the call for a run that nobody has, which a good account is answered with 404."""
+        """Ask for a run that nobody has, which is a 404 for every account that is not refused."""
         return Request("GET", f"/v1/tasks/runs/trun_{0:032x}")
 
     # --- creating batches ----------------------------------------------------------------------
