@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from math import isfinite
-from typing import Any
 
 _WORD = re.compile(r"[\x21-\x7e]{1,200}")
 
@@ -44,7 +43,7 @@ def _quoted(identity: frozenset[str]) -> tuple[str, ...]:
 
 
 def _watched(text: str, identity: frozenset[str]) -> object:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
         read = dict(pairs)
         if len(read) != len(pairs):
             names = [name for name, _ in pairs]
@@ -55,7 +54,7 @@ def _watched(text: str, identity: frozenset[str]) -> object:
     return json.loads(text, object_pairs_hook=once, parse_constant=_no_constant)
 
 
-def leniently(body: bytes, *, politely: bool = False) -> Any:
+def leniently(body: bytes, *, politely: bool = False) -> object:
     """Parse an API's answer; NaN and infinities become None. Raises ValueError for no JSON.
 
     Python's parser takes neither numbers of thousands of digits nor very deep nesting: these become
@@ -104,7 +103,7 @@ def _digits(number: str) -> int | str:
         return number
 
 
-def _no_constant(name: str) -> Any:
+def _no_constant(name: str) -> object:
     raise ValueError(f"{name} is no JSON")
 
 

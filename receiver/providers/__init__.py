@@ -1,1 +1,1 @@
-"""The senders: how each signs, names its events, is asked, and is understood."""
+"""Adapters of senders: how each signs, names its events, is called, and is read."""

@@ -2,7 +2,8 @@
 
 A provider says how its sender signs, what a webhook announces, which request asks for a run, and
 what an answer means. What only some senders have, such as batches, stands in `capabilities`.
-`receiver.sender_api.calls` makes the requests, `receiver.work.fetch` decides their order.
+`receiver.sender_api.calls` makes the requests, `receiver.work.fetch` decides their order. The first
+line of a method that returns a Request says what that call does.
 """
 
 from abc import ABC, abstractmethod

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from receiver.json_values import (
     DEEPEST,
+    counted,
     items,
     leniently,
     moment,
@@ -105,7 +106,7 @@ def test_oversized_numbers_and_deep_nesting_become_text() -> None:
     assert leniently(b'{"n": -%b, "m": 7}' % (b"9" * 5_000)) == {"n": "-" + "9" * 5_000, "m": 7}
     levels = 5_000
     deep = b'{"a]": [' * levels + b"1" + b"]}" * levels
-    found = leniently(b'{"deep": %b, "beside": [1]}' % deep)
+    found: Any = leniently(b'{"deep": %b, "beside": [1]}' % deep)
     assert found["beside"] == [1]
     for level in range(DEEPEST - 1):
         found = found["deep"] if level == 0 else found[0] if level % 2 == 0 else found["a]"]
@@ -179,6 +180,8 @@ def test_every_reader_takes_every_value(value: Any) -> None:
 def test_items_and_counted_leave_out_other_values() -> None:
     assert list(items([{"a": 1}, None, "x", [], {}])) == [{"a": 1}, {}]
     assert list(items({"a": {}})) == []
+    assert counted({"a": 1, "b": "2", "c": "x", "d": -1, "e": None}) == {"a": 1, "b": 2}
+    assert counted([1]) == {}
 
 
 def test_zones_are_converted_to_utc() -> None:

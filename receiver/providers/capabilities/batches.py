@@ -20,7 +20,7 @@ from storage import FetchedBatch, FetchedRun
 
 
 class HasBatches(Provider):
-    """Runs come in batches that have a status."""
+    """A sender whose runs come in batches that have a status."""
 
     gathers: ClassVar[bool] = False
     """True where one listing brings, in few calls, what many webhooks announce."""
@@ -35,7 +35,7 @@ class HasBatches(Provider):
 
 
 class ListsPages(HasBatches):
-    """A batch's runs, with their outputs, are listed in pages."""
+    """A sender that lists a batch's runs, with their outputs, in pages."""
 
     page_size: ClassVar[int] = 100
 
@@ -49,7 +49,7 @@ class ListsPages(HasBatches):
 
 
 class StreamsRuns(HasBatches):
-    """A batch's runs, with their outputs, are listed in one stream."""
+    """A sender that lists a batch's runs, with their outputs, in one stream."""
 
     resumes: ClassVar[bool] = False
     """True where a later stream can go on behind the cursor of an earlier one."""
@@ -71,7 +71,7 @@ class StreamsRuns(HasBatches):
 
 
 class ListsBatches(HasBatches):
-    """The account's batches can be listed, each with its webhook URL."""
+    """A sender that lists the account's batches, each with its webhook URL."""
 
     @abstractmethod
     def batches(self) -> Request:
@@ -83,7 +83,7 @@ class ListsBatches(HasBatches):
 
 
 class CancelsBatches(HasBatches):
-    """Batches can be cancelled."""
+    """A sender that cancels batches."""
 
     @abstractmethod
     def cancel_batch(self, batch: Subject) -> Request:
@@ -91,7 +91,10 @@ class CancelsBatches(HasBatches):
 
 
 class CreatesBatches(HasBatches):
-    """Batches can be made of the rows of a tasks file, in one of the two ways that follow."""
+    """A sender whose batches are made of the rows of a tasks file, in one of two ways.
+
+    These are AddsToBatches and CallsBackPerRun.
+    """
 
     columns: ClassVar[frozenset[str]]
     """Columns of a tasks file that have a meaning of their own."""
@@ -106,7 +109,7 @@ class CreatesBatches(HasBatches):
         """Raise ValueError, one sentence, for a plan that this sender cannot carry out."""
         del plan, tasks
 
-    def defaults(self, plan: Plan, tasks: Sequence[NewTask]) -> Mapping[str, Any] | None:
+    def defaults(self, plan: Plan, tasks: Sequence[NewTask]) -> Mapping[str, object] | None:
         """Return what is stored with the batch because later calls and readings need it again."""
         del plan, tasks
         return None
@@ -117,7 +120,7 @@ class CreatesBatches(HasBatches):
 
 
 class AddsToBatches(CreatesBatches):
-    """A batch is created empty; tasks are added to it, some in each call."""
+    """A sender that creates a batch empty, and adds some tasks to it in each call."""
 
     tasks_per_call: ClassVar[int]
     grows: ClassVar[bool] = False
@@ -147,7 +150,7 @@ class AddsToBatches(CreatesBatches):
 
 
 class CallsBackPerRun(CreatesBatches):
-    """One call makes a batch of a stored task, with a callback for each of its runs."""
+    """A sender that makes a batch of a stored task in one call, with a callback for each run."""
 
     @abstractmethod
     def create_stored_task(self, plan: Plan, tasks: Sequence[NewTask]) -> Request:

@@ -10,7 +10,7 @@ from storage import FetchedRun
 
 
 class CreatesRuns(Provider):
-    """Runs can be created one by one."""
+    """A sender that creates runs one by one."""
 
     @abstractmethod
     def new_run(self, options: Mapping[str, Any]) -> NewRun:
@@ -30,7 +30,7 @@ class CreatesRuns(Provider):
 
 
 class UpdatesRuns(Provider):
-    """Runs take further instructions."""
+    """A sender whose runs take further instructions."""
 
     @abstractmethod
     def update_run(self, run: Subject, instruction: str) -> Request:
@@ -38,7 +38,7 @@ class UpdatesRuns(Provider):
 
 
 class CancelsRuns(Provider):
-    """Single runs can be cancelled."""
+    """A sender that cancels single runs."""
 
     @abstractmethod
     def cancel_run(self, run: Subject) -> Request:
@@ -46,7 +46,7 @@ class CancelsRuns(Provider):
 
 
 class AsksQuestions(Provider):
-    """Runs may stop to ask a person something."""
+    """A sender whose runs may stop to ask a person something."""
 
     @abstractmethod
     def respond(self, run: Subject, interaction: str, response: object) -> Request:
@@ -58,27 +58,27 @@ class AsksQuestions(Provider):
 
 
 class TellsInputs(Provider):
-    """A run's input has a call of its own, and comes with nothing else."""
+    """A sender that has a call of its own for a run's input, and shows it nowhere else."""
 
     @abstractmethod
     def input(self, run: Subject) -> Request:
         """Ask for a run's input."""
 
     @abstractmethod
-    def read_input(self, data: object) -> dict[str, Any] | None:
+    def read_input(self, data: object) -> dict[str, object] | None:
         """Return a run's input; None where the answer holds none."""
 
 
 class EmbedsResults(Provider):
-    """Webhooks may carry a whole result."""
+    """A sender whose webhooks may hold a whole result."""
 
     @abstractmethod
     def read_embedded(self, body: bytes, run_id: str) -> FetchedRun | None:
-        """Return the result of a run that a signed body carried, for a run that the API forgot."""
+        """Return a run's result from a signed body; it is used once the API has forgotten the run."""
 
 
 class HasArtifacts(Provider):
-    """Results point to files."""
+    """A sender whose results point to files."""
 
     @abstractmethod
     def artifacts(self, raw: Mapping[str, object]) -> Sequence[Artifact]:

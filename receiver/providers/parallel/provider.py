@@ -76,7 +76,7 @@ class Parallel(ParallelRuns, EmbedsResults, StreamsRuns, AddsToBatches):
         return run if run is not None and run.run_id == run_id and run.is_result else None
 
     def probe(self) -> Request:
-        """Return the call for a run that nobody has, which a good account is answered with 404."""
+        """Ask for a run that nobody has, which is a 404 for every account that is not refused."""
         return Request("GET", f"/v1/tasks/runs/trun_{0:032x}")
 
     # --- creating batches ----------------------------------------------------------------------
@@ -122,7 +122,7 @@ class Parallel(ParallelRuns, EmbedsResults, StreamsRuns, AddsToBatches):
             raise Unavailable("the answer to the create call names no task group")
         return Created(group)
 
-    def defaults(self, plan: Plan, tasks: Sequence[NewTask]) -> Mapping[str, Any]:
+    def defaults(self, plan: Plan, tasks: Sequence[NewTask]) -> Mapping[str, object]:
         return {"processor": plan.runner, "schema": plan.schema}
 
     def add_tasks(

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from receiver.json_values import counted, leniently, moment, text, whole, word
 from receiver.providers.model import Announcement
@@ -50,7 +49,7 @@ def group(data: Mapping[str, object]) -> FetchedBatch:
     status: Mapping[str, object] = found if isinstance(found, dict) else {}
     counts = counted(status.get("task_run_status_counts"))
     total = whole(status.get("num_task_runs"))
-    ended = None  # counts that do not add up tell nothing
+    ended = None  # unknown where the counts do not add up
     if sum(counts.values()) == (total or 0):
         ended = sum(count for name, count in counts.items() if STATUSES.get(name) in TERMINAL)
     is_active = status.get("is_active") is not False
@@ -104,7 +103,7 @@ def in_group(found: FetchedRun, listed: FetchedBatch) -> FetchedRun:
     return replace(found, batch_id=listed.batch_id)
 
 
-def as_input(value: object) -> dict[str, Any] | None:
+def as_input(value: object) -> dict[str, object] | None:
     """Return a run's input as an object: text stands under the key `input`."""
     if isinstance(value, str) and value:
         return {"input": value}

@@ -51,7 +51,7 @@ class ParallelRuns(CreatesRuns, TellsInputs):
     def input(self, run: Subject) -> Request:
         return Request("GET", f"/v1/tasks/runs/{part(run.id)}/input")
 
-    def read_input(self, data: object) -> dict[str, Any] | None:
+    def read_input(self, data: object) -> dict[str, object] | None:
         return reading.as_input(data.get("input")) if isinstance(data, dict) else None
 
 

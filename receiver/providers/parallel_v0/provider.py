@@ -114,8 +114,8 @@ class ParallelV0(StreamsRuns, CallsBackPerRun):
             raise Unavailable("the answer to the create call names no stored task")
         return task_id
 
-    def defaults(self, plan: Plan, tasks: Sequence[NewTask]) -> Mapping[str, Any]:
-        """Return the runner, and the arguments: the CSV export does not tell them from outputs."""
+    def defaults(self, plan: Plan, tasks: Sequence[NewTask]) -> Mapping[str, object]:
+        """Return the runner and the arguments, whose columns the CSV export does not mark."""
         return {"runner": plan.runner, "arguments": _arguments(tasks)}
 
     def submit_batch(
@@ -189,7 +189,7 @@ class ParallelV0(StreamsRuns, CallsBackPerRun):
 def _as_in_csv(run: FetchedRun, defaults: Mapping[str, Any]) -> FetchedRun:
     """Mark a run of the CSV export, which has no types, no errors, and columns of two kinds.
 
-    Without the names of the arguments, outputs cannot be told from them.
+    Without the names of the arguments, no column is known to be an output.
     """
     return replace(
         run,

@@ -44,7 +44,7 @@ IDENTITY = frozenset({"job_id", "deepresearch_id", "batch_id", "status", "comple
 
 # What BatchTask takes (valyu 2.13.1); other columns of a tasks file travel as its metadata.
 TASK_FIELDS = frozenset({"query", "research_strategy", "report_format", "urls", "metadata"})
-MODES = ("fast", "standard", "heavy", "max")
+BATCH_MODES = ("fast", "standard", "heavy", "max")
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ class Valyu(
     # --- creating batches ----------------------------------------------------------------------
 
     def check(self, plan: Plan, tasks: Sequence[NewTask]) -> None:
-        if plan.runner is not None and plan.runner not in MODES:
-            raise ValueError(f"the mode {plan.runner!r} is not one of {', '.join(MODES)}")
+        if plan.runner is not None and plan.runner not in BATCH_MODES:
+            raise ValueError(f"the mode {plan.runner!r} is not one of {', '.join(BATCH_MODES)}")
         if plan.prompt is not None or plan.task_id is not None:
             raise ValueError("Valyu has no stored tasks: write the whole query into each task")
 

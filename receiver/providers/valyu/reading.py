@@ -1,7 +1,6 @@
 """Reading Valyu's answers and bodies, as leniently as identity allows."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from receiver.json_values import counted, items, moment, number, text, word
 from receiver.providers.model import Announcement, Artifact
@@ -124,7 +123,7 @@ def contents(data: Mapping[str, object]) -> FetchedRun | None:
     )
 
 
-def _urls(results: object) -> dict[str, Any] | None:
+def _urls(results: object) -> dict[str, object] | None:
     """Return the input of a contents job, of which its status names the URLs alone."""
     urls = [url for item in items(results) if (url := text(item.get("url"))) is not None]
     return {"urls": urls} if urls else None
@@ -156,8 +155,8 @@ def artifacts(raw: Mapping[str, object]) -> list[Artifact]:
     return found
 
 
-def _question(data: Mapping[str, object]) -> dict[str, Any]:
-    """Return the question that a run asks; empty where it is not named."""
+def _question(data: Mapping[str, object]) -> dict[str, object]:
+    """Return the question of a run; empty where it is not named."""
     interaction = data.get("interaction")
     return interaction if isinstance(interaction, dict) else {}
 

@@ -95,7 +95,7 @@ class Small(CreatesRuns):
 
 
 class SmallSender:
-    """Answers every call with its one run, and keeps what was asked."""
+    """Answers every call with its one run, and keeps the calls."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []

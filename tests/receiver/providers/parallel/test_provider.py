@@ -49,7 +49,7 @@ STATE = {
 }
 
 
-def told(body: Any) -> Announcement | None:
+def announced(body: Any) -> Announcement | None:
     return PARALLEL.identify(body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
@@ -61,14 +61,14 @@ def streamed(item: Any) -> FetchedRun | None:
 
 
 def test_event_names_run_group_and_status() -> None:
-    assert told(EVENT) == Announcement("run", RUN, GROUP, "completed", None, is_end=True)
+    assert announced(EVENT) == Announcement("run", RUN, GROUP, "completed", None, is_end=True)
 
 
 def test_an_older_event_names_less() -> None:
     old = {"type": "task_run.status", "data": {"run_id": RUN, "status": "failed"}}
-    assert told(old) == Announcement("run", RUN, None, "failed")
+    assert announced(old) == Announcement("run", RUN, None, "failed")
     by_sdk = {"data": {"run_id": RUN, "status": "failed", "task_group_id": GROUP}}
-    assert told(by_sdk) == Announcement("run", RUN, GROUP, "failed")
+    assert announced(by_sdk) == Announcement("run", RUN, GROUP, "failed")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_an_older_event_names_less() -> None:
     + [(name, False) for name in ("queued", "running", "action_required", "cancelling")],
 )
 def test_only_unfinished_statuses_are_no_end(status: Any, is_end: bool) -> None:
-    found = told({**EVENT, "data": {**TASK_RUN, "status": status}})
+    found = announced({**EVENT, "data": {**TASK_RUN, "status": status}})
     assert found is not None
     assert found.is_end is is_end
 
@@ -87,7 +87,7 @@ def test_only_unfinished_statuses_are_no_end(status: Any, is_end: bool) -> None:
     [("findall.run.completed", {"findall_id": "f1"}), ("monitor.event.detected", {"x": 1})],
 )
 def test_other_events_are_named_and_ignored(kind: str, data: Any) -> None:
-    found = told({"type": kind, "data": data})
+    found = announced({"type": kind, "data": data})
     assert found is not None
     assert found.kind == kind.partition(".")[0]
     assert found.kind not in PARALLEL.kinds
@@ -101,23 +101,23 @@ def test_other_events_are_named_and_ignored(kind: str, data: Any) -> None:
     ],
 )
 def test_event_without_certain_run_is_unreadable(body: bytes) -> None:
-    assert told(body) is None
+    assert announced(body) is None
 
 
 @given(st.binary() | st.dictionaries(st.sampled_from([*EVENT]), st.text() | st.none()))
 def test_any_body_is_read_or_unreadable(body: Any) -> None:
-    found = told(body)
+    found = announced(body)
     assert found is None or found.resource.isascii()
 
 
 def test_only_failed_runs_are_embedded() -> None:
-    def carried(data: Any, run_id: str = RUN) -> FetchedRun | None:
+    def embedded(data: Any, run_id: str = RUN) -> FetchedRun | None:
         return PARALLEL.read_embedded(json.dumps({**EVENT, "data": data}).encode(), run_id)
 
-    run = carried(FAILED)
+    run = embedded(FAILED)
     assert run is not None
     assert (run.status, run.error) == ("failed", "Task failed")
-    assert [carried(TASK_RUN), carried(FAILED, OTHER), carried(5)] == [None] * 3
+    assert [embedded(TASK_RUN), embedded(FAILED, OTHER), embedded(5)] == [None] * 3
     assert PARALLEL.read_embedded(b"no", RUN) is None
 
 
@@ -322,7 +322,7 @@ def test_unreadable_event_has_no_run(item: Any) -> None:
         ({"completed": 1, "brand_new": 1}, 2, False, False, 1),
         ({}, 0, False, False, 0),
         (None, None, False, False, 0),
-        # counts that do not add up tell nothing; then only the sender's word does
+        # counts that do not add up are ignored; then only the sender's word counts
         ({"completed": 2}, 3, False, True, None),
         ({"completed": 2}, 3, True, False, None),
         ({"completed": 2}, None, False, False, None),

@@ -110,7 +110,7 @@ def test_stored_task_has_prompt_and_argument_types() -> None:
         "of ${a}",
         "neon",
     )
-    types = {name: told["type"] for name, told in made.json["input_schema"]["properties"].items()}
+    types = {name: given["type"] for name, given in made.json["input_schema"]["properties"].items()}
     assert types == {"a": "string", "n": "integer", "m": "string", "l": "array"}
     assert made.json["input_schema"]["required"] == ["a", "n", "m"]
 
@@ -171,7 +171,7 @@ def test_export_has_the_configured_format(format: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "is_terminal", "ended"),
+    ("status_map", "is_terminal", "ended"),
     [
         ({"running": [OTHER], "complete": [RUN]}, False, 1),
         ({"failed": [OTHER], "complete": [RUN]}, True, 2),
@@ -182,8 +182,8 @@ def test_export_has_the_configured_format(format: Any) -> None:
         ({}, False, 0),
     ],
 )
-def test_status_map_counts_and_names_runs(told: Any, is_terminal: bool, ended: int) -> None:
-    batch = V0.read_batch({"status_map": told}, THE_BATCH)
+def test_status_map_counts_and_names_runs(status_map: Any, is_terminal: bool, ended: int) -> None:
+    batch = V0.read_batch({"status_map": status_map}, THE_BATCH)
     assert (batch.is_terminal, batch.ended) == (is_terminal, ended)
     assert batch.total == len(batch.runs)
     assert all((run.batch_id, run.task_id) == (BATCH, TASK) for run in batch.runs)

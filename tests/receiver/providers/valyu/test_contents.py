@@ -49,9 +49,9 @@ class Job:
         self.store.set_secret(self.endpoint, self.secret, resource=self.id)
 
     async def announce(self, **changes: Any) -> Any:
-        """Its webhook, signed as the sender signs it; returns our reply."""
-        told = {**ask(self.sender, "GET", f"/contents/jobs/{self.id}"), **changes}
-        body = json.dumps(told).encode()
+        """Deliver its webhook, signed as the sender signs it; returns the response."""
+        shown = {**ask(self.sender, "GET", f"/contents/jobs/{self.id}"), **changes}
+        body = json.dumps(shown).encode()
         async with Taking(self.store) as taking:
             return await taking.deliver(self.endpoint, body, signed(body, secret=self.secret))
 

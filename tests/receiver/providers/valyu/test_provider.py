@@ -47,7 +47,7 @@ LISTED = {
 }
 
 
-def told(body: Any) -> Announcement | None:
+def announced(body: Any) -> Announcement | None:
     return VALYU.identify(body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
@@ -67,19 +67,21 @@ TASK_DONE = {"deepresearch_id": TASK, "status": "completed"}
 
 @pytest.mark.parametrize("wrapper", [None, "data", "batch", "task", "result", "payload"])
 def test_batch_id_is_flat_or_wrapped(wrapper: str | None) -> None:
-    found = told({"type": "x", wrapper: BATCH_DONE} if wrapper else BATCH_DONE)
+    found = announced({"type": "x", wrapper: BATCH_DONE} if wrapper else BATCH_DONE)
     assert found == Announcement("batch", BATCH, BATCH, "completed_with_errors", STAMP)
     assert found.key == f"batch:{BATCH}:completed_with_errors:{STAMP}"
 
 
 def test_task_id_beats_the_batch_id() -> None:
-    assert told(TASK_DONE) == Announcement("task", TASK, None, "completed")
-    assert told({**TASK_DONE, "batch_id": BATCH}) == Announcement("task", TASK, BATCH, "completed")
+    assert announced(TASK_DONE) == Announcement("task", TASK, None, "completed")
+    assert announced({**TASK_DONE, "batch_id": BATCH}) == Announcement(
+        "task", TASK, BATCH, "completed"
+    )
 
 
 def test_job_id_beats_other_ids() -> None:
     job = {"job_id": "cj_0123456789abcdef", "status": "partial", "batch_id": BATCH}
-    found = told(job)
+    found = announced(job)
     assert found is not None
     assert (found.kind, found.resource) == ("contents", "cj_0123456789abcdef")
 
@@ -87,21 +89,21 @@ def test_job_id_beats_other_ids() -> None:
 @pytest.mark.parametrize("where", ["metadata", "counts", "search_params", "output", "x"])
 @pytest.mark.parametrize("fake", [{"batch_id": OTHER_BATCH}, {"deepresearch_id": TASK}])
 def test_user_text_in_a_body_names_nothing(where: str, fake: dict[str, str]) -> None:
-    found = told({where: fake, **BATCH_DONE})
+    found = announced({where: fake, **BATCH_DONE})
     assert found is not None
     assert (found.kind, found.resource) == ("batch", BATCH)
-    assert told({where: fake}) is None
+    assert announced({where: fake}) is None
 
 
 def test_outer_object_beats_inner_ones() -> None:
-    found = told({"data": {"batch_id": OTHER_BATCH, "status": "completed"}, **BATCH_DONE})
+    found = announced({"data": {"batch_id": OTHER_BATCH, "status": "completed"}, **BATCH_DONE})
     assert found is not None
     assert found.resource == BATCH
 
 
 @pytest.mark.parametrize("status", [None, 5, "", "a b", "\ud800", "x" * 300])
 def test_unreadable_status_gives_no_key(status: Any) -> None:
-    found = told({"batch_id": BATCH, "status": status})
+    found = announced({"batch_id": BATCH, "status": status})
     assert found is not None
     assert (found.status, found.key, found.is_end) == (None, None, True)
 
@@ -112,7 +114,7 @@ def test_unreadable_status_gives_no_key(status: Any) -> None:
     + [(status, False) for status in ("open", "processing", "queued", "running", "paused")],
 )
 def test_only_unfinished_statuses_are_no_end(status: str, is_end: bool) -> None:
-    found = told({"batch_id": BATCH, "status": status})
+    found = announced({"batch_id": BATCH, "status": status})
     assert found is not None
     assert found.is_end is is_end
 
@@ -125,7 +127,7 @@ def test_only_unfinished_statuses_are_no_end(status: str, is_end: bool) -> None:
     ).map(lambda body: json.dumps(body).encode())
 )
 def test_any_body_is_named_by_words_or_unreadable(body: bytes) -> None:
-    found = told(body)
+    found = announced(body)
     if found is not None:
         assert found.kind in {"batch", "task", "contents"}
         assert found.resource.isascii()

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.errors import (
-    Unavailable,
-)
+from receiver.errors import Unavailable
+from receiver.providers.model import Subject
 from tests.receiver.conftest import BATCH, OTHER_BATCH, TASK
 from tests.receiver.providers.valyu.test_provider import (
     LISTED,
@@ -102,6 +101,48 @@ def test_an_error_is_text_or_none(error: Any, read: str | None) -> None:
     assert run.error == read
 
 
+@pytest.mark.parametrize(("error", "is_whole"), [("Task exceeded", True), (None, False)])
+def test_listed_failure_is_whole_with_its_error(error: Any, is_whole: bool) -> None:
+    failed = {**LISTED, "status": "failed", "output": None, "error": error}
+    (run,) = VALYU.read_page(page(failed), OF_BATCH).runs
+    assert (run.is_whole, run.is_result) == (is_whole, is_whole)
+    assert VALYU.read_run(failed, THE_TASK).is_whole
+
+
+@pytest.mark.parametrize("status", ["awaiting_input", "paused"])
+def test_waiting_run_has_its_question(status: str) -> None:
+    waiting = {"deepresearch_id": TASK, "status": status}
+    question = {"type": "plan_review", "interaction_id": "i"}
+    assert VALYU.read_run({**waiting, "interaction": question}, THE_TASK).waits_for == question
+    assert VALYU.read_run(waiting, THE_TASK).waits_for == {}
+    answered = {**waiting, "status": "running", "interaction": question}
+    assert VALYU.read_run(answered, THE_TASK).waits_for is None
+
+
+def test_user_id_has_two_names() -> None:
+    status = {"deepresearch_id": TASK, "status": "running", "batch_task_id": "mine"}
+    assert VALYU.read_run(status, THE_TASK).task_id == "mine"
+    assert VALYU.read_run({**status, "task_id": "listed"}, THE_TASK).task_id == "listed"
+
+
+@pytest.mark.parametrize(
+    ("status", "ours", "has_ended"),
+    [
+        ("completed", "completed", True),
+        ("partial", "completed", True),
+        ("failed", "failed", True),
+        ("processing", "running", False),
+        ("brand_new", "running", False),
+    ],
+)
+def test_contents_job_ends_at_its_last_update(status: str, ours: str, has_ended: bool) -> None:
+    job = {"job_id": "j", "status": status, "updated_at": STAMP, "results": [{"url": "u"}]}
+    run = VALYU.read_run(job, Subject("contents", "j"))
+    assert (run.status, run.sender_status) == (ours, status)
+    assert run.completed_at == (datetime.fromisoformat(STAMP) if has_ended else None)
+    assert (run.input, run.output, run.output_type) == ({"urls": ["u"]}, [{"url": "u"}], "contents")
+
+
 @pytest.mark.parametrize("name", ["mode", "research_mode", "model"])
 def test_a_mode_has_three_names(name: str) -> None:
     assert VALYU.read_run({**LISTED, name: "heavy"}, THE_TASK).runner == "heavy"
@@ -177,6 +218,13 @@ def test_counts_that_are_none_say_nothing() -> None:
         {"batch_id": BATCH, "counts": {"total": -1, "completed": "x"}}, THE_BATCH
     )
     assert (batch.total, batch.ended, batch.counts) == (None, None, {})
+
+
+@pytest.mark.parametrize("missing", ["completed", "failed", "cancelled"])
+def test_ended_is_unknown_without_every_count(missing: str) -> None:
+    counts = {name: count for name, count in COUNTS.items() if name != missing}
+    batch = VALYU.read_batch({"batch_id": BATCH, "counts": counts}, THE_BATCH)
+    assert (batch.total, batch.ended) == (3, None)
 
 
 def test_counts_may_be_text() -> None:
