@@ -29,6 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     hypothesis.settings.register_profile("no deadline", deadline=None)
     hypothesis.settings.load_profile("no deadline")
+    databases.chosen()
     os.environ["SSL_CERT_FILE"] = str(Path(__file__).with_name("nobody.pem"))
     if hasattr(config, "workerinput"):
         return
@@ -77,6 +78,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 @pytest.fixture(scope="session")
 def copies(pytestconfig: pytest.Config) -> Iterator[Copies]:
     """Databases with all tables on the one server of Postgres that all tests share."""
+    databases.require("postgres")
     told = getattr(pytestconfig, "workerinput", {}).get("postgres")
     try:
         if told is None:

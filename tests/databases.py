@@ -1,6 +1,7 @@
 """The databases that tests run on, SQLite and Postgres: how one is opened, and made quickly."""
 
 import base64
+import functools
 import os
 import shutil
 from abc import ABC, abstractmethod
@@ -9,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
 
+import pytest
 from sqlalchemy.engine import make_url
 
 import storage
@@ -23,12 +25,22 @@ KEY = base64.urlsafe_b64encode(b"a key of tests and nothing else!").decode()
 """What encrypts the secrets in each database on Postgres; beside a file lies its own."""
 
 
+@functools.cache
 def chosen() -> list[Kind]:
-    """What RESULTSINK_TEST_DATABASES names, in the order of KINDS; all where it is not set."""
+    """Return the kinds that RESULTSINK_TEST_DATABASES names, all where it is not set.
+
+    It is read once, before the tests: each of them runs without the settings of the machine.
+    """
     named = os.environ.get("RESULTSINK_TEST_DATABASES", " ".join(KINDS)).replace(",", " ").split()
     assert named, "RESULTSINK_TEST_DATABASES names none"
     assert set(named) <= set(KINDS), f"RESULTSINK_TEST_DATABASES names others than {KINDS}"
     return [kind for kind in KINDS if kind in named]
+
+
+def require(kind: Kind) -> None:
+    """Skip the test where this kind is left out."""
+    if kind not in chosen():
+        pytest.skip(f"needs {kind}, which RESULTSINK_TEST_DATABASES leaves out")
 
 
 # --- opening ------------------------------------------------------------------------------------

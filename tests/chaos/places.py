@@ -6,6 +6,7 @@ from pathlib import Path
 import storage
 from tests.chaos.books import Books
 from tests.chaos.postgres import Server
+from tests.databases import require
 
 SQLITE, POSTGRES = "SQLite", "Postgres"
 
@@ -45,6 +46,7 @@ class Place:
 
 def in_a_file(folder: Path) -> Place:
     """A file that is made by whoever opens it first; the key stands beside it."""
+    require("sqlite")
     path = folder / "resultsink.db"
     # not mode=ro: what a kill has left in the log is read only by who may make its index
     return Place(SQLITE, f"sqlite:///{path}", f"sqlite:///{path}?timeout=10", folder)

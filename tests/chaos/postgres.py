@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from tests.chaos.deadlines import until
+from tests.databases import require
 from tests.processes import free_port
 
 HOST = "127.0.0.1"
@@ -46,6 +47,7 @@ class Server:
     """
 
     def __init__(self, disk: Path | None = None, *, env: Mapping[str, str] | None = None) -> None:
+        require("postgres")
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self._env = {**os.environ, **(env or {})}
