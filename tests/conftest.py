@@ -51,15 +51,37 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what uses a database on each that is chosen; what is about SQLite, on SQLite alone."""
+    """Run what uses a database on each that is chosen, unless it is marked to need only one."""
     if "database_kind" not in metafunc.fixturenames:
         return
     kinds: list[Any] = list(databases.chosen())
+    if metafunc.definition.get_closest_marker("one_database"):
+        kinds = kinds[:1]
     for only in databases.KINDS:
         if metafunc.definition.get_closest_marker(only):
             left_out = pytest.mark.skip(reason=f"is about {only}")
             kinds = [only] if only in kinds else [pytest.param(only, marks=left_out)]
     metafunc.parametrize("database_kind", kinds, indirect=True, scope="session")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick", action="store_true", help="no test of a receiver that needs a database"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, where only the quick tests are wanted, what takes most of the time."""
+    if not config.getoption("quick"):
+        return
+    storing = config.rootpath / "tests" / "storage"
+    quick = [item for item in items if not _uses_database(item) or storing in item.path.parents]
+    config.hook.pytest_deselected(items=[item for item in items if item not in quick])
+    items[:] = quick
+
+
+def _uses_database(item: pytest.Item) -> bool:
+    return "database_kind" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(scope="session")

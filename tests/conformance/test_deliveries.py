@@ -11,6 +11,9 @@ from tests.conformance.sink import Sink
 from tests.processes import until
 from tests.receiver.cli.conftest import Run
 
+pytestmark = pytest.mark.one_database
+"""Each sender's deliveries are at stake; tests/receiver/intake has them stored on both."""
+
 BOUND = [case for case in CASES.values() if case.is_bound]
 
 

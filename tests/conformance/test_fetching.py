@@ -9,6 +9,9 @@ from receiver.sandbox import SandboxServer
 from tests.conformance.cases import CASES, Case
 from tests.conformance.sink import Sink, running
 
+pytestmark = pytest.mark.one_database
+"""Each sender's listings are at stake; tests/receiver/work/fetch has them stored on both."""
+
 VALYU, PARALLEL, V0 = CASES.values()
 
 
