@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import certifi
 import hypothesis
 import pytest
 import structlog
@@ -22,15 +23,19 @@ SERVER = pytest.StashKey[postgres.Server]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The server of Postgres is started by the first test that needs it, or for all workers.
+    """Prepare the run; Postgres is started by the first test that needs it, or for all workers.
 
-    To read what the machine trusts takes each client a tenth of a second; nobody here needs it.
-    How long an example takes says more of the machine than of what it tries.
+    To read what the machine trusts takes each client a tenth of a second, and to colour the source
+    of a traceback takes seconds; no test needs either. How long an example of hypothesis takes says
+    more of the machine than of the example.
     """
     hypothesis.settings.register_profile("no deadline", deadline=None)
     hypothesis.settings.load_profile("no deadline")
     databases.chosen()
-    os.environ["SSL_CERT_FILE"] = str(Path(__file__).with_name("nobody.pem"))
+    nobody = str(Path(__file__).with_name("nobody.pem"))
+    os.environ["SSL_CERT_FILE"] = nobody
+    certifi.where = lambda: nobody
+    structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
     if hasattr(config, "workerinput"):
         return
     server = config.stash[SERVER] = postgres.Server(os.environ.get(postgres.GIVEN))

@@ -16,11 +16,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.chaos.deadlines import until
 from tests.databases import require
-from tests.processes import free_port
+from tests.processes import DEADLINE, HOST, free_port, until
 
-HOST = "127.0.0.1"
 USER = "nobody"
 """Who runs the server where we are root, which Postgres refuses to be."""
 
@@ -81,7 +79,7 @@ class Server:
 
         Killed with -9, it starts again only when what it had started has ended, too.
         """
-        until(self._is_up, seconds=60)
+        until(self._is_up)
 
     def _is_up(self) -> bool:
         if self.process is None or self.process.poll() is not None:
@@ -111,7 +109,7 @@ class Server:
         if self.process is None:
             return
         self.process.send_signal(how)
-        self.process.wait(60)
+        self.process.wait(DEADLINE)
         self.process = None
 
     def url(self, database: str, *, port: int | None = None) -> str:

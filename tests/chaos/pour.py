@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 
 from tests.chaos.sending import ANSWER_LIMIT, Delivery, post
+from tests.processes import DEADLINE, HOST
 
-HOST = "127.0.0.1"
 PAUSE = 0.05 if "CHAOS_KILLS" in os.environ else 0.3
 """How long a sender rests at most: the short form leaves something of the machine to others."""
 
@@ -119,7 +119,7 @@ class Pour:
         self._give_up.set()
         self.finish()
 
-    def finish(self, *, seconds: float = 60.0) -> None:
+    def finish(self, *, seconds: float = DEADLINE) -> None:
         """Make no new deliveries; return when those in hand are answered."""
         self._stop.set()
         deadline = time.monotonic() + seconds

@@ -7,9 +7,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from tests.chaos.deadlines import until
+from tests.processes import DEADLINE, HOST, until
 
-HOST = "127.0.0.1"
 PIECE = 65536
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: whatever is left is dropped, and the peer is told
 
@@ -58,7 +57,7 @@ class Proxy:
             done.set()
 
         self._loop.call_soon_threadsafe(call)
-        assert done.wait(10)
+        assert done.wait(DEADLINE)
 
     def _resume(self) -> None:
         self._refuses = False

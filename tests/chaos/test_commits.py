@@ -17,13 +17,13 @@ from receiver.sandbox import SandboxServer
 from tests.chaos import batches
 from tests.chaos.books import half_done, is_sound, lost, repeated
 from tests.chaos.conftest import Note, Say
-from tests.chaos.deadlines import until
 from tests.chaos.figures import Figures
 from tests.chaos.places import POSTGRES, SQLITE, Place, in_a_file, on_a_server
 from tests.chaos.postgres import Server
 from tests.chaos.pour import Answers, Lines
 from tests.chaos.processes import Receiver, dice, sandbox
 from tests.chaos.sending import Delivery, Maker
+from tests.processes import until
 
 LONG = "CHAOS_KILLS" in os.environ
 ONE = {"before": 8, "after": 4}

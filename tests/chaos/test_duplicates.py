@@ -9,10 +9,10 @@ from itertools import count
 from tests.chaos import batches
 from tests.chaos.books import Books, half_done, repeated
 from tests.chaos.conftest import Say
-from tests.chaos.deadlines import until
 from tests.chaos.places import Place
-from tests.chaos.processes import HOST, Receiver, sandbox
+from tests.chaos.processes import Receiver, sandbox
 from tests.chaos.sending import ANSWER_LIMIT, Delivery, post
+from tests.processes import DEADLINE, HOST, until
 
 TIMES = 1000
 CONNECTIONS = 32
@@ -52,7 +52,7 @@ def _at_once(port: int, delivery: Delivery) -> Counter[tuple[int, str]]:
         mine: Counter[tuple[int, str]] = Counter()
         with closing(HTTPConnection(HOST, port, timeout=ANSWER_LIMIT)) as connection:
             connection.connect()
-            together.wait(ANSWER_LIMIT)
+            together.wait(DEADLINE)
             while next(turns) < TIMES:
                 mine[post(connection, delivery)] += 1
         answers.update(mine)
@@ -61,7 +61,7 @@ def _at_once(port: int, delivery: Delivery) -> Counter[tuple[int, str]]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(4 * ANSWER_LIMIT)
+        thread.join(DEADLINE)
     return answers
 
 

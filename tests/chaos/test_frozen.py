@@ -9,11 +9,11 @@ import pytest
 
 from storage import LEASE_SECONDS
 from tests.chaos.conftest import Note
-from tests.chaos.deadlines import until
 from tests.chaos.places import on_a_server
 from tests.chaos.postgres import Server
 from tests.chaos.processes import Receiver, dice, sandbox
 from tests.chaos.world import World
+from tests.processes import until
 
 ROUNDS = 3
 FROZEN_SECONDS = LEASE_SECONDS + 5.0

@@ -64,7 +64,7 @@ class Lives:
 
     def _kill(self, victim: Receiver) -> None:
         assert victim.process is not None
-        assert victim.process.poll() is None, victim.said()
+        assert victim.process.poll() is None, victim.end_of_log()
         victim.kill()
         self.kills += 1
         query = "SELECT max(claims), count(lease_token) FROM jobs"

@@ -13,7 +13,6 @@ import psycopg
 import pytest
 
 from tests.chaos.conftest import Note, Say
-from tests.chaos.deadlines import until
 from tests.chaos.places import Place, on_a_server
 from tests.chaos.postgres import FAST, IMMEDIATE, Server
 from tests.chaos.pour import Pour
@@ -21,10 +20,11 @@ from tests.chaos.processes import dice, sandbox
 from tests.chaos.proxy import Proxy
 from tests.chaos.sending import Delivery
 from tests.chaos.world import World, in_time
+from tests.processes import until
 
 LONG = "CHAOS_KILLS" in os.environ
 ROUNDS = 3 if LONG else 1
-OUTAGE_SECONDS = 5.0 if LONG else 3.0
+OUTAGE_SECONDS = 5.0 if LONG else 1.0
 TASKS = 23
 
 Begin = Callable[[Server, Proxy], None]

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import batches
-from tests.chaos.deadlines import until
 from tests.chaos.disk import Disk
 from tests.chaos.places import in_a_file
 from tests.chaos.pour import Pour
 from tests.chaos.processes import Receiver, dice, sandbox
 from tests.chaos.sending import Maker
 from tests.chaos.traces import Record, build_shim, read_shim, read_strace, strace_command
+from tests.processes import until
 
-ENOUGH = 60
+ENOUGH = 30
 """Deliveries to be answered while the trace is taken."""
 
 Say = Callable[[str], None]

@@ -25,6 +25,9 @@ from tests import databases
 from tests.databases import Maker
 from tests.processes import Receiver, environment, serving, until
 
+pytestmark = pytest.mark.one_database
+"""The pages are at stake, and know nothing of the database."""
+
 PAGES = Path(__file__).parents[2] / "docs" / "senders"
 COMPANIES = ["Bosch", "Siemens", "Zeiss"]
 CREATED = "resultsink token create "

@@ -4,12 +4,16 @@ import json
 from functools import partial
 from typing import Any
 
+import pytest
 from valyu import Valyu
 
 from receiver.sandbox import SandboxServer
 from tests.journey.conftest import KEY
 from tests.processes import Receiver, until
 from tests.receiver.cli.conftest import Run
+
+pytestmark = pytest.mark.one_database
+"""The tasks of the real client are at stake; tests/receiver/submissions has them on both."""
 
 
 def events_of(run: Run, resource: str) -> list[dict[str, Any]]:
