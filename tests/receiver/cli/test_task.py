@@ -188,7 +188,7 @@ def test_a_wait_says_at_once_that_the_task_asks_something_and_ends_at_its_deadli
     run: Run, store: Store
 ) -> None:
     run_id = create(run, "--hitl", "plan_review")
-    ended = run("task", "wait", run_id, "--timeout", "0.3")
+    ended = run("task", "wait", run_id, "--timeout", "2")
     assert (ended.code, ended.out) == (1, "No result is stored yet.\n")
     assert ended.err == (
         f"{run_id} awaits input (plan_review): "
@@ -201,7 +201,7 @@ def test_a_wait_says_once_why_the_sender_does_not_tell_and_ends_in_time(
 ) -> None:
     run_id = create(run)
     sender.add_fault("GET /deepresearch/tasks/*/status", status=500, error="Oops", times=None)
-    ended = run("task", "wait", run_id, "--timeout", "0.5")
+    ended = run("task", "wait", run_id, "--timeout", "2")
     assert (ended.code, ended.out) == (1, "No result is stored yet.\n")
     assert ended.err == (
         "The sender did not tell of it: the sender answered 500: Oops. Waiting goes on.\n"
