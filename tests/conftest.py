@@ -46,13 +46,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     """Tell a worker of pytest-xdist where the server is, or why there is none."""
     server = node.config.stash[SERVER]
-    told: dict[str, str] = {"run": server.run}
+    where: dict[str, str] = {"run": server.run}
     if "postgres" in databases.chosen():
         try:
-            told["url"] = server.url
+            where["url"] = server.url
         except postgres.NoPostgres as error:
-            told["missing"] = str(error)
-    node.workerinput["postgres"] = told
+            where["missing"] = str(error)
+    node.workerinput["postgres"] = where
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -91,7 +91,7 @@ def _uses_database(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def database_kind(request: pytest.FixtureRequest) -> Kind:
-    """Which database the tests run on: one kind after the other."""
+    """The kind of database that the tests run on: one after the other."""
     given: Kind = request.param
     return given
 
@@ -106,17 +106,17 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 def copies(pytestconfig: pytest.Config) -> Iterator[Copies]:
     """Databases with all tables on the one server of Postgres that all tests share."""
     databases.require("postgres")
-    told = getattr(pytestconfig, "workerinput", {}).get("postgres")
+    where = getattr(pytestconfig, "workerinput", {}).get("postgres")
     try:
-        if told is None:
+        if where is None:
             server = pytestconfig.stash[SERVER]
-            told = {"run": server.run, "url": server.url}
+            where = {"run": server.run, "url": server.url}
     except postgres.NoPostgres as error:
-        told = {"missing": str(error)}
-    if "missing" in told:
-        pytest.skip(told["missing"])
+        where = {"missing": str(error)}
+    if "missing" in where:
+        pytest.skip(where["missing"])
     with (
-        closing(postgres.Databases(told["url"], told["run"])) as there,
+        closing(postgres.Databases(where["url"], where["run"])) as there,
         closing(Copies(there)) as copies,
     ):
         yield copies
@@ -124,7 +124,7 @@ def copies(pytestconfig: pytest.Config) -> Iterator[Copies]:
 
 @pytest.fixture(scope="session")
 def maker(database_kind: Kind, request: pytest.FixtureRequest) -> Maker:
-    """What makes databases, for whoever needs several, or one for several tests."""
+    """A maker of databases, for tests that need several, or share one."""
     found: Maker = request.getfixturevalue({"sqlite": "files", "postgres": "copies"}[database_kind])
     return found
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 DEADLINE = 150.0
-"""How long is waited for what must happen: it costs nothing where it does, however busy it is."""
+"""Seconds to wait for what must happen: they cost nothing where it does."""
 
 HOST = "127.0.0.1"
 COMMAND = (sys.executable, "-m", "receiver")

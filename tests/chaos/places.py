@@ -1,4 +1,4 @@
-"""Where a service keeps what it has: a file of its own, or a database of a Postgres server."""
+"""Places for the data of a service: a file of its own, or a database of a Postgres server."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ class Place:
 
     @property
     def is_shared(self) -> bool:
-        """Whether several processes may serve it at once."""
+        """True if several processes may serve it at once."""
         return self.kind == POSTGRES
 
     @property

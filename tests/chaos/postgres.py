@@ -113,7 +113,7 @@ class Server:
         self.process = None
 
     def url(self, database: str, *, port: int | None = None) -> str:
-        """Where a database is; by another port through what stands before the server."""
+        """Return the URL of a database; `port` is that of a proxy before the server."""
         return f"postgresql://postgres@{HOST}:{port or self.port}/{database}"
 
     def new_database(self) -> str:

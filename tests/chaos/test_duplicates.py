@@ -1,4 +1,4 @@
-"""The same delivery a thousand times over has its effect once."""
+"""A delivery that comes a thousand times has its effect once."""
 
 import threading
 from collections import Counter
@@ -36,9 +36,9 @@ def test_a_thousand_copies_at_once_leave_one_event_and_one_set_of_results(
             books = receiver.books
             until(lambda: not books.open_batches() and not books.unfinished())
             _check_the_books(books, batch_id)
-            told = batches.outputs_at_sender(sender, batch_id)
-            assert len(told) == TASKS
-            assert books.outputs(batch_id) == told
+            outputs = batches.outputs_at_sender(sender, batch_id)
+            assert len(outputs) == TASKS
+            assert books.outputs(batch_id) == outputs
         finally:
             receiver.end()
 

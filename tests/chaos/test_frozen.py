@@ -50,8 +50,8 @@ def test_a_worker_that_wakes_up_after_its_lease_repeats_nothing(
         )
         note(shown)
         world.check(shown, pour.answers)
-        told = "".join(each.log.read_text() for each in world.receivers)
-        assert "lease lost" in told, "no job was taken over from a frozen worker"
+        logs = "".join(each.log.read_text() for each in world.receivers)
+        assert "lease lost" in logs, "no job was taken over from a frozen worker"
 
 
 def _slow(world: World) -> None:

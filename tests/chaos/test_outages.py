@@ -49,7 +49,7 @@ FAULTS: dict[str, tuple[Begin, Begin]] = {
     ),
     "network resets": (lambda _, p: p.cut(), lambda _, p: p.go_on()),
 }
-"""How the database goes, and how it comes back."""
+"""The ways in which the database goes away, each with the way in which it comes back."""
 
 SHORT = [
     "stopped (immediate), restarted",
@@ -64,12 +64,12 @@ CASES = (
 
 @dataclass(frozen=True)
 class Outage:
-    """What a fault of the database is, from its begin to its end."""
+    """A fault of the database: its begin and its end."""
 
     begin: Callable[[], None]
     end: Callable[[], None]
     is_total: bool = True
-    """Whether nothing at all can be written; a lock may leave what readiness writes alone."""
+    """True if nothing at all can be written; a lock may leave what readiness writes alone."""
 
 
 @pytest.mark.parametrize(("name", "faults"), CASES, ids=[name for name, _ in CASES])

@@ -24,7 +24,7 @@ def test_polite_stops_under_load_keep_what_was_answered_and_give_leases_back(
             for _ in range(STOPS):
                 receiver.start()
                 world.more(pour, 20)
-                time.sleep(world.draw.uniform(0.0, 0.5))
+                time.sleep(world.chance.uniform(0.0, 0.5))
                 code = receiver.stop()
                 held = world.books.rows("SELECT status, claims, count(*) FROM jobs GROUP BY 1, 2")
                 say(f"exit code {code}, jobs (status, claims, how many): {held}")

@@ -76,7 +76,7 @@ class Sink:
         return run_id
 
     def look(self, case: Case, batch_id: str) -> None:
-        """What `batch status` does: ask, and have what is there brought in."""
+        """Ask for a batch and have its results fetched, as `batch status` does."""
         asyncio.run(self._with_batches(case, lambda batches: batches.status(batch_id)))
 
     async def _with_batches(self, case: Case, work: Any) -> Any:
@@ -151,7 +151,7 @@ class Sink:
         return [event for event in listed if event["id"] in wanted]
 
     def sql(self, statement: str, *values: Any) -> list[dict[str, Any]]:
-        """What another connection reads."""
+        """Run a statement on another connection."""
         return sql(self.store, statement, *values)
 
     def snapshot(self, *but: str) -> dict[str, list[Any]]:

@@ -29,8 +29,8 @@ def sent(sandbox: SandboxServer, count: int | None = None) -> list[dict[str, Any
     return found
 
 
-def door(sink: Sink, case: Case, resource: str) -> str:
-    """Where a resource is announced: at an endpoint of its own, or at the account's URL."""
+def path_of(sink: Sink, case: Case, resource: str) -> str:
+    """Return the path of a resource's deliveries: of its own endpoint, or of the account."""
     endpoint = endpoint_of(sink, case, resource)
     return f"/webhooks/{case.name}" + (f"/{endpoint}" if endpoint else "")
 
@@ -88,7 +88,7 @@ def test_a_forgery_is_quarantined_and_changes_nothing_else(
     sandbox.change(hold=True)
     batch_id = sink.create(case, 1)
     resource = {"batch": batch_id, "run": sink.runs(batch_id)[0]}[case.announced]
-    path, body = door(sink, case, resource), case.body(resource)
+    path, body = path_of(sink, case, resource), case.body(resource)
     before = sink.snapshot("quarantine", "meta")
 
     forged = [case.headers(case.secret("nobody's"), body), {}, {"authorization": "Basic x"}]
@@ -134,7 +134,7 @@ def test_a_rotated_secret_needs_no_restart(
     resource = {"batch": batch_id, "run": sink.runs(batch_id)[0]}[case.announced]
     old, new, other = (case.secret(name) for name in ("old", "new", "other"))
     endpoint = endpoint_of(sink, case, resource)
-    path, body = door(sink, case, resource), case.body(resource)
+    path, body = path_of(sink, case, resource), case.body(resource)
 
     def rotate(*secrets: str, keep: str) -> None:
         """At the endpoint by a command; at the account by writing its file anew."""

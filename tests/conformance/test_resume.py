@@ -21,12 +21,12 @@ FAULTS: dict[str, list[dict[str, Any]]] = {
     "parallel": [{"match": "?*last_event_id=*", "after": 1}],
     "parallel-v0": [{"match": "", "kind": "cut"}, {"match": ""}],
 }
-"""What keeps each sender's listing in its middle: it hangs, unless another kind is named."""
+"""Faults that keep each sender's listing in its middle: it hangs, unless a kind is named."""
 
 
 @dataclass(frozen=True)
 class Story:
-    """What was stored when the receiver was killed, and what in the end; by the source's name."""
+    """The contents of the store at the kill and in the end, by the source's name."""
 
     sink: Sink
     batches: dict[str, str]
@@ -62,7 +62,7 @@ def story(maker: Maker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
 
 
 def hurried(sink: Sink, sandbox: SandboxServer) -> bool:
-    """Whether every listing hangs; nobody waits after a failed try."""
+    """Return True once every listing hangs; nobody waits after a failed attempt."""
     sink.hurry("failures > 0")
     return bool(sandbox.state()["faults"] == [])
 
