@@ -164,10 +164,8 @@ def _logging_as_it_was() -> Iterator[None]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for what another holds as long as it takes to see it, not for many seconds."""
+    """Commands wait for a SQLite file that another holds, but not for a quarter of a minute."""
     monkeypatch.setattr("storage.database.sqlite.database.PATIENT_MILLISECONDS", 1_000)
-    monkeypatch.setattr("storage.database.sqlite.database.BUSY_MILLISECONDS", 500)
-    monkeypatch.setattr("storage.database.postgres.database.LOCK_SECONDS", 0.5)
 
 
 @pytest.fixture

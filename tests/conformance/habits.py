@@ -48,7 +48,8 @@ OF_ONE: dict[str, dict[str, Any]] = {
         "v0_export_json": "ndjson",
         "v0_retries": 2,
         "v0_signature": "standard-webhooks",
-        "forgery_kinds": ("wrong_key", "unsigned"),  # a token says nothing of the body
+        # Not "tampered": it has the genuine token, which is all that is checked by default.
+        "forgery_kinds": ("wrong_key", "unsigned"),
     },
 }
 

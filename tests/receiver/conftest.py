@@ -16,6 +16,7 @@ import pytest
 from starlette.applications import Starlette
 
 from receiver.intake.endpoint_cache import EndpointCache
+from receiver.intake.group_commit import DEADLINE_SECONDS as DEADLINE_SECONDS
 from receiver.intake.group_commit import GroupCommit
 from receiver.intake.intake import Intake, Outcome
 from receiver.intake.quarantine_writer import QuarantineWriter
@@ -191,9 +192,9 @@ class Taking:
 
 
 @pytest.fixture
-async def taking(store: Store) -> AsyncIterator[Taking]:
-    """The intake of a source without account-level secrets."""
-    async with Taking(store) as taking:
+async def taking(store: Store, request: pytest.FixtureRequest) -> AsyncIterator[Taking]:
+    """The intake of a source without account-level secrets; the parameter is its deadline."""
+    async with Taking(store, deadline=getattr(request, "param", DEADLINE)) as taking:
         yield taking
 
 

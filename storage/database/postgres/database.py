@@ -32,9 +32,6 @@ CONNECT_SECONDS = 2
 PREPARE_SECONDS = 5.0
 """How long the login may take; and what is said on a new connection before it is used."""
 
-LOCK_SECONDS = 5.0
-"""How long work waits for another's lock; the intake does not wait for so long."""
-
 IDLE_SECONDS = 5
 PROMPT_SECONDS = 0.5
 """An answer that took longer does not tell the time: the clock would be off by half of that."""
@@ -101,7 +98,7 @@ class PostgresDatabase(Database):
         # The intake waits less than an answer may take, and never for what work holds.
         self._intake = Pool(self._url, watchdog, size=4, wait=1.0, statement=2.0, lock=1.0, cut=4.0)
         self._work = Pool(
-            self._url, watchdog, size=12, wait=5.0, statement=10.0, lock=LOCK_SECONDS, cut=15.0
+            self._url, watchdog, size=12, wait=5.0, statement=10.0, lock=5.0, cut=15.0
         )
         self._presence: Presence | None = None
         try:

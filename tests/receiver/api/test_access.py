@@ -145,7 +145,6 @@ async def test_a_token_of_a_source_needs_not_name_it(program: MakeProgram, store
 # --- faults and floods --------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_a_database_that_fails_is_told_as_such_and_no_more(
     program: MakeProgram, store: Store
 ) -> None:

@@ -191,7 +191,6 @@ def test_two_who_retry_at_once_let_it_in_once(store: Store) -> None:
     assert event["deliveries"][0]["copies"] == 0
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_locked_database_is_no_reason_to_lose_it(store: Store) -> None:
     kept = refused(store, add_endpoint(store))
     with locked(store), pytest.raises(CannotStore):

@@ -7,7 +7,6 @@ import pytest
 
 from receiver.sender_api.rate_limit import LocalRateLimiter, SharedRateLimiter, rate_limiter_of
 from storage import CannotStore, Store
-from tests.receiver.conftest import SOON
 from tests.receiver.working import a_source
 
 SLACK = 0.02
@@ -36,7 +35,7 @@ async def test_two_processes_together_are_no_faster_than_one(store: Store) -> No
 async def test_sources_have_a_pace_each(store: Store) -> None:
     slow, other = SharedRateLimiter(store, "slow", 0.01), SharedRateLimiter(store, "other", 1000.0)
     await slow.turn()
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(5):
         await moments(other, 10)
 
 
@@ -70,7 +69,7 @@ async def test_whoever_leaves_keeps_nobody_waiting(store: Store) -> None:
     await asyncio.sleep(0)
     for task in leaving:
         task.cancel()
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(5):
         assert len(await staying) == 5
 
 

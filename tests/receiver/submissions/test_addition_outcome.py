@@ -148,7 +148,6 @@ async def test_another_refusal_than_that_of_an_ended_batch_is_not_taken_for_it(
 # --- a database that cannot store -----------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_a_database_that_is_locked_while_a_batch_is_made_is_waited_for(
     store: Store, sender: SandboxServer
 ) -> None:
@@ -157,14 +156,13 @@ async def test_a_database_that_is_locked_while_a_batch_is_made_is_waited_for(
     source = a_source(sender.api_url)
     creating = asyncio.create_task(create(store, source, 2))
     await asyncio.to_thread(until, lambda: sender.state()["batches"])
-    with locked(store, seconds=1.2):
+    with locked(store, seconds=2.5):
         batch_id = await creating
     view = store.find_endpoint_of("valyu", batch_id)
     assert view is not None
     assert (len(view.secrets), ledger(store, batch_id).expected) == (1, 2)
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_a_batch_that_cannot_be_stored_is_named_without_its_secret(
     store: Store, sender: SandboxServer
 ) -> None:
@@ -192,7 +190,6 @@ async def test_a_batch_that_cannot_be_stored_is_named_without_its_secret(
     ("count", "go_on"),
     [(120, "batch add {} --tasks FILE --skip 100."), (20, "batch status {}.")],
 )
-@pytest.mark.usefixtures("impatient")
 async def test_tasks_that_were_accepted_and_cannot_be_stored_are_not_to_be_added_again(
     store: Store, sender: SandboxServer, count: int, go_on: str
 ) -> None:

@@ -1,6 +1,7 @@
 """Creating, adding to and waiting for batches: endpoint first, and a sentence wherever it stops."""
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -115,7 +116,9 @@ async def test_where_to_go_on_counts_what_was_skipped_before(
 async def test_a_429_while_creating_is_waited_out(store: Store, sender: SandboxServer) -> None:
     sender.add_fault(CREATE, status=429, retry_after=0)
     sender.add_fault(ADD, status=429, retry_after=0)
+    began = time.monotonic()
     await create(store, a_source(sender.api_url))
+    assert time.monotonic() - began < 10
     assert len(sender.state()["batches"]) == 1
 
 

@@ -191,7 +191,6 @@ async def test_what_cannot_be_is_said_before_anything_is_made(
     assert (sender.bodies, states(store)) == ([], [])
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_a_batch_that_cannot_be_stored_is_named_with_what_to_do(store: Store) -> None:
     sender = Creating()
     sender.go_on.clear()

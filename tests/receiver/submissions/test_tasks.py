@@ -181,7 +181,6 @@ async def test_an_unusable_secret_is_a_warning_for_checks_will_find_the_result(
     assert (endpoint(store)["state"], endpoint(store)["resource"]) == ("pending", TASK)
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_a_task_that_cannot_be_stored_is_named_with_what_to_do(store: Store) -> None:
     def lock(_: httpx.Request) -> httpx.Response:
         lock_held.__enter__()

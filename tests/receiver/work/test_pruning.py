@@ -198,7 +198,6 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return capturing.calls
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_a_database_that_is_held_is_told_once_an_interval_and_tried_again(
     store: Store, lines: list[Any]
 ) -> None:
