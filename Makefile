@@ -1,10 +1,15 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test coverage chaos lint bench lock clean
+.PHONY: help setup demo serve check test coverage chaos lint bench lock clean
 
 PYTHON ?= python3
 # how many processes share the tests, a file at a time: much of the time a test waits
 WORKERS ?= 4
+PYTEST = $(BIN)/python -m pytest
+# files in the order of their names, for the long ones of chaos and conformance come first
+SHARED = -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 BIN := .venv/bin
+# the tests start some hundred processes, each of which would compile all modules anew
+unexport PYTHONDONTWRITEBYTECODE
 READY := .venv/.ready
 
 help: ## say what there is
@@ -26,8 +31,11 @@ demo: setup ## run the main job end to end, against a simulated sender
 serve: setup ## run the receiver on :8000
 	$(BIN)/resultsink serve
 
+check: lint ## lint, and the quick tests: those without a database, and the storage on SQLite
+	RESULTSINK_TEST_DATABASES=sqlite $(PYTEST) $(SHARED) --quick tests/receiver tests/storage tests/test_*.py
+
 test: setup ## run all tests, on SQLite and on Postgres (RESULTSINK_TEST_DATABASES=sqlite: on one)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
+	$(PYTEST) $(SHARED)
 
 coverage: setup ## the same, with branch coverage
 	$(BIN)/python -m coverage erase
@@ -36,7 +44,7 @@ coverage: setup ## the same, with branch coverage
 	$(BIN)/python -m coverage report
 
 chaos: setup ## kill, stop, cut off, fill up and mislead it for much longer than `make test` does
-	CHAOS_KILLS=100 $(BIN)/python -m pytest tests/chaos
+	CHAOS_KILLS=100 $(PYTEST) tests/chaos
 
 lint: setup ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""What tests read, change and break in a database behind the store's back, whichever it is."""
+"""Reads, changes and damage in a database of either kind, behind the store's back."""
 
 import re
 import sqlite3
@@ -17,14 +17,14 @@ from tests.databases import is_postgres
 
 class _Moment(Loader):
     def load(self, data: Buffer) -> str:
-        told, _, _ = bytes(data).decode().partition("+")
-        whole, _, fraction = told.partition(".")
+        text, _, _ = bytes(data).decode().partition("+")
+        whole, _, fraction = text.partition(".")
         return f"{whole}.{fraction:0<6}"
 
 
 @contextmanager
 def _connected(url: str) -> Iterator[psycopg.Connection[dict[str, Any]]]:
-    """A connection of somebody else's, to whom moments and documents are text as on SQLite."""
+    """Connect as another program, for which moments and documents are text as on SQLite."""
     options = "-c timezone=UTC"
     with closing(
         psycopg.connect(url, autocommit=True, row_factory=dict_row, options=options)
@@ -36,7 +36,7 @@ def _connected(url: str) -> Iterator[psycopg.Connection[dict[str, Any]]]:
 
 
 def execute(url: str, statement: str, *values: Any) -> list[dict[str, Any]]:
-    """What another connection reads or changes; `?` or `?1` are the values."""
+    """Run a statement on another connection, and return its rows; `?` or `?1` are the values."""
     if not is_postgres(url):
         path = url.removeprefix("sqlite:///")
         with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as file:
@@ -61,7 +61,7 @@ def _for_psycopg(
 
 
 def tables(url: str) -> list[str]:
-    """The names of all tables."""
+    """Return the names of all tables."""
     listed = (
         "SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public'"
         if is_postgres(url)
@@ -71,7 +71,7 @@ def tables(url: str) -> list[str]:
 
 
 def everything(url: str) -> bytes:
-    """Whatever is at rest, as nearly as it can be had: the files, or all columns as they are."""
+    """Return all bytes at rest, as nearly as can be: the files, or all columns as they are."""
     if not is_postgres(url):
         path = Path(url.removeprefix("sqlite:///"))
         return b"".join(file.read_bytes() for file in path.parent.glob(f"{path.name}*"))
@@ -84,7 +84,7 @@ def everything(url: str) -> bytes:
 
 
 def count_updates(url: str, table: str, *, when: str) -> None:
-    """From now on the table `updates_of_...` gets a row for each row of `table` that is changed."""
+    """Have the table `updates_of_...` get a row for each row of `table` that is changed."""
     written = f"updates_of_{table}"
     execute(url, f"CREATE TABLE {written} (id bigint)")
     note = f"INSERT INTO {written} VALUES (new.id);"  # noqa: S608  names of our own
@@ -98,7 +98,7 @@ def count_updates(url: str, table: str, *, when: str) -> None:
 
 
 class Lock:
-    """Another process's transaction that keeps everybody from writing, until `release`."""
+    """A transaction of another program that keeps everybody from writing, until `release`."""
 
     def __init__(self, url: str) -> None:
         self._connection: psycopg.Connection | sqlite3.Connection
@@ -124,14 +124,14 @@ class Lock:
 
 @contextmanager
 def broken(url: str, table: str) -> Iterator[None]:
-    """A table can neither be read nor written, since the catalogue is wrong about where it is."""
+    """Make a table unreadable: within the block the catalogue is wrong about where it is."""
     with _broken_on_server(url, table) if is_postgres(url) else _broken_in_file(url, table):
         yield
 
 
 @contextmanager
 def _broken_on_server(url: str, table: str) -> Iterator[None]:
-    """It is in a file that is not there."""
+    """Name a file that is not there."""
     move = (
         "UPDATE pg_class SET relfilenode = (relfilenode::bigint {} 1000000)::oid"
         " WHERE oid = ?::regclass"
@@ -145,7 +145,7 @@ def _broken_on_server(url: str, table: str) -> Iterator[None]:
 
 @contextmanager
 def _broken_in_file(url: str, table: str) -> Iterator[None]:
-    """It and its indexes begin where others do."""
+    """Have it and its indexes begin where others do."""
     other = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
     query = "SELECT name, type, rootpage FROM sqlite_schema WHERE rootpage AND (tbl_name = ?) = ?"
     mine = other.execute(query, (table, True)).fetchall()

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import certifi
 import hypothesis
 import pytest
 import structlog
@@ -22,14 +23,19 @@ SERVER = pytest.StashKey[postgres.Server]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The server of Postgres is started by the first test that needs it, or for all workers.
+    """Prepare the run; Postgres is started by the first test that needs it, or for all workers.
 
-    To read what the machine trusts takes each client a tenth of a second; nobody here needs it.
-    How long an example takes says more of the machine than of what it tries.
+    To read what the machine trusts takes each client a tenth of a second, and to colour the source
+    of a traceback takes seconds; no test needs either. How long an example of hypothesis takes says
+    more of the machine than of the example.
     """
     hypothesis.settings.register_profile("no deadline", deadline=None)
     hypothesis.settings.load_profile("no deadline")
-    os.environ["SSL_CERT_FILE"] = str(Path(__file__).with_name("nobody.pem"))
+    databases.chosen()
+    nobody = str(Path(__file__).with_name("nobody.pem"))
+    os.environ["SSL_CERT_FILE"] = nobody
+    certifi.where = lambda: nobody
+    structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
     if hasattr(config, "workerinput"):
         return
     server = config.stash[SERVER] = postgres.Server(os.environ.get(postgres.GIVEN))
@@ -40,20 +46,22 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     """Tell a worker of pytest-xdist where the server is, or why there is none."""
     server = node.config.stash[SERVER]
-    told: dict[str, str] = {"run": server.run}
+    where: dict[str, str] = {"run": server.run}
     if "postgres" in databases.chosen():
         try:
-            told["url"] = server.url
+            where["url"] = server.url
         except postgres.NoPostgres as error:
-            told["missing"] = str(error)
-    node.workerinput["postgres"] = told
+            where["missing"] = str(error)
+    node.workerinput["postgres"] = where
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what uses a database on each that is chosen; what is about SQLite, on SQLite alone."""
+    """Run what uses a database on each that is chosen, unless it is marked to need only one."""
     if "database_kind" not in metafunc.fixturenames:
         return
     kinds: list[Any] = list(databases.chosen())
+    if metafunc.definition.get_closest_marker("one_database"):
+        kinds = kinds[:1]
     for only in databases.KINDS:
         if metafunc.definition.get_closest_marker(only):
             left_out = pytest.mark.skip(reason=f"is about {only}")
@@ -61,9 +69,29 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("database_kind", kinds, indirect=True, scope="session")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick", action="store_true", help="no test of a receiver that needs a database"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, where only the quick tests are wanted, what takes most of the time."""
+    if not config.getoption("quick"):
+        return
+    storing = config.rootpath / "tests" / "storage"
+    quick = [item for item in items if not _uses_database(item) or storing in item.path.parents]
+    config.hook.pytest_deselected(items=[item for item in items if item not in quick])
+    items[:] = quick
+
+
+def _uses_database(item: pytest.Item) -> bool:
+    return "database_kind" in getattr(item, "fixturenames", ())
+
+
 @pytest.fixture(scope="session")
 def database_kind(request: pytest.FixtureRequest) -> Kind:
-    """Which database the tests run on: one kind after the other."""
+    """The kind of database that the tests run on: one after the other."""
     given: Kind = request.param
     return given
 
@@ -77,17 +105,18 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 @pytest.fixture(scope="session")
 def copies(pytestconfig: pytest.Config) -> Iterator[Copies]:
     """Databases with all tables on the one server of Postgres that all tests share."""
-    told = getattr(pytestconfig, "workerinput", {}).get("postgres")
+    databases.require("postgres")
+    where = getattr(pytestconfig, "workerinput", {}).get("postgres")
     try:
-        if told is None:
+        if where is None:
             server = pytestconfig.stash[SERVER]
-            told = {"run": server.run, "url": server.url}
+            where = {"run": server.run, "url": server.url}
     except postgres.NoPostgres as error:
-        told = {"missing": str(error)}
-    if "missing" in told:
-        pytest.skip(told["missing"])
+        where = {"missing": str(error)}
+    if "missing" in where:
+        pytest.skip(where["missing"])
     with (
-        closing(postgres.Databases(told["url"], told["run"])) as there,
+        closing(postgres.Databases(where["url"], where["run"])) as there,
         closing(Copies(there)) as copies,
     ):
         yield copies
@@ -95,7 +124,7 @@ def copies(pytestconfig: pytest.Config) -> Iterator[Copies]:
 
 @pytest.fixture(scope="session")
 def maker(database_kind: Kind, request: pytest.FixtureRequest) -> Maker:
-    """What makes databases, for whoever needs several, or one for several tests."""
+    """A maker of databases, for tests that need several, or share one."""
     found: Maker = request.getfixturevalue({"sqlite": "files", "postgres": "copies"}[database_kind])
     return found
 

@@ -1,6 +1,7 @@
-"""The databases that tests run on, SQLite and Postgres: how one is opened, and made quickly."""
+"""Databases for the tests, on SQLite and Postgres: opened, and made quickly."""
 
 import base64
+import functools
 import os
 import shutil
 from abc import ABC, abstractmethod
@@ -9,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
 
+import pytest
 from sqlalchemy.engine import make_url
 
 import storage
@@ -20,42 +22,52 @@ Kind = Literal["sqlite", "postgres"]
 KINDS: tuple[Kind, ...] = ("sqlite", "postgres")
 
 KEY = base64.urlsafe_b64encode(b"a key of tests and nothing else!").decode()
-"""What encrypts the secrets in each database on Postgres; beside a file lies its own."""
+"""The key of the secrets in each database on Postgres; beside a file lies its own."""
 
 
+@functools.cache
 def chosen() -> list[Kind]:
-    """What RESULTSINK_TEST_DATABASES names, in the order of KINDS; all where it is not set."""
+    """Return the kinds that RESULTSINK_TEST_DATABASES names, all where it is not set.
+
+    It is read once, before the tests: each of them runs without the settings of the machine.
+    """
     named = os.environ.get("RESULTSINK_TEST_DATABASES", " ".join(KINDS)).replace(",", " ").split()
     assert named, "RESULTSINK_TEST_DATABASES names none"
     assert set(named) <= set(KINDS), f"RESULTSINK_TEST_DATABASES names others than {KINDS}"
     return [kind for kind in KINDS if kind in named]
 
 
+def require(kind: Kind) -> None:
+    """Skip the test where this kind is left out."""
+    if kind not in chosen():
+        pytest.skip(f"needs {kind}, which RESULTSINK_TEST_DATABASES leaves out")
+
+
 # --- opening ------------------------------------------------------------------------------------
 
 
 def is_postgres(url: str) -> bool:
-    """Whether a URL, or a store's name, is one of Postgres."""
+    """Return True if a URL, or a store's name, is one of Postgres."""
     return url.startswith("postgresql")
 
 
 def keys(url: str) -> list[str]:
-    """The keys that must be given to open it."""
+    """Return the keys that must be given to open it."""
     return [KEY] if is_postgres(url) else []
 
 
 def settings(url: str) -> dict[str, str]:
-    """The settings that a receiver needs to open it."""
+    """Return the settings with which a receiver opens it."""
     return {"database_url": url, **({"encryption_keys": KEY} if is_postgres(url) else {})}
 
 
 def variables(url: str) -> dict[str, str]:
-    """The same, as variables of the environment."""
+    """Return the settings as variables of the environment."""
     return {f"RESULTSINK_{name.upper()}": value for name, value in settings(url).items()}
 
 
 def key(store: Store) -> str:
-    """The key that encrypts its secrets, which lies beside a file."""
+    """Return the key that encrypts its secrets, which lies beside a file."""
     if is_postgres(store.name):
         return KEY
     return Path(store.name).with_suffix(".key").read_text()
@@ -63,13 +75,13 @@ def key(store: Store) -> str:
 
 @contextmanager
 def opened(url: str, *, serve: bool = False) -> Iterator[Store]:
-    """The store, as the serving process has it or as one beside it."""
+    """Open the store, as the serving process has it or as one beside it."""
     with closing(storage.open(url, keys(url), serve=serve)) as store:
         yield store
 
 
 def url_of(store: Store) -> str:
-    """Where a store is."""
+    """Return the URL of a store's database."""
     if not is_postgres(store.name):
         return f"sqlite:///{store.name}"
     return Databases.named(make_url(store.name).database or "")
@@ -79,23 +91,23 @@ def url_of(store: Store) -> str:
 
 
 class Maker(ABC):
-    """Makes databases with all tables and no row, of which the first took its time."""
+    """Maker of databases with all tables and no row: copies of one that was made before."""
 
     @abstractmethod
     def make(self, folder: Path) -> str:
-        """The URL of a new one; a file lies in `folder`, with its key."""
+        """Return the URL of a new one; a file lies in `folder`, with its key."""
 
     @abstractmethod
     def bare(self, folder: Path) -> str:
-        """The URL of one without tables; as a file in `folder` it is not there yet."""
+        """Return the URL of one without tables; as a file in `folder` it is not there yet."""
 
     @abstractmethod
     def drop(self, url: str) -> None:
-        """Be done with it."""
+        """Drop it, or keep it for the next test."""
 
     @contextmanager
     def made(self, folder: Path) -> Iterator[str]:
-        """One to the end of the block."""
+        """Make one that lasts to the end of the block."""
         url = self.make(folder)
         try:
             yield url
@@ -104,7 +116,7 @@ class Maker(ABC):
 
 
 class Files(Maker):
-    """Copies the file and the key of the database that was made in `template`."""
+    """Maker of files: copies the database in `template` and its key."""
 
     def __init__(self, template: Path) -> None:
         self.template = template
@@ -118,11 +130,11 @@ class Files(Maker):
         return f"sqlite:///{folder}/resultsink.db"
 
     def drop(self, url: str) -> None:
-        """Files go with their folder."""
+        """Do nothing: files go with their folder."""
 
 
 class Copies(Maker):
-    """Has a server copy the database that was made in the beginning, or restores such a copy."""
+    """Maker on a server: copies a database there, or empties a copy that was used."""
 
     def __init__(self, databases: Databases) -> None:
         self._databases = databases

@@ -7,40 +7,44 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-import httpx
+DEADLINE = 150.0
+"""Seconds to wait for what must happen: they cost nothing where it does."""
 
-DEADLINE = 30.0
+HOST = "127.0.0.1"
 COMMAND = (sys.executable, "-m", "receiver")
 
+T = TypeVar("T")
 
-def until(condition: Callable[[], Any], *, seconds: float = DEADLINE) -> Any:
-    """The condition's value once it is true; fails after `seconds`."""
+
+def until(look: Callable[[], T | None], *, seconds: float = DEADLINE, pause: float = 0.01) -> T:
+    """Look until something is found, and return it; fail after `seconds`."""
     deadline = time.monotonic() + seconds
-    while not (value := condition()):
+    while not (found := look()):
         assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
-    return value
+        time.sleep(pause)
+    return found
 
 
 def free_port() -> int:
-    """A port that nobody listens on, below those that outgoing connections are given.
+    """Return a port that nobody listens on, below those that outgoing connections are given.
 
-    A client that knocks again and again at such a one may end up connected to itself.
+    A client that connects again and again to one of those may end up connected to itself.
     """
     while True:
         port = random.randrange(15_000, 32_000)  # noqa: S311  no secret
         with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+            probe.bind((HOST, port))
             return port
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a process of ours; settings are named without their prefix."""
+    """Return the environment of a process of ours; settings are named without their prefix."""
     ours = {f"RESULTSINK_{name.upper()}": value for name, value in settings.items()}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RESULTSINK_")}
     return {**kept, **ours}
@@ -49,14 +53,14 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 def command(
     *arguments: str, settings: Mapping[str, str], stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """One command, run to its end, as a user runs it in a terminal that is none."""
+    """Run a command to its end, as a program runs it, without a terminal."""
     return subprocess.run(  # noqa: S603  our own program
         [*COMMAND, *arguments],
         env=environment(settings),
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE,
         check=False,
     )
 
@@ -66,32 +70,58 @@ class Receiver:
 
     def __init__(self, log: Path, settings: Mapping[str, str], *, port: int | None = None) -> None:
         self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{HOST}:{self.port}"
         self.settings = {"public_url": self.url, **settings}
+        self.options: Sequence[str] = ()
+        self.env: dict[str, str] = {}
         self.log = log
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start it, and return once it is ready to store."""
+    def launch(
+        self,
+        *,
+        under: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
+        """Start it, `under` a tracer if need be, and do not wait."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603  our own program
-                [*COMMAND, "serve", "--port", str(self.port)],
-                env=environment(self.settings),
+                [*under, *command, "serve", "--port", str(self.port), *self.options],
+                env={**environment(self.settings), **self.env, **(env or {})},
                 stdout=log,
                 stderr=log,
             )
+
+    def start(self) -> None:
+        """Start it, and return once it is ready to store."""
+        self.launch()
+        self.await_ready()
+
+    def await_ready(self) -> None:
+        """Return once it is ready to store."""
         until(self._is_ready)
 
     def _is_ready(self) -> bool:
         assert self.process is not None
-        assert self.process.poll() is None, self.log.read_text()
-        try:
-            return httpx.get(f"{self.url}/readyz", trust_env=False, timeout=5).status_code == 200
-        except httpx.TransportError:
-            return False
+        assert self.process.poll() is None, self.end_of_log()
+        return self.get("/readyz") == 200
+
+    def get(self, path: str) -> int | None:
+        """Return the status of a GET, None where nobody answers."""
+        with closing(HTTPConnection(HOST, self.port, timeout=10)) as connection:
+            try:
+                connection.request("GET", path)
+                return connection.getresponse().status
+            except (OSError, HTTPException):
+                return None
+
+    def end_of_log(self) -> str:
+        """Return the last lines of its log."""
+        return self.log.read_text()[-2000:]
 
     def stop(self, by: signal.Signals = signal.SIGTERM) -> int:
-        """End it with a signal; returns its exit code (minus the signal's number if killed)."""
+        """End it with a signal; return its exit code (minus the signal's number if killed)."""
         assert self.process is not None
         self.process.send_signal(by)
         code = self.process.wait(DEADLINE)
@@ -99,11 +129,11 @@ class Receiver:
         return code
 
     def kill(self) -> None:
-        """End it without a word."""
+        """End it with SIGKILL."""
         self.stop(signal.SIGKILL)
 
     def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """A command beside it, with the same settings."""
+        """Run a command beside it, with the same settings."""
         return command(*arguments, settings=self.settings, stdin=stdin)
 
 
@@ -111,10 +141,10 @@ class Receiver:
 def serving(
     log: Path, settings: Mapping[str, str], *, port: int | None = None
 ) -> Iterator[Receiver]:
-    """A receiver that serves until the end of the block."""
+    """Run a receiver until the end of the block."""
     receiver = Receiver(log, settings, port=port)
-    receiver.start()
     try:
+        receiver.start()
         yield receiver
     finally:
         if receiver.process is not None:

@@ -1,4 +1,4 @@
-"""A used database of Postgres made as it was: to copy another takes many times as long."""
+"""Restore a used database of Postgres, since a new copy takes many times as long."""
 
 import time
 from contextlib import closing
@@ -21,14 +21,14 @@ SELECT (SELECT array_agg((oid, xmin) ORDER BY oid) FROM pg_class WHERE oid >= 16
           JOIN pg_database d ON d.oid = setdatabase WHERE datname = current_database())::text,
        (SELECT array_agg(version_num) FROM alembic_version)::text
 """
-"""What the catalogue says, to the transaction that wrote it: a copy has it of its original."""
+"""The catalogue, down to the transaction that wrote it: a copy has it of its original."""
 
 OTHERS = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
 ENDING_SECONDS = 2.0
-"""How long whoever has just let go of a connection may be seen."""
+"""Seconds for which a connection that was closed may still be listed."""
 
 KEPT = "SELECT key, value FROM meta ORDER BY key"
 FROM_ONE = """
@@ -37,7 +37,7 @@ SELECT setval(oid::regclass, 1, false) FROM pg_class WHERE relkind = 'S' AND oid
 
 
 class Original:
-    """What a database has that has just been made, at the URL `url`."""
+    """The state of a database that has just been made, at the URL `url`."""
 
     def __init__(self, url: str) -> None:
         with closing(psycopg.connect(url)) as connection:
@@ -48,9 +48,9 @@ class Original:
         self._empty = "; ".join(f"DELETE FROM {name}" for name in names)  # noqa: S608  our own
 
     def is_restored(self, url: str) -> bool:
-        """Make a copy of it as it was.
+        """Empty a copy of it; return False where that is not enough.
 
-        False where it was changed in more than its rows, and where somebody still uses it: what a
+        It is not where more than rows was changed, nor where a connection is still open: what a
         test has left behind would write to the next one's.
         """
         try:

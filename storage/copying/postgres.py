@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import psycopg
@@ -51,11 +51,12 @@ class PostgresSide(Side):
         logging.getLogger("psycopg").addHandler(SILENT)
         parsed = postgres_url(url)
         self.name = shown_name(parsed)
-        self._watchdog = Watchdog()
-        self._engine = make_engine(parsed, OPTIONS, self._watchdog, pool_size=1, max_overflow=0)
-        try:
+        with ExitStack() as stack:
+            watchdog = stack.enter_context(closing(Watchdog()))
+            engine = make_engine(parsed, OPTIONS, watchdog, pool_size=1, max_overflow=0)
+            stack.callback(engine.dispose)
             with self._looking():
-                self.connection = self._engine.connect()
+                self.connection = stack.enter_context(engine.connect())
                 check_encoding(self.connection, self.name)
                 self.connection.exec_driver_sql(NO_LIMIT)
                 self.connection.commit()
@@ -64,9 +65,7 @@ class PostgresSide(Side):
                     " WHERE datname = current_database()"
                 )
                 self.connection.rollback()
-        except BaseException:
-            self._dispose()
-            raise
+            self._opened = stack.pop_all()
 
     @property
     def identity(self) -> object:
@@ -167,12 +166,7 @@ class PostgresSide(Side):
             self._raw().execute(sql.SQL("ANALYZE {}").format(name))
 
     def close(self) -> None:
-        self.connection.close()
-        self._dispose()
-
-    def _dispose(self) -> None:
-        self._engine.dispose()
-        self._watchdog.close()
+        self._opened.close()
 
     def _one(self, statement: str, given: Sequence[Any] = ()) -> Any:
         return self.connection.exec_driver_sql(statement, tuple(given)).one()

@@ -35,7 +35,7 @@ async def _create(store: storage.Store, settings: Any, new: NewBatch) -> str:
 
 
 def endpoint_of(receiver: Receiver, batch_id: str) -> Endpoint:
-    """Where the sender announces a batch, and with which secret."""
+    """Return the endpoint of a batch, with its secret."""
     with closing(open_store(receiver.as_settings())) as store:
         found = store.find_endpoint_of("valyu", batch_id)
     assert found is not None
@@ -48,7 +48,7 @@ def batch_at_sender(sandbox: SandboxServer, batch_id: str) -> bytes:
 
 
 def has_ended(sandbox: SandboxServer, batch_id: str) -> bool:
-    """Whether all runs of a batch have ended at the sender."""
+    """Return True once all runs of a batch have ended at the sender."""
     return bool(json.loads(batch_at_sender(sandbox, batch_id))["status"] == "completed")
 
 
@@ -60,8 +60,8 @@ def outputs_at_sender(sandbox: SandboxServer, batch_id: str) -> dict[str, Any]:
     while cursor is not None:
         page = _get(sandbox, path + (f"&last_key={cursor}" if cursor else "")).json()
         found |= {task["deepresearch_id"]: task["output"] for task in page["tasks"]}
-        told = page["pagination"]
-        cursor = told["last_key"] if told["has_more"] else None
+        pagination = page["pagination"]
+        cursor = pagination["last_key"] if pagination["has_more"] else None
     return found
 
 

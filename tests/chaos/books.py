@@ -1,4 +1,4 @@
-"""What stands in the database, read past the product: by its tables alone."""
+"""The contents of the database, read from its tables without the product."""
 
 import json
 from collections import Counter
@@ -29,7 +29,7 @@ class Books:
         return json.loads(value) if self.is_file and value is not None else value
 
     def stored(self) -> Counter[bytes]:
-        """How often each body is stored, by its digest."""
+        """Count the rows of each body, by its digest."""
         return Counter(bytes(row[0]) for row in self.rows("SELECT digest FROM deliveries"))
 
     def unfinished(self) -> int:
@@ -99,5 +99,5 @@ def half_done(books: Books) -> int:
 
 
 def is_sound(books: Books) -> bool:
-    """Whether SQLite finds nothing wrong with the file; Postgres looks at its pages itself."""
+    """Return True if SQLite finds nothing wrong with the file; Postgres checks its pages itself."""
     return not books.is_file or books.rows("PRAGMA integrity_check") == [("ok",)]

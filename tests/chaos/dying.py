@@ -50,7 +50,7 @@ class Grave:
         DefaultDialect.do_commit = do_commit  # type: ignore[method-assign]
 
     def _has_written(self, raw: Any) -> bool:
-        """Whether the open transaction has changed anything: most claims find no job."""
+        """Return True if the open transaction has changed anything: most claims find no job."""
         if isinstance(raw, sqlite3.Connection):
             before = self._changes.get(id(raw), 0)
             self._changes[id(raw)] = raw.total_changes

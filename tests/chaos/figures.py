@@ -1,4 +1,4 @@
-"""What a scenario has shown: one line while it runs, one row of the table at the end."""
+"""The figures of a scenario: one line while it runs, one row of the table at the end."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields

@@ -1,4 +1,4 @@
-"""Where a service keeps what it has: a file of its own, or a database of a Postgres server."""
+"""Places for the data of a service: a file of its own, or a database of a Postgres server."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import storage
 from tests.chaos.books import Books
 from tests.chaos.postgres import Server
+from tests.databases import require
 
 SQLITE, POSTGRES = "SQLite", "Postgres"
 
@@ -23,7 +24,7 @@ class Place:
 
     @property
     def is_shared(self) -> bool:
-        """Whether several processes may serve it at once."""
+        """True if several processes may serve it at once."""
         return self.kind == POSTGRES
 
     @property
@@ -45,6 +46,7 @@ class Place:
 
 def in_a_file(folder: Path) -> Place:
     """A file that is made by whoever opens it first; the key stands beside it."""
+    require("sqlite")
     path = folder / "resultsink.db"
     # not mode=ro: what a kill has left in the log is read only by who may make its index
     return Place(SQLITE, f"sqlite:///{path}", f"sqlite:///{path}?timeout=10", folder)

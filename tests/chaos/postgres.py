@@ -16,10 +16,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.chaos.deadlines import until
-from tests.processes import free_port
+from tests.databases import require
+from tests.processes import DEADLINE, HOST, free_port, until
 
-HOST = "127.0.0.1"
 USER = "nobody"
 """Who runs the server where we are root, which Postgres refuses to be."""
 
@@ -46,6 +45,7 @@ class Server:
     """
 
     def __init__(self, disk: Path | None = None, *, env: Mapping[str, str] | None = None) -> None:
+        require("postgres")
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self._env = {**os.environ, **(env or {})}
@@ -79,7 +79,7 @@ class Server:
 
         Killed with -9, it starts again only when what it had started has ended, too.
         """
-        until(self._is_up, seconds=60)
+        until(self._is_up)
 
     def _is_up(self) -> bool:
         if self.process is None or self.process.poll() is not None:
@@ -109,11 +109,11 @@ class Server:
         if self.process is None:
             return
         self.process.send_signal(how)
-        self.process.wait(60)
+        self.process.wait(DEADLINE)
         self.process = None
 
     def url(self, database: str, *, port: int | None = None) -> str:
-        """Where a database is; by another port through what stands before the server."""
+        """Return the URL of a database; `port` is that of a proxy before the server."""
         return f"postgresql://postgres@{HOST}:{port or self.port}/{database}"
 
     def new_database(self) -> str:

@@ -1,4 +1,4 @@
-"""Deliveries without end, each sent until it is answered 200, and what the senders were told."""
+"""Deliveries without end, each sent until it is answered 200, and the answers that came."""
 
 import os
 import random
@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 
 from tests.chaos.sending import ANSWER_LIMIT, Delivery, post
+from tests.processes import DEADLINE, HOST
 
-HOST = "127.0.0.1"
 PAUSE = 0.05 if "CHAOS_KILLS" in os.environ else 0.3
-"""How long a sender rests at most: the short form leaves something of the machine to others."""
+"""The longest rest of a sender: the short form leaves something of the machine to others."""
 
 REFUSED_PAUSE = 0.1
 TICK = 0.05
@@ -21,7 +21,7 @@ TICK = 0.05
 
 @dataclass
 class Answers:
-    """What the senders were told. `acknowledged` holds each body's digest and its first 200."""
+    """The answers to senders. `acknowledged` holds each body's digest and its first 200."""
 
     acknowledged: dict[bytes, str] = field(default_factory=dict)
     accepted: Counter[bytes] = field(default_factory=Counter)
@@ -32,7 +32,7 @@ class Answers:
     slowest: float = 0.0
     slowest_refusal: float | None = None
     lag: float = 0.0
-    """How much later than it should a thread of ours woke up, at most: the machine's own share."""
+    """The longest delay with which a thread of ours woke up: the machine's own share."""
 
     def note(self, delivery: Delivery, status: int, outcome: str, seconds: float) -> None:
         self.slowest = max(self.slowest, seconds)
@@ -50,16 +50,16 @@ class Answers:
 
 
 class Lines:
-    """One sender's connections, one to each port, and what it was told."""
+    """One sender's connections, one to each port, and the answers that it had."""
 
     def __init__(self, ports: Sequence[int], answers: Answers, lock: threading.Lock) -> None:
         self._connections = [HTTPConnection(HOST, port, timeout=ANSWER_LIMIT) for port in ports]
         self._answers = answers
         self._lock = lock
 
-    def send(self, delivery: Delivery, draw: random.Random) -> bool:
+    def send(self, delivery: Delivery, chance: random.Random) -> bool:
         """One try, at any of the ports; says whether it was acknowledged."""
-        connection = draw.choice(self._connections)
+        connection = chance.choice(self._connections)
         with self._lock:
             self._answers.sent.add(delivery.digest)
         began = time.monotonic()
@@ -96,14 +96,14 @@ class Pour:
         threads: int = 6,
         pause: float = PAUSE,
         again: float = 0.1,
-        draw: random.Random,
+        chance: random.Random,
     ) -> None:
         self.answers = Answers()
         self._ports = ports
         self._make = make
         self._pause = pause
         self._again = again
-        self._draw = draw
+        self._chance = chance
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._give_up = threading.Event()
@@ -119,7 +119,7 @@ class Pour:
         self._give_up.set()
         self.finish()
 
-    def finish(self, *, seconds: float = 60.0) -> None:
+    def finish(self, *, seconds: float = DEADLINE) -> None:
         """Make no new deliveries; return when those in hand are answered."""
         self._stop.set()
         deadline = time.monotonic() + seconds
@@ -133,9 +133,9 @@ class Pour:
             while not self._stop.is_set():
                 delivery = self._make()
                 self._deliver(lines, delivery)
-                if self._draw.random() < self._again:
+                if self._chance.random() < self._again:
                     self._deliver(lines, delivery)
-                self._stop.wait(self._draw.random() * self._pause)
+                self._stop.wait(self._chance.random() * self._pause)
         finally:
             lines.close()
 
@@ -146,5 +146,5 @@ class Pour:
             began = time.monotonic()
 
     def _deliver(self, lines: Lines, delivery: Delivery) -> None:
-        while not self._give_up.is_set() and not lines.send(delivery, self._draw):
+        while not self._give_up.is_set() and not lines.send(delivery, self._chance):
             time.sleep(REFUSED_PAUSE)

@@ -7,15 +7,14 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from tests.chaos.deadlines import until
+from tests.processes import DEADLINE, HOST, until
 
-HOST = "127.0.0.1"
 PIECE = 65536
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER: whatever is left is dropped, and the peer is told
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: whatever is left is dropped, and the peer has a RST
 
 
 class Proxy:
-    """Forwards to a port of this machine, until it is told otherwise. Lives in its own thread."""
+    """Forwards to a port of this machine, until a method says otherwise, in a thread of its own."""
 
     def __init__(self, target: int) -> None:
         self.port = 0
@@ -31,7 +30,7 @@ class Proxy:
         until(lambda: self.port)
 
     def fall_silent(self) -> None:
-        """Forward nothing more; connections stay, new ones are taken, and nobody is told."""
+        """Forward nothing more; connections stay, new ones are taken, and neither side notices."""
         self._call(self._open.clear)
 
     def go_on(self) -> None:
@@ -58,7 +57,7 @@ class Proxy:
             done.set()
 
         self._loop.call_soon_threadsafe(call)
-        assert done.wait(10)
+        assert done.wait(DEADLINE)
 
     def _resume(self) -> None:
         self._refuses = False

@@ -15,12 +15,12 @@ from receiver.sandbox.switches import Switches
 from receiver.sandbox.valyu.signing import headers
 
 ANSWER_LIMIT = 30.0
-"""How long a sender waits; whoever is left waiting for so long was left hanging."""
+"""The longest time that a sender waits; without an answer by then it was left hanging."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where deliveries go: the URL's path, its secret, and the batch that it is for."""
+    """A target of deliveries: the URL's path, its secret, and the batch that it is for."""
 
     path: str
     secret: str
@@ -45,13 +45,13 @@ class Delivery:
 class Maker:
     """Makes deliveries for some endpoints, which say `processing`: that costs us one look."""
 
-    def __init__(self, endpoints: Iterable[Endpoint], draw: random.Random) -> None:
+    def __init__(self, endpoints: Iterable[Endpoint], chance: random.Random) -> None:
         self._endpoints = list(endpoints)
-        self._draw = draw
+        self._chance = chance
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self.announced: deque[Delivery] = deque()
-        """What is to be delivered before all else: real ends of batches."""
+        """Deliveries that go before all else: real ends of batches."""
 
     def make(self, *, most_bytes: int = 20_000) -> Delivery:
         """The next delivery; its `completed_at` makes it an event of its own."""
@@ -59,8 +59,8 @@ class Maker:
             if self.announced:
                 return self.announced.popleft()
             number = next(self._numbers)
-            endpoint = self._draw.choice(self._endpoints)
-            padding = int(most_bytes ** self._draw.random())
+            endpoint = self._chance.choice(self._endpoints)
+            padding = int(most_bytes ** self._chance.random())
         said = {
             "batch_id": endpoint.resource,
             "status": "processing",

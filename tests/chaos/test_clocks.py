@@ -13,12 +13,12 @@ import pytest
 
 from storage import LEASE_SECONDS, RENEW_SECONDS
 from tests.chaos.conftest import Note
-from tests.chaos.deadlines import until
 from tests.chaos.places import POSTGRES, SQLITE, Place, in_a_file, on_a_server
 from tests.chaos.postgres import Server
 from tests.chaos.processes import dice, sandbox
 from tests.chaos.traces import build_shim
 from tests.chaos.world import World
+from tests.processes import until
 
 HOUR = 3600
 LONG = "CHAOS_KILLS" in os.environ
@@ -97,7 +97,8 @@ def test_a_clock_that_jumps_loses_nothing_and_keeps_no_job_waiting(
             world.receivers[-1].kill()
             clock.jump_to(JUMPS[direction])
             world.receivers[-1].start()
-            time.sleep(NOTICED_SECONDS)
+            if place.is_shared:
+                time.sleep(NOTICED_SECONDS)
             world.announce(ended[1])
             world.more(pour, 20)
             world.sender.change(faults=[])

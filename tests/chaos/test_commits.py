@@ -17,13 +17,13 @@ from receiver.sandbox import SandboxServer
 from tests.chaos import batches
 from tests.chaos.books import half_done, is_sound, lost, repeated
 from tests.chaos.conftest import Note, Say
-from tests.chaos.deadlines import until
 from tests.chaos.figures import Figures
 from tests.chaos.places import POSTGRES, SQLITE, Place, in_a_file, on_a_server
 from tests.chaos.postgres import Server
 from tests.chaos.pour import Answers, Lines
 from tests.chaos.processes import Receiver, dice, sandbox
 from tests.chaos.sending import Delivery, Maker
+from tests.processes import until
 
 LONG = "CHAOS_KILLS" in os.environ
 ONE = {"before": 8, "after": 4}
@@ -35,7 +35,7 @@ TASKS = 7  # three pages
 
 @dataclass(frozen=True)
 class Journey:
-    """What came of one small journey with one death in it."""
+    """The outcome of one small journey with one death in it."""
 
     died: bool
     answers: Answers
@@ -148,7 +148,7 @@ def _dying(receiver: Receiver, when: str, nth: int, count: Path) -> Iterator[lis
 
 
 def _path() -> str:
-    """Where the tests are found as a package, whatever the working directory is."""
+    """Return a PYTHONPATH with which the tests are a package in any working directory."""
     root = str(Path(__file__).parents[2])
     return os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
 
@@ -158,14 +158,14 @@ def _deliver_and_bring_in(receiver: Receiver, sender: SandboxServer) -> Answers:
     until(lambda: receiver.get("/readyz") == 200)
     batch_id = batches.create(receiver, "one", tasks=TASKS)
     endpoint = batches.endpoint_of(receiver, batch_id)
-    maker, draw = Maker([endpoint], dice(7)), dice(7)
+    maker, chance = Maker([endpoint], dice(7)), dice(7)
     until(lambda: batches.has_ended(sender, batch_id))
     end = Delivery(endpoint, batches.batch_at_sender(sender, batch_id))
     again = Delivery(endpoint, end.body + b" ")  # the same event, said otherwise
     answers = Answers()
     lines = Lines([receiver.port], answers, threading.Lock())
     for delivery in (maker.make(), end, end, again, maker.make()):
-        until(lambda sent=delivery: lines.send(sent, draw))  # type: ignore[misc]
+        until(lambda sent=delivery: lines.send(sent, chance))  # type: ignore[misc]
     lines.close()
     books = receiver.books
     until(lambda: not books.unfinished() and not books.open_batches())

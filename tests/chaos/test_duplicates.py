@@ -1,4 +1,4 @@
-"""The same delivery a thousand times over has its effect once."""
+"""A delivery that comes a thousand times has its effect once."""
 
 import threading
 from collections import Counter
@@ -9,10 +9,10 @@ from itertools import count
 from tests.chaos import batches
 from tests.chaos.books import Books, half_done, repeated
 from tests.chaos.conftest import Say
-from tests.chaos.deadlines import until
 from tests.chaos.places import Place
-from tests.chaos.processes import HOST, Receiver, sandbox
+from tests.chaos.processes import Receiver, sandbox
 from tests.chaos.sending import ANSWER_LIMIT, Delivery, post
+from tests.processes import DEADLINE, HOST, until
 
 TIMES = 1000
 CONNECTIONS = 32
@@ -36,9 +36,9 @@ def test_a_thousand_copies_at_once_leave_one_event_and_one_set_of_results(
             books = receiver.books
             until(lambda: not books.open_batches() and not books.unfinished())
             _check_the_books(books, batch_id)
-            told = batches.outputs_at_sender(sender, batch_id)
-            assert len(told) == TASKS
-            assert books.outputs(batch_id) == told
+            outputs = batches.outputs_at_sender(sender, batch_id)
+            assert len(outputs) == TASKS
+            assert books.outputs(batch_id) == outputs
         finally:
             receiver.end()
 
@@ -52,7 +52,7 @@ def _at_once(port: int, delivery: Delivery) -> Counter[tuple[int, str]]:
         mine: Counter[tuple[int, str]] = Counter()
         with closing(HTTPConnection(HOST, port, timeout=ANSWER_LIMIT)) as connection:
             connection.connect()
-            together.wait(ANSWER_LIMIT)
+            together.wait(DEADLINE)
             while next(turns) < TIMES:
                 mine[post(connection, delivery)] += 1
         answers.update(mine)
@@ -61,7 +61,7 @@ def _at_once(port: int, delivery: Delivery) -> Counter[tuple[int, str]]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(4 * ANSWER_LIMIT)
+        thread.join(DEADLINE)
     return answers
 
 

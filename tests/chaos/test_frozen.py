@@ -9,11 +9,11 @@ import pytest
 
 from storage import LEASE_SECONDS
 from tests.chaos.conftest import Note
-from tests.chaos.deadlines import until
 from tests.chaos.places import on_a_server
 from tests.chaos.postgres import Server
 from tests.chaos.processes import Receiver, dice, sandbox
 from tests.chaos.world import World
+from tests.processes import until
 
 ROUNDS = 3
 FROZEN_SECONDS = LEASE_SECONDS + 5.0
@@ -50,8 +50,8 @@ def test_a_worker_that_wakes_up_after_its_lease_repeats_nothing(
         )
         note(shown)
         world.check(shown, pour.answers)
-        told = "".join(each.log.read_text() for each in world.receivers)
-        assert "lease lost" in told, "no job was taken over from a frozen worker"
+        logs = "".join(each.log.read_text() for each in world.receivers)
+        assert "lease lost" in logs, "no job was taken over from a frozen worker"
 
 
 def _slow(world: World) -> None:

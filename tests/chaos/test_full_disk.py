@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.conftest import Note
-from tests.chaos.deadlines import until
 from tests.chaos.figures import Figures
 from tests.chaos.places import Place, in_a_file, on_a_server
 from tests.chaos.postgres import Server
 from tests.chaos.pour import Pour
 from tests.chaos.processes import dice, sandbox
 from tests.chaos.world import World, in_time
+from tests.processes import until
 
 LONG = "CHAOS_KILLS" in os.environ
 ROUNDS = 5 if LONG else 1
-FULL_SECONDS = 5.0 if LONG else 3.0
+FULL_SECONDS = 5.0 if LONG else 1.0
 TASKS = 12
 MEBIBYTE = 1024 * 1024
 

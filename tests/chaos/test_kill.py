@@ -47,24 +47,24 @@ class Lives:
 
     def one_dies(self) -> None:
         """Killed while it starts, or at some moment under load; and started again."""
-        draw, lives = self._world.draw, self._world.receivers
+        chance, lives = self._world.chance, self._world.receivers
         is_first = self.kills < len(lives)
-        victim = lives[self.kills] if is_first else draw.choice(lives)
-        if not is_first and draw.random() < AT_ITS_START:
+        victim = lives[self.kills] if is_first else chance.choice(lives)
+        if not is_first and chance.random() < AT_ITS_START:
             self._kill(victim)
             victim.launch()
-            time.sleep(draw.uniform(0.05, 1.2))
+            time.sleep(chance.uniform(0.05, 1.2))
         else:
             victim.await_ready()
             if is_first:
                 self._world.more(self._pour, 20)
-            time.sleep(draw.uniform(0.02, 0.6))
+            time.sleep(chance.uniform(0.02, 0.6))
         self._kill(victim)
         victim.launch()
 
     def _kill(self, victim: Receiver) -> None:
         assert victim.process is not None
-        assert victim.process.poll() is None, victim.said()
+        assert victim.process.poll() is None, victim.end_of_log()
         victim.kill()
         self.kills += 1
         query = "SELECT max(claims), count(lease_token) FROM jobs"
@@ -84,7 +84,7 @@ class Creator(threading.Thread):
     def run(self) -> None:
         try:
             for number in range(BATCHES):
-                time.sleep(self._world.draw.uniform(0.0, KILLS / BATCHES))
+                time.sleep(self._world.chance.uniform(0.0, KILLS / BATCHES))
                 batch_id = self._world.batch(f"batch {number}", tasks=TASKS)
                 self._world.announce(self._world.end_of(batch_id))
         except BaseException as error:  # noqa: BLE001  it is raised where it is waited for

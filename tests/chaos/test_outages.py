@@ -13,7 +13,6 @@ import psycopg
 import pytest
 
 from tests.chaos.conftest import Note, Say
-from tests.chaos.deadlines import until
 from tests.chaos.places import Place, on_a_server
 from tests.chaos.postgres import FAST, IMMEDIATE, Server
 from tests.chaos.pour import Pour
@@ -21,10 +20,11 @@ from tests.chaos.processes import dice, sandbox
 from tests.chaos.proxy import Proxy
 from tests.chaos.sending import Delivery
 from tests.chaos.world import World, in_time
+from tests.processes import until
 
 LONG = "CHAOS_KILLS" in os.environ
 ROUNDS = 3 if LONG else 1
-OUTAGE_SECONDS = 5.0 if LONG else 3.0
+OUTAGE_SECONDS = 5.0 if LONG else 1.0
 TASKS = 23
 
 Begin = Callable[[Server, Proxy], None]
@@ -49,7 +49,7 @@ FAULTS: dict[str, tuple[Begin, Begin]] = {
     ),
     "network resets": (lambda _, p: p.cut(), lambda _, p: p.go_on()),
 }
-"""How the database goes, and how it comes back."""
+"""The ways in which the database goes away, each with the way in which it comes back."""
 
 SHORT = [
     "stopped (immediate), restarted",
@@ -64,12 +64,12 @@ CASES = (
 
 @dataclass(frozen=True)
 class Outage:
-    """What a fault of the database is, from its begin to its end."""
+    """A fault of the database: its begin and its end."""
 
     begin: Callable[[], None]
     end: Callable[[], None]
     is_total: bool = True
-    """Whether nothing at all can be written; a lock may leave what readiness writes alone."""
+    """True if nothing at all can be written; a lock may leave what readiness writes alone."""
 
 
 @pytest.mark.parametrize(("name", "faults"), CASES, ids=[name for name, _ in CASES])

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from tests.chaos.conftest import Note, Say
-from tests.chaos.deadlines import until
-from tests.chaos.places import Place
+from tests.chaos.places import POSTGRES, SQLITE, Place
 from tests.chaos.processes import dice, sandbox
 from tests.chaos.world import World, in_time
+from tests.processes import until
 
 LONG = "CHAOS_KILLS" in os.environ
-FAULT_SECONDS = 12.0 if LONG else 2.0
+FAULT_SECONDS = 12.0 if LONG else 1.0
 BATCHES = 4 if LONG else 1
 TASKS = 23
 EVERYTHING = "GET /deepresearch/**"
@@ -28,8 +28,11 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 SHORT = ["down (resets)", "answering 429"]
 CASES = [[name] for name in FAULTS] if LONG else [SHORT]
+KINDS = [SQLITE, POSTGRES] if LONG else [SQLITE]
+"""In the short form the one process that does everything, which has most to suffer."""
 
 
+@pytest.mark.parametrize("place", KINDS, indirect=True)
 @pytest.mark.parametrize("names", CASES, ids=", ".join)
 def test_deliveries_are_taken_in_and_fetched_for_whatever_the_senders_api_does(
     names: list[str], place: Place, tmp_path: Path, note: Note, say: Say

@@ -1,4 +1,4 @@
-"""What is answered 200 is synced before the answer leaves: seen in the system calls themselves.
+"""A delivery is synced before its 200 leaves, as the system calls show.
 
 A kill does not test the disk, for the kernel keeps what a dead process has written. So every call
 is traced, and at each 200 the database is opened as a loss of power would have left it then.
@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import batches
-from tests.chaos.deadlines import until
 from tests.chaos.disk import Disk
 from tests.chaos.places import in_a_file
 from tests.chaos.pour import Pour
 from tests.chaos.processes import Receiver, dice, sandbox
 from tests.chaos.sending import Maker
 from tests.chaos.traces import Record, build_shim, read_shim, read_strace, strace_command
+from tests.processes import until
 
-ENOUGH = 60
+ENOUGH = 30
 """Deliveries to be answered while the trace is taken."""
 
 Say = Callable[[str], None]
@@ -60,16 +60,16 @@ def test_strace_sees_every_delivery_synced_before_its_200(tmp_path: Path, say: S
 def _trace(folder: Path, start: Start) -> tuple[Disk, int]:
     """Deliver to a traced receiver; returns the disk as it was before, and how many 200s came."""
     folder.mkdir()
-    draw = dice(7)
+    chance = dice(7)
     with sandbox() as sender:
         receiver = Receiver(in_a_file(folder), sender.api_url, logs=folder.parent)
         batch_id = batches.create(receiver, "open", tasks=0)
-        maker = Maker([batches.endpoint_of(receiver, batch_id)], draw)
+        maker = Maker([batches.endpoint_of(receiver, batch_id)], chance)
         disk = Disk(folder)
         try:
             start(receiver)
             receiver.await_ready()
-            with Pour([receiver.port], maker.make, again=0.0, draw=draw) as pour:
+            with Pour([receiver.port], maker.make, again=0.0, chance=chance) as pour:
                 acknowledged = pour.answers.acknowledged
                 until(lambda: len(acknowledged) >= ENOUGH)
                 pour.finish()

@@ -1,4 +1,4 @@
-"""What a process did to its files and connections, in order: seen by a shim or by strace."""
+"""Records of what a process did to its files and connections, by a shim or by strace."""
 
 import re
 import shutil

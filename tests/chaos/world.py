@@ -1,5 +1,6 @@
 """One scenario: a sender, a database, the processes on it, what is delivered, what came of it."""
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import Any
 from receiver.sandbox import SandboxServer
 from tests.chaos import batches
 from tests.chaos.books import half_done, is_sound, lost, repeated
-from tests.chaos.deadlines import until
 from tests.chaos.figures import Figures
 from tests.chaos.places import Place
 from tests.chaos.pour import Answers, Pour
 from tests.chaos.processes import Receiver
 from tests.chaos.sending import Delivery, Maker
+from tests.processes import until
 
+LONG = "CHAOS_KILLS" in os.environ
 ANSWER_SECONDS = 2.0
 """Within this a sender has its answer: the promise."""
 
@@ -35,7 +37,7 @@ class World:
         self,
         place: Place,
         sender: SandboxServer,
-        draw: Random,
+        chance: Random,
         *,
         roles: tuple[str, ...] = ("all",),
         logs: Path | None = None,
@@ -43,7 +45,7 @@ class World:
     ) -> None:
         self.place = place
         self.sender = sender
-        self.draw = draw
+        self.chance = chance
         self.books = place.books
         self.receivers = [Receiver(place, sender.api_url, logs=logs, role=role) for role in roles]
         for receiver in self.receivers:
@@ -54,7 +56,7 @@ class World:
 
     @property
     def ports(self) -> list[int]:
-        """Where deliveries are taken in."""
+        """The ports of the processes that take deliveries in."""
         return [each.port for each in self.receivers if each.role != "worker"]
 
     def __enter__(self) -> "World":
@@ -77,7 +79,7 @@ class World:
         """Make batches that go on and on: what the deliveries of `pour` are about."""
         going_on = [self._create(f"open {number}", 0) for number in range(count)]
         endpoints = [batches.endpoint_of(self.receivers[0], each) for each in going_on]
-        self.maker = Maker(endpoints, self.draw)
+        self.maker = Maker(endpoints, self.chance)
 
     def batch(self, name: str, *, tasks: int) -> str:
         """Make a batch that is to be brought in."""
@@ -89,7 +91,7 @@ class World:
         return batches.create(self.receivers[0], name, tasks=tasks)
 
     def end_of(self, batch_id: str) -> Delivery:
-        """What announces a batch, once it has ended at the sender."""
+        """Return the delivery that announces a batch, once it has ended at the sender."""
         until(lambda: batches.has_ended(self.sender, batch_id))
         body = batches.batch_at_sender(self.sender, batch_id)
         return Delivery(batches.endpoint_of(self.receivers[0], batch_id), body)
@@ -101,7 +103,7 @@ class World:
 
     def pour(self, **given: Any) -> Pour:
         assert self.maker is not None
-        return Pour(self.ports, self.maker.make, draw=self.draw, **given)
+        return Pour(self.ports, self.maker.make, chance=self.chance, **given)
 
     def more(self, pour: Pour, count: int) -> None:
         """Wait until so many more deliveries are acknowledged."""
@@ -152,7 +154,7 @@ class World:
         )
 
     def check(self, shown: Figures, answers: Answers) -> None:
-        """The promises that hold whatever the fault was."""
+        """Assert the promises that hold whatever the fault was."""
         assert shown.lost == 0
         assert shown.repeated == 0
         assert half_done(self.books) == 0
@@ -161,15 +163,16 @@ class World:
         assert set(answers.other) <= {503}
         assert answers.hung == 0, "a sender was left hanging"
         for batch_id, tasks in self.created.items():
-            told = batches.outputs_at_sender(self.sender, batch_id)
-            assert len(told) == tasks
-            assert self.books.outputs(batch_id) == told
+            outputs = batches.outputs_at_sender(self.sender, batch_id)
+            assert len(outputs) == tasks
+            assert self.books.outputs(batch_id) == outputs
 
 
 def in_time(answers: Answers) -> bool:
-    """Whether every answer came within the time promised: refusals, and the others too.
+    """Return True if every answer, a refusal or not, came within the time promised.
 
-    What a machine that is busy with other things adds to that is not the product's: it may let
-    every thread wait that the answer comes through. Where it is quiet that is nothing.
+    What a machine that is busy with other things adds is not the product's: it lets every thread
+    wait that the answer comes through. In the short form it is always busy, with other tests.
     """
-    return answers.slowest <= ANSWER_SECONDS + THREADS * answers.lag
+    allowed = ANSWER_SECONDS if LONG else 2 * ANSWER_SECONDS
+    return answers.slowest <= allowed + THREADS * answers.lag

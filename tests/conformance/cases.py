@@ -48,23 +48,23 @@ class Case(ABC):
     resource: ClassVar[str]
     """Whose id an endpoint is bound to: a batch's, a run's, or nobody's (account)."""
     announced: ClassVar[str]
-    """What one delivery is about: batch or run."""
+    """The subject of one delivery: batch or run."""
     id_field: ClassVar[str]
     """Under which name an announced object has its id."""
     refused_cursor: ClassVar[str | None] = None
-    """What a call has in its query that goes on with a listing; None where none can."""
+    """The part of a query with which a listing goes on; None where none can."""
     has_single_runs: ClassVar[bool] = True
-    """Whether `task create` makes single runs of it."""
+    """True if `task create` makes single runs of it."""
     header: ClassVar[tuple[str, ...]]
     """The columns of a CSV export behind the five that all have."""
 
     @property
     def is_bound(self) -> bool:
-        """Whether the holder of one secret can speak of one resource only."""
+        """True if the holder of one secret can speak of one resource only."""
         return self.resource != "account"
 
     def deliveries(self, runs: int) -> int:
-        """How many deliveries announce a batch of so many runs."""
+        """Return the number of deliveries that announce a batch of so many runs."""
         return 1 if self.announced == "batch" else runs
 
     def source(self, sandbox: SandboxServer, folder: Path) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class Case(ABC):
     @property
     @abstractmethod
     def plan(self) -> Plan:
-        """What a batch is to be."""
+        """The plan of a batch."""
 
     def row(self, number: int) -> Row:
         """A row of a tasks file."""
@@ -109,15 +109,17 @@ class Case(ABC):
 
     @abstractmethod
     def headers(self, secret: str, body: bytes) -> dict[str, str]:
-        """How a genuine delivery proves itself, with code that is not ours where there is any."""
+        """Sign a genuine delivery, with code that is not ours where there is any."""
 
     @abstractmethod
     def body(self, resource: str) -> bytes:
         """An announcement that something has completed."""
 
     @abstractmethod
-    def told(self, sandbox: SandboxServer, task_id: str | None, run_id: str) -> dict[str, Any]:
-        """What the sender says of a run when it is asked for it alone."""
+    def shown_alone(
+        self, sandbox: SandboxServer, task_id: str | None, run_id: str
+    ) -> dict[str, Any]:
+        """Return what the sender says of a run, by a call for it alone."""
 
 
 class Valyu(Case):
@@ -135,29 +137,25 @@ class Valyu(Case):
     plan = Plan(runner="fast", name="conformance")
 
     def source(self, sandbox: SandboxServer, folder: Path) -> dict[str, Any]:
-        """See Case."""
         return {**super().source(sandbox, folder), "base_url": sandbox.api_url}
 
     def row(self, number: int) -> Row:
-        """See Case."""
         return {"query": f"query {number}", "id": f"id{number}"}
 
     def options(self, number: int) -> Row:
-        """See Case."""
         return {"query": f"query {number}", "runner": "fast"}
 
     def headers(self, secret: str, body: bytes) -> dict[str, str]:
-        """See Case."""
         stamp = str(int(time.time()))
         mac = hmac.digest(secret.encode(), stamp.encode() + b"." + body, hashlib.sha256).hex()
         return {"x-webhook-timestamp": stamp, "x-webhook-signature": f"sha256={mac}"}
 
     def body(self, resource: str) -> bytes:
-        """See Case."""
         return _json(batch_id=resource, status="completed")
 
-    def told(self, sandbox: SandboxServer, task_id: str | None, run_id: str) -> dict[str, Any]:
-        """See Case."""
+    def shown_alone(
+        self, sandbox: SandboxServer, task_id: str | None, run_id: str
+    ) -> dict[str, Any]:
         shown = _get(f"{sandbox.api_url}/deepresearch/tasks/{run_id}/status")
         return {
             "status": shown["status"],
@@ -185,21 +183,18 @@ class Parallel(Case):
     plan = Plan(runner="core", name="conformance", schema=SCHEMA)
 
     def source(self, sandbox: SandboxServer, folder: Path) -> dict[str, Any]:
-        """See Case. The secrets are in a file, so that they can change while it is watched."""
+        """The secrets are in a file, so that they can change while it is watched."""
         path = folder / "secrets"
         path.write_text(f"{SECRET_A}\n")
         return {**super().source(sandbox, folder), "signing_secrets_file": path}
 
     def options(self, number: int) -> Row:
-        """See Case."""
         return {"input": self.row(number), "runner": "core"}
 
     def secret(self, name: str) -> str:
-        """See Case."""
         return {"old": SECRET_A, "new": SECRET_B}.get(name, "whsec_bm9ib2R5IGtub3dzIHRoaXMgb25l")
 
     def headers(self, secret: str, body: bytes) -> dict[str, str]:
-        """See Case."""
         event, stamp = f"whevent_{hashlib.sha256(body).hexdigest()[:16]}", int(time.time())
         signer: Any = standardwebhooks.Webhook(secret)
         signature = signer.sign(event, _moment(stamp), body.decode())
@@ -210,11 +205,11 @@ class Parallel(Case):
         }
 
     def body(self, resource: str) -> bytes:
-        """See Case."""
         return _json(type="task_run.status", data={"run_id": resource, "status": "completed"})
 
-    def told(self, sandbox: SandboxServer, task_id: str | None, run_id: str) -> dict[str, Any]:
-        """See Case."""
+    def shown_alone(
+        self, sandbox: SandboxServer, task_id: str | None, run_id: str
+    ) -> dict[str, Any]:
         url = f"{sandbox.url}/v1/tasks/runs/{run_id}"
         shown, given = _get(url), _get(f"{url}/input")
         has_failed = shown["status"] == "failed"
@@ -246,12 +241,10 @@ class ParallelV0(Case):
     )
 
     def stored_task(self, sandbox: SandboxServer) -> str:
-        """See Case."""
         made = _post(f"{sandbox.url}/v0/tasks", {"prompt": "Who is CEO of ${company}?"})
         return str(made["task_id"])
 
     def run_of(self, task_id: str, sandbox: SandboxServer, number: int, url: str) -> str:
-        """See Case."""
         callback = {"url": url, "headers": self.headers(self.secret(str(number)), b"")}
         wanted = {
             "arguments": self.row(number),
@@ -262,16 +255,16 @@ class ParallelV0(Case):
         return str(made["run_id"])
 
     def headers(self, secret: str, body: bytes) -> dict[str, str]:
-        """See Case: the one documented check is a header that we ask for."""
+        """The one documented check is a header that we ask for."""
         del body
         return {"authorization": f"Bearer {secret}"}
 
     def body(self, resource: str) -> bytes:
-        """See Case."""
         return _json(run_id=resource, status="complete")
 
-    def told(self, sandbox: SandboxServer, task_id: str | None, run_id: str) -> dict[str, Any]:
-        """See Case."""
+    def shown_alone(
+        self, sandbox: SandboxServer, task_id: str | None, run_id: str
+    ) -> dict[str, Any]:
         shown = _get(f"{sandbox.url}/v0/tasks/{task_id}/runs/{run_id}")
         return {
             "status": {"complete": "completed"}.get(shown["status"], shown["status"]),

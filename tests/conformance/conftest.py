@@ -43,7 +43,7 @@ def sink(database_url: str, tmp_path: Path, sandbox: SandboxServer) -> Iterator[
 
 @pytest.fixture(scope="package")
 def folder_of_long_lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a receiver lives that many tests share."""
+    """A folder for a receiver that many tests share."""
     return tmp_path_factory.mktemp("long-lived")
 
 
@@ -66,7 +66,7 @@ def long_lived(
     sandbox: SandboxServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Sink:
-    """The same, with its settings for commands of this process, and the sandbox as new."""
+    """The shared receiver, with its settings for commands of this process; the sandbox as new."""
     del sandbox
     monkeypatch.setenv("RESULTSINK_CONFIG", f"{folder_of_long_lived}/resultsink.toml")
     return running_long_lived

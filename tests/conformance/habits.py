@@ -66,7 +66,7 @@ MORE: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def named(case: Case) -> list[str]:
-    """What a batch can be made of: no bad habit, the worst, and the worst with something else."""
+    """Return the names of habits: none, the worst, and the worst with something else."""
     return ["none", "worst", *MORE[case.name]]
 
 

@@ -4,11 +4,10 @@ import asyncio
 import io
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import uvicorn
@@ -29,19 +28,11 @@ from tests import databases
 from tests.behind import tables
 from tests.conformance.cases import CASES, Case
 from tests.databases import url_of
-from tests.processes import until
+from tests.processes import DEADLINE, until
 from tests.receiver.working import make_due, sql
 
-Found = TypeVar("Found")
-
-
-def awaited(look: Callable[[], Found | None], *, seconds: float = 30.0) -> Found:
-    """What a look finds at last; it is taken seldom enough to keep nobody from work."""
-    deadline = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
-    return found
+PAUSE = 0.05
+"""Between two looks at what is being worked on: often enough, and no hindrance to the work."""
 
 
 class Sink:
@@ -86,7 +77,7 @@ class Sink:
         return run_id
 
     def look(self, case: Case, batch_id: str) -> None:
-        """What `batch status` does: ask, and have what is there brought in."""
+        """Ask for a batch and have its results fetched, as `batch status` does."""
         asyncio.run(self._with_batches(case, lambda batches: batches.status(batch_id)))
 
     async def _with_batches(self, case: Case, work: Any) -> Any:
@@ -105,7 +96,9 @@ class Sink:
         """A delivery by somebody else than the sandbox."""
         return httpx.post(self.url + path, content=body, headers=headers, trust_env=False)
 
-    def complete(self, batch_id: str, *, seconds: float = 30.0, hurried: bool = False) -> Ledger:
+    def complete(
+        self, batch_id: str, *, seconds: float = DEADLINE, hurried: bool = False
+    ) -> Ledger:
         """The ledger of a batch once it is complete; hurried, no failed try is waited after."""
 
         def look() -> Ledger | None:
@@ -114,14 +107,14 @@ class Sink:
             ledger = self.store.ledger(batch_id)
             return ledger if ledger.state == "complete" else None
 
-        return awaited(look, seconds=seconds)
+        return until(look, seconds=seconds, pause=PAUSE)
 
     def worked_off(self) -> None:
         """Let the time pass that jobs wait for, until only checks that are not due are left."""
         make_due(self.store)
         until(lambda: not self.sql("SELECT 1 FROM jobs WHERE status IN ('pending', 'running')"))
 
-    def quiet(self, *, seconds: float = 30.0) -> None:
+    def quiet(self, *, seconds: float = DEADLINE) -> None:
         """Let the time pass that events' jobs wait for, until none has anything more to do."""
 
         def look() -> bool:
@@ -130,7 +123,7 @@ class Sink:
                 "SELECT 1 FROM jobs WHERE event_id IS NOT NULL AND status IN ('pending', 'running')"
             )
 
-        awaited(look, seconds=seconds)
+        until(look, seconds=seconds, pause=PAUSE)
 
     def hurry(self, which: str) -> None:
         """Let the time pass that such jobs wait for."""
@@ -159,7 +152,7 @@ class Sink:
         return [event for event in listed if event["id"] in wanted]
 
     def sql(self, statement: str, *values: Any) -> list[dict[str, Any]]:
-        """What another connection reads."""
+        """Run a statement on another connection."""
         return sql(self.store, statement, *values)
 
     def snapshot(self, *but: str) -> dict[str, list[Any]]:

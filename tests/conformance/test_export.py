@@ -4,11 +4,16 @@ import csv
 import json
 from pathlib import Path
 
+import pytest
+
 from receiver.sandbox import SandboxServer
 from storage.export.json import KEYS
 from tests.conformance.cases import Case
 from tests.conformance.sink import Sink
 from tests.receiver.cli.conftest import Run
+
+pytestmark = pytest.mark.one_database
+"""Each sender's columns are at stake; tests/storage/export writes them from both."""
 
 FIXED = ("task_id", "batch_run_id", "run_id", "status", "runner")
 

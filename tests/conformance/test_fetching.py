@@ -9,17 +9,22 @@ from receiver.sandbox import SandboxServer
 from tests.conformance.cases import CASES, Case
 from tests.conformance.sink import Sink, running
 
+pytestmark = pytest.mark.one_database
+"""Each sender's listings are at stake; tests/receiver/work/fetch has them stored on both."""
+
 VALYU, PARALLEL, V0 = CASES.values()
 
 
-def told(case: Case, sandbox: SandboxServer, sink: Sink, batch_id: str) -> list[dict[str, Any]]:
-    """What the sender says of each run of a batch when it is asked for it alone."""
+def shown_alone(
+    case: Case, sandbox: SandboxServer, sink: Sink, batch_id: str
+) -> list[dict[str, Any]]:
+    """Return what the sender says of each run of a batch, by one call for each."""
     task_id = sink.store.ledger(batch_id).task_id
-    return [case.told(sandbox, task_id, run_id) for run_id in sink.runs(batch_id)]
+    return [case.shown_alone(sandbox, task_id, run_id) for run_id in sink.runs(batch_id)]
 
 
 def shown(sink: Sink, batch_id: str) -> list[dict[str, Any]]:
-    """The same fields as they are stored."""
+    """Return the stored values of these fields."""
     names = ("status", "runner", "input", "output", "sources", "error")
     return [{name: result[name] for name in names} for result in sink.results(batch_id)]
 
@@ -34,7 +39,7 @@ def test_every_field_is_as_the_sender_tells_it_of_the_run_alone(
     assert (ledger.name, ledger.runner) == (case.plan.name, case.plan.runner)
     assert (ledger.expected, ledger.announced, ledger.stored, ledger.failed) == (4, 4, 4, 1)
     results = shown(sink, batch_id)
-    assert results == told(case, sandbox, sink, batch_id)
+    assert results == shown_alone(case, sandbox, sink, batch_id)
     kinds = [
         (result["status"], bool(result["output"]), bool(result["error"])) for result in results
     ]
@@ -92,7 +97,7 @@ def test_however_a_listing_goes_wrong_every_run_is_brought_in_once(
     assert [result["version"] for result in sink.results(batch_id)] == [1] * 10
     assert sandbox.state()["faults"] == []
     sandbox.change(outputs_in_list=True)
-    assert shown(sink, batch_id) == told(case, sandbox, sink, batch_id)
+    assert shown(sink, batch_id) == shown_alone(case, sandbox, sink, batch_id)
 
 
 def test_an_export_as_csv_brings_every_run_in_too(
@@ -105,7 +110,7 @@ def test_an_export_as_csv_brings_every_run_in_too(
         batch_id = sink.create(V0, 4)
         sink.look(V0, batch_id)
         assert sink.complete(batch_id).failed == 1
-        expected = told(V0, sandbox, sink, batch_id)
+        expected = shown_alone(V0, sandbox, sink, batch_id)
         for each in expected[1:]:
             each["output"] = {key: str(value) for key, value in each["output"].items()}
         assert shown(sink, batch_id) == expected

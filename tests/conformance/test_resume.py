@@ -10,9 +10,10 @@ from receiver.sandbox import SandboxServer, Switches, serve_in_thread
 from receiver.settings import GivenSettings
 from tests import databases
 from tests.conformance.cases import CASES, Case
-from tests.conformance.sink import Sink, awaited, write_settings
+from tests.conformance.sink import PAUSE, Sink, write_settings
 from tests.databases import Maker
 from tests.processes import Receiver, free_port, until
+from tests.receiver.working import died
 
 RUNS = 9
 FAULTS: dict[str, list[dict[str, Any]]] = {
@@ -20,12 +21,12 @@ FAULTS: dict[str, list[dict[str, Any]]] = {
     "parallel": [{"match": "?*last_event_id=*", "after": 1}],
     "parallel-v0": [{"match": "", "kind": "cut"}, {"match": ""}],
 }
-"""What keeps each sender's listing in its middle: it hangs, unless another kind is named."""
+"""Faults that keep each sender's listing in its middle: it hangs, unless a kind is named."""
 
 
 @dataclass(frozen=True)
 class Story:
-    """What was stored when the receiver was killed, and what in the end; by the source's name."""
+    """The contents of the store at the kill and in the end, by the source's name."""
 
     sink: Sink
     batches: dict[str, str]
@@ -61,7 +62,7 @@ def story(maker: Maker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
 
 
 def hurried(sink: Sink, sandbox: SandboxServer) -> bool:
-    """Whether every listing hangs; nobody waits after a failed try."""
+    """Return True once every listing hangs; nobody waits after a failed attempt."""
     sink.hurry("failures > 0")
     return bool(sandbox.state()["faults"] == [])
 
@@ -72,9 +73,10 @@ def tell(sink: Sink, sandbox: SandboxServer, receiver: Receiver) -> Story:
         batches = {name: sink.create(case, RUNS) for name, case in CASES.items()}
         hang(sandbox)
         sandbox.change(hold=False)
-        awaited(lambda: hurried(sink, sandbox))
+        until(lambda: hurried(sink, sandbox), pause=PAUSE)
         until(lambda: all(sink.store.ledger(each).stored for each in batches.values()))
         receiver.kill()
+        died(sink.store)
         at_the_kill = {name: sink.results(batch_id) for name, batch_id in batches.items()}
         before = sandbox.state()["calls"]
         receiver.start()

@@ -12,7 +12,7 @@ def test_the_demo_survives_the_sender_s_bad_mood_and_ends_with_an_export() -> No
         [sys.executable, "-m", "receiver", "demo"], capture_output=True, text=True, timeout=120
     )
     assert (ended.returncode, ended.stderr) == (0, "")
-    for told in (
+    for sentence in (
         "delivery   verified",
         "duplicate  ignored",
         "forgery    refused",
@@ -21,7 +21,7 @@ def test_the_demo_survives_the_sender_s_bad_mood_and_ends_with_an_export() -> No
         "25 of 25 results stored",
         "delivered 2 times",
     ):
-        assert told in ended.stdout
+        assert sentence in ended.stdout
     with Path("demo/results.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     lines = [json.loads(line) for line in Path("demo/results.jsonl").read_text().splitlines()]

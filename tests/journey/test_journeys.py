@@ -29,7 +29,7 @@ def said(receiver: Receiver, *arguments: str) -> str:
 
 
 def parsed(run: Run, *arguments: str) -> Any:
-    """What a command prints for programs, run in this process."""
+    """Run a command in this process, and return the JSON that it prints."""
     ended = run(*arguments, "--json")
     assert ended.code == 0, ended.err
     return json.loads(ended.out)
@@ -164,7 +164,7 @@ def test_a_receiver_that_is_stopped_and_started_goes_on(
 
 
 def exported_to(receiver: Receiver, descriptor: int) -> tuple[int, str]:
-    """How an export to this standard output ends."""
+    """Run an export to this standard output; return its exit code and standard error."""
     ended = subprocess.run(  # noqa: S603  our own program
         [*COMMAND, "export", "--source", "valyu"],
         env=environment(receiver.settings),

@@ -25,6 +25,9 @@ from tests import databases
 from tests.databases import Maker
 from tests.processes import Receiver, environment, serving, until
 
+pytestmark = pytest.mark.one_database
+"""The pages are at stake, and know nothing of the database."""
+
 PAGES = Path(__file__).parents[2] / "docs" / "senders"
 COMPANIES = ["Bosch", "Siemens", "Zeiss"]
 CREATED = "resultsink token create "
@@ -45,7 +48,10 @@ def shell_lines(page: str) -> list[str]:
 
 
 def exported(page: str, folder: Path, moved: Mapping[str, str]) -> dict[str, str]:
-    """What the `export` lines of a page set, in a shell; `moved` are addresses that differ here."""
+    """Run the `export` lines of a page in a shell, and return what they set.
+
+    `moved` are addresses that differ here.
+    """
     lines = [line for line in shell_lines(page) if line.startswith("export ") and "$(" not in line]
     script = "\n".join([*lines, "env -0"])
     for address, here in moved.items():
@@ -209,7 +215,7 @@ def test_a_group_that_nobody_registered_is_known_by_its_webhooks_and_may_grow(
 
 
 def is_complete(store: Store, batch_id: str, stored: int) -> bool:
-    """Whether a batch is known, and complete with so many results."""
+    """Return True if a batch is known, and complete with so many results."""
     known = [(each.batch_id, each.state, each.stored) for each in store.list_batches()]
     return (batch_id, "complete", stored) in known
 
@@ -234,12 +240,12 @@ def promised(page: str) -> list[tuple[int, str]]:
     return [(int(status), sentence) for status, sentence in rows]
 
 
-def told(client: httpx.Client) -> Iterator[tuple[int, str]]:
-    """What really is answered to the mistakes that the pages name."""
+def mistakes(client: httpx.Client) -> Iterator[tuple[int, str]]:
+    """Yield the answers to the mistakes that the pages name."""
     new = {"source": "valyu", "kind": "batch", "resource": "one"}
     path = f"/endpoints/{client.post('/endpoints', json=new).json()['endpoint']}/secret"
     secret = {"secret": "a-secret-of-a-batch"}
-    for reply in (
+    for response in (
         client.get("/batches", headers={"authorization": "Bearer nobody"}),
         client.get("/batches/none"),
         client.get("/runs/none?source=parallel"),
@@ -248,7 +254,7 @@ def told(client: httpx.Client) -> Iterator[tuple[int, str]]:
         client.post("/endpoints", json={**new, "source": "valyo"}),
         client.post("/endpoints", json={**new, "source": "legacy", "kind": "task"}),
     ):
-        yield reply.status_code, reply.json()["detail"]
+        yield response.status_code, response.json()["detail"]
 
 
 @pytest.fixture(scope="module")
@@ -261,9 +267,9 @@ def answers(followed: tuple[Pages, Receiver], store: Store) -> list[tuple[int, s
         headers={"authorization": f"Bearer {pages.variables['SINK_TOKEN']}"},
         trust_env=False,
     ) as client:
-        given = list(told(client))
-        reply = client.post("/endpoints", headers={"authorization": f"Bearer {for_reading}"})
-        return [*given, (reply.status_code, reply.json()["detail"])]
+        given = list(mistakes(client))
+        response = client.post("/endpoints", headers={"authorization": f"Bearer {for_reading}"})
+        return [*given, (response.status_code, response.json()["detail"])]
 
 
 @pytest.mark.parametrize("page", ["valyu", "parallel"])

@@ -4,12 +4,16 @@ import json
 from functools import partial
 from typing import Any
 
+import pytest
 from valyu import Valyu
 
 from receiver.sandbox import SandboxServer
 from tests.journey.conftest import KEY
 from tests.processes import Receiver, until
 from tests.receiver.cli.conftest import Run
+
+pytestmark = pytest.mark.one_database
+"""The tasks of the real client are at stake; tests/receiver/submissions has them on both."""
 
 
 def events_of(run: Run, resource: str) -> list[dict[str, Any]]:
@@ -19,7 +23,7 @@ def events_of(run: Run, resource: str) -> list[dict[str, Any]]:
 
 
 def result_of(run: Run, run_id: str) -> Any:
-    """What is stored of a run, without asking the sender."""
+    """Return the stored result of a run, without a call to the sender."""
     return json.loads(run("task", "show", run_id, "--offline", "--json").out)["result"]
 
 
@@ -41,8 +45,8 @@ def test_a_task_asks_is_answered_and_ends(
     receiver: Receiver, sender: SandboxServer, run: Run
 ) -> None:
     sender.change(webhook_on_input=True)
-    asked = ["--hitl", "plan_review", "--hitl", "outline_review"]
-    run_id = run("task", "create", "valyu", "--query", "Grid", *asked).out.strip()
+    reviews = ["--hitl", "plan_review", "--hitl", "outline_review"]
+    run_id = run("task", "create", "valyu", "--query", "Grid", *reviews).out.strip()
     for checkpoint in ("plan_review", "outline_review"):
         until(partial(asks, run, run_id, checkpoint))
         answered = run("task", "respond", run_id, "--response", '{"approved": true}')
@@ -52,7 +56,7 @@ def test_a_task_asks_is_answered_and_ends(
 
 
 def asks(run: Run, run_id: str, checkpoint: str) -> bool:
-    """Whether we know of this question, without asking the sender."""
+    """Return True once this question is stored, without a call to the sender."""
     return f"awaits input ({checkpoint})" in run("task", "show", run_id, "--offline").out
 
 
@@ -63,8 +67,8 @@ def test_a_contents_job_of_the_official_sdk_brings_its_pages(
     urls = ["https://a.example", "https://b.example/[fail]"]
     with Valyu(api_key=KEY, base_url=sender.api_url) as sdk:
         job = sdk.contents(urls, async_mode=True, webhook_url=added["url"])
-    told = ["--resource", job.job_id]
-    run("endpoint", "secret", added["endpoint"], *told, stdin=job.webhook_secret)
+    register = ["endpoint", "secret", added["endpoint"], "--resource", job.job_id]
+    run(*register, stdin=job.webhook_secret)
     result = until(lambda: result_of(run, job.job_id))
     assert [page["status"] for page in result["output"]] == ["success", "failed"]
     assert (result["runner"], result["input"]) == ("contents", {"urls": urls})

@@ -16,6 +16,7 @@ import pytest
 from starlette.applications import Starlette
 
 from receiver.intake.endpoint_cache import EndpointCache
+from receiver.intake.group_commit import DEADLINE_SECONDS as DEADLINE_SECONDS
 from receiver.intake.group_commit import GroupCommit
 from receiver.intake.intake import Intake
 from receiver.intake.quarantine_writer import QuarantineWriter
@@ -26,6 +27,7 @@ from storage import Store
 from storage.database.postgres.engine import Pool
 from tests import behind
 from tests.databases import Files, url_of
+from tests.processes import DEADLINE as DEADLINE
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -35,9 +37,8 @@ OTHER_SECRET = "c4a97e20f86b3d15924ec07ab5d8136fe2709c4b8a51d6f3073e9b1c62f8d540
 BATCH = "batch_7d1f6f0e-3c1a-4c5e-9b2e-0a4f5d8c9e21"
 OTHER_BATCH = "batch_00000000-3c1a-4c5e-9b2e-0a4f5d8c9e21"
 TASK = "3f0c9a52-6b7e-4d18-9a41-5c2e8f7d1b60"
-DEADLINE = 10.0
-SOON = 2.0 + 2.0
-"""Within two seconds, and what a busy machine may add."""
+SOON = DEADLINE / 5
+"""Long before what holds it up would give way, and far beyond what a busy machine takes."""
 
 
 @pytest.fixture(scope="session")
@@ -109,7 +110,7 @@ def stuck(store: Store) -> Iterator[None]:
 
     def hang(_connection: object) -> None:
         hangs.set()
-        go_on.wait(DEADLINE)
+        go_on.wait(2 * DEADLINE)  # longer than anybody may wait for an answer
 
     store.database.submit(hang, lambda *_: None)
     assert hangs.wait(DEADLINE)
@@ -126,7 +127,7 @@ def broken(store: Store, table: str) -> AbstractContextManager[None]:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    """Wait until the condition holds; fail after ten seconds."""
+    """Wait until the condition holds; fail after DEADLINE."""
     deadline = time.monotonic() + DEADLINE
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
@@ -134,9 +135,12 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 class Taking:
-    """The intake with all that it works with, at a clock of its own."""
+    """The intake with all that it works with, at a clock of its own.
 
-    def __init__(self, store: Store, **source: Any) -> None:
+    A delivery waits for its COMMIT for as long as that takes, unless the `deadline` is another.
+    """
+
+    def __init__(self, store: Store, *, deadline: float = DEADLINE, **source: Any) -> None:
         self.store = store
         self.now = time.time()
         self.work = 0
@@ -146,7 +150,7 @@ class Taking:
         self.intake = Intake(
             self.sources,
             self.endpoints,
-            GroupCommit(store),
+            GroupCommit(store, deadline=deadline),
             self.quarantine_writer,
             on_work=self._on_work,
             clock=lambda: self.now,
@@ -190,9 +194,9 @@ class Taking:
 
 
 @pytest.fixture
-async def taking(store: Store) -> AsyncIterator[Taking]:
-    """The intake of a source without account-level secrets."""
-    async with Taking(store) as taking:
+async def taking(store: Store, request: pytest.FixtureRequest) -> AsyncIterator[Taking]:
+    """The intake of a source without account-level secrets; the parameter is its deadline."""
+    async with Taking(store, deadline=getattr(request, "param", DEADLINE)) as taking:
         yield taking
 
 

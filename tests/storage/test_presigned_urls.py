@@ -72,6 +72,6 @@ def test_the_queries_of_signed_urls_are_no_part_of_a_text_s_content(
 
 def test_a_text_of_nothing_but_questions_is_looked_through_once() -> None:
     text = "?token" * 200_000 + "ig="
-    began = time.monotonic()
+    began = time.thread_time()
     assert without_queries(f"{text} ") == f"{text} "
-    assert time.monotonic() - began < 5
+    assert time.thread_time() - began < 5

@@ -16,6 +16,7 @@ from storage import Store
 from tests.processes import until
 from tests.receiver import working
 from tests.receiver.cli.conftest import Run
+from tests.receiver.conftest import SOON
 from tests.receiver.working import a_source, ask, make_due, work_off
 
 running_sender, sender = working.running_sender, working.sender
@@ -181,7 +182,7 @@ def test_wait_with_fail_exits_1_for_a_failed_task(
 
 def test_wait_prints_the_question_at_once(run: Run, store: Store) -> None:
     run_id = create(run, "--hitl", "plan_review")
-    ended = run("task", "wait", run_id, "--timeout", "0.3")
+    ended = run("task", "wait", run_id, "--timeout", "2")
     assert (ended.code, ended.out) == (1, "No result is stored yet.\n")
     assert ended.err == (
         f"{run_id} awaits input (plan_review): "
@@ -192,7 +193,7 @@ def test_wait_prints_the_question_at_once(run: Run, store: Store) -> None:
 def test_wait_reports_a_failing_sender_once(run: Run, store: Store, sender: SandboxServer) -> None:
     run_id = create(run)
     sender.add_fault("GET /deepresearch/tasks/*/status", status=500, error="Oops", times=None)
-    ended = run("task", "wait", run_id, "--timeout", "0.5")
+    ended = run("task", "wait", run_id, "--timeout", "2")
     assert (ended.code, ended.out) == (1, "No result is stored yet.\n")
     assert ended.err == (
         "The sender did not tell of it: the sender answered 500: Oops. Waiting goes on.\n"
@@ -201,10 +202,10 @@ def test_wait_reports_a_failing_sender_once(run: Run, store: Store, sender: Sand
 
 def test_wait_ends_at_its_deadline_always(run: Run, store: Store, sender: SandboxServer) -> None:
     run_id = create(run)
-    sender.add_fault("GET /deepresearch/tasks/*/status", kind="hang", seconds=5, times=1)
+    sender.add_fault("GET /deepresearch/tasks/*/status", kind="hang", times=1)
     began = time.monotonic()
     assert run("task", "wait", run_id, "--timeout", "0.3").code == 1
-    assert time.monotonic() - began < 4.5
+    assert time.monotonic() - began < SOON
 
 
 def test_wait_without_an_api_key(

@@ -20,6 +20,8 @@ from tests import databases
 from tests.databases import Maker
 from tests.receiver.conftest import (
     BATCH,
+    DEADLINE,
+    SOON,
     add_endpoint,
     batch_body,
     events,
@@ -50,7 +52,7 @@ class Serving:
     log: Path
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE)
 
     def endpoint(self) -> str:
         return add_endpoint(self.store)
@@ -110,11 +112,11 @@ def served(url: str, folder: Path) -> Iterator[Serving]:
     with databases.opened(url) as store:
         yield Serving(port, store, folder / "log")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(DEADLINE) == 0
 
 
 def wait_for(port: int) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline:
         with contextlib.suppress(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port)).close()
@@ -141,7 +143,7 @@ def test_a_connection_is_kept_for_the_next_request(serving: Serving) -> None:
 def test_a_head_that_never_ends_is_closed(serving: Serving, half: bytes) -> None:
     began = time.monotonic()
     assert serving.say(half) == b""
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < SOON
 
 
 def test_a_trickling_head_gets_no_more_time(serving: Serving) -> None:
@@ -149,7 +151,7 @@ def test_a_trickling_head_gets_no_more_time(serving: Serving) -> None:
     with serving.connect() as connection, contextlib.suppress(ConnectionError):
         connection.sendall(b"POST / HTTP/1.1\r\n")
         while True:
-            assert time.monotonic() - began < 4
+            assert time.monotonic() - began < SOON
             connection.sendall(b"a: b\r\n")
             time.sleep(0.05)
 
@@ -158,7 +160,7 @@ def test_the_second_head_of_a_connection_is_watched_too(serving: Serving) -> Non
     began = time.monotonic()
     answer = serving.say(head("/healthz", method="GET"), b"GET / HT")
     assert answer.count(b"HTTP/1.1 200 OK") == 1
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < SOON
 
 
 def test_a_head_without_bound_is_cut(serving: Serving) -> None:
@@ -245,7 +247,7 @@ def test_a_connection_that_is_not_used_again_is_closed(serving: Serving) -> None
         assert answer.startswith(b"HTTP/1.1 200 OK")
         began = time.monotonic()
         assert rest(connection) == b""
-        assert 1 < time.monotonic() - began < 6
+        assert 1 < time.monotonic() - began < SOON
 
 
 def test_a_request_is_answered_though_the_next_one_began(serving: Serving) -> None:
@@ -268,7 +270,7 @@ def test_a_sender_that_leaves_before_the_answer_has_delivered(serving: Serving) 
             connection.sendall(request(endpoint_id, b"left early"))
             time.sleep(0.2)
         time.sleep(0.1)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + DEADLINE
     while b"left early" not in bodies(serving):
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -55,8 +55,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     made: list[str] = []
 
     def make(kind: Kind, *, bare: bool = False) -> str:
-        if kind not in databases.chosen():
-            pytest.skip(f"{kind} is not chosen")
+        databases.require(kind)
         maker: Files | Copies = request.getfixturevalue(
             {"sqlite": "files", "postgres": "copies"}[kind]
         )
