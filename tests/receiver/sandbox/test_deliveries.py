@@ -138,7 +138,7 @@ def test_delays_depend_on_the_order_of_sending(
         sandbox.change(delivery_delay=[1, 9], reorder=2)
         for _ in range(2):
             a_batch(sdk, webhook_url=inbox.url)
-        found = []
+        found: list[float | None] = []
         for count in (1, 2):
             found.append(until(clock.next_call))
             clock.advance(9)
