@@ -7,16 +7,8 @@ from storage.batches.ledger import Ledger, UnstoredRun
 from storage.copying import Copied, CopyReport, Progressed, copy
 from storage.database import kind_of, now, open_database, upgrade_server
 from storage.database.sqlite.files import look, sqlite_path
-from storage.deliveries.events import (
-    AttemptRow,
-    BatchDeadLetter,
-    DeadLetter,
-    DeliveryRow,
-    EventDetail,
-    EventRow,
-    JobRow,
-    LastAttempt,
-)
+from storage.deliveries.dead_letters import BatchDeadLetter, DeadLetter, LastAttempt
+from storage.deliveries.events import AttemptRow, DeliveryRow, EventDetail, EventRow, JobRow
 from storage.deliveries.quarantine import RejectedDetail, RejectedRow, UnverifiedDelivery
 from storage.deliveries.recording import VerifiedDelivery
 from storage.encryption import Vault, new_key, read_or_make_key

@@ -161,9 +161,9 @@ class Snapshot:
         )
 
 
-def count_pruned(database: Database, selection: Selection) -> int:
-    """How many of the selected results an export leaves out, for their content was pruned."""
-    query = (
+def pruned(selection: Selection) -> Select[int]:
+    """Count, in SQL, the selected results whose content was pruned."""
+    return (
         select(func.count())
         .select_from(Result)
         .join(Run, col(Run.id) == col(Result.run_pk))
@@ -174,5 +174,3 @@ def count_pruned(database: Database, selection: Selection) -> int:
             *selection.of_results(),
         )
     )
-    with database.read() as connection:
-        return connection.execute(query).scalar_one()

@@ -24,12 +24,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from storage import clock
+from storage.database import Database
 from storage.retention.ages import Ages
 from storage.retention.kinds import KINDS as _KINDS
 from storage.retention.walk import Found, Step, let_go, look, span
 
 __all__ = [
-    "AGE_OF", "KINDS", "Ages", "Found", "Step", "let_go", "look", "span",
+    "AGE_OF", "KINDS", "Ages", "Found", "RetentionStore", "Step", "let_go", "look", "span",
 ]  # fmt: skip
 
 KINDS: Final = tuple(_KINDS)
@@ -37,3 +39,36 @@ KINDS: Final = tuple(_KINDS)
 
 AGE_OF: Final[Mapping[str, str]] = MappingProxyType({kind: _KINDS[kind].age for kind in _KINDS})
 """Which of the ages is that of a kind."""
+
+
+class RetentionStore:
+    """The old rows of a database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def prune(self, kind: str, ages: Ages, *, after: int = 0, dry_run: bool = False) -> Step:
+        """Prune the next few rows of a kind behind the key `after`, in one transaction.
+
+        Nothing is written where none of those looked at may go. `dry_run` only counts, as if the
+        rows that hang on them were gone. Any number of processes may do this at once.
+        """
+        moment = self._database.now()
+        with self._database.read() as connection:
+            found = look(connection, kind, ages, after=after, now=moment, keep=dry_run)
+        gone = list(found.sizes)
+        if gone and not dry_run:
+            gone = self._database.write(lambda c: let_go(c, kind, ages, gone, now=moment))
+        size = sum(found.sizes[each] for each in gone)
+        return Step(len(gone), size, found.reached, found.is_end)
+
+    def clock_may_be_ahead(self) -> bool:
+        """Return True where the clock has lately leapt by a day or more since it was last seen."""
+        with self._database.read() as connection:
+            now = self._database.look_at_clock(connection)
+            return clock.may_be_ahead(connection, now=now)
+
+    def keys_of(self, kind: str) -> tuple[int, int]:
+        """Return the first and the last key of a kind, which bound a walk; (0, 0) without rows."""
+        with self._database.read() as connection:
+            return span(connection, kind)
