@@ -18,14 +18,14 @@ async def list_all(asked: ApiRequest) -> Response:
     """The newest batches, newest first."""
     query = asked.query("source", "limit")
     source, limit = asked.source(query.get("source")), _limit(query.get("limit", "100"))
-    ledgers = await asked.desk.ask(asked.desk.store.list_batches, source=source, limit=limit)
+    ledgers = await asked.desk.ask(asked.desk.store.batches.list_newest, source=source, limit=limit)
     return answer({"batches": [ledger.as_dict() for ledger in ledgers]})
 
 
 async def show(asked: ApiRequest) -> Response:
     """The ledger of a batch, and what is missing and why."""
     ledger = await _ledger(asked, asked.query("source").get("source"))
-    missing = await asked.desk.ask(asked.desk.store.missing, ledger)
+    missing = await asked.desk.ask(asked.desk.store.batches.missing, ledger)
     return answer({**ledger.as_dict(), **missing})
 
 
@@ -37,7 +37,7 @@ async def results(asked: ApiRequest) -> Response:
         raise Problem(400, f"There is no such status: use {', '.join(get_args(Status))}.")
     ledger = await _ledger(asked, query.get("source"))  # before the results: it never says too much
     selection = Selection(source=ledger.source, batch_id=ledger.batch_id, status=status)
-    pages = await asked.desk.ask(asked.desk.store.json_lines, selection)
+    pages = await asked.desk.ask(asked.desk.store.export.json_lines, selection)
     return ResultLines(
         asked.desk, pages, is_complete=ledger.state == "complete" and not ledger.pruned
     )
@@ -53,12 +53,12 @@ async def run(asked: ApiRequest) -> Response:
         raise Problem(400, "Say whose run it is: add ?source=NAME.")
     run_id = asked.params["run_id"]
     pages = await asked.desk.ask(
-        asked.desk.store.json_lines, Selection(source=source, run_id=run_id)
+        asked.desk.store.export.json_lines, Selection(source=source, run_id=run_id)
     )
     found = await asked.desk.ask(next, pages, None)
     if found is not None:
         return Response(found, headers={"cache-control": "no-store"}, media_type="application/json")
-    known = await asked.desk.ask(asked.desk.store.find_run, source, run_id)
+    known = await asked.desk.ask(asked.desk.store.runs.find, source, run_id)
     if known is None:
         raise Problem(404, "There is no such run: look at its id and its source, or register it.")
     if known.pruned_at is not None:
@@ -76,7 +76,7 @@ async def _ledger(asked: ApiRequest, source: str | None) -> Ledger:
     source = asked.source(source)
     try:
         return await asked.desk.ask(
-            asked.desk.store.ledger, asked.params["batch_id"], source=source
+            asked.desk.store.batches.ledger, asked.params["batch_id"], source=source
         )
     except NotFound:
         several = "" if source else ", or several sources have one (then add ?source=NAME)"

@@ -26,7 +26,7 @@ async def add(asked: ApiRequest) -> Response:
     odd = _usable(source, fields["secret"])
     given = {name: fields[name] for name in optional}
     store = asked.desk.store
-    endpoint_id = await asked.desk.ask(store.add_endpoint, source.name, kind, **given)
+    endpoint_id = await asked.desk.ask(store.endpoints.add, source.name, kind, **given)
     log.info("endpoint made", endpoint=endpoint_id, source=source.name, by=asked.token.id)
     return await _shown(asked, endpoint_id, status=201, odd=odd)
 
@@ -106,9 +106,9 @@ async def _set(
 ) -> None:
     ask, store = asked.desk.ask, asked.desk.store
     if secret is not None:
-        await ask(store.set_secret, view.id, secret, resource=resource, task_id=task_id)
+        await ask(store.endpoints.set_secret, view.id, secret, resource=resource, task_id=task_id)
     elif resource is not None:
-        await ask(store.bind_endpoint, view.id, resource, task_id=task_id)
+        await ask(store.endpoints.bind, view.id, resource, task_id=task_id)
 
 
 def _refuse_binding(view: EndpointView, resource: str | None, task_id: str | None) -> None:
@@ -121,7 +121,7 @@ async def close(asked: ApiRequest) -> Response:
     view = await _mine(asked)
     if view.state != "closed":
         try:
-            await asked.desk.ask(asked.desk.store.close_endpoint, view.id)
+            await asked.desk.ask(asked.desk.store.endpoints.close, view.id)
         except NotFound:  # somebody else was quicker
             return Response(status_code=204)
         log.info("endpoint closed", endpoint=view.id, source=view.source, by=asked.token.id)
@@ -131,7 +131,7 @@ async def close(asked: ApiRequest) -> Response:
 async def _mine(asked: ApiRequest, endpoint_id: str | None = None) -> EndpointView:
     """The endpoint that is asked for; another source's is as unknown as one that never was."""
     wanted = endpoint_id or asked.params["endpoint_id"]
-    view = await asked.desk.ask(asked.desk.store.find_endpoint, wanted)
+    view = await asked.desk.ask(asked.desk.store.endpoints.find, wanted)
     if view is None or asked.token.source not in (None, view.source):
         raise _unknown()
     return view

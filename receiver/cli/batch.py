@@ -80,7 +80,7 @@ async def _create(
         with _bar("adding tasks", total=len(new.tasks)) as moved:
             batch_id = await batches.create(new, created=created, added=moved)
     if as_json:
-        print_json(store.ledger(batch_id, source=source).as_dict())
+        print_json(store.batches.ledger(batch_id, source=source).as_dict())
     else:
         errors.print(f"{len(new.tasks)} tasks added; next: resultsink batch wait {batch_id}")
 
@@ -95,7 +95,7 @@ def add(
     """Add tasks to a batch that is still open."""
     settings = load()
     with opened() as store:
-        ledger = store.ledger(batch_id, source=source)
+        ledger = store.batches.ledger(batch_id, source=source)
         provider = named(configured(settings), ledger.source).provider
         new = _read(tasks, provider, skip, "nothing was added")
 
@@ -119,12 +119,12 @@ def wait(
     """Return when all results of a batch are stored."""
     settings = load()
     with opened() as store:
-        ledger = store.ledger(batch_id, source=source)
+        ledger = store.batches.ledger(batch_id, source=source)
         if not store.is_served():
             errors.print("No receiver serves this database now: start `resultsink serve`.")
         _say_if_paused(store, ledger)
         ledger = asyncio.run(_wait(store, settings, ledger, timeout))
-        found = store.missing(ledger)
+        found = store.batches.missing(ledger)
     if as_json:
         print_json({**ledger.as_dict(), **found})
     else:
@@ -170,8 +170,8 @@ def show(
 ) -> None:
     """Print the ledger of a batch, and what is missing and why."""
     with opened() as store:
-        ledger = store.ledger(batch_id, source=source)
-        found = store.missing(ledger)
+        ledger = store.batches.ledger(batch_id, source=source)
+        found = store.batches.missing(ledger)
         _say_if_paused(store, ledger)
     if as_json:
         print_json({**ledger.as_dict(), **found})
@@ -185,7 +185,9 @@ def show(
 def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False) -> None:
     """List the newest batches."""
     with opened() as store:
-        rows = [ledger.as_dict() for ledger in store.list_batches(source=source, limit=limit)]
+        rows = [
+            ledger.as_dict() for ledger in store.batches.list_newest(source=source, limit=limit)
+        ]
     if as_json:
         print_json(rows)
         return
@@ -216,7 +218,7 @@ def cancel(
 def _with_sender(batch_id: str, source: str | None, do: Callable[[Any], Any]) -> None:
     settings = load()
     with opened() as store:
-        ledger = store.ledger(batch_id, source=source)
+        ledger = store.batches.ledger(batch_id, source=source)
 
         async def work() -> None:
             async with batches_of(store, settings, ledger.source) as batches:
@@ -246,7 +248,7 @@ def _schema(path: Path | None) -> Any:
 
 def _say_if_paused(store: Store, ledger: Ledger) -> None:
     """Why nothing more comes of a batch that is not complete, where the sender refuses us."""
-    for paused in store.paused_sources():
+    for paused in store.sources.list_paused():
         if paused["source"] == ledger.source and ledger.state != "complete":
             errors.print(f"Source {ledger.source} is paused: {paused['paused_reason']}.")
 

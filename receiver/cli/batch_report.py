@@ -53,7 +53,7 @@ class DeadLetters:
         """A note on standard error; waiting goes on, for a check or a replay may still help."""
         if ledger.state == "complete":
             return
-        dead = self._store.dead_of(ledger.source, ledger.batch_id)
+        dead = self._store.batches.dead_letters(ledger.source, ledger.batch_id)
         news = [letter for letter in dead if letter["id"] not in self._told]
         self._told = [letter["id"] for letter in dead]
         if news:

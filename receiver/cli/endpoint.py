@@ -61,9 +61,9 @@ def add(
     secret = _read_secret(found) if secret_stdin else None
     store = open_store(settings)
     try:
-        endpoint_id = store.add_endpoint(source, str(kind), resource=resource, task_id=task)
+        endpoint_id = store.endpoints.add(source, str(kind), resource=resource, task_id=task)
         if secret is not None:
-            store.set_secret(endpoint_id, secret)
+            store.endpoints.set_secret(endpoint_id, secret)
     finally:
         store.close()
     path = f"/webhooks/{source}/{endpoint_id}"
@@ -102,13 +102,13 @@ def secret(
     settings = load()
     store = open_store(settings, create=False)
     try:
-        view = store.find_endpoint(endpoint)
+        view = store.endpoints.find(endpoint)
         if view is None:
             raise UsageError(f"There is no endpoint {endpoint}: see `endpoint list`.")
         if view.kind == Kind.account and resource is not None:
             raise UsageError("An endpoint for the account is for no single resource.")
         text = _read_secret(named(configured(settings), view.source))
-        store.set_secret(endpoint, text, resource=resource, task_id=task)
+        store.endpoints.set_secret(endpoint, text, resource=resource, task_id=task)
     finally:
         store.close()
     errors.print(f"Endpoint {endpoint} is open.")
@@ -129,13 +129,13 @@ def rotate(
     settings = load()
     store = open_store(settings, create=False)
     try:
-        view = store.find_endpoint(endpoint)
+        view = store.endpoints.find(endpoint)
         if view is None:
             raise UsageError(f"There is no endpoint {endpoint}: see `endpoint list`.")
         text = _read_secret(named(configured(settings), view.source))
         if view.secrets and view.secrets[0].text == text:
             raise UsageError("The secret was not replaced: it is the newest one already.")
-        store.rotate_secret(endpoint, text, old_until=old_until)
+        store.endpoints.rotate_secret(endpoint, text, old_until=old_until)
     finally:
         store.close()
     errors.print(f"Endpoint {endpoint} has a new secret; {_of_the_old(view, old_until)}.")
@@ -153,7 +153,7 @@ def _of_the_old(view: EndpointView, old_until: datetime) -> str:
 def list_(source: SourceName = None, as_json: AsJson = False) -> None:
     """List the endpoints, newest first; secrets are never shown."""
     with opened() as store:
-        rows = store.list_endpoints(source=source)
+        rows = store.endpoints.list_all(source=source)
     if as_json:
         print_json(rows)
         return
@@ -166,7 +166,7 @@ def list_(source: SourceName = None, as_json: AsJson = False) -> None:
 def close(endpoint: Annotated[str, typer.Argument(help="The endpoint's id.")]) -> None:
     """Answer 404 at this endpoint from now on; what was acknowledged stays."""
     with opened() as store:
-        store.close_endpoint(endpoint)
+        store.endpoints.close(endpoint)
     errors.print(f"Endpoint {endpoint} is closed.")
 
 

@@ -48,13 +48,13 @@ def export(
         raise UsageError("Say what to export: --batch BATCH_ID or --source SOURCE.")
     with opened() as store:
         ledgers = _ledgers(store, batch, source)
-        owed = store.count_owed(source) if source and not batch else 0
+        owed = store.runs.count_outstanding(source) if source and not batch else 0
         selection = Selection(
             source=ledgers[0].source if batch else source, batch_id=batch, status=status.value
         )
         with _target(output) as out:
-            report = store.export(selection, format_.value, out, formula_guard=formula_guard)
-        pruned = store.count_pruned(selection)
+            report = store.export.write(selection, format_.value, out, formula_guard=formula_guard)
+        pruned = store.export.count_pruned(selection)
     where = f" to {output}" if output else ""
     errors.print(f"{report.rows} results written{where}.")
     if pruned:
@@ -75,10 +75,10 @@ def export(
 def _ledgers(store: Store, batch: str | None, source: str | None) -> list[Ledger]:
     """What an export is of: a batch, or all that a source has; read before the results are."""
     if batch is not None:
-        return [store.ledger(batch, source=source)]
-    ledgers = store.list_batches(source=source, limit=sys.maxsize)
+        return [store.batches.ledger(batch, source=source)]
+    ledgers = store.batches.list_newest(source=source, limit=sys.maxsize)
     # single runs have no batch
-    if not ledgers and not (source and store.has_endpoints(source)):
+    if not ledgers and not (source and store.endpoints.has_any(source)):
         raise UsageError(f"Nothing is known of source {source}: see `endpoint list`.")
     return ledgers
 

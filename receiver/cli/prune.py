@@ -61,7 +61,7 @@ def prune(
     kept_for = ages(RetentionSettings(**chosen), schemes)
     store = open_store(settings, create=False)
     try:
-        if not (dry_run or trust_clock) and store.clock_may_be_ahead():
+        if not (dry_run or trust_clock) and store.retention.clock_may_be_ahead():
             raise UsageError(
                 f"The clock may be ahead: it says {store.now():%Y-%m-%d %H:%M} UTC, a day or more "
                 "after a worker served this database, or that was so within the last day. If the "
@@ -98,16 +98,16 @@ def _step(store: Store, kind: str, kept_for: Ages, *, after: int, dry_run: bool)
     """One step; patient where the database is busy. Raises CannotStore: what went stays gone."""
     for _ in range(TRIES - 1):
         try:
-            return store.prune(kind, kept_for, after=after, dry_run=dry_run)
+            return store.retention.prune(kind, kept_for, after=after, dry_run=dry_run)
         except CannotStore:
             time.sleep(1)
-    return store.prune(kind, kept_for, after=after, dry_run=dry_run)
+    return store.retention.prune(kind, kept_for, after=after, dry_run=dry_run)
 
 
 @contextmanager
 def _bar(store: Store, kind: str) -> Iterator[Callable[[int], None]]:
     """A bar on standard error, drawn only where that is a terminal; moved by the key reached."""
-    first, last = store.keys_of(kind)
+    first, last = store.retention.keys_of(kind)
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -38,7 +38,7 @@ def create(
         named(configured(settings), source)
     store = open_store(settings)
     try:
-        token = store.create_token(name, scopes, source=source)
+        token = store.tokens.create(name, scopes, source=source)
     finally:
         store.close()
     if as_json:
@@ -53,7 +53,7 @@ def create(
 def list_(as_json: AsJson = False) -> None:
     """List the tokens, newest first; what they are is not kept."""
     with opened() as store:
-        rows = store.list_tokens()
+        rows = store.tokens.list_all()
     if as_json:
         print_json(rows)
         return
@@ -66,7 +66,7 @@ def list_(as_json: AsJson = False) -> None:
 def revoke(token_id: Id) -> None:
     """Let a token open nothing from now on."""
     with opened() as store:
-        store.revoke_token(token_id)
+        store.tokens.revoke(token_id)
     errors.print(f"Token {token_id} opens nothing any more.")
 
 

@@ -87,7 +87,7 @@ class SharedRateLimiter(RateLimiter):
 
     async def hold(self, seconds: float) -> None:
         self._held = max(self._held, time.monotonic() + seconds)
-        await run_in_threadpool(self._store.hold_calls, self._source, seconds)
+        await run_in_threadpool(self._store.sources.hold_calls, self._source, seconds)
 
     async def _booked(self) -> float:
         """The moment of a turn of ours, by the monotonic clock."""
@@ -110,7 +110,7 @@ class SharedRateLimiter(RateLimiter):
         return [turn for turn in taken if not turn.done()]
 
     async def _book_for(self, waiting: list[asyncio.Future[float]]) -> None:
-        book = partial(self._store.book_calls, self._source, len(waiting), self._interval)
+        book = partial(self._store.sources.book_calls, self._source, len(waiting), self._interval)
         try:
             wait = await run_in_threadpool(book)
         except Exception as error:  # noqa: BLE001  it is raised where it is waited for

@@ -106,7 +106,7 @@ class Batches:
     async def _create_with_endpoint(self, plan: Plan, tasks: Sequence[NewTask]) -> str:
         """Endpoint first, then the batch, then its secret, which nobody shows again."""
         public_url = self._reachable()
-        endpoint_id = await run_in_threadpool(self._store.add_endpoint, self._source.name, "batch")
+        endpoint_id = await run_in_threadpool(self._store.endpoints.add, self._source.name, "batch")
         url = webhook_url(public_url, self._source.name, endpoint_id)
         try:
             batch = await self._create(plan, tasks, url)
@@ -126,7 +126,7 @@ class Batches:
             ) from error
         try:
             await self._keep_trying(
-                lambda: self._store.register_batch(
+                lambda: self._store.batches.register(
                     self._source.name,
                     batch.id,
                     endpoint_id=None,
@@ -165,7 +165,9 @@ class Batches:
                 f"Nothing was added: all runs of a batch of source {self._source.name} are made "
                 "together with it. Create another one with `batch create`."
             )
-        defaults = await run_in_threadpool(self._store.defaults_of, self._source.name, batch_id)
+        defaults = await run_in_threadpool(
+            self._store.batches.defaults_of, self._source.name, batch_id
+        )
         callback = self._callback()
         size = self._provider.tasks_per_call
         for start in range(0, len(tasks), size):
@@ -190,10 +192,10 @@ class Batches:
             raise NotDone(addition_outcome.says_nothing(part))
         answer = addition_outcome.compare(runs, told, part.tasks)
         expect = partial(
-            self._store.add_runs,
+            self._store.batches.add_runs,
             *(self._source.name, part.batch_id, answer.runs),
             unlisted=answer.unlisted,
-            addition=token_hex(16),
+            idempotency_key=token_hex(16),
         )
         try:
             await self._keep_trying(expect)
@@ -236,11 +238,11 @@ class Batches:
         subject = await self._subject(batch_id)
         data = await self._calls.call(self._provider.batch(subject))
         batch = self._provider.read_batch(data, subject)
-        return await run_in_threadpool(self._store.note_batch, self._source.name, batch)
+        return await run_in_threadpool(self._store.batches.note, self._source.name, batch)
 
     async def _subject(self, batch_id: str) -> Subject:
         ledger = await run_in_threadpool(
-            lambda: self._store.ledger(batch_id, source=self._source.name)
+            lambda: self._store.batches.ledger(batch_id, source=self._source.name)
         )
         return Subject("batch", batch_id, ledger.task_id)
 
@@ -254,7 +256,7 @@ class Batches:
         secret = usable_secret(self._source, batch, endpoint_id, self._warn, first="ten minutes")
         try:
             await self._keep_trying(
-                lambda: self._store.register_batch(
+                lambda: self._store.batches.register(
                     self._source.name,
                     batch.id,
                     endpoint_id=endpoint_id,
@@ -276,8 +278,8 @@ class Batches:
                 "nothing shows there."
             )
         with suppress(StorageError):  # an endpoint that stays, and its checks, harm nobody
-            await run_in_threadpool(self._store.close_endpoint, endpoint_id)
-            await run_in_threadpool(self._store.end_checks, endpoint_id)
+            await run_in_threadpool(self._store.endpoints.close, endpoint_id)
+            await run_in_threadpool(self._store.jobs.end_checks, endpoint_id)
         return failed(self._calls, f"The batch was not created: {error}.")
 
     async def _not_added(self, part: Part, error: FetchError) -> ReceiverError:
@@ -304,10 +306,10 @@ class Batches:
         """Have what is there brought in now; at its next turn where we cannot say so."""
         with suppress(CannotStore):
             ledger = await run_in_threadpool(
-                lambda: self._store.ledger(batch_id, source=self._source.name)
+                lambda: self._store.batches.ledger(batch_id, source=self._source.name)
             )
             if ledger.state == "open":
-                await run_in_threadpool(self._store.check_batch, self._source.name, batch_id)
+                await run_in_threadpool(self._store.batches.check, self._source.name, batch_id)
 
     async def _keep_trying(self, write: Callable[[], Any]) -> None:
         await keep_trying(write, seconds=self._store_seconds)

@@ -83,7 +83,7 @@ class Submitting:
         for start in range(0, len(tasks), AT_ONCE):
             texts = [secrets.token_hex(32) for _ in tasks[start : start + AT_ONCE]]
             made = await run_in_threadpool(
-                lambda texts=texts: self._store.add_endpoints(  # type: ignore[misc]
+                lambda texts=texts: self._store.endpoints.add_many(  # type: ignore[misc]
                     self._source, "run", texts, task_id=task_id
                 )
             )
@@ -101,7 +101,7 @@ class Submitting:
                 "its callbacks come in and their results are stored: see `event list`. Create it "
                 f"again only if nothing shows there.{made}"
             )
-        await run_in_threadpool(self._store.close_endpoints, endpoint_ids)
+        await run_in_threadpool(self._store.endpoints.close_many, endpoint_ids)
         return failed(self._calls, f"The batch was not created: {error}.{made}")
 
     async def _register(
@@ -115,7 +115,7 @@ class Submitting:
     ) -> None:
         """Know the batch and its runs, which come in the order of the request."""
         await self._keep_trying(
-            lambda: self._store.register_batch(
+            lambda: self._store.batches.register(
                 self._source,
                 batch_id,
                 endpoint_id=None,
@@ -144,10 +144,10 @@ class Submitting:
         for start in range(0, max(len(submitted), 1), AT_ONCE):
             part = submitted[start : start + AT_ONCE]
             expect = partial(
-                self._store.add_runs,
+                self._store.batches.add_runs,
                 *(self._source, batch_id, part),
                 unlisted=0 if start else missing,
-                addition=addition,
+                idempotency_key=addition,
             )
             await self._keep_trying(expect)
 

@@ -67,7 +67,7 @@ class Tasks:
         public_url = reachable(self._public_url)
         every = ASKED_SECONDS if new.may_ask else None
         endpoint_id = await run_in_threadpool(
-            lambda: self._store.add_endpoint(
+            lambda: self._store.endpoints.add(
                 self._source.name, self._provider.run_kind, check_every=every
             )
         )
@@ -101,7 +101,7 @@ class Tasks:
         """Keep the new run with its secret, which nobody shows again; raises NotDone."""
         try:
             await keep_trying(
-                lambda: self._store.expect_run(
+                lambda: self._store.runs.expect(
                     self._source.name,
                     made.id,
                     endpoint_id=endpoint_id,
@@ -121,7 +121,7 @@ class Tasks:
     async def _leave(self, endpoint_id: str) -> None:
         """Nobody can ever verify anything at an endpoint whose secret was not told."""
         with suppress(StorageError):  # one that stays, and its checks, harm nobody
-            await run_in_threadpool(self._store.close_endpoint, endpoint_id)
+            await run_in_threadpool(self._store.endpoints.close, endpoint_id)
 
     def _not_created(self, error: FetchError) -> ReceiverError:
         if not may_have_acted(error):
@@ -143,18 +143,18 @@ class Tasks:
         began = self._store.now()
         run = await self._ask(await run_in_threadpool(self._subject, run_id))
         await run_in_threadpool(
-            lambda: self._store.note_run(self._source.name, run, fetched_at=began)
+            lambda: self._store.runs.note(self._source.name, run, fetched_at=began)
         )
         return run
 
     def _subject(self, run_id: str) -> Subject:
         """A run as its endpoint has it: a contents job is asked for elsewhere than a task."""
         kind, task_id = self._provider.run_kind, None
-        endpoint = self._store.find_endpoint_of(self._source.name, run_id)
+        endpoint = self._store.endpoints.find_by_resource(self._source.name, run_id)
         if endpoint is not None and endpoint.kind != "batch":
             kind, task_id = endpoint.kind, endpoint.task_id
         if task_id is None and self._provider.below_tasks:
-            known = self._store.find_run(self._source.name, run_id)
+            known = self._store.runs.find(self._source.name, run_id)
             task_id = known.task_id if known is not None else None
         return Subject(kind, run_id, task_id)
 

@@ -122,7 +122,7 @@ class Pruning:
         Every kind has its turn, so that a mountain of one does not keep the others waiting; the
         next look begins with whose turn it is then.
         """
-        if await run_in_threadpool(self._store.clock_may_be_ahead):
+        if await run_in_threadpool(self._store.retention.clock_may_be_ahead):
             if not self._is_told:
                 log.warning("the clock is a day or more later than it was: nothing is pruned today")
             self._is_told = True
@@ -134,7 +134,7 @@ class Pruning:
         while kinds and (began := self._clock()) < ends and self._believes(began):
             kind = kinds.popleft()
             step = await run_in_threadpool(
-                self._store.prune, kind, self._ages, after=self._reached.get(kind, 0)
+                self._store.retention.prune, kind, self._ages, after=self._reached.get(kind, 0)
             )
             self._reached[kind] = step.reached
             gone[kind] += step.rows

@@ -70,13 +70,13 @@ class Slots:
         if free <= 0:
             return False
         claiming = asyncio.create_task(
-            run_in_threadpool(self._store.claim_jobs, self._source.name, limit=free, slots=slots)
+            run_in_threadpool(self._store.jobs.claim, self._source.name, limit=free, slots=slots)
         )
         try:
             leases = await asyncio.shield(claiming)
         except asyncio.CancelledError:  # what is being claimed is claimed all the same
             with suppress(CannotStore):
-                await run_in_threadpool(self._store.give_back, await claiming)
+                await run_in_threadpool(self._store.jobs.give_back, await claiming)
             raise
         except CannotStore as error:
             self._complain("jobs cannot be claimed", error)
@@ -110,7 +110,7 @@ class Slots:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if leases:
             with suppress(CannotStore):  # then they run out
-                await run_in_threadpool(self._store.give_back, leases)
+                await run_in_threadpool(self._store.jobs.give_back, leases)
 
     async def _work(self, lease: Lease) -> None:
         """One attempt; what cannot be recorded now is given back as soon as it can be."""
@@ -163,7 +163,7 @@ class Slots:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             try:
-                await run_in_threadpool(self._store.give_back, [lease])
+                await run_in_threadpool(self._store.jobs.give_back, [lease])
             except CannotStore as refused:
                 self._complain("results cannot be stored", refused)
             else:
@@ -178,13 +178,13 @@ class Slots:
     ) -> str:
         """Record what this attempt means for the job."""
         if error is None:
-            await run_in_threadpool(self._store.finish, lease, tried("done", said))
+            await run_in_threadpool(self._store.jobs.finish, lease, tried("done", said))
             return "done"
         decision = decide(lease, error, self._store.now())
         if isinstance(decision, RetryLater):
             outcome = "failed" if decision.counts else "not yet"
             await run_in_threadpool(
-                self._store.reschedule,
+                self._store.jobs.reschedule,
                 lease,
                 tried(outcome, said),
                 after=decision.after,
@@ -194,14 +194,14 @@ class Slots:
             return outcome
         if isinstance(decision, Pause):
             await run_in_threadpool(
-                self._store.pause_source, lease, tried("paused", said), after=decision.after
+                self._store.sources.pause, lease, tried("paused", said), after=decision.after
             )
             return "paused"
         if isinstance(error, Missing) and await self._fetch.use_what_was_carried(lease):
             carried = "the sender has forgotten the run; its delivery carried the result"
-            await run_in_threadpool(self._store.finish, lease, tried("carried", carried))
+            await run_in_threadpool(self._store.jobs.finish, lease, tried("carried", carried))
             return "carried"
-        await run_in_threadpool(self._store.bury, lease, tried("dead", decision.reason))
+        await run_in_threadpool(self._store.jobs.bury, lease, tried("dead", decision.reason))
         return "dead"
 
     def _complain(self, what: str, error: Exception) -> None:

@@ -63,8 +63,8 @@ class Worker:
         """Free what an earlier process left, as soon as the database lets us."""
         while True:
             try:
-                await run_in_threadpool(self._store.probe_sources_now)
-                released = await run_in_threadpool(self._store.take_over)
+                await run_in_threadpool(self._store.sources.probe_now)
+                released = await run_in_threadpool(self._store.jobs.take_over)
             except CannotStore as error:
                 log.warning("jobs cannot be taken over yet", error=str(error))
                 await asyncio.sleep(POLL_SECONDS)

@@ -14,7 +14,7 @@ VALYU, PARALLEL, V0 = CASES.values()
 
 def told(case: Case, sandbox: SandboxServer, sink: Sink, batch_id: str) -> list[dict[str, Any]]:
     """What the sender says of each run of a batch when it is asked for it alone."""
-    task_id = sink.store.ledger(batch_id).task_id
+    task_id = sink.store.batches.ledger(batch_id).task_id
     return [case.told(sandbox, task_id, run_id) for run_id in sink.runs(batch_id)]
 
 
@@ -134,7 +134,7 @@ def test_what_was_never_announced_is_found_all_the_same(
     batch_id = sink.create(case, 3)
     sink.look(case, batch_id)
     sandbox.change(hold=False)
-    assert sink.store.ledger(batch_id).stored == 0
+    assert sink.store.batches.ledger(batch_id).stored == 0
     sink.look(case, batch_id)
     assert sink.complete(batch_id).stored == 3
     events = sink.events(batch_id, *sink.runs(batch_id))

@@ -90,7 +90,7 @@ def cancel(run_id: TaskId, source: SourceName = None) -> None:
 def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False) -> None:
     """List the newest tasks that are of no batch."""
     with opened() as store:
-        rows = store.list_single_runs(source=source, limit=limit)
+        rows = store.runs.list_single(source=source, limit=limit)
     if as_json:
         print_json(rows)
         return
@@ -103,7 +103,7 @@ def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False
 def _with_sender(run_id: str, source: str | None, do: Callable[[Tasks], Any]) -> None:
     settings = load()
     with opened() as store:
-        facts, _ = store.show_run(run_id, source=source)
+        facts, _ = store.runs.show(run_id, source=source)
 
         async def work() -> None:
             async with tasks_of(store, settings, facts["source"]) as tasks:

@@ -23,12 +23,12 @@ def wait_until_stored(
     """Return when the result is stored, and print it; exit 1 where it is not, or as `fail` says."""
     settings = load()
     with opened() as store:
-        facts, _ = store.show_run(run_id, source=source)
+        facts, _ = store.runs.show(run_id, source=source)
         if not store.is_served():
             errors.print("No receiver serves this database now: start `resultsink serve`.")
         provider = provider_of(settings, facts["source"])
         asyncio.run(_wait(store, settings, facts, provider, timeout))
-        facts, raw = store.show_run(run_id, source=facts["source"])
+        facts, raw = store.runs.show(run_id, source=facts["source"])
         if as_json:
             print_json(described(store, facts, artifacts_of(provider, raw)))
         else:

@@ -48,10 +48,12 @@ class FetchBatches(FetchContext):
         batch = self.provider.read_batch(answer, subject)
         _refuse_another_url(endpoint, batch)
         await self.bind(endpoint, batch_id)
-        ledger: Ledger = await self.in_thread(self.store.save_batch, lease, batch)
+        ledger: Ledger = await self.in_thread(self.store.batches.save, lease, batch)
         if batch.runs:
             await self.listing.keep(lease, batch.runs, began)
-            ledger = await self.in_thread(lambda: self.store.ledger(batch_id, source=lease.source))
+            ledger = await self.in_thread(
+                lambda: self.store.batches.ledger(batch_id, source=lease.source)
+            )
         refused = None
         lists = self._is_worth_listing(batch, ledger)
         if lists:
@@ -61,7 +63,7 @@ class FetchBatches(FetchContext):
         elif batch.is_terminal:  # a run may have ended anew, and otherwise
             await self._ask_for_the_rest(lease, subject, None, fallback=batch.runs)
         if lists or batch.is_terminal:
-            ledger = await self.in_thread(self.store.settle_batch, lease, batch)
+            ledger = await self.in_thread(self.store.batches.settle, lease, batch)
         said = f"{ledger.stored} of {ledger.expected} results stored"
         is_here = ledger.state == "complete" and not await self._left(subject, lease)
         if is_here or not lease.progress.get("awaits_end", True):
@@ -97,7 +99,7 @@ class FetchBatches(FetchContext):
         if task_id is None and self.provider.below_tasks:
             with contextlib.suppress(NotFound):
                 ledger = await self.in_thread(
-                    lambda: self.store.ledger(batch_id, source=lease.source)
+                    lambda: self.store.batches.ledger(batch_id, source=lease.source)
                 )
                 task_id = ledger.task_id
         return Subject("batch", batch_id, task_id)
@@ -164,7 +166,7 @@ class FetchBatches(FetchContext):
     ) -> list[str]:
         """Runs whose result is not here, or not that of their end; see `unseen_runs`."""
         return await self.in_thread(
-            lambda: self.store.unseen_runs(lease.source, batch.id, since=since, limit=limit)
+            lambda: self.store.runs.unseen(lease.source, batch.id, since=since, limit=limit)
         )
 
     async def _find_by_our_url(self, lease: Lease) -> str:

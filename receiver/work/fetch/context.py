@@ -39,7 +39,7 @@ class FetchContext:
         """The endpoint that a job came from, as it is now."""
         if lease.endpoint_id is None:
             return None
-        return await self.in_thread(self.store.show_endpoint, lease.endpoint_id)
+        return await self.in_thread(self.store.endpoints.show, lease.endpoint_id)
 
     async def bind(self, endpoint: EndpointView | None, resource: str) -> None:
         """Bind an endpoint to what it announced first, now that the API knows it too.
@@ -51,7 +51,7 @@ class FetchContext:
         if endpoint.kind == "account":
             return
         with contextlib.suppress(NotFound):
-            await self.in_thread(self.store.bind_endpoint, endpoint.id, resource)
+            await self.in_thread(self.store.endpoints.bind, endpoint.id, resource)
 
     async def end_checks(self, lease: Lease, endpoint: EndpointView | None) -> None:
         """A run's own endpoint has nothing more to wait for; a batch's endpoint may have.
@@ -62,7 +62,7 @@ class FetchContext:
             return
         now = await self.endpoint_of(lease)
         if now is not None and now.resource in (None, lease.subject):
-            await self.in_thread(self.store.end_checks, now.id)
+            await self.in_thread(self.store.jobs.end_checks, now.id)
 
     async def ask(self, run: Subject) -> FetchedRun:
         """The run, by the first of the provider's calls that knows it."""

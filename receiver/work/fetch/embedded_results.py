@@ -16,7 +16,7 @@ class EmbeddedResults(FetchContext):
         endpoint = await self.endpoint_of(lease)
         if not await self.in_thread(self._may_speak_for, endpoint, lease):
             return False
-        for body in await self.in_thread(self.store.carried_bodies, lease.event_id):
+        for body in await self.in_thread(self.store.events.bodies, lease.event_id):
             run = self.provider.read_carried(body, lease.subject)
             if run is not None:
                 await self._keep_carried(lease, run, endpoint)
@@ -27,7 +27,7 @@ class EmbeddedResults(FetchContext):
         self, lease: Lease, run: FetchedRun, endpoint: EndpointView | None
     ) -> None:
         await self.in_thread(
-            lambda: self.store.store_results(
+            lambda: self.store.results.store(
                 lease,
                 [replace(run, batch_id=None)],  # what a body says of its batch proves nothing
                 fetched_at=lease.created_at,
@@ -44,7 +44,7 @@ class EmbeddedResults(FetchContext):
         we know to be of that batch; never where there is a result already.
         """
         assert lease.subject is not None  # noqa: S101  the caller looked
-        known = self.store.find_run(lease.source, lease.subject)
+        known = self.store.runs.find(lease.source, lease.subject)
         if known is not None and known.result is not None:
             return False
         if endpoint is None or endpoint.kind == "account":

@@ -99,7 +99,7 @@ class Listing:
         """Store runs and how far the job is; returns how many results are new. Raises LeaseLost."""
         stored = await run_in_threadpool(
             partial(
-                self._store.store_results,
+                self._store.results.store,
                 *(lease, runs),
                 fetched_at=fetched_at,
                 progress=lease.progress,
@@ -117,11 +117,11 @@ class Listing:
         try:
             async with aclosing(self._followed(lease, subject, batch)) as pages:
                 async for page, began in pages:
-                    prepared = await run_in_threadpool(self._store.prepare, page.runs)
+                    prepared = await run_in_threadpool(self._store.results.rows_of, page.runs)
                     if storing is not None:
                         await storing
                     store = partial(
-                        self._store.store_prepared,
+                        self._store.results.store_rows,
                         *(lease, prepared),
                         fetched_at=began,
                         progress=deepcopy(lease.progress),  # the next page will change it
@@ -186,7 +186,9 @@ class Listing:
     ) -> None:
         """The whole stream; where it ends too early behind something new, the rest of it too."""
         listing = lease.progress["listing"]
-        defaults = await run_in_threadpool(self._store.defaults_of, lease.source, batch.batch_id)
+        defaults = await run_in_threadpool(
+            self._store.batches.defaults_of, lease.source, batch.batch_id
+        )
         brought = _Brought(missing)
         while not brought.is_all:
             before, results = listing["cursor"], brought.results

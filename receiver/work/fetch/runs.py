@@ -28,7 +28,7 @@ class FetchRuns(FetchContext):
         run_id = lease.subject or (endpoint and endpoint.resource)
         if not run_id:
             raise Unbound("it is not known yet which run this endpoint is for")
-        known = await self.in_thread(self.store.find_run, lease.source, run_id)
+        known = await self.in_thread(self.store.runs.find, lease.source, run_id)
         subject = self._subject(lease, endpoint, run_id, known)
         if known is not None and self._has_come(lease, known):
             said = f"run {known.result}, stored before"
@@ -87,18 +87,18 @@ class FetchRuns(FetchContext):
 
         A thousand events of one batch must not cost a thousand writes.
         """
-        known = self.store.watched(source, batch_id)
+        known = self.store.batches.watched(source, batch_id)
         age = timedelta() if known is None else self.store.now() - known.created_at
         after = min(max(age / GATHER_PART, GATHER_LEAST), GATHER_MOST)
-        due = self.store.check_due(source, batch_id)
+        due = self.store.batches.check_due(source, batch_id)
         if due is None or due > after:
-            self.store.check_batch(source, batch_id, after=after, task_id=task_id)
+            self.store.batches.check(source, batch_id, after=after, task_id=task_id)
 
     async def _tell_its_batch(self, lease: Lease, subject: Subject, run: FetchedRun) -> None:
         """A run that was fetched alone is news of its batch, which we may not even know of."""
         if not self.provider.gathers or run.batch_id is None or lease.kind == "check":
             return
-        known = await self.in_thread(self.store.watched, lease.source, run.batch_id)
+        known = await self.in_thread(self.store.batches.watched, lease.source, run.batch_id)
         if known is None or known.state != "complete":
             await self.in_thread(self._hurry, lease.source, run.batch_id, subject.task_id)
 
@@ -107,7 +107,7 @@ class FetchRuns(FetchContext):
         request = self.provider.input(subject)
         if request is None:
             return
-        known = await self.in_thread(self.store.find_run, lease.source, subject.id)
+        known = await self.in_thread(self.store.runs.find, lease.source, subject.id)
         if known is None or known.has_input:
             return
         try:
@@ -116,7 +116,9 @@ class FetchRuns(FetchContext):
             log.warning("a run's input is not told", source=lease.source, why=str(error))
             return
         if given is not None:
-            await self.in_thread(lambda: self.store.note_input(lease.source, subject.id, given))
+            await self.in_thread(
+                lambda: self.store.runs.note_input(lease.source, subject.id, given)
+            )
 
 
 def _is_left_open(known: KnownRun | None) -> bool:

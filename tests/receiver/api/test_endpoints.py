@@ -33,7 +33,7 @@ def mine(program: MakeProgram) -> Program:
 
 
 def secrets(store: Store, endpoint_id: str) -> list[str]:
-    view = store.find_endpoint(endpoint_id)
+    view = store.endpoints.find(endpoint_id)
     assert view is not None
     return [secret.text for secret in view.secrets]
 
@@ -59,7 +59,7 @@ async def test_an_endpoint_is_made_and_shown(mine: Program, store: Store) -> Non
         },
     )
     assert (await mine.ask("GET", f"/endpoints/{shown['endpoint']}")).json() == shown
-    assert [endpoint["id"] for endpoint in store.list_endpoints()] == [shown["endpoint"]]
+    assert [endpoint["id"] for endpoint in store.endpoints.list_all()] == [shown["endpoint"]]
 
 
 async def test_an_endpoint_can_be_made_with_all_that_is_known(mine: Program, store: Store) -> None:
@@ -97,7 +97,7 @@ async def test_what_cannot_be_is_refused_by_its_name(
     reply = await mine.ask("POST", "/endpoints", {**NEW, **fields})
     assert problem(reply)[0] == 422
     assert problem(reply)[1].startswith(sentence)
-    assert store.list_endpoints() == []
+    assert store.endpoints.list_all() == []
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ _BODIES = st.binary(max_size=60) | st.builds(
 async def test_no_body_breaks_anything(
     mine: Program, store: Store, body: bytes, method: str
 ) -> None:
-    endpoints = store.list_endpoints()
+    endpoints = store.endpoints.list_all()
     known = endpoints[0]["id"] if endpoints else add_endpoint(store, None, secret=None)
     path = "/endpoints" if method == "POST" else f"/endpoints/{known}/secret"
     reply = await mine.client.request(method, f"/api/v1{path}", headers=mine.headers, content=body)
@@ -166,7 +166,7 @@ async def test_the_secret_comes_later_with_what_was_made(mine: Program, store: S
         200,
         {**made, "state": "open", "resource": BATCH},
     )
-    assert store.ledger(BATCH).endpoint_id == made["endpoint"]
+    assert store.batches.ledger(BATCH).endpoint_id == made["endpoint"]
     body = batch_body()
     delivered = await mine.client.post(made["path"], content=body, headers=signed(body))
     assert delivered.json() == {"status": "accepted"}
@@ -198,7 +198,7 @@ async def test_an_endpoint_of_another_resource_takes_no_secret(
 
 async def test_a_replaced_secret_is_not_brought_back(mine: Program, store: Store) -> None:
     endpoint_id = (await mine.made(secret=SECRET))["endpoint"]
-    store.rotate_secret(endpoint_id, OTHER_SECRET, old_until=now())
+    store.endpoints.rotate_secret(endpoint_id, OTHER_SECRET, old_until=now())
     reply = await mine.ask("PUT", f"/endpoints/{endpoint_id}/secret", {"secret": SECRET})
     assert problem(reply) == (
         409,
@@ -220,16 +220,16 @@ async def test_a_sixth_secret_is_refused(mine: Program, store: Store) -> None:
 async def test_an_endpoint_for_the_account_is_bound_to_nothing(
     mine: Program, store: Store, more: dict[str, str]
 ) -> None:
-    endpoint_id = store.add_endpoint("valyu", "account")
+    endpoint_id = store.endpoints.add("valyu", "account")
     reply = await mine.ask("PUT", f"/endpoints/{endpoint_id}/secret", {"secret": SECRET, **more})
     assert problem(reply)[0] == 422
-    assert (secrets(store, endpoint_id), store.list_endpoints()[0]["resource"]) == ([], None)
+    assert (secrets(store, endpoint_id), store.endpoints.list_all()[0]["resource"]) == ([], None)
 
 
 async def test_an_odd_secret_is_taken_with_a_warning(store: Store, start: Start) -> None:
     sources = {"valyu": SourceSettings(signing={"scheme": "standard-webhooks"})}
     client = await start(create_app(Settings(sources=sources), store=store))
-    mine = Program(client, store.create_token("p", ["register"]).text)
+    mine = Program(client, store.tokens.create("p", ["register"]).text)
     made = await mine.made(secret=SECRET)
     assert made["warning"].startswith("The secret does not begin with whsec_")
     path = f"/endpoints/{made['endpoint']}"
@@ -243,7 +243,7 @@ async def test_where_the_account_verifies_an_endpoint_is_open_and_bound_without_
 ) -> None:
     sources = {"valyu": SourceSettings(signing_secrets=[SecretStr(SECRET)])}
     client = await start(create_app(Settings(sources=sources), store=store))
-    mine = Program(client, store.create_token("p", ["register"]).text)
+    mine = Program(client, store.tokens.create("p", ["register"]).text)
     made = await mine.made()
     assert made["state"] == "open"
     path = f"/endpoints/{made['endpoint']}/secret"
@@ -253,7 +253,7 @@ async def test_where_the_account_verifies_an_endpoint_is_open_and_bound_without_
         reply = await mine.ask("PUT", path, {"resource": BATCH, "task_id": "t"})
         assert (reply.json()["resource"], reply.json()["task_id"]) == (BATCH, "t")
     assert problem(await mine.ask("PUT", path, {"resource": OTHER_BATCH}))[0] == 409
-    assert (secrets(store, made["endpoint"]), store.ledger(BATCH).batch_id) == ([], BATCH)
+    assert (secrets(store, made["endpoint"]), store.batches.ledger(BATCH).batch_id) == ([], BATCH)
 
 
 async def test_without_an_account_s_secret_one_must_be_sent(mine: Program) -> None:
@@ -269,7 +269,7 @@ async def test_a_task_without_a_resource_is_refused(mine: Program) -> None:
 
 
 async def test_a_secret_of_a_source_that_is_gone_is_refused(mine: Program, store: Store) -> None:
-    endpoint_id = store.add_endpoint("gone", "batch")
+    endpoint_id = store.endpoints.add("gone", "batch")
     reply = await mine.ask("PUT", f"/endpoints/{endpoint_id}/secret", {"secret": SECRET})
     assert problem(reply)[0] == 422
     assert secrets(store, endpoint_id) == []

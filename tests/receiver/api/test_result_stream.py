@@ -29,7 +29,7 @@ class Reader:
 
     def __init__(self, store: Store, *, desk: ApiContext | None = None) -> None:
         self.desk = desk or ApiContext(store, {}, Bodies(2**20), public_url=None)
-        self.token = store.create_token("a reader", ["read"]).text
+        self.token = store.tokens.create("a reader", ["read"]).text
         self.starts: list[Any] = []
         self.bytes = 0
         self.whole = False
@@ -159,7 +159,7 @@ async def test_what_breaks_half_way_has_no_end(reader: Reader, store: Store) -> 
 def serves(store: Store, database_url: str, tmp_path: Path) -> Iterator[tuple[Receiver, str]]:
     """A process that serves 30 MB of results of the batch, and a token."""
     fill(store, *(f"r{number}" for number in range(60)), sources=["x" * 500_000])
-    token = store.create_token("a reader", ["read"]).text
+    token = store.tokens.create("a reader", ["read"]).text
     store.close()
     with serving(tmp_path / "log", settings(database_url)) as receiver:
         yield receiver, token

@@ -148,7 +148,7 @@ def test_a_batch_of_the_rest_of_a_file_is_created_by_leaving_out_the_top(
     nothing = run("batch", "create", "valyu", "--tasks", "tasks.csv", "--skip", "3")
     sentence = "tasks.csv has no task after the first 3: nothing was created."
     assert (nothing.code, nothing.sentence) == (2, sentence)
-    assert len(sender.state()["batches"]) == len(store.list_endpoints()) == 1
+    assert len(sender.state()["batches"]) == len(store.endpoints.list_all()) == 1
 
 
 def test_a_skip_counts_where_the_rest_of_the_file_must_go_on(

@@ -176,7 +176,7 @@ def test_copy_says_what_it_copied_and_what_is_to_be_set(
 ) -> None:
     configure(encryption_keys=KEY)
     with closing(storage.open(made_url, databases.keys(made_url))) as store:
-        store.create_token("ci", ["read"])
+        store.tokens.create("ci", ["read"])
     ended = run("db", "copy", made_url, target)
     assert (ended.code, ended.err) == (0, "")
     assert ["tokens", "1", "yes", "0"] in [line.split() for line in ended.out.splitlines()]
@@ -184,7 +184,7 @@ def test_copy_says_what_it_copied_and_what_is_to_be_set(
     assert "RESULTSINK_ENCRYPTION_KEYS to" in ended.out
     assert KEY not in ended.out
     with closing(storage.open(target, [KEY])) as store:
-        assert [token["name"] for token in store.list_tokens()] == ["ci"]
+        assert [token["name"] for token in store.tokens.list_all()] == ["ci"]
 
 
 def test_copy_says_the_same_to_programs(
@@ -224,7 +224,7 @@ def test_copy_says_where_the_key_lies_that_goes_on(run: Run, made_url: str, targ
     if databases.is_postgres(target):
         assert f"RESULTSINK_ENCRYPTION_KEYS_FILE to {key}" in ended.out
         with closing(storage.open(target, [key.read_text()])) as store:
-            assert store.list_tokens() == []
+            assert store.tokens.list_all() == []
 
 
 @pytest.mark.sqlite
@@ -247,7 +247,7 @@ def test_copy_of_what_is_served_is_refused(
 
 def test_copy_into_what_is_not_empty_is_refused(run: Run, made_url: str, target: str) -> None:
     with databases.opened(made_url) as store:
-        store.create_token("ci", ["read"])
+        store.tokens.create("ci", ["read"])
     source = f"sqlite:///{Path.cwd()}/another.db"
     storage.open(source).close()
     ended = run("db", "copy", source, made_url)

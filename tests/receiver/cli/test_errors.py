@@ -113,7 +113,7 @@ def test_a_wrong_key_is_said_in_the_sender_s_words_and_is_not_shown(
         "The batch was not created: the sender answered 401: Invalid API key.",
     )
     with there() as store:
-        assert [endpoint["state"] for endpoint in store.list_endpoints()] == ["closed"]
+        assert [endpoint["state"] for endpoint in store.endpoints.list_all()] == ["closed"]
         assert {job["status"] for job in working.jobs(store)} == {"done"}
 
 

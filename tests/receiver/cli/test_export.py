@@ -75,7 +75,7 @@ def test_an_export_of_what_is_not_complete_says_so(
 def test_single_runs_of_a_source_without_batches_are_exported(
     run: Run, store: Store, sender: SandboxServer
 ) -> None:
-    endpoint_id = store.add_endpoint("valyu", "task")
+    endpoint_id = store.endpoints.add("valyu", "task")
     made = ask(sender, "POST", "/deepresearch/tasks", {"query": "alone"})
     announce(store, made["deepresearch_id"], kind="task", endpoint_id=endpoint_id)
     asyncio.run(work_off(store, a_source(sender.api_url)))
@@ -84,7 +84,7 @@ def test_single_runs_of_a_source_without_batches_are_exported(
 
 
 def test_an_export_of_a_source_says_which_single_runs_are_missing(run: Run, store: Store) -> None:
-    store.add_endpoint("valyu", "task", resource="t1")
+    store.endpoints.add("valyu", "task", resource="t1")
     announce(store, "t2", kind="task")
     ended = run("export", "--source", "valyu")
     assert ended.code == 0  # as where a batch is not complete

@@ -136,7 +136,7 @@ def test_wrong_use_is_said_in_one_sentence_and_nothing_is_created(
     ended = run("task", "create", "valyu", *options)
     assert ended.code == 2
     assert said in ended.sentence
-    assert (store.list_endpoints(), sender.state()["calls"]) == ([], {})
+    assert (store.endpoints.list_all(), sender.state()["calls"]) == ([], {})
 
 
 def test_the_older_api_of_parallel_has_no_single_runs(
@@ -172,7 +172,7 @@ def test_create_may_wait_and_prints_the_outcome(
     run_id, outcome = ended.out.splitlines()
     assert outcome.startswith("completed, version 1: Grid storage, markdown of ")
     assert (ended.code, outcome.endswith(" characters, 2 sources")) == (0, True)
-    assert store.show_run(run_id)[0]["result_status"] == "completed"
+    assert store.runs.show(run_id)[0]["result_status"] == "completed"
 
 
 @pytest.mark.parametrize(("fail", "code"), [([], 0), (["--fail"], 1)])
@@ -289,7 +289,7 @@ def test_what_a_forgotten_task_s_webhook_carried_is_marked(
     run_id = create(run)
     body = json.dumps(ask(sender, "GET", f"/deepresearch/tasks/{run_id}/status")).encode()
     ask(sender, "DELETE", f"/deepresearch/tasks/{run_id}/delete")
-    endpoint = store.find_endpoint_of("valyu", run_id)
+    endpoint = store.endpoints.find_by_resource("valyu", run_id)
     assert endpoint is not None
     working.announce(store, run_id, kind="task", endpoint_id=endpoint.id, body=body)
     working.tried_in_vain(store, 16)

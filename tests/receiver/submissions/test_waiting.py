@@ -54,7 +54,7 @@ async def waited(store: Store, batch_id: str, **more: Any) -> Any:
 
 async def test_a_deadline_ends_the_wait_with_the_ledger_as_it_is(store: Store) -> None:
     known(store, "batch_1")
-    store.add_runs("valyu", "batch_1", [SubmittedRun("r1", None, None)])
+    store.batches.add_runs("valyu", "batch_1", [SubmittedRun("r1", None, None)])
     began = time.monotonic()
     ended = await waited(store, "batch_1", deadline=0.2)
     assert (ended.state, ended.expected) == ("open", 1)

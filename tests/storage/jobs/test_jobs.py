@@ -109,15 +109,15 @@ def test_a_verb_makes_the_transitions_of_the_table_and_changes_nothing_else(
 BATCH = FetchedBatch("batch-1", "completed", is_terminal=True, total=0, ended=0)
 
 FENCED: dict[str, Callable[[Store, Lease], Any]] = {
-    "finish": lambda s, lease: s.finish(lease, tried()),
-    "bury": lambda s, lease: s.bury(lease, tried()),
-    "reschedule": lambda s, lease: s.reschedule(
+    "finish": lambda s, lease: s.jobs.finish(lease, tried()),
+    "bury": lambda s, lease: s.jobs.bury(lease, tried()),
+    "reschedule": lambda s, lease: s.jobs.reschedule(
         lease, tried(), after=1, failed=True, answered=True
     ),
-    "pause_source": lambda s, lease: s.pause_source(lease, tried(), after=1),
-    "save_batch": lambda s, lease: s.save_batch(lease, BATCH),
-    "settle_batch": lambda s, lease: s.settle_batch(lease, BATCH),
-    "store_results": lambda s, lease: s.store_results(
+    "pause_source": lambda s, lease: s.sources.pause(lease, tried(), after=1),
+    "save_batch": lambda s, lease: s.batches.save(lease, BATCH),
+    "settle_batch": lambda s, lease: s.batches.settle(lease, BATCH),
+    "store_results": lambda s, lease: s.results.store(
         lease, [run()], fetched_at=NOON, progress={"refusals": 2}
     ),
     "save_progress": lambda s, lease: s.database.write(
@@ -128,10 +128,10 @@ FENCED: dict[str, Callable[[Store, Lease], Any]] = {
 
 @pytest.mark.parametrize("verb", FENCED)
 def test_whoever_lost_the_lease_writes_nothing(store: Store, verb: str) -> None:
-    endpoint = store.add_endpoint("valyu", "batch", resource="batch-1")
+    endpoint = store.endpoints.add("valyu", "batch", resource="batch-1")
     store.database.write(lambda c: pauses.pause(c, "valyu", "key", after=0, now=NOON))
     lost = claimed(store.database, endpoint_id=endpoint)
-    store.take_over()
+    store.jobs.take_over()
     (held,) = store.database.write(lambda c: jobs.claim(c, "valyu", limit=1, now=storage.now()))
     assert held.job_id == lost.job_id
     before = contents(store.database)
@@ -142,7 +142,7 @@ def test_whoever_lost_the_lease_writes_nothing(store: Store, verb: str) -> None:
 
 @pytest.mark.parametrize("verb", FENCED)
 def test_whoever_holds_the_lease_writes(store: Store, verb: str) -> None:
-    store.add_endpoint("valyu", "batch", resource="batch-1")
+    store.endpoints.add("valyu", "batch", resource="batch-1")
     held = claimed(store.database)
     before = contents(store.database)
     FENCED[verb](store, held)
@@ -365,7 +365,7 @@ def test_how_far_a_job_is_may_hold_any_text(store: Store, verb: str) -> None:
     if verb == "save_progress":
         store.database.write(lambda c: jobs.save_progress(c, lease, HOSTILE))
     else:
-        store.store_results(lease, [run()], fetched_at=NOON, progress=HOSTILE)
+        store.results.store(lease, [run()], fetched_at=NOON, progress=HOSTILE)
     assert job(store.database, lease.job_id).progress == MILD
 
 
@@ -391,7 +391,7 @@ def test_a_replay_refuses_what_names_nothing_to_fetch(database: Database) -> Non
 
 def test_a_replay_refuses_a_job_that_is_not_there(store: Store) -> None:
     with pytest.raises(NotFound):
-        store.replay(404)
+        store.jobs.replay(404)
 
 
 def test_a_dead_check_is_not_replayed_beside_a_live_one(database: Database) -> None:
