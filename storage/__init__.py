@@ -143,10 +143,10 @@ def open(url: str, keys: Sequence[str] = (), *, serve: bool = False, create: boo
 
 
 def upgrade(url: str, keys: Sequence[str] = ()) -> str | None:
-    """Make the tables at `url`, or bring them up to date, once, whoever else tries.
+    """Make the tables at `url`, or bring them up to date, under a lock.
 
-    Returns the schema that it had, None for none. Raises CannotOpen or one of its kinds; nothing
-    is changed then.
+    Returns the schema that it had, or None. Raises CannotOpen or one of its kinds; nothing is
+    changed then.
     """
     before = look(sqlite_path(url)) if kind_of(url) == "sqlite" else _upgrade_server(url, keys)
     open(url, keys).close()  # leaves the canary of the key

@@ -1,8 +1,8 @@
-"""The tables. Each constraint and index stands beside the promise it keeps or the query it serves.
+"""The tables. Each constraint and index has the promise that it keeps, or the query that it serves.
 
 Facts (events, deliveries, results, attempts) are not rewritten for bookkeeping; what changes often
 (jobs, source_state) is narrow. Times are aware datetimes in UTC. Text and JSON columns hold cleaned
-values (no NUL, no lone surrogates); `raw` columns hold what was really received.
+values (no NUL, no lone surrogates); `raw` columns hold what was received.
 """
 
 from datetime import datetime
@@ -24,16 +24,16 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 KEY = BigInteger().with_variant(Integer, "sqlite")
-"""A key that counts on for ever; SQLite's own are 64 bits wide under the plain name."""
+"""A key of 64 bits; SQLite's own keys, under the plain name, are as wide."""
 
 JSON_DOCUMENT = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
 ORDERED_DOCUMENT = JSON(none_as_null=True)
-"""What people have as columns of an export: JSONB would sort the keys, by their length at that."""
+"""A document whose keys become columns of an export: JSONB would sort them, by their length."""
 
 
 def one_of(column: str, *values: str) -> CheckConstraint:
-    """Let the database refuse a word that the code does not know."""
+    """Return a constraint that refuses other values than these."""
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
 
@@ -48,7 +48,7 @@ SQLModel.metadata.naming_convention = {
 
 
 class Meta(SQLModel, table=True):
-    """Small facts: the encryption canary, the endpoints' revision, a day's additions to batches."""
+    """Small facts: the encryption canary, the endpoints' revision, a day's idempotency keys."""
 
     __tablename__ = "meta"
 
@@ -85,8 +85,8 @@ class Endpoint(SQLModel, table=True):
 class Secret(SQLModel, table=True):
     """A signing secret of an endpoint, encrypted, with its validity span.
 
-    `reading` is the key reading that last verified a delivery: shown and tried first, never
-    the only one tried.
+    `reading` is the key reading that last verified a delivery: it is shown, and tried first, but
+    the others are tried too.
     """
 
     __tablename__ = "secrets"
@@ -137,12 +137,12 @@ class Delivery(SQLModel, table=True):
     received_at: datetime
     copies: int = 0
     last_copy_at: datetime | None = None
-    # Since when body and headers are empty: let go of for their age.
+    # When body and headers were emptied for their age.
     pruned_at: datetime | None = None
 
 
 class Quarantined(SQLModel, table=True):
-    """A request that was refused, kept bounded, for the operator to explain."""
+    """A request that was refused, kept within bounds for the operator."""
 
     __tablename__ = "quarantine"
 
@@ -158,17 +158,17 @@ class Quarantined(SQLModel, table=True):
 
 
 class Batch(SQLModel, table=True):
-    """A set of runs at the sender. `state` is our word; `sender_status` is the sender's.
+    """A set of runs at the sender. `state` is ours; `sender_status` is the sender's.
 
-    `task_id` is the stored task whose runs these are (Parallel v0). `defaults` is what a further
-    addition must say again: the sender keeps it with each run, not with the batch (Parallel).
+    `task_id` is the stored task whose runs these are (Parallel v0). `defaults` must be repeated in
+    each call that adds runs: the sender keeps them with each run, not with the batch (Parallel).
     """
 
     __tablename__ = "batches"
     __table_args__ = (
         one_of("state", "open", "complete"),
         UniqueConstraint("source", "batch_id"),
-        # The batches that are announced at an endpoint, asked for whenever a job of it ends.
+        # "the batches that are announced at this endpoint", whenever a job of it ends
         Index("ix_batches_endpoint_id", "endpoint_id"),
     )
 
@@ -193,7 +193,7 @@ class Batch(SQLModel, table=True):
 class Run(SQLModel, table=True):
     """One unit of research: expected, then known, then terminal.
 
-    `waits_for` is what the sender asks a person while the run awaits an answer.
+    `waits_for` is the sender's question to a person while the run awaits an answer.
     """
 
     __tablename__ = "runs"
@@ -219,7 +219,7 @@ class Run(SQLModel, table=True):
 
 
 class Result(SQLModel, table=True):
-    """A version of what a run brought. Old news never overwrites: newer is appended."""
+    """A version of the result of a run. Newer ones are appended; none is overwritten."""
 
     __tablename__ = "results"
     __table_args__ = (
@@ -234,7 +234,7 @@ class Result(SQLModel, table=True):
             sqlite_where=text("is_current"),
             postgresql_where=text("is_current"),
         ),
-        # "what was superseded, oldest first", for retention; next to nothing is
+        # "superseded results, oldest first", for retention; there are few
         Index(
             "ix_results_superseded",
             "id",
@@ -261,14 +261,14 @@ class Result(SQLModel, table=True):
     cleaned: bool = False
     # JSON text exactly as received, escaped to ASCII: also what the databases would refuse.
     raw: str
-    # For incremental readers; assigned after the commit by a sequencer, so that none is skipped.
+    # For incremental readers; a sequencer will assign it after the commit, so that none is skipped.
     seq: int | None = Field(default=None, sa_column=Column(KEY))
-    # Since when output, sources, error and raw are empty: let go of for their age.
+    # When output, sources, error and raw were emptied for their age.
     pruned_at: datetime | None = None
 
 
 EMPTIED = "null"
-"""The JSON text that stands for a raw answer which was let go of."""
+"""The JSON text in place of a raw answer that was pruned."""
 
 
 _LONE_CHECK = "kind = 'check' AND endpoint_id IS NULL AND status IN ('pending', 'running')"
@@ -290,7 +290,7 @@ class Job(SQLModel, table=True):
             sqlite_where=text("status = 'pending'"),
             postgresql_where=text("status = 'pending'"),
         ),
-        # release: the leases that ran out
+        # release: the leases that have run out
         Index(
             "ix_jobs_running",
             "lease_until",
@@ -321,7 +321,7 @@ class Job(SQLModel, table=True):
             sqlite_where=text("kind = 'check'"),
             postgresql_where=text("kind = 'check'"),
         ),
-        # One live check job for a batch that no endpoint of its own announces.
+        # One live check job for a batch without an endpoint of its own.
         Index(
             "uq_jobs_check_subject",
             "source",
@@ -359,15 +359,15 @@ class Job(SQLModel, table=True):
     progress: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON_DOCUMENT))
     reason: str | None = None
     created_at: datetime
-    # Since when we try in vain; None again when the source was paused, for that is nobody's fault.
+    # Since when attempts fail; None again when the source is paused, which does not count.
     trying_since: datetime | None = None
-    # Since when the sender says that it does not know the subject; "not yet" takes that back.
+    # Since when the sender says that it does not know the subject; None again after "not yet".
     missing_since: datetime | None = None
     ended_at: datetime | None = None
 
 
 class Attempt(SQLModel, table=True):
-    """One try of ours at a job, as a row."""
+    """One attempt at a job."""
 
     __tablename__ = "attempts"
     __table_args__ = (Index("ix_attempts_job_id", "job_id"),)
@@ -381,7 +381,7 @@ class Attempt(SQLModel, table=True):
 
 
 class SourceState(SQLModel, table=True):
-    """Whether a source is paused, why, and until when no probe is made."""
+    """A paused source: why, since when, and when the next probe is made."""
 
     __tablename__ = "source_state"
 
@@ -393,7 +393,7 @@ class SourceState(SQLModel, table=True):
 
 
 class RateLimit(SQLModel, table=True):
-    """When a source may be asked next, in seconds since 1970, over all processes together."""
+    """When the next call of a source may be made, in seconds since 1970, over all processes."""
 
     __tablename__ = "paces"
 
@@ -402,14 +402,14 @@ class RateLimit(SQLModel, table=True):
 
 
 class Token(SQLModel, table=True):
-    """Access to the API for a program. Only a digest is kept: the token is shown once.
+    """Access to the API for a program. Only a digest is kept; the token is shown once.
 
     `source` None means all sources.
     """
 
     __tablename__ = "tokens"
     __table_args__ = (
-        # "who is this?", asked by every request
+        # "whose token is this?", for every request
         UniqueConstraint("digest"),
     )
 

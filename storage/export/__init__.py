@@ -1,10 +1,9 @@
 """Results out of the store: CSV, a JSON array, or JSON Lines, streamed in flat memory.
 
-One row or object per run that has a result, in the order in which we learned of the runs, each in
-the version that was current when the export began; results whose content was pruned are left out
-(`count_pruned`). What signs a URL (a signature, or a `token`,
-`policy` or `sig` that looks like a secret) is replaced by `hidden`. `rows` reads, `csv` and `json`
-write.
+One row or object per run that has a result, in the order in which the runs became known, each in
+the version that was current when the export began. Results whose content was pruned are left out
+(`count_pruned`). What signs a URL (a signature, or a `token`, `policy` or `sig` that looks like a
+secret) is replaced by `hidden`. `rows` reads, `csv` and `json` write.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +28,7 @@ FORMATS = ("csv", "json", "jsonl")
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written: how many rows, and the CSV header or the keys of each JSON object."""
+    """The number of rows that were written, and the CSV header or the keys of each JSON object."""
 
     rows: int
     columns: tuple[str, ...]

@@ -1,23 +1,23 @@
-"""Letting go of what is old, little by little; nothing that is alive, and nothing that counts.
+"""Pruning of old rows, in small steps. What is alive stays, and every count stays right.
 
-    kind        what goes                                once older than its age, and
+    kind        what is pruned                           once older than its age, and
     ----------  ---------------------------------------  -----------------------------------------
     attempts    the row                                  its job has ended
     deliveries  body and headers; the row stays          no job of its event is alive
     jobs        the row                                  it has ended; its attempts are gone
-    events      the row, and the rows of its deliveries  nobody delivers it any more; its jobs and
+    events      the row, and the rows of its deliveries  its last delivery is that old; its jobs and
                                                          its bodies are gone
-    versions    the row of a superseded result           what superseded it is that old
+    versions    the row of a superseded result           the result that superseded it is that old
     results     output, sources, error, raw; the row     its batch is not open
                 stays, so that every ledger still adds
                 up and nothing is fetched again
 
-Alive is a job that waits, runs, or is a dead letter: that needs its event, and what was delivered,
-to be replayed. What is emptied keeps its digest, so that the same again is still known as the same.
+A job is alive while it is pending or running, and as a dead letter, whose replay needs its event
+and that event's bodies. Emptied rows keep their digest, by which equal content is still recognised.
 
-Rows are walked by their key from the oldest on, for keys grow with time: no index is needed, and
-what is too young ends the walk. A step looks first, outside of the transaction that then takes a
-few hundred rows at most, and asks there once more whether they may go.
+Rows are walked by their key from the oldest on, since keys grow with time: no index is needed, and
+the first rows that are too young end the walk. A step looks for rows outside of the transaction
+that then takes a few hundred of them at most, and checks there again that they may go.
 """
 
 from collections.abc import Mapping
@@ -28,17 +28,17 @@ from storage import clock
 from storage.database import Database
 from storage.retention.ages import Ages
 from storage.retention.kinds import KINDS as _KINDS
-from storage.retention.walk import Found, Step, let_go, look, span
+from storage.retention.walk import DueRows, Step, let_go, look, span
 
 __all__ = [
-    "AGE_OF", "KINDS", "Ages", "Found", "RetentionStore", "Step", "let_go", "look", "span",
+    "AGE_OF", "KINDS", "Ages", "DueRows", "RetentionStore", "Step", "let_go", "look", "span",
 ]  # fmt: skip
 
 KINDS: Final = tuple(_KINDS)
-"""All kinds, each behind those that hang on it."""
+"""All kinds, each after those that depend on it."""
 
 AGE_OF: Final[Mapping[str, str]] = MappingProxyType({kind: _KINDS[kind].age for kind in _KINDS})
-"""Which of the ages is that of a kind."""
+"""The name of the age that counts for each kind."""
 
 
 class RetentionStore:

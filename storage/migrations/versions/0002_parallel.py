@@ -1,4 +1,4 @@
-"""Parallel beside Valyu, access for programs: stored tasks, defaults, lone checks, tokens."""
+"""Parallel, and access for programs: stored tasks, defaults, checks without endpoint, tokens."""
 
 import sqlalchemy as sa
 from alembic import op
