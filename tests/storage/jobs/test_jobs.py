@@ -280,6 +280,33 @@ def test_the_first_try_in_vain_is_remembered_and_told(database: Database) -> Non
         assert lease.trying_since == NOON
 
 
+UNKNOWN: dict[str, Any] = {"after": 0.0, "failed": True, "answered": True}
+KNOWN: dict[str, Any] = {"after": 0.0, "failed": False, "answered": True}
+SILENT: dict[str, Any] = {"after": 0.0, "failed": False}
+
+
+@pytest.mark.parametrize(
+    ("answers", "since"),
+    [
+        ([UNKNOWN], 0),
+        ([UNKNOWN, UNKNOWN], 0),
+        ([UNKNOWN, SILENT], 0),
+        ([UNKNOWN, KNOWN], None),
+        ([UNKNOWN, KNOWN, UNKNOWN], 2),
+        ([SILENT], None),
+    ],
+)
+def test_a_subject_is_missing_until_the_sender_knows_it(
+    database: Database, answers: list[dict[str, Any]], since: int | None
+) -> None:
+    lease = claimed(database)
+    for second, answer in enumerate(answers):
+        outcome = tried(start=at(second))
+        database.write(partial(jobs.reschedule, lease=lease, outcome=outcome, **answer))
+        (lease,) = claim(database, now=at(second))
+    assert lease.missing_since == (None if since is None else at(since))
+
+
 def test_what_is_put_back_is_due_at_once_and_counts_nothing(database: Database) -> None:
     lease = claimed(database, failures=2, waits=4)
     refused = AttemptOutcome(at(10), 2_500.0, "paused", "401")
@@ -374,11 +401,11 @@ def test_how_far_a_job_is_may_hold_any_text(store: Store, verb: str) -> None:
 
 def test_a_replay_is_as_if_new_and_is_on_record(database: Database) -> None:
     used: dict[str, Any] = {"failures": 7, "waits": 3, "progress": {"a": 1}, "trying_since": NOON}
-    job_id = enqueue(database, status="dead", claims=10, **used)
+    job_id = enqueue(database, status="dead", claims=10, missing_since=NOON, **used)
     database.write(lambda c: jobs.replay(c, job_id, now=at(60)))
     (lease,) = claim(database, now=at(60))
     assert (lease.failures, lease.waits, lease.progress) == (0, 0, {})
-    assert (lease.created_at, lease.trying_since) == (at(60), None)
+    assert (lease.created_at, lease.trying_since, lease.missing_since) == (at(60), None, None)
     assert job(database, job_id).claims == 1
     assert [row.outcome for row in rows(database, Attempt)] == ["replayed"]
 
