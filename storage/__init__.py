@@ -1,4 +1,4 @@
-"""The durable truth: synchronous, knows SQL, knows no HTTP. `open` is the only door."""
+"""The durable truth: synchronous, knows SQL, knows no HTTP. `open` is the only way in."""
 
 from collections.abc import Sequence
 

@@ -37,7 +37,7 @@ class AlreadyServed(CannotOpen):
 
 
 class NoDatabase(CannotOpen):
-    """Was told to open what is there, and found nothing."""
+    """Found no database, and was not to make one."""
 
 
 class CannotStore(StorageError):

@@ -57,7 +57,7 @@ class RejectedDetail(RejectedRow):
 
 
 def keep(connection: Connection, refused: UnverifiedDelivery, *, now: datetime) -> None:
-    """Keep a refused request, cut to MAX_BODY_BYTES, and let go of the oldest over the bounds."""
+    """Keep a refused request, cut to MAX_BODY_BYTES, and delete the oldest over the bounds."""
     connection.execute(
         insert(Quarantined).values(
             source=refused.source,
@@ -70,10 +70,10 @@ def keep(connection: Connection, refused: UnverifiedDelivery, *, now: datetime) 
             received_at=refused.received_at or now,
         )
     )
-    _let_go(connection, now)
+    _delete_beyond(connection, now)
 
 
-def _let_go(connection: Connection, now: datetime) -> None:
+def _delete_beyond(connection: Connection, now: datetime) -> None:
     """Delete what is over the bounds, in time that does not grow with what is kept.
 
     This runs between two acks.

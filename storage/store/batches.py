@@ -31,7 +31,7 @@ LISTED_AT_ONCE = 100
 
 
 class MissingResults(TypedDict):
-    """What keeps a batch from completion: runs without a result, dead letters, the last attempt."""
+    """Reasons why a batch is not complete: missing runs, dead letters, the last attempt."""
 
     missing: list[UnstoredRun]
     dead: list[BatchDeadLetter]

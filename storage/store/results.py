@@ -22,7 +22,7 @@ from storage.store.part import StorePart
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _JobChunk:
     """A chunk of a page that a job brought; `progress` comes with the last chunk alone."""
 
     lease: Lease
@@ -35,7 +35,7 @@ class ResultStore(StorePart):
 
     def __init__(self, database: Database, vault: Vault) -> None:
         super().__init__(database, vault)
-        self._pages: CallGroup[_Part, Stored] = CallGroup(self._store_group)
+        self._pages: CallGroup[_JobChunk, Stored] = CallGroup(self._store_group)
 
     @staticmethod
     def rows_of(runs: Sequence[FetchedRun]) -> list[RowChunk]:
@@ -74,7 +74,7 @@ class ResultStore(StorePart):
         for chunk in chunks:
             reached = progress if chunk.is_last else None
             page = ResultPage(chunk.rows, fetched_at, origin)
-            stored = self._pages.call(_Part(lease, page, reached), weight=_weight(page))
+            stored = self._pages.call(_JobChunk(lease, page, reached), weight=_weight(page))
             total = Stored(
                 total.new + stored.new,
                 total.versions + stored.versions,
@@ -84,7 +84,7 @@ class ResultStore(StorePart):
                 lease.failures, lease.waits, lease.trying_since = 0, 0, None
         return total
 
-    def _store_group(self, group: Sequence[_Part]) -> list[Stored | Exception]:
+    def _store_group(self, group: Sequence[_JobChunk]) -> list[Stored | Exception]:
         """Store the chunks of the leases that are still held; LeaseLost for the others."""
         merged = {id(part): page for part, page in self._merged(group)}
 
@@ -109,7 +109,7 @@ class ResultStore(StorePart):
 
         return self._database.write(work)
 
-    def _merged(self, group: Sequence[_Part]) -> Iterator[tuple[_Part, ResultPage]]:
+    def _merged(self, group: Sequence[_JobChunk]) -> Iterator[tuple[_JobChunk, ResultPage]]:
         """Work out the merges before the transaction, since raw answers are large."""
         with self._database.read() as connection:
             found = [
@@ -120,7 +120,7 @@ class ResultStore(StorePart):
             yield part, replace(part.page, merges=known)
 
 
-def _batches_named(group: Sequence[_Part]) -> dict[str, set[str]]:
+def _batches_named(group: Sequence[_JobChunk]) -> dict[str, set[str]]:
     """Return the batches that the runs of a group name, by source."""
     names: dict[str, set[str]] = {}
     for part in group:
