@@ -182,7 +182,7 @@ def check(case: Case, sandbox: SandboxServer, sink: Sink, batch_id: str, runs: i
 
 def by_sdk(case: Case, sandbox: SandboxServer, sink: Sink) -> int:
     """The calls of the sender's own SDK (v0 has none: plain calls) for the newest batch."""
-    (ledger,) = sink.store.list_batches(source=case.name)
+    (ledger,) = sink.store.batches.list_newest(source=case.name)
     run_ids = sink.runs(ledger.batch_id)
     before: int = sum(sandbox.state()["calls"].values())
     if case.name == "valyu":

@@ -72,7 +72,7 @@ def _environment(folder: Path) -> dict[str, str]:
     """Make a database with one batch, and the environment in which commands find it."""
     url = f"sqlite:///{folder / 'resultsink.db'}"
     with closing(storage.open(url)) as store:
-        store.note_batch("valyu", FetchedBatch(BATCH, "processing", is_terminal=False))
+        store.batches.note("valyu", FetchedBatch(BATCH, "processing", is_terminal=False))
     ours = {"RESULTSINK_DATABASE_URL": url, "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
     theirs = {
         name: value

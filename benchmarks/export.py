@@ -169,7 +169,7 @@ def _one_export(path: str, format: str) -> dict[str, Any]:
     target = f"{path}.{format}"
     with closing(storage.open(f"sqlite:///{path}")) as store, open(target, "wb") as out:
         start = time.perf_counter()
-        report = store.export(Selection(), format, out)
+        report = store.export.write(Selection(), format, out)
         seconds = time.perf_counter() - start
     size = os.path.getsize(target)
     os.unlink(target)

@@ -44,7 +44,7 @@ def state_of(view: EndpointView, source: Source | None) -> str:
 
 def find_open(store: Store, endpoint_id: str) -> EndpointView:
     """Return an endpoint with its secrets; raises NotFound for an unknown or a closed one."""
-    view = store.find_endpoint(endpoint_id)
+    view = store.endpoints.find(endpoint_id)
     if view is None or view.state == "closed":
         raise NotFound(f"There is no open endpoint {endpoint_id}: see `endpoint list`.")
     return view
@@ -88,7 +88,7 @@ def register(
 
     `kind` and `secret` have been checked. `task_id` is the task below which `resource` lives.
     """
-    endpoint_id = store.add_endpoint(
+    endpoint_id = store.endpoints.add(
         source.name, kind, resource=resource, task_id=task_id, secret=secret
     )
     return find_open(store, endpoint_id)
@@ -109,7 +109,7 @@ def set_secret(
     """
     resource = _resource(view, resource, task_id)
     try:
-        store.set_secret(view.id, secret, resource=resource, task_id=task_id)
+        store.endpoints.set_secret(view.id, secret, resource=resource, task_id=task_id)
     except NotFound:
         raise _not_bound(store, view) from None
 
@@ -122,7 +122,7 @@ def bind(
     if resource is None:
         return
     try:
-        store.bind_endpoint(view.id, resource, task_id=task_id)
+        store.endpoints.bind(view.id, resource, task_id=task_id)
     except NotFound:
         raise _not_bound(store, view) from None
 
@@ -134,13 +134,13 @@ def rotate(store: Store, view: EndpointView, secret: str, *, old_until: datetime
     """
     if view.secrets and view.secrets[0].text == secret:
         raise UsageError("The secret was not replaced: it is the newest one already.")
-    store.rotate_secret(view.id, secret, old_until=old_until)
+    store.endpoints.rotate_secret(view.id, secret, old_until=old_until)
 
 
 def close(store: Store, endpoint_id: str) -> bool:
     """Answer 404 to the sender from now on; False where there is no such open endpoint."""
     try:
-        store.close_endpoint(endpoint_id)
+        store.endpoints.close(endpoint_id)
     except NotFound:
         return False
     return True

@@ -1,4 +1,4 @@
-"""The durable truth: synchronous, knows SQL, knows no HTTP. `open` is the only door."""
+"""The durable truth: synchronous, knows SQL, knows no HTTP. `open` is the only way in."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -7,16 +7,8 @@ from storage.batches.batches import Watched
 from storage.batches.ledger import Ledger, UnstoredRun
 from storage.database import kind_of, now, open_database, upgrade_server
 from storage.database.sqlite.files import look, sqlite_path
-from storage.deliveries.events import (
-    AttemptRow,
-    BatchDeadLetter,
-    DeadLetter,
-    DeliveryRow,
-    EventDetail,
-    EventRow,
-    JobRow,
-    LastAttempt,
-)
+from storage.deliveries.dead_letters import BatchDeadLetter, DeadLetter, LastAttempt
+from storage.deliveries.events import AttemptRow, DeliveryRow, EventDetail, EventRow, JobRow
 from storage.deliveries.quarantine import RejectedDetail, RejectedRow, UnverifiedDelivery
 from storage.deliveries.recording import VerifiedDelivery
 from storage.encryption import Vault, new_key, read_or_make_key
@@ -164,10 +156,10 @@ def open(url: str, keys: Sequence[str] = (), *, serve: bool = False, create: boo
 
 
 def upgrade(url: str, keys: Sequence[str] = ()) -> str | None:
-    """Make the tables at `url`, or bring them up to date, once, whoever else tries.
+    """Make the tables at `url`, or bring them up to date, under a lock.
 
-    Returns the schema that it had, None for none. Raises CannotOpen or one of its kinds; nothing
-    is changed then.
+    Returns the schema that it had, or None. Raises CannotOpen or one of its kinds; nothing is
+    changed then.
     """
     before = look(sqlite_path(url)) if kind_of(url) == "sqlite" else _upgrade_server(url, keys)
     open(url, keys).close()  # leaves the canary of the key

@@ -1,8 +1,8 @@
-"""A clock that goes back: what was due by then must not wait until it is that late again.
+"""Clocks that go back, or leap ahead, noticed by the latest time that is stored.
 
-Somebody has set the clock of this machine, or of the database server, or the server is another one
-now. The latest moment that was seen stands in the database; an earlier one tells. So does one that
-is much later: either nobody served for so long, or the clock is ahead.
+The clock of this machine, or of the database server, may be set, or the server be replaced. A time
+earlier than the stored one means that the clock went back: jobs must not wait until it is that late
+again. A much later one means that nobody served for so long, or that the clock is ahead.
 """
 
 from datetime import datetime, timedelta
@@ -16,29 +16,29 @@ from storage.models import Meta
 SEEN = "clock_seen"
 LEAPT = "clock_leapt"
 FAR = timedelta(days=1)
-"""A moment so long after the last one that was seen is not believed by what cannot be undone."""
+"""A leap of this length or more is not trusted for what cannot be undone, such as pruning."""
 
 NOTED = timedelta(seconds=10)
-"""How often the moment is noted: a clock that goes back by less delays by less."""
+"""How often the time is stored: a clock that goes back by less delays jobs by less."""
 
 LOOKED_SECONDS = 6.0
-"""After so long every process has looked at the server's clock; until then one may still note what
-comes by the clock as it was."""
+"""After so long every process has read the server's clock again; until then one may still store
+times by the clock as it was."""
 
 
 def is_believed(moment: datetime, now: datetime) -> bool:
-    """Whether a moment that we noted can be true; one to come was noted by a clock that was ahead.
+    """Return False for a stored time in the future, which a clock that was ahead has stored.
 
-    What such a clock noted must not make what comes now look old.
+    Such a time must not make current news look old.
     """
     return moment <= now + NOTED
 
 
 def gone_back(connection: Connection, *, now: datetime) -> timedelta | None:
-    """By how much the clock has gone back, if it has; else the moment is noted now and then.
+    """Return by how much the clock has gone back, or None; then the time is stored now and then.
 
-    Whoever is told so hurries what waits, and notes the moment when that is done: until then it is
-    told again, here and elsewhere.
+    The caller makes waiting jobs due, and calls `note` when that is done: until then every call, in
+    any process, returns it again.
     """
     seen = _kept(connection, SEEN)
     if seen is not None and now < seen - timedelta(seconds=1):
@@ -51,14 +51,14 @@ def gone_back(connection: Connection, *, now: datetime) -> timedelta | None:
 
 
 def note(connection: Connection, *, now: datetime) -> None:
-    """This is the latest moment from now on."""
+    """Store `now` as the latest time, even where it is earlier than the stored one."""
     _keep(connection, SEEN, now)
 
 
 def may_be_ahead(connection: Connection, *, now: datetime) -> bool:
-    """Whether the clock has leapt over more than FAR since it was last seen, or did within FAR.
+    """Return True where the clock leapt by more than FAR since it was last stored, or within FAR.
 
-    A service that nobody ran for so long looks the same; it is believed a day later.
+    A pause of the service looks the same; after FAR the clock is trusted.
     """
     seen, leapt = _kept(connection, SEEN), _kept(connection, LEAPT)
     is_leap = seen is not None and now > seen + FAR

@@ -15,7 +15,7 @@ CANARY = b"resultsink"
 class Vault:
     """Encrypts and decrypts under `keys`, newest first, so that keys can rotate.
 
-    Raises CannotOpen for a key that is none, WrongKey for a text that no key opens.
+    Raises CannotOpen for an invalid key, WrongKey for a text that no key opens.
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
@@ -48,7 +48,7 @@ def read_or_make_key(path: Path, *, may_make: bool) -> str:
     """Return the key in the file at `path`, making it (0600) where it is missing and may be made.
 
     A key is made only beside a new database: beside an old one, a missing file means that the key
-    is elsewhere, and a new key would only hide that.
+    is elsewhere, which a new key would hide.
     """
     try:
         return path.read_text("ascii").strip()
@@ -64,7 +64,7 @@ def read_or_make_key(path: Path, *, may_make: bool) -> str:
 
 
 def _make_key(path: Path) -> str:
-    """Under a name of its own first: whoever finds a key file finds all of it."""
+    """Make a key file under another name first, so that no reader finds a part of it."""
     key = new_key()
     draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:

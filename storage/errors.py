@@ -1,11 +1,11 @@
-"""What can go wrong in the storage, as one tree.
+"""Errors of the storage, as one tree.
 
 StorageError
 ├── CannotOpen          the database or its key cannot be used; one sentence, nothing was changed
 │   ├── WrongKey        the encryption key is not the one this database was written with
 │   ├── NewerSchema     the database was written by a newer version of this program
 │   ├── AlreadyServed   another process serves this database
-│   └── NoDatabase      there is none yet, and none was to be made
+│   └── NoDatabase      there is none yet, and it was not to be made
 ├── CannotStore         nothing was written now; trying again later may succeed
 │   └── DiskFull        too little space is left to promise that a commit survives
 ├── CopyFailed          a copy could not be made, or verified; the target is as it was
@@ -37,7 +37,7 @@ class AlreadyServed(CannotOpen):
 
 
 class NoDatabase(CannotOpen):
-    """Was told to open what is there, and found nothing."""
+    """Found no database, and was not to make one."""
 
 
 class CannotStore(StorageError):

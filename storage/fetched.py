@@ -1,4 +1,4 @@
-"""What a provider read from the sender's API, in our words, on its way into the tables."""
+"""Runs and batches as a provider has read them from the sender's API."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,13 +13,12 @@ class FetchedRun:
     """One run as the sender's API showed it. `status` is ours: queued, running, or TERMINAL.
 
     `has_output` is False where a call that should carry the output of a completed run did not:
-    such a run is known, but not stored as a result. Neither is one with `is_whole` False: a call
-    that told of its end, but not of what stands beside it, such as the error of a failed run.
-    `is_input_whole` says that `input` is all that was submitted, not an echo of a part of it.
-    `is_typed` is False where all values of the output came as text, as in CSV; `output_type` says
-    so too, since such a result is never better than one of the same end that has another.
-    `waits_for` is what the sender asks a person while the run awaits an answer, None while it does
-    not.
+    such a run is known, but not stored as a result. Neither is one with `is_whole` False, where a
+    call showed the end but not what belongs to it, such as the error of a failed run.
+    `is_input_whole` means that `input` is all that was submitted, not an echo of a part of it.
+    `is_typed` is False where all values of the output came as text, as in CSV: such a result does
+    not replace one of the same status with another `output_type`. `waits_for` is the sender's
+    question to a person while the run awaits an answer, else None.
     """
 
     run_id: str
@@ -45,7 +44,7 @@ class FetchedRun:
 
     @property
     def is_result(self) -> bool:
-        """Whether this can be stored as a result: terminal, and with what the end brought."""
+        """True where this can be stored as a result: it has ended, and its end is complete."""
         has_ended = self.status in TERMINAL and self.is_whole
         return has_ended and (self.has_output or self.status != "completed")
 
@@ -54,8 +53,8 @@ class FetchedRun:
 class FetchedBatch:
     """A batch as the sender's API showed it. `counts` are runs by status.
 
-    `total` and `ended` (how many runs there are, how many at their end) are None where the sender
-    does not tell; `runs` is what the same call told of single runs.
+    `total` and `ended` (the numbers of all and of ended runs) are None where the sender does not
+    give them; `runs` are the single runs that the same call showed.
     """
 
     batch_id: str
@@ -73,7 +72,7 @@ class FetchedBatch:
 
 @dataclass(frozen=True, slots=True)
 class SubmittedRun:
-    """A run that the sender accepted from us, with the input that only we know whole.
+    """A run that the sender accepted from us, with its input, which the sender may not give back.
 
     `endpoint_id` is the endpoint of its own, where it has one.
     """

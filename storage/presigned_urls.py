@@ -1,6 +1,6 @@
-"""Signed URLs: whoever holds one may fetch what it points to, so none leaves in an export.
+"""Presigned URLs: their signatures are hidden in exports, since a holder can fetch the file.
 
-They are signed anew for every call, so they are no part of what a result says either.
+They are signed anew at every call, so that comparisons of results leave their queries out.
 """
 
 import re
@@ -18,7 +18,7 @@ _SIGNED = re.compile(
     rf"([?&;](?:(?:{_SURE})=|(?:{_UNSURE})=(?=[A-Za-z0-9_\-+/=.%~]{{16}}))){_VALUE}+",
     re.IGNORECASE,
 )
-# A query ends before what can be no part of one.
+# A query ends before the first character that cannot be part of one.
 _URL = re.compile(r"https?://\S+")
 _QUERY = re.compile(r"\?[^?\"\\\s<>()\[\]]*")
 _SIGNING = re.compile(rf"[?&;](?:{_SURE}|{_UNSURE})=", re.IGNORECASE)
@@ -26,11 +26,11 @@ _HINTS = ("token=", "sig=", "signature=", "policy=", "credential=")
 
 
 def without_signatures(text: str | None) -> str | None:
-    """Put `hidden` in the place of what signs a URL, anywhere in a text.
+    """Replace what signs a URL by `hidden`, anywhere in a text.
 
     `token`, `policy` and `sig` are hidden only where the value looks like a secret (16 characters
     or more, of those that secrets are written with), so that `?policy=climate` stays. JSON stays
-    valid JSON, and the URL says what it points to; the store keeps it whole.
+    valid JSON, and the URL still names its file; the store keeps it whole.
     """
     if text is None or not _may_hold_signatures(text):
         return text
@@ -38,10 +38,10 @@ def without_signatures(text: str | None) -> str | None:
 
 
 def without_queries(text: str) -> str:
-    """Take away the queries of signed URLs, anywhere in a text, and of a URL that is all of it.
+    """Remove the queries of signed URLs, anywhere in a text, and of a text that is one URL.
 
-    Taken for signed is what has a parameter of such a name, whatever its value: this is for
-    comparing what two calls told, never to be shown.
+    A URL counts as signed by the name of a parameter, whatever its value: the text is for comparing
+    two answers, and is never shown.
     """
     if "?" not in text:
         return text
@@ -51,7 +51,7 @@ def without_queries(text: str) -> str:
 
 
 def _may_hold_signatures(text: str) -> bool:
-    """A quick look, for most texts hold none."""
+    """Return False quickly for most texts, which hold no signature."""
     if "=" not in text:
         return False
     lowered = text.lower()

@@ -11,10 +11,10 @@ from datetime import datetime
 from hashlib import sha256
 from typing import TypedDict
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import select, update
 from sqlmodel import col
 
-from storage.database import as_dicts, insert
+from storage.database import Database, as_dicts, insert
 from storage.errors import NotFound
 from storage.json_text import clean
 from storage.models import Token
@@ -52,65 +52,54 @@ class TokenRow(TypedDict):
     revoked_at: datetime | None
 
 
-def create(
-    connection: Connection,
-    *,
-    name: str,
-    scopes: Sequence[str],
-    source: str | None,
-    now: datetime,
-) -> NewToken:
-    """Make a token that is valid until it is revoked."""
-    text = PREFIX + secrets.token_urlsafe(32)
-    statement = insert(Token).values(
-        name=clean(name),
-        digest=_digest(text),
-        scopes=sorted(set(scopes)),
-        source=source,
-        created_at=now,
-    )
-    token_id = connection.execute(statement.returning(col(Token.id))).scalar_one()
-    assert token_id is not None  # noqa: S101  a row has its key
-    return NewToken(token_id, text)
+class TokenStore:
+    """The tokens of a database."""
 
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-def find(connection: Connection, text: str) -> TokenView | None:
-    """Return the token with this text, or None where it is unknown or revoked."""
-    digest = _digest(text)
-    row = connection.execute(
-        select(Token).where(col(Token.digest) == digest, col(Token.revoked_at).is_(None))
-    ).one_or_none()
-    # The index compares digests of the caller's text, which he cannot steer; so does this, in
-    # constant time.
-    if row is None or not hmac.compare_digest(row.digest, digest):
-        return None
-    return TokenView(row.id, row.name, frozenset(row.scopes), row.source)
+    def create(self, name: str, scopes: Sequence[str], *, source: str | None = None) -> NewToken:
+        """Make a token that is valid until it is revoked; its text is not kept."""
+        text = PREFIX + secrets.token_urlsafe(32)
+        row = {
+            "name": clean(name),
+            "digest": _digest(text),
+            "scopes": sorted(set(scopes)),
+            "source": source,
+            "created_at": self._database.now(),
+        }
+        new = insert(Token).values(row).returning(col(Token.id))
+        token_id = self._database.write(lambda c: c.execute(new).scalar_one())
+        assert token_id is not None  # noqa: S101  a row has its key
+        return NewToken(token_id, text)
 
+    def find(self, text: str) -> TokenView | None:
+        """Return the token with this text, or None where it is unknown or revoked."""
+        digest = _digest(text)
+        valid = select(Token).where(col(Token.digest) == digest, col(Token.revoked_at).is_(None))
+        with self._database.read() as connection:
+            row = connection.execute(valid).one_or_none()
+        # The index compares digests of the caller's text, which he cannot steer; so does this, in
+        # constant time.
+        if row is None or not hmac.compare_digest(row.digest, digest):
+            return None
+        return TokenView(row.id, row.name, frozenset(row.scopes), row.source)
 
-def list_all(connection: Connection) -> list[TokenRow]:
-    """Return all tokens, newest first, without their digests."""
-    rows = connection.execute(
-        select(
-            col(Token.id),
-            col(Token.name),
-            col(Token.scopes),
-            col(Token.source),
-            col(Token.created_at),
-            col(Token.revoked_at),
-        ).order_by(col(Token.id).desc())
-    )
-    return as_dicts(rows)
+    def list_all(self) -> list[TokenRow]:
+        """Return all tokens, newest first, without their digests."""
+        columns = [col(getattr(Token, name)) for name in TokenRow.__annotations__]
+        with self._database.read() as connection:
+            return as_dicts(connection.execute(select(*columns).order_by(col(Token.id).desc())))
 
-
-def revoke(connection: Connection, token_id: int, *, now: datetime) -> None:
-    """Let a token open nothing from now on; raises NotFound, also where it was revoked before."""
-    revoked = connection.execute(
-        update(Token)
-        .where(col(Token.id) == token_id, col(Token.revoked_at).is_(None))
-        .values(revoked_at=now)
-    )
-    if revoked.rowcount != 1:
-        raise NotFound(f"There is no token {token_id} that is still valid: see `token list`.")
+    def revoke(self, token_id: int) -> None:
+        """End a token; raises NotFound, also where it was revoked before."""
+        end = (
+            update(Token)
+            .where(col(Token.id) == token_id, col(Token.revoked_at).is_(None))
+            .values(revoked_at=self._database.now())
+        )
+        if self._database.write(lambda c: c.execute(end).rowcount) != 1:
+            raise NotFound(f"There is no token {token_id} that is still valid: see `token list`.")
 
 
 def _digest(text: str) -> bytes:

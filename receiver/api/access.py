@@ -24,7 +24,7 @@ async def authenticate(request: Request, context: ApiContext) -> TokenView:
     given = request.headers.getlist("authorization")
     shown = behind_bearer(given[0].encode("latin-1")) if len(given) == 1 else None
     found = _TOKEN.fullmatch(shown or b"")
-    token = await context.in_thread(context.store.find_token, found[0].decode()) if found else None
+    token = await context.in_thread(context.store.tokens.find, found[0].decode()) if found else None
     if token is None:
         challenge = 'Bearer error="invalid_token"' if given else "Bearer"
         raise Problem(

@@ -19,7 +19,7 @@ async def list_all(request: ApiRequest) -> Response:
     query = request.query("source", "limit")
     source, limit = request.source(query.get("source")), _limit(query.get("limit", "100"))
     ledgers = await request.context.in_thread(
-        request.context.store.list_batches, source=source, limit=limit
+        request.context.store.batches.list_newest, source=source, limit=limit
     )
     return answer({"batches": [ledger.as_dict() for ledger in ledgers]})
 
@@ -27,7 +27,7 @@ async def list_all(request: ApiRequest) -> Response:
 async def show(request: ApiRequest) -> Response:
     """Show the ledger of a batch, and what is missing and why."""
     ledger = await _ledger(request, request.query("source").get("source"))
-    missing = await request.context.in_thread(request.context.store.missing, ledger)
+    missing = await request.context.in_thread(request.context.store.batches.missing, ledger)
     return answer({**ledger.as_dict(), **missing})
 
 
@@ -39,7 +39,7 @@ async def results(request: ApiRequest) -> Response:
         raise Problem(400, f"There is no such status: use {', '.join(get_args(Status))}.")
     ledger = await _ledger(request, query.get("source"))  # read before the results, to promise less
     selection = Selection(source=ledger.source, batch_id=ledger.batch_id, status=status)
-    pages = await request.context.in_thread(request.context.store.json_lines, selection)
+    pages = await request.context.in_thread(request.context.store.export.json_lines, selection)
     return ResultLines(
         request.context, pages, is_complete=ledger.state == "complete" and not ledger.pruned
     )
@@ -55,12 +55,12 @@ async def run(request: ApiRequest) -> Response:
         raise Problem(400, "Say whose run it is: add ?source=NAME.")
     run_id = request.params["run_id"]
     pages = await request.context.in_thread(
-        request.context.store.json_lines, Selection(source=source, run_id=run_id)
+        request.context.store.export.json_lines, Selection(source=source, run_id=run_id)
     )
     found = await request.context.in_thread(next, pages, None)
     if found is not None:
         return Response(found, headers={"cache-control": "no-store"}, media_type="application/json")
-    known = await request.context.in_thread(request.context.store.find_run, source, run_id)
+    known = await request.context.in_thread(request.context.store.runs.find, source, run_id)
     if known is None:
         raise Problem(404, "There is no such run: look at its id and its source, or register it.")
     if known.pruned_at is not None:
@@ -78,7 +78,7 @@ async def _ledger(request: ApiRequest, source: str | None) -> Ledger:
     source = request.source(source)
     try:
         return await request.context.in_thread(
-            request.context.store.ledger, request.params["batch_id"], source=source
+            request.context.store.batches.ledger, request.params["batch_id"], source=source
         )
     except NotFound:
         several = "" if source else ", or several sources have one (then add ?source=NAME)"

@@ -130,7 +130,7 @@ def _shown(
 async def _find(request: ApiRequest, *, is_open: bool = False) -> EndpointView:
     """Return the endpoint of the path; raises Problem, 404, also for another source's."""
     context = request.context
-    view = await context.in_thread(context.store.find_endpoint, request.params["endpoint_id"])
+    view = await context.in_thread(context.store.endpoints.find, request.params["endpoint_id"])
     if view is None or request.token.source not in (None, view.source):
         raise _unknown()
     if is_open and view.state == "closed":

@@ -13,7 +13,7 @@ app = typer.Typer(help="Dead letters: jobs that ended without success.", no_args
 def list_(limit: Limit = 100, as_json: AsJson = False) -> None:
     """List the dead letters, newest first, each with its reason."""
     with existing_store() as store:
-        rows = store.list_dead(limit=limit)
+        rows = store.jobs.list_dead(limit=limit)
     if as_json:
         print_json(rows)
         return
@@ -25,5 +25,5 @@ def list_(limit: Limit = 100, as_json: AsJson = False) -> None:
 def replay(job_id: Id) -> None:
     """Work a dead letter again, as if it were new."""
     with existing_store() as store:
-        store.replay(job_id)
+        store.jobs.replay(job_id)
     say(f"Job {job_id} waits to be worked again.")

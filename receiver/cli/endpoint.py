@@ -140,7 +140,7 @@ def _of_the_old(view: EndpointView, old_until: datetime) -> str:
 def list_(source: SourceName = None, as_json: AsJson = False) -> None:
     """List the endpoints, newest first; secrets are never shown."""
     with existing_store() as store:
-        rows = store.list_endpoints(source=source)
+        rows = store.endpoints.list_all(source=source)
     if as_json:
         print_json(rows)
         return

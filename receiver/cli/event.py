@@ -16,7 +16,7 @@ app = typer.Typer(help="Events: what the senders announced.", no_args_is_help=Tr
 def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False) -> None:
     """List the newest events, with how often each was delivered."""
     with existing_store() as store:
-        rows = store.list_events(source=source, limit=limit)
+        rows = store.events.list_newest(source=source, limit=limit)
     if as_json:
         print_json(rows)
         return
@@ -28,7 +28,7 @@ def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False
 def show(event_id: Id, as_json: AsJson = False) -> None:
     """Print one event with its deliveries as received, its jobs, and every attempt."""
     with existing_store() as store:
-        event = store.show_event(event_id)
+        event = store.events.show(event_id)
     if as_json:
         print_json(_without_bytes(event))
         return

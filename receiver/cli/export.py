@@ -54,13 +54,13 @@ def export(
         raise UsageError("Say what to export: --batch BATCH_ID or --source SOURCE.")
     with existing_store() as store:
         ledgers = _ledgers(store, batch, source)
-        outstanding = store.count_owed(source) if source and not batch else 0
+        outstanding = store.runs.count_outstanding(source) if source and not batch else 0
         selection = Selection(
             source=ledgers[0].source if batch else source, batch_id=batch, status=status.value
         )
         with _target(output) as out:
-            report = store.export(selection, format_.value, out, formula_guard=formula_guard)
-        pruned = store.count_pruned(selection)
+            report = store.export.write(selection, format_.value, out, formula_guard=formula_guard)
+        pruned = store.export.count_pruned(selection)
     where = f" to {output}" if output else ""
     say(f"{report.rows} results written{where}.")
     if pruned:
@@ -84,9 +84,11 @@ def _ledgers(store: Store, batch: str | None, source: str | None) -> list[Ledger
     Read before the results, so that no later ledger calls an export complete.
     """
     if batch is not None:
-        return [store.ledger(batch, source=source)]
-    ledgers = store.list_batches(source=source, limit=sys.maxsize)
-    if not ledgers and not (source and store.has_endpoints(source)):  # single runs have no batch
+        return [store.batches.ledger(batch, source=source)]
+    ledgers = store.batches.list_newest(source=source, limit=sys.maxsize)
+    if not ledgers and not (
+        source and store.endpoints.has_any(source)
+    ):  # single runs have no batch
         raise UsageError(f"Nothing is known of source {source}: see `endpoint list`.")
     return ledgers
 

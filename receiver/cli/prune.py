@@ -95,7 +95,7 @@ def _chosen(
 
 
 def _check_clock(store: Store) -> None:
-    if store.clock_may_be_ahead():
+    if store.retention.clock_may_be_ahead():
         raise UsageError(
             f"The clock may be ahead: it says {store.now():%Y-%m-%d %H:%M} UTC, a day or more "
             "after a worker served this database, or that was so within the last day. If the "
@@ -127,16 +127,16 @@ def _step(store: Store, kind: str, kept_for: Ages, *, after: int, dry_run: bool)
 
     for _ in range(TRIES - 1):
         try:
-            return store.prune(kind, kept_for, after=after, dry_run=dry_run)
+            return store.retention.prune(kind, kept_for, after=after, dry_run=dry_run)
         except CannotStore:
             time.sleep(1)
-    return store.prune(kind, kept_for, after=after, dry_run=dry_run)
+    return store.retention.prune(kind, kept_for, after=after, dry_run=dry_run)
 
 
 @contextmanager
 def _bar(store: Store, kind: str) -> Iterator[Callable[[int], None]]:
     """Show a bar that is moved by the key that was reached."""
-    first, last = store.keys_of(kind)
+    first, last = store.retention.keys_of(kind)
     with progress_bar(in_percent=True) as progress:
         task = progress.add_task(kind, total=last - first + 1)
         yield lambda reached: progress.update(task, completed=max(0, reached - first + 1))

@@ -42,7 +42,7 @@ def _rejected() -> Iterator[tuple[Store, Rejected]]:
 def list_(limit: Limit = 100, as_json: AsJson = False) -> None:
     """List the refused requests in the quarantine, newest first."""
     with existing_store() as store:
-        rows = store.list_rejected(limit=limit)
+        rows = store.quarantine.list_newest(limit=limit)
     if as_json:
         print_json(rows)
         return
@@ -107,7 +107,7 @@ def retry(
         raise UsageError("Say which one: an ID, or --all, perhaps with --source SOURCE.")
     with _rejected() as (store, rejected):
         if rejected_id is None:
-            found = list(_each(rejected, store.rejected_ids(source=source)))
+            found = list(_each(rejected, store.quarantine.ids(source=source)))
         else:
             found = [rejected.retry(rejected_id)]
     _report(found, as_json=as_json)

@@ -36,7 +36,7 @@ def create(
     if source is not None:
         named(configured(settings), source)
     with store_to_fill(settings) as store:
-        token = store.create_token(name, scopes, source=source)
+        token = store.tokens.create(name, scopes, source=source)
     if as_json:
         known = {"id": token.id, "name": name, "scopes": scopes, "source": source}
         print_json({**known, "token": token.text})
@@ -49,7 +49,7 @@ def create(
 def list_(as_json: AsJson = False) -> None:
     """List the tokens, newest first, without their text, which is not kept."""
     with existing_store() as store:
-        rows = store.list_tokens()
+        rows = store.tokens.list_all()
     if as_json:
         print_json(rows)
         return
@@ -62,7 +62,7 @@ def list_(as_json: AsJson = False) -> None:
 def revoke(token_id: Id) -> None:
     """Revoke a token from now on."""
     with existing_store() as store:
-        store.revoke_token(token_id)
+        store.tokens.revoke(token_id)
     say(f"Token {token_id} opens nothing any more.")
 
 

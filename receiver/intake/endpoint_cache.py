@@ -110,13 +110,15 @@ class EndpointCache:
             if found is not None:
                 return found
             revision = self._revision
-            view = await self._read(partial(self._store.find_endpoint, endpoint_id))
+            view = await self._read(partial(self._store.endpoints.find, endpoint_id))
         return None if view is None else self._keep(view, revision)
 
     async def find_by_resource(self, source: str, resource: str) -> CachedEndpoint | None:
         """Return the endpoint that expects a resource, by one bounded read; raises CannotStore."""
         async with self._turn():
-            view = await self._read(partial(self._store.find_endpoint_of, source, resource))
+            view = await self._read(
+                partial(self._store.endpoints.find_by_resource, source, resource)
+            )
         return None if view is None else self._with_keys(view)
 
     async def _read(self, read: Callable[[], EndpointView | None]) -> EndpointView | None:
@@ -146,7 +148,7 @@ class EndpointCache:
             for account in self._watched:
                 await to_thread.run_sync(account.look, limiter=self._threads)
             try:
-                look = self._store.endpoints_revision
+                look = self._store.endpoints.revision
                 revision = await to_thread.run_sync(look, limiter=self._threads)
             except CannotStore as error:
                 self._faults.log(

@@ -110,7 +110,7 @@ class GroupCommit:
             self._loop.call_soon_threadsafe(self._complete, group, outcomes, error)
 
         try:
-            self._store.record_deliveries([waiting.delivery for waiting in group], done)
+            self._store.deliveries.record([waiting.delivery for waiting in group], done)
         except CannotStore as error:
             self._complete(group, None, error)
 

@@ -55,11 +55,11 @@ class QuarantineWriter:
         try:
             if self._readings:
                 secret_id, reading = next(iter(self._readings.items()))
-                await run_in_threadpool(self._store.remember_reading, secret_id, reading)
+                await run_in_threadpool(self._store.endpoints.remember_reading, secret_id, reading)
                 if self._readings[secret_id] == reading:  # else another has matched meanwhile
                     del self._readings[secret_id]
             if self._refused:
-                await run_in_threadpool(self._store.quarantine, self._refused.popleft())
+                await run_in_threadpool(self._store.quarantine.keep, self._refused.popleft())
         except CannotStore as error:
             self._faults.log(
                 log.warning, "quarantine", "a refused request could not be kept", error=str(error)

@@ -39,12 +39,12 @@ class Rejected:
 
         Raises NotFound. A second retry is harmless: it only counts as a duplicate.
         """
-        row = self._store.show_rejected(rejected_id)
+        row = self._store.quarantine.show(rejected_id)
         try:
             delivery = self._verified(row)
         except (NotDone, SignatureError) as refusal:
             return Retried(rejected_id, str(refusal), is_in=False)
-        return Retried(rejected_id, self._store.admit(rejected_id, delivery), is_in=True)
+        return Retried(rejected_id, self._store.quarantine.admit(rejected_id, delivery), is_in=True)
 
     def _verified(self, row: Mapping[str, Any]) -> VerifiedDelivery:
         source = self._source(row)
@@ -89,14 +89,14 @@ class Rejected:
 
     def _view(self, source: Source, row: Mapping[str, Any]) -> EndpointView | None:
         if row["endpoint_id"] is not None:
-            view = self._store.find_endpoint(row["endpoint_id"])
+            view = self._store.endpoints.find(row["endpoint_id"])
             if view is None or view.source != source.name:
                 raise NotDone(f"its endpoint {row['endpoint_id']} is unknown")
             return view
         if source.settings.lookup_by_body:  # as in the intake: one candidate, which proves nothing
             unverified = source.provider.identify(row["body"])
             if unverified is not None:
-                return self._store.find_endpoint_of(source.name, unverified.resource)
+                return self._store.endpoints.find_by_resource(source.name, unverified.resource)
         return None
 
     def explain(self, rejected_id: int) -> tuple[RejectedDetail, Diagnosis | str]:
@@ -104,7 +104,7 @@ class Rejected:
 
         The reason is a sentence where its source or endpoint is gone, and nothing can be checked.
         """
-        row = self._store.show_rejected(rejected_id)
+        row = self._store.quarantine.show(rejected_id)
         try:
             source = self._source(row)
             endpoint = self._endpoint(source, row)
@@ -121,7 +121,7 @@ class Rejected:
             for place, text in enumerate(source.account.texts, start=1)
         ]
         own = endpoint.view.id if endpoint else None
-        for endpoint_id, secret in self._store.secrets_of(source.name):
+        for endpoint_id, secret in self._store.endpoints.secrets_of(source.name):
             is_valid = secret.valid_until is None or now < secret.valid_until
             place = "this endpoint's secret" if endpoint_id == own else f"endpoint {endpoint_id}"
             if not is_valid:

@@ -104,7 +104,7 @@ class SharedRateLimiter(RateLimiter):
 
     async def hold(self, seconds: float) -> None:
         self._held_until = max(self._held_until, self._clock() + seconds)
-        await run_in_threadpool(self._store.hold_calls, self._source, seconds)
+        await run_in_threadpool(self._store.sources.hold_calls, self._source, seconds)
 
     async def _reserve(self) -> float:
         """Return the moment of a reserved slot, by the monotonic clock."""
@@ -127,7 +127,7 @@ class SharedRateLimiter(RateLimiter):
         return [slot for slot in taken if not slot.done()]
 
     async def _reserve_for(self, slots: list[asyncio.Future[float]]) -> None:
-        reserve = partial(self._store.book_calls, self._source, len(slots), self._interval)
+        reserve = partial(self._store.sources.book_calls, self._source, len(slots), self._interval)
         try:
             wait = await run_in_threadpool(reserve)
         except Exception as error:  # noqa: BLE001  it is raised to whoever waits for the slot

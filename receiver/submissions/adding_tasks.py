@@ -41,7 +41,9 @@ class AddingTasks(Submissions):
                 f"Nothing was added: all runs of a batch of source {self._source.name} are made "
                 "together with it. Create another one with `batch create`."
             )
-        defaults = await run_in_threadpool(self._store.defaults_of, self._source.name, batch_id)
+        defaults = await run_in_threadpool(
+            self._store.batches.defaults_of, self._source.name, batch_id
+        )
         callback = self.callback()
         provider = require_additions(self._provider)
         size = provider.tasks_per_call
@@ -74,10 +76,10 @@ class AddingTasks(Submissions):
             raise NotDone(addition_outcome.says_nothing(part))
         outcome = addition_outcome.compare(runs, count, part.tasks)
         expect = partial(
-            self._store.add_runs,
+            self._store.batches.add_runs,
             *(self._source.name, part.batch_id, outcome.runs),
             unlisted=outcome.unlisted,
-            addition=token_hex(16),
+            idempotency_key=token_hex(16),
         )
         try:
             await self._keep_trying(expect)

@@ -81,7 +81,7 @@ class BatchSubmissions(Submissions):
     async def _create_with_endpoint(self, plan: Plan) -> str:
         """Make the endpoint, then the batch, then store its secret, which nobody shows again."""
         self._reachable()  # a wrong setting is an error before anything is made
-        endpoint_id = await run_in_threadpool(self._store.add_endpoint, self._source.name, "batch")
+        endpoint_id = await run_in_threadpool(self._store.endpoints.add, self._source.name, "batch")
         try:
             batch = await self._create(plan, self._webhook_url(endpoint_id))
         except FetchError as error:
@@ -99,7 +99,7 @@ class BatchSubmissions(Submissions):
             raise self._failed(sentence) from error
         try:
             await self._keep_trying(
-                lambda: self._store.register_batch(
+                lambda: self._store.batches.register(
                     self._source.name,
                     batch.id,
                     endpoint_id=None,
@@ -127,7 +127,7 @@ class BatchSubmissions(Submissions):
         )
         try:
             await self._keep_trying(
-                lambda: self._store.register_batch(
+                lambda: self._store.batches.register(
                     self._source.name,
                     batch.id,
                     endpoint_id=endpoint_id,
@@ -149,8 +149,8 @@ class BatchSubmissions(Submissions):
                 "nothing shows there."
             )
         with suppress(StorageError):  # an endpoint that stays open, with its checks, does no harm
-            await run_in_threadpool(self._store.close_endpoint, endpoint_id)
-            await run_in_threadpool(self._store.end_checks, endpoint_id)
+            await run_in_threadpool(self._store.endpoints.close, endpoint_id)
+            await run_in_threadpool(self._store.jobs.end_checks, endpoint_id)
         return self._failed(f"The batch was not created: {error}.")
 
     # --- steering ------------------------------------------------------------------------------
@@ -184,14 +184,14 @@ class BatchSubmissions(Submissions):
         subject = await self._subject(batch_id)
         provider = require_batches(self._provider)
         batch = provider.read_batch(await self._calls.call(provider.batch(subject)), subject)
-        return await run_in_threadpool(self._store.note_batch, self._source.name, batch)
+        return await run_in_threadpool(self._store.batches.note, self._source.name, batch)
 
     async def _subject(self, batch_id: str) -> Subject:
         return subject_of(self._provider, "batch", batch_id, known=await self._ledger(batch_id))
 
     async def _ledger(self, batch_id: str) -> Ledger:
         return await run_in_threadpool(
-            lambda: self._store.ledger(batch_id, source=self._source.name)
+            lambda: self._store.batches.ledger(batch_id, source=self._source.name)
         )
 
     async def _check_soon(self, batch_id: str) -> None:
@@ -199,7 +199,7 @@ class BatchSubmissions(Submissions):
         with suppress(CannotStore):
             ledger = await self._ledger(batch_id)
             if ledger.state == "open":
-                await run_in_threadpool(self._store.check_batch, self._source.name, batch_id)
+                await run_in_threadpool(self._store.batches.check, self._source.name, batch_id)
 
 
 def _not_registered(batch_id: str, endpoint_id: str, error: Exception) -> str:

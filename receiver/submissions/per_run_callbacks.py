@@ -75,7 +75,7 @@ class PerRunCallbacks(Submissions):
         callbacks: dict[str, Callback] = {}
         for start in range(0, len(tasks), AT_ONCE):
             texts = [secrets.token_hex(32) for _ in tasks[start : start + AT_ONCE]]
-            add = partial(self._store.add_endpoints, task_id=task_id)
+            add = partial(self._store.endpoints.add_many, task_id=task_id)
             endpoint_ids = await run_in_threadpool(add, self._source.name, "run", texts)
             for endpoint_id, text in zip(endpoint_ids, texts, strict=True):
                 callbacks[endpoint_id] = Callback(self._webhook_url(endpoint_id), text)
@@ -91,14 +91,14 @@ class PerRunCallbacks(Submissions):
                 "its callbacks come in and their results are stored: see `event list`. Create it "
                 f"again only if nothing shows there.{made}"
             )
-        await run_in_threadpool(self._store.close_endpoints, endpoint_ids)
+        await run_in_threadpool(self._store.endpoints.close_many, endpoint_ids)
         return self._failed(f"The batch was not created: {error}.{made}")
 
     async def _register_batch(
         self, plan: Plan, batch_id: str, *, task_id: str, tasks: Sequence[NewTask]
     ) -> None:
         await self._keep_trying(
-            lambda: self._store.register_batch(
+            lambda: self._store.batches.register(
                 self._source.name,
                 batch_id,
                 endpoint_id=None,
@@ -142,9 +142,9 @@ class PerRunCallbacks(Submissions):
         idempotency_key = secrets.token_hex(16)
         for start in range(0, max(len(submitted), 1), AT_ONCE):
             expect = partial(
-                self._store.add_runs,
+                self._store.batches.add_runs,
                 *(self._source.name, batch_id, submitted[start : start + AT_ONCE]),
                 unlisted=0 if start else max(0, unlisted),
-                addition=idempotency_key,
+                idempotency_key=idempotency_key,
             )
             await self._keep_trying(expect)

@@ -39,7 +39,7 @@ class TaskSubmissions(Submissions):
         self._reachable()  # a wrong setting is an error before anything is made
         every = QUESTION_CHECK_SECONDS if new.may_ask else None
         endpoint_id = await run_in_threadpool(
-            lambda: self._store.add_endpoint(
+            lambda: self._store.endpoints.add(
                 self._source.name, self._provider.run_kind, check_every=every
             )
         )
@@ -74,7 +74,7 @@ class TaskSubmissions(Submissions):
         """Store the new run with its secret; raises NotDone."""
         try:
             await self._keep_trying(
-                lambda: self._store.expect_run(
+                lambda: self._store.runs.expect(
                     self._source.name,
                     made.id,
                     endpoint_id=endpoint_id,
@@ -93,7 +93,7 @@ class TaskSubmissions(Submissions):
     async def _close(self, endpoint_id: str) -> None:
         """Close an endpoint whose secret will never be known."""
         with suppress(StorageError):  # one that stays open, with its checks, does no harm
-            await run_in_threadpool(self._store.close_endpoint, endpoint_id)
+            await run_in_threadpool(self._store.endpoints.close, endpoint_id)
 
     def _not_created(self, error: FetchError) -> ReceiverError:
         if not may_have_acted(error):
@@ -117,17 +117,17 @@ class TaskSubmissions(Submissions):
         # a call that only knows results may say "not yet"; the next one tells the status
         run = await ask_first_that_knows(self._calls, subject, passing_over=(Missing, NotReady))
         await run_in_threadpool(
-            lambda: self._store.note_run(self._source.name, run, fetched_at=began)
+            lambda: self._store.runs.note(self._source.name, run, fetched_at=began)
         )
         return run
 
     def _subject(self, run_id: str) -> Subject:
         """Return the run with its endpoint's kind: a contents job has other calls than a task."""
-        endpoint = self._store.find_endpoint_of(self._source.name, run_id)
+        endpoint = self._store.endpoints.find_by_resource(self._source.name, run_id)
         if endpoint is not None and endpoint.kind == "batch":
             endpoint = None
         kind = self._provider.run_kind if endpoint is None else endpoint.kind
-        known = self._store.find_run(self._source.name, run_id)
+        known = self._store.runs.find(self._source.name, run_id)
         return subject_of(self._provider, kind, run_id, endpoint=endpoint, known=known)
 
     async def show(self, run_id: str) -> FetchedRun:

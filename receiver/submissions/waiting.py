@@ -45,7 +45,7 @@ async def wait(
     """
     return await _until(
         store,
-        lambda: store.ledger(batch_id, source=source),
+        lambda: store.batches.ledger(batch_id, source=source),
         lambda ledger: ledger.state == "complete",
         look=None if batches is None else lambda: batches.look(batch_id),
         deadline=deadline,
@@ -76,7 +76,7 @@ async def wait_for_run(
     """
     return await _until(
         store,
-        lambda: store.show_run(run_id, source=source)[0],
+        lambda: store.runs.show(run_id, source=source)[0],
         lambda facts: facts["result_status"] is not None,
         look=None if tasks is None else lambda: tasks.look(run_id),
         deadline=deadline,

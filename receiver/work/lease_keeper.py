@@ -40,7 +40,7 @@ class LeaseKeeper:
         while not self._stopped.wait(self._look_seconds):
             try:
                 self._renew_if_due()
-                if self._store.release_expired():
+                if self._store.jobs.release_expired():
                     self._released()
             except CannotStore as error:
                 log.warning("leases could not be renewed", error=str(error))
@@ -51,5 +51,5 @@ class LeaseKeeper:
         if time.monotonic() < self._renew_at:
             return
         if leases := self._leases():
-            self._store.renew(leases)
+            self._store.jobs.renew(leases)
         self._renew_at = time.monotonic() + RENEW_SECONDS

@@ -123,7 +123,7 @@ class Pruning:
         The kinds take turns, so that a mountain of one does not keep the others waiting; the next
         look starts with the kind that comes next.
         """
-        if await run_in_threadpool(self._store.clock_may_be_ahead):
+        if await run_in_threadpool(self._store.retention.clock_may_be_ahead):
             if not self._has_warned:
                 log.warning("the clock is a day or more later than it was: nothing is pruned today")
             self._has_warned = True
@@ -135,7 +135,7 @@ class Pruning:
         while kinds and (began := self._clock()) < ends and self._trusts(began):
             kind = kinds.popleft()
             step = await run_in_threadpool(
-                self._store.prune, kind, self._ages, after=self._reached.get(kind, 0)
+                self._store.retention.prune, kind, self._ages, after=self._reached.get(kind, 0)
             )
             self._reached[kind] = step.reached
             gone[kind] += step.rows

@@ -70,13 +70,13 @@ class Slots:
         if free <= 0:
             return False
         claiming = asyncio.create_task(
-            run_in_threadpool(self._store.claim_jobs, self._source.name, limit=free, slots=slots)
+            run_in_threadpool(self._store.jobs.claim, self._source.name, limit=free, slots=slots)
         )
         try:
             leases = await asyncio.shield(claiming)
         except asyncio.CancelledError:  # the claim goes on in its thread
             with suppress(CannotStore):
-                await run_in_threadpool(self._store.give_back, await claiming)
+                await run_in_threadpool(self._store.jobs.give_back, await claiming)
             raise
         except CannotStore as error:
             self._complain("jobs cannot be claimed", error)
@@ -110,7 +110,7 @@ class Slots:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if leases:
             with suppress(CannotStore):  # then the leases run out
-                await run_in_threadpool(self._store.give_back, leases)
+                await run_in_threadpool(self._store.jobs.give_back, leases)
 
     async def _run(self, lease: Lease) -> None:
         """Attempt a job; a lease whose outcome cannot be recorded is given back once it can be."""
@@ -135,7 +135,7 @@ class Slots:
         attempt = partial(AttemptOutcome, began, milliseconds)
         if error is None:
             outcome = "done"
-            await run_in_threadpool(self._store.finish, lease, attempt(outcome, sentence))
+            await run_in_threadpool(self._store.jobs.finish, lease, attempt(outcome, sentence))
         else:
             outcome = await self._conclude(lease, error, handler=handler, attempt=attempt)
         log.info(
@@ -177,7 +177,7 @@ class Slots:
             case RetryLater():
                 outcome = "failed" if decision.counts else "not yet"
                 await run_in_threadpool(
-                    self._store.reschedule,
+                    self._store.jobs.reschedule,
                     lease,
                     attempt(outcome, reason),
                     after=decision.after,
@@ -187,15 +187,22 @@ class Slots:
                 return outcome
             case Pause():
                 await run_in_threadpool(
-                    self._store.pause_source, lease, attempt("paused", reason), after=decision.after
+                    self._store.sources.pause,
+                    lease,
+                    attempt("paused", reason),
+                    after=decision.after,
                 )
                 return "paused"
             case Bury():
                 salvaged = await handler.salvage(lease, error)
                 if salvaged is not None:
-                    await run_in_threadpool(self._store.finish, lease, attempt("carried", salvaged))
+                    await run_in_threadpool(
+                        self._store.jobs.finish, lease, attempt("carried", salvaged)
+                    )
                     return "carried"
-                await run_in_threadpool(self._store.bury, lease, attempt("dead", decision.reason))
+                await run_in_threadpool(
+                    self._store.jobs.bury, lease, attempt("dead", decision.reason)
+                )
                 return "dead"
 
     async def _give_back_later(self, lease: Lease) -> None:
@@ -203,7 +210,7 @@ class Slots:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             try:
-                await run_in_threadpool(self._store.give_back, [lease])
+                await run_in_threadpool(self._store.jobs.give_back, [lease])
             except CannotStore as error:
                 self._complain("results cannot be stored", error)
             else:

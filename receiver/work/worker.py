@@ -62,8 +62,8 @@ class Worker:
         """Free the jobs that an earlier process left running, once the database can be written."""
         while True:
             try:
-                await run_in_threadpool(self._store.probe_sources_now)
-                released = await run_in_threadpool(self._store.take_over)
+                await run_in_threadpool(self._store.sources.probe_now)
+                released = await run_in_threadpool(self._store.jobs.take_over)
             except CannotStore as error:
                 log.warning("jobs cannot be taken over yet", error=str(error))
                 await asyncio.sleep(POLL_SECONDS)

@@ -1,7 +1,7 @@
-"""A whole database into another, of either kind: all or nothing, while nobody serves, and verified.
+"""A whole database copied into another, of either kind: all or nothing, verified, and not served.
 
-Rows go one by one from the source into one transaction of the target, digested on their way; what
-the target then holds is read back and digested before that transaction is committed.
+Rows go one by one from the source into one transaction of the target, digested on their way. Before
+that transaction is committed, the rows of the target are read back, and their digests compared.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ from sqlalchemy import Table, select
 from sqlmodel import SQLModel, col
 
 from storage import migrations
-from storage.copying.keys import ENCRYPTED, Keys
+from storage.copying.keys import ENCRYPTED, CopyKeys
 from storage.copying.sides import Row, Side
 from storage.copying.sqlite import SqliteSide
 from storage.copying.values import Cleaner, Digest
@@ -21,17 +21,18 @@ from storage.database import kind_of, need_psycopg
 from storage.errors import AlreadyServed, CannotOpen, CopyFailed, NewerSchema, NoDatabase
 from storage.models import Job, Meta
 
-OWN = ("canary", "probe")
-"""What each database says for itself."""
+OWN_KEYS = ("canary", "probe")
+"""Keys of `meta` that each database has for itself."""
 
-STEP = 100
+PROGRESS_ROWS = 100
+"""Rows between two calls of `progressed`."""
 
 Progressed = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """A table that both sides hold alike; `cleaned` values of it were changed on the way."""
+    """A table that was copied; `cleaned` counts the values that were changed on the way."""
 
     table: str
     rows: int
@@ -40,10 +41,10 @@ class Copied:
 
 @dataclass(frozen=True, slots=True)
 class CopyReport:
-    """What a copy came to. `key_file` has the target's key, None where keys were given.
+    """The outcome of a copy. `key_file` has the target's key; None where keys were given.
 
-    `is_key_beside` says that this file lies where the target is opened with it by itself; `running`
-    jobs are taken over by the target's first worker, as their leases run out.
+    `is_key_beside` is True where the target finds this file by itself. The target's first worker
+    takes the `running` jobs over when their leases run out.
     """
 
     source: str
@@ -59,26 +60,26 @@ def copy(
     target_url: str,
     keys: Sequence[str] = (),
     *,
-    progressed: Progressed = lambda what, done, total: None,
+    progressed: Progressed = lambda step, done, total: None,
 ) -> CopyReport:
     """Copy everything from one database into another, which is empty or has no tables yet.
 
-    `progressed(what, done, total)` is called again and again, with the rows that were written and
-    those that were read back. Raises CannotOpen or one of its kinds where it refuses, CopyFailed
-    where it could not be done; the target holds what it held before then, and the source always.
+    `progressed(step, done, total)` is called every PROGRESS_ROWS rows, both while they are written
+    and while they are read back. Raises CannotOpen or one of its kinds where it refuses, CopyFailed
+    where it fails; the target is unchanged then, and the source is never changed.
     """
     with closing(_side(source_url)) as source, closing(_side(target_url)) as target:
         _refuse_the_same(source, target)
         _refuse_as_source(source)
         is_new = _refuse_as_target(target)
-        given = Keys(source, target, keys)
+        given = CopyKeys(source, target, keys)
         tables = SQLModel.metadata.sorted_tables
         with source.transaction(tables, fills=False):
             given.check_source(_own(source).get("canary"))
             with target.transaction(tables, fills=True):
                 own = _refuse_a_full(target, tables)
                 given.settle(target, own.get("canary"), is_new=is_new)
-                run = _Run(source, target, given, progressed)
+                run = _CopyRun(source, target, given, progressed)
                 return run.all(tables)
 
 
@@ -114,7 +115,7 @@ def _refuse_as_source(source: Side) -> None:
 
 
 def _refuse_as_target(target: Side) -> bool:
-    """Returns whether it has no tables yet."""
+    """Return True where the target has no tables yet."""
     revision = target.revision()
     if revision is not None:
         _refuse_another_schema(target, revision)
@@ -141,7 +142,7 @@ def _claim(side: Side, what_to_do: str) -> None:
 
 
 def _refuse_a_full(target: Side, tables: Iterable[Table]) -> dict[str, str]:
-    """Raise CannotOpen where there is a row of anything; returns what the target has of its own."""
+    """Raise CannotOpen where the target has rows; returns the OWN_KEYS that it has."""
     own = _own(target)
     for table in tables:
         if target.count(table) > (len(own) if table.name == "meta" else 0):
@@ -153,17 +154,17 @@ def _refuse_a_full(target: Side, tables: Iterable[Table]) -> dict[str, str]:
 
 
 def _own(side: Side) -> dict[str, str]:
-    query = select(col(Meta.key), col(Meta.value)).where(col(Meta.key).in_(OWN))
+    query = select(col(Meta.key), col(Meta.value)).where(col(Meta.key).in_(OWN_KEYS))
     return {row.key: row.value for row in side.connection.execute(query)}
 
 
 # --- copying ------------------------------------------------------------------------------------
 
 
-class _Run:
+class _CopyRun:
     """One copy, within both transactions."""
 
-    def __init__(self, source: Side, target: Side, keys: Keys, progressed: Progressed) -> None:
+    def __init__(self, source: Side, target: Side, keys: CopyKeys, progressed: Progressed) -> None:
         self._source = source
         self._target = target
         self._keys = keys
@@ -220,15 +221,15 @@ class _Run:
         at = list(table.columns.keys()).index(ENCRYPTED)
         return ((*row[:at], self._keys.again(row[at]), *row[at + 1 :]) for row in rows)
 
-    def _counted(self, what: str, rows: Iterator[Row]) -> Iterator[Row]:
-        self._progressed(what, self._done, self._total)
+    def _counted(self, step: str, rows: Iterator[Row]) -> Iterator[Row]:
+        self._progressed(step, self._done, self._total)
         for row in rows:
             yield row
             self._done += 1
-            if self._done % STEP == 0:
-                self._progressed(what, self._done, self._total)
+            if self._done % PROGRESS_ROWS == 0:
+                self._progressed(step, self._done, self._total)
 
 
 def _shared(table: Table, rows: Iterator[Row]) -> Iterator[Row]:
-    """What is not the database's own."""
-    return (row for row in rows if row[0] not in OWN) if table.name == "meta" else rows
+    """Yield the rows without those of OWN_KEYS."""
+    return (row for row in rows if row[0] not in OWN_KEYS) if table.name == "meta" else rows

@@ -1,8 +1,8 @@
-"""The keys of a copy: which open what the source has encrypted, which one encrypts it anew.
+"""The keys of a copy: those that decrypt the source, and the one that encrypts the target.
 
 Every secret is encrypted anew on its way, so that one key opens all of the target: the first key
 that is given, or else the one beside a SQLite target, or else, with a Postgres target, the one
-beside the SQLite source, which has to be given to whoever serves the target.
+beside the SQLite source, with which the target must be served.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ ENCRYPTED = "ciphertext"
 """The columns of this name, in any table, are encrypted."""
 
 
-class Keys:
-    """What opens the source, what closes the target; `file` has the latter if none is given."""
+class CopyKeys:
+    """The keys of both sides; `file` has the target's key where no keys were given."""
 
     def __init__(self, source: Side, target: Side, given: Sequence[str]) -> None:
         own: list[str] = []
@@ -29,8 +29,8 @@ class Keys:
                 f"The secrets in {source.name} are encrypted: set RESULTSINK_ENCRYPTION_KEYS to "
                 "the key it was made with."
             )
-        self._opens = Vault([*given, *own])
-        self._closing = [*given, *own][:1]
+        self._source_vault = Vault([*given, *own])
+        self._target_keys = [*given, *own][:1]
         self.file: Path | None = None
         if not given:
             side = target if isinstance(target, SqliteSide) else source
@@ -39,38 +39,39 @@ class Keys:
     def check_source(self, canary: str | None) -> None:
         """Raise WrongKey where the source was not made with a key of ours."""
         _check(
-            self._opens,
+            self._source_vault,
             canary,
             "The source was made with another key: give that one too, after "
             "the first, in RESULTSINK_ENCRYPTION_KEYS.",
         )
 
     def settle(self, target: Side, canary: str | None, *, is_new: bool) -> None:
-        """Settle what closes the target; the key beside a new file is made now.
+        """Decide the target's key; the key file beside a new database is made now.
 
-        Raises WrongKey where whoever serves the target would find another key.
+        Raises WrongKey where the target was made with another key.
         """
         if self.file is not None and isinstance(target, SqliteSide):
-            self._closing = [read_or_make_key(self.file, may_make=is_new)]
-        self._closes = Vault(self._closing)
+            self._target_keys = [read_or_make_key(self.file, may_make=is_new)]
+        self._target_vault = Vault(self._target_keys)
         _check(
-            self._closes,
+            self._target_vault,
             canary,
             "The target was made with another key: put that one first in "
             "RESULTSINK_ENCRYPTION_KEYS.",
         )
 
     def again(self, ciphertext: bytes) -> bytes:
-        """What the source has encrypted, as the target has it."""
-        return self._closes.encrypt(self.open(ciphertext))
+        """Encrypt a value of the source anew, for the target."""
+        return self._target_vault.encrypt(self.open(ciphertext))
 
     def open_copied(self, ciphertext: bytes) -> bytes:
-        """What the target has encrypted."""
-        return self._closes.decrypt(bytes(ciphertext))
+        """Decrypt a value of the target."""
+        return self._target_vault.decrypt(bytes(ciphertext))
 
     def open(self, ciphertext: bytes) -> bytes:
+        """Decrypt a value of the source; raises WrongKey."""
         try:
-            return self._opens.decrypt(bytes(ciphertext))
+            return self._source_vault.decrypt(bytes(ciphertext))
         except WrongKey:
             raise WrongKey(
                 "No key that is given opens all secrets of the source: give those it was served "
@@ -78,8 +79,8 @@ class Keys:
             ) from None
 
     def canary(self) -> str:
-        """What a target says to whoever asks whether his key is the right one."""
-        return self._closes.encrypt(CANARY).decode()
+        """Return the target's canary, by which a key is recognised."""
+        return self._target_vault.encrypt(CANARY).decode()
 
 
 def _check(vault: Vault, canary: str | None, sentence: str) -> None:

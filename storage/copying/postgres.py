@@ -1,4 +1,4 @@
-"""A Postgres database as a side of a copy: the lock of those who serve it taken alone, and COPY."""
+"""A Postgres database as a side of a copy: its servers' lock taken alone, and rows by COPY."""
 
 import logging
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -29,7 +29,7 @@ from storage.errors import CannotOpen, CopyFailed
 OPTIONS = {
     "timezone": "UTC",
     "lock_timeout": "10000",
-    # It takes as long as it takes, and one side waits while the other works.
+    # A copy may take long, and one side waits while the other works.
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
 }
@@ -38,7 +38,7 @@ NO_LIMIT = (
     "SELECT set_config('transaction_timeout', '0', false)"
     " WHERE current_setting('transaction_timeout', true) IS NOT NULL"
 )
-"""The same, for what only Postgres 17 and later know."""
+"""The same for a limit that only Postgres 17 and later have."""
 
 SILENT = logging.NullHandler()
 
@@ -47,7 +47,7 @@ class PostgresSide(Side):
     """The database that `url` names, connected."""
 
     def __init__(self, url: str) -> None:
-        # What it warns of when a copy ends badly is raised as well, and said in one sentence.
+        # Its warnings about a failed copy are raised too, as one sentence.
         logging.getLogger("psycopg").addHandler(SILENT)
         parsed = postgres_url(url)
         self.name = shown_name(parsed)
@@ -81,13 +81,13 @@ class PostgresSide(Side):
         return found
 
     def claim(self) -> bool:
-        """The lock belongs to the session: it outlasts the transaction."""
+        """Take the servers' lock alone, for the session, so that it outlasts the transaction."""
         with self._looking(), self.connection.begin():
             return bool(self._one("SELECT pg_try_advisory_lock(%s, %s)", SERVED)[0])
 
     @contextmanager
     def _looking(self) -> Iterator[None]:
-        """Before anything is copied: what goes wrong says what to do."""
+        """Raise CannotOpen, with what to do, for errors before anything is copied."""
         try:
             yield
         except (DBAPIError, psycopg.Error) as error:
@@ -98,7 +98,7 @@ class PostgresSide(Side):
 
     @contextmanager
     def transaction(self, tables: Sequence[Table], *, fills: bool) -> Iterator[None]:
-        """The tables are locked: commands write beside those who serve."""
+        """The tables are locked, since commands write without serving."""
         try:
             with self.connection.begin():
                 if fills:
@@ -112,7 +112,7 @@ class PostgresSide(Side):
             raise self._failed(error) from error
 
     def rows(self, table: Table) -> Generator[Row]:
-        # Text in the order of its bytes, as SQLite has it, whatever language the server speaks.
+        # Text in the order of its bytes, as in SQLite, whatever the server's collation.
         order = [
             column.collate("C") if isinstance(kind(column), String) else column
             for column in table.primary_key
@@ -149,7 +149,7 @@ class PostgresSide(Side):
             raise self._failed(error) from error
 
     def settle(self, tables: Sequence[Table]) -> None:
-        """Set the counters of the ids, which COPY passes by; and let the planner know."""
+        """Set the sequences of the ids, which COPY does not, and have the planner count anew."""
         for table in tables:
             name = sql.Identifier(table.name)
             if (column := table.autoincrement_column) is not None:

@@ -1,4 +1,4 @@
-"""One side of a copy: a database that this process has to itself for as long as it takes."""
+"""One side of a copy: a database that nobody else serves or writes meanwhile."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Sequence
@@ -9,20 +9,20 @@ from sqlalchemy import JSON, Column, Connection, FromClause, Table, func, select
 from sqlalchemy.engine import make_url
 
 Row = Sequence[Any]
-"""A row in the order of the table's columns, as the models' types read it; JSON is its text."""
+"""A row in the order of the table's columns, with the models' types; JSON is text."""
 
 
 _POSTGRES = make_url("postgresql+psycopg://").get_dialect()()
 
 
 def kind(column: Column[Any]) -> Any:
-    """The column's type on Postgres, which tells more kinds apart; without what wraps it."""
+    """Return the column's type on Postgres, which has more types, without a TypeDecorator."""
     found = column.type.dialect_impl(_POSTGRES)
     return getattr(found, "impl_instance", found)
 
 
 def is_json(column: Column[Any]) -> bool:
-    """Whether its values travel as text."""
+    """Return True for JSON columns, whose values are copied as text."""
     return isinstance(kind(column), JSON)
 
 
@@ -40,42 +40,42 @@ class Side(ABC):
     @property
     @abstractmethod
     def identity(self) -> object:
-        """The same for two sides exactly where they are one database."""
+        """A value that is equal for two sides that are one database."""
 
     @abstractmethod
     def revision(self) -> str | None:
-        """The schema that it has, None for none. Raises CannotOpen where it is not ours."""
+        """Return its schema, or None; raises CannotOpen for another program's database."""
 
     @abstractmethod
     def claim(self) -> bool:
-        """Keep everybody from serving it until `close`; False where somebody serves it now."""
+        """Prevent serving until `close`; returns False where it is served now."""
 
     @abstractmethod
     def transaction(self, tables: Sequence[Table], *, fills: bool) -> AbstractContextManager[None]:
-        """One transaction beside which nobody writes; committed where the block ends well.
+        """Open the one transaction, during which nobody else writes; an error rolls it back.
 
-        `fills` where it is to be filled, and the tables are made first where there are none.
+        With `fills` it is the target, and missing tables are made first.
         """
 
     def count(self, table: FromClause) -> int:
-        """How many rows there are."""
+        """Count the rows."""
         return int(self.connection.execute(select(func.count()).select_from(table)).scalar_one())
 
     @abstractmethod
     def rows(self, table: Table) -> Generator[Row]:
-        """All rows in the order of their keys; no more than one is held at a time.
+        """Yield all rows in the order of their keys, one at a time.
 
-        Close it within the transaction: while it is open, a server's connection is taken by it.
+        Close it within the transaction: until then it occupies a server's connection.
         """
 
     @abstractmethod
     def insert(self, table: Table, rows: Iterable[Row]) -> None:
-        """Write them, as they come."""
+        """Write rows as they come."""
 
     @abstractmethod
     def settle(self, tables: Sequence[Table]) -> None:
-        """After all rows: have what is inserted next collide with none of them."""
+        """Finish after all rows: ids that are given next must not collide with theirs."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of it."""
+        """Close the connection, and end the claim."""

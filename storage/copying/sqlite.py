@@ -1,4 +1,4 @@
-"""A SQLite file as a side of a copy: under the lock of whoever serves it."""
+"""A SQLite file as a side of a copy, under the lock of its server."""
 
 import json
 import os
@@ -37,7 +37,7 @@ class SqliteSide(Side):
 
     @property
     def key_path(self) -> Path:
-        """Where its key lies, unless keys are given."""
+        """The path of its key, unless keys are given."""
         return self.path.with_suffix(".key")
 
     def revision(self) -> str | None:
@@ -52,14 +52,14 @@ class SqliteSide(Side):
 
     @contextmanager
     def transaction(self, tables: Sequence[Table], *, fills: bool) -> Iterator[None]:
-        """The write lock is taken on either side: commands write beside whoever serves."""
+        """The write lock is taken on either side, since commands write without serving."""
         del tables
         engine = make_engine(self.path, writes=True)
         try:
             with engine.connect() as self.connection:
                 raw = self._raw()
                 raw.text_factory = _text
-                raw.execute("PRAGMA foreign_keys = OFF")  # looked at in the end: see `_migrate`
+                raw.execute("PRAGMA foreign_keys = OFF")  # checked at the end, in `settle`
                 with self.connection.begin():
                     if fills:
                         migrations.upgrade(self.connection)
@@ -88,7 +88,7 @@ class SqliteSide(Side):
             raise self._failed(error) from error
 
     def settle(self, tables: Sequence[Table]) -> None:
-        """The next id is one more than the highest by itself; parents are looked for only now."""
+        """Check foreign keys, which were off; SQLite gives ids above the highest by itself."""
         del tables
         strays = self.connection.exec_driver_sql("PRAGMA foreign_key_check").all()
         if strays:
@@ -109,17 +109,17 @@ class SqliteSide(Side):
 
 
 def _text(raw: bytes) -> str:
-    """What is no UTF-8 becomes lone surrogates, which are cleaned like all others."""
+    """Decode UTF-8; other bytes become lone surrogates, which are cleaned like all others."""
     return raw.decode("utf-8", "surrogateescape")
 
 
 def _number_too(value: Any) -> Any:
-    """A document that is a mere number is kept as a number, whatever was written: as text again."""
+    """Return the JSON text of a document that SQLite has stored as a number."""
     return json.dumps(value) if isinstance(value, int | float) else value
 
 
 def _typed(table: Table, made: Callable[[Any], Convert | None]) -> list[tuple[int, Convert]]:
-    """What converts a value between the model's type and the driver's, where anything does."""
+    """Return the places and converters of the columns whose type differs from the driver's."""
     kinds = [None if is_json(c) else c.type.dialect_impl(DIALECT) for c in table.columns]
     return [
         (at, convert)

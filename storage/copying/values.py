@@ -1,4 +1,4 @@
-"""Values on their way: cleaned of what a database may refuse, and digested in canonical form."""
+"""Values of a copy: cleaned of what a database refuses, and digested in canonical form."""
 
 import json
 import marshal
@@ -19,15 +19,15 @@ from storage.json_text import UNSTORABLE, clean
 Clean = Callable[[Any], Any]
 
 _NUMBER = re.compile(r"\s*[-\d]")
-# Escapes of the same, and numbers that are none. What only looks so is kept as it is.
+# Escapes of the same, and numbers that are no JSON. A text that only looks so is kept as it is.
 _SUSPICIOUS = ("\\u0000", "\\ud", "\\uD", "NaN", "Infinity")
 
 
 class Cleaner:
-    """Cleans the rows of `table`; `count` says how many values it has changed.
+    """Cleans the rows of `table`; `count` is the number of values that it has changed.
 
-    NUL and lone surrogates in text become U+FFFD, as they do when results are stored now; NaN and
-    infinities become null. What was stored before that was so may still hold them.
+    NUL and lone surrogates in text become U+FFFD, as they do when results are stored; NaN and
+    infinities become null. Rows that older versions stored may hold them.
     """
 
     def __init__(self, table: Table) -> None:
@@ -47,7 +47,7 @@ class Cleaner:
 
 
 def _cleaning(column: Column[Any]) -> Clean | None:
-    """What cleans a column: it returns the very same value where there is nothing to clean."""
+    """Return the cleaner of a column, which returns the same object for a clean value."""
     its = kind(column)
     if isinstance(its, JSON):
         return _clean_json
@@ -57,7 +57,7 @@ def _cleaning(column: Column[Any]) -> Clean | None:
 
 
 def _clean_text(text: str) -> str:
-    if text.isascii() and "\0" not in text:  # most are, and this is quick
+    if text.isascii() and "\0" not in text:  # a quick answer for most texts
         return text
     return UNSTORABLE.sub("�", text) if UNSTORABLE.search(text) else text
 
@@ -67,7 +67,7 @@ def _clean_number(number: float) -> float | None:
 
 
 def _clean_json(text: str) -> str:
-    """A text that is clean stays as it is written."""
+    """Clean a JSON text; a clean one stays as it is written."""
     text = _clean_text(text)
     if not any(sign in text for sign in _SUSPICIOUS):
         return text
@@ -89,7 +89,7 @@ def _finite(value: Any) -> Any:
 class Digest:
     """A digest over rows of `table`, the same for the same values on every kind of database.
 
-    `read` replaces how a column is read, by name. A document whose keys keep their order is taken
+    `read` has other readers of columns, by name. A document whose keys keep their order is digested
     by its text, any other by its values: JSONB keeps neither order nor spelling.
     """
 
@@ -103,7 +103,7 @@ class Digest:
         self._readings = [(at, reading) for at, reading in named if reading is not None]
 
     def seen(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Pass on the rows that are digested."""
+        """Digest rows, and pass them on."""
         for row in rows:
             self.add(row)
             yield row
@@ -114,7 +114,7 @@ class Digest:
             if values[at] is not None:
                 values[at] = reading(values[at])
         self.count += 1
-        # Version 2 writes lengths and values, and nothing of who else refers to them.
+        # Version 2 writes lengths and values, without references between them.
         self._hash.update(marshal.dumps(values, 2))
 
     @property

@@ -1,1 +1,1 @@
-"""What was delivered: events with their deliveries, and the quarantine of refused requests."""
+"""Deliveries with their events and dead letters, and the quarantine of refused requests."""

@@ -7,8 +7,10 @@ from typing import TypedDict
 from sqlalchemy import Connection, delete, func, select
 from sqlmodel import col
 
-from storage.database import as_dicts, insert
-from storage.errors import NotFound
+from storage.database import Database, as_dicts, insert
+from storage.deliveries import recording
+from storage.deliveries.recording import VerifiedDelivery
+from storage.errors import CannotStore, NotFound
 from storage.models import Quarantined
 
 MAX_BODY_BYTES = 64 * 1024
@@ -55,7 +57,7 @@ class RejectedDetail(RejectedRow):
 
 
 def keep(connection: Connection, refused: UnverifiedDelivery, *, now: datetime) -> None:
-    """Keep a refused request, cut to MAX_BODY_BYTES, and let go of the oldest over the bounds."""
+    """Keep a refused request, cut to MAX_BODY_BYTES, and delete the oldest over the bounds."""
     connection.execute(
         insert(Quarantined).values(
             source=refused.source,
@@ -68,10 +70,10 @@ def keep(connection: Connection, refused: UnverifiedDelivery, *, now: datetime) 
             received_at=refused.received_at or now,
         )
     )
-    _let_go(connection, now)
+    _delete_beyond(connection, now)
 
 
-def _let_go(connection: Connection, now: datetime) -> None:
+def _delete_beyond(connection: Connection, now: datetime) -> None:
     """Delete what is over the bounds, in time that does not grow with what is kept.
 
     This runs between two acks.
@@ -88,47 +90,60 @@ def _let_go(connection: Connection, now: datetime) -> None:
         connection.execute(delete(Quarantined).where(key.in_(beyond)))
 
 
-def list_all(connection: Connection, *, limit: int) -> list[RejectedRow]:
-    """Return the newest refused requests, newest first, without their bodies."""
-    rows = connection.execute(
-        select(
-            col(Quarantined.id),
-            col(Quarantined.source),
-            col(Quarantined.endpoint_id),
-            col(Quarantined.reason),
-            col(Quarantined.detail),
-            col(Quarantined.body_bytes),
-            col(Quarantined.received_at),
-        )
-        .order_by(col(Quarantined.id).desc())
-        .limit(limit)
-    )
-    return as_dicts(rows)
+class QuarantineStore:
+    """The refused requests of a database."""
 
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-def ids(connection: Connection, *, source: str | None) -> list[int]:
-    """Return the ids of the refused requests, oldest first."""
-    query = select(col(Quarantined.id)).order_by(col(Quarantined.id))
-    if source is not None:
-        query = query.where(col(Quarantined.source) == source)
-    return [row.id for row in connection.execute(query)]
+    def keep(self, refused: UnverifiedDelivery) -> None:
+        """Keep a refused request within the quarantine's bounds."""
+        self._database.write(lambda c: keep(c, refused, now=self._database.now()))
 
+    def list_newest(self, *, limit: int = 100) -> list[RejectedRow]:
+        """Return the newest refused requests, newest first, without their bodies."""
+        columns = [col(getattr(Quarantined, name)) for name in RejectedRow.__annotations__]
+        newest = select(*columns).order_by(col(Quarantined.id).desc()).limit(limit)
+        with self._database.read() as connection:
+            return as_dicts(connection.execute(newest))
 
-def show(connection: Connection, rejected_id: int) -> RejectedDetail:
-    """Return one refused request with headers and body; raises NotFound."""
-    found: list[RejectedDetail] = as_dicts(
-        connection.execute(select(Quarantined).where(col(Quarantined.id) == rejected_id))
-    )
-    if not found:
-        raise _missing(rejected_id)
-    return found[0]
+    def ids(self, *, source: str | None = None) -> list[int]:
+        """Return the ids of the refused requests, oldest first."""
+        query = select(col(Quarantined.id)).order_by(col(Quarantined.id))
+        if source is not None:
+            query = query.where(col(Quarantined.source) == source)
+        with self._database.read() as connection:
+            return [row.id for row in connection.execute(query)]
 
+    def show(self, rejected_id: int) -> RejectedDetail:
+        """Return one refused request with headers and body; raises NotFound."""
+        with self._database.read() as connection:
+            found: list[RejectedDetail] = as_dicts(
+                connection.execute(select(Quarantined).where(col(Quarantined.id) == rejected_id))
+            )
+        if not found:
+            raise _missing(rejected_id)
+        return found[0]
 
-def remove(connection: Connection, rejected_id: int) -> None:
-    """Take one out; raises NotFound where another process has."""
-    removed = connection.execute(delete(Quarantined).where(col(Quarantined.id) == rejected_id))
-    if removed.rowcount != 1:
-        raise _missing(rejected_id)
+    def admit(self, rejected_id: int, delivery: VerifiedDelivery) -> str:
+        """Record a refused request that has proven genuine: `accepted` or `duplicate`.
+
+        It leaves the quarantine in the same transaction; raises NotFound where it has left before.
+        """
+
+        def work(connection: Connection) -> str | Exception:
+            removed = connection.execute(
+                delete(Quarantined).where(col(Quarantined.id) == rejected_id)
+            )
+            if removed.rowcount != 1:
+                raise _missing(rejected_id)
+            (outcome,) = recording.record(connection, [delivery], now=self._database.now())
+            return outcome
+
+        try:
+            return str(self._database.write(work))
+        except recording.ROW_ERRORS as error:
+            raise CannotStore(f"The delivery could not be stored: {error}.") from error
 
 
 def _missing(rejected_id: int) -> NotFound:

@@ -1,4 +1,4 @@
-"""Endpoints and their signing secrets: which URL expects what, and how it is verified."""
+"""Endpoints: which URL expects which resource, and the secrets that verify its deliveries."""
 
 import secrets as random
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from storage.models import Endpoint, Meta, Secret
 
 REVISION = "endpoints_revision"
 MAX_SECRETS = 5
-"""Secrets of an endpoint that are tried, the newest of those that are valid."""
+"""Secrets of an endpoint that are tried: the newest valid ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class SigningSecret:
 
 @dataclass(frozen=True, slots=True)
 class EndpointView:
-    """An endpoint with its secrets, newest first."""
+    """An endpoint with its secrets, newest first; without them where it was read so."""
 
     id: str
     source: str
@@ -94,9 +94,8 @@ def set_secret(
 ) -> None:
     """Add a signing secret and open the endpoint; older secrets stay valid beside it.
 
-    One that is there already, without an end, is not added again. Raises SecretRefused for one
-    that was given an end, and where as many are valid as are tried; NotFound for an unknown or
-    closed endpoint.
+    A secret that is valid without an end is not added again. Raises SecretRefused for one that was
+    given an end, and where MAX_SECRETS are valid; NotFound for an unknown or closed endpoint.
     """
     _open(connection, endpoint_id)
     if _is_new(connection, vault, endpoint_id, text, now=now):
@@ -106,7 +105,7 @@ def set_secret(
 def put_secret(
     connection: Connection, vault: Vault, endpoint_id: str, text: str, *, now: datetime
 ) -> None:
-    """Add a signing secret whatever there is, as the newest; raises NotFound as `set_secret`."""
+    """Add a signing secret as the newest, without a check; raises NotFound as `set_secret`."""
     _open(connection, endpoint_id)
     _insert(connection, vault, endpoint_id, text, now=now)
 
@@ -138,10 +137,10 @@ def _insert(
 def _is_new(
     connection: Connection, vault: Vault, endpoint_id: str, text: str, *, now: datetime
 ) -> bool:
-    """Whether a secret is to be added: whoever says again what stays valid adds nothing.
+    """Return True unless the secret is valid already; raises SecretRefused.
 
-    Nor does he bring back what was replaced, perhaps because it leaked: a program that sets its
-    secret at every start does not know of that.
+    A secret that was replaced, perhaps because it leaked, is refused: a program that sets its
+    secret at every start does not know of the rotation.
     """
     rows = connection.execute(
         select(col(Secret.ciphertext), col(Secret.valid_until)).where(
@@ -162,7 +161,7 @@ def _is_new(
 def bind(
     connection: Connection, endpoint_id: str, resource: str, *, task_id: str | None = None
 ) -> None:
-    """Say which resource an endpoint is for; raises NotFound, also where it is bound already."""
+    """Bind an endpoint to its resource; raises NotFound, also where it is bound to another."""
     bonds: dict[Any, str] = {col(Endpoint.resource): resource}
     if task_id is not None:
         bonds[col(Endpoint.task_id)] = task_id
@@ -184,7 +183,7 @@ def bind(
 
 
 def close(connection: Connection, endpoint_id: str, *, now: datetime) -> str | None:
-    """Answer 404 from now on; what was acknowledged stays. Returns its resource; NotFound."""
+    """Close an endpoint for good, which then answers 404. Returns its resource; raises NotFound."""
     closed: Row[Any] | None = connection.execute(
         update(Endpoint)
         .where(col(Endpoint.id) == endpoint_id, col(Endpoint.state) != "closed")
@@ -199,12 +198,12 @@ def close(connection: Connection, endpoint_id: str, *, now: datetime) -> str | N
 
 
 def remember_reading(connection: Connection, secret_id: int, reading: str) -> None:
-    """Note which key reading verified, so that it is tried first and can be shown."""
+    """Store which key reading verified, so that it is tried first and can be shown."""
     connection.execute(update(Secret).where(col(Secret.id) == secret_id).values(reading=reading))
 
 
 def show(connection: Connection, endpoint_id: str) -> EndpointView | None:
-    """One endpoint without its secrets, or None."""
+    """Return one endpoint without its secrets, or None."""
     row = _one(connection, endpoint_id=endpoint_id).one_or_none()
     return None if row is None else _view(row)
 
@@ -215,7 +214,7 @@ def _one(endpoint_id: Any) -> Executable:
 
 
 def find(connection: Connection, vault: Vault, endpoint_id: str) -> EndpointView | None:
-    """One endpoint with its secrets, or None."""
+    """Return one endpoint with its secrets, or None."""
     row = _one(connection, endpoint_id=endpoint_id).one_or_none()
     return None if row is None else _with_secrets(connection, vault, row)
 
@@ -223,7 +222,7 @@ def find(connection: Connection, vault: Vault, endpoint_id: str) -> EndpointView
 def find_by_resource(
     connection: Connection, vault: Vault, source: str, resource: str
 ) -> EndpointView | None:
-    """The newest endpoint of `source` that expects `resource`, or None: one bounded read."""
+    """Return the newest endpoint of `source` that expects `resource`, or None: one bounded read."""
     row = connection.execute(
         select(Endpoint)
         .where(
@@ -246,19 +245,19 @@ def list_all(connection: Connection, *, source: str | None) -> list[EndpointRow]
 
 
 def is_any(connection: Connection, source: str) -> bool:
-    """Whether a source has an endpoint at all."""
+    """Return True where a source has an endpoint at all."""
     query = select(col(Endpoint.id)).where(col(Endpoint.source) == source).limit(1)
     return connection.execute(query).first() is not None
 
 
 def revision(connection: Connection) -> int:
-    """A number that grows with every change of an endpoint or a secret: for caches."""
+    """Return a number that grows with every change of an endpoint or a secret, for caches."""
     value = connection.execute(select(col(Meta.value)).where(col(Meta.key) == REVISION)).scalar()
     return int(value or 0)
 
 
 def _bump(connection: Connection) -> None:
-    """By one statement: two machines that change endpoints at once are two changes."""
+    """Count a change by one statement, so that changes of two machines at once count twice."""
     next_one = cast(cast(col(Meta.value), Integer) + 1, String)
     connection.execute(
         insert(Meta)

@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-# What spreadsheets run, also in full width, also behind the blanks that they trim; and the control
-# characters that some of them skip. See https://owasp.org/www-community/attacks/CSV_Injection.
+# What spreadsheets run as a formula, also in full width and after the blanks that they trim, and
+# control characters that some of them skip: https://owasp.org/www-community/attacks/CSV_Injection.
 _FORMULA = re.compile(r"[\t\r\n]|[\s\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
@@ -24,12 +24,12 @@ def guarded(text: str) -> str:
 
 
 def unguarded(text: str) -> str:
-    """Leave text as it is: for readers that are no spreadsheets."""
+    """Return text as it is, for readers that are no spreadsheets."""
     return text
 
 
 def writers(guard: Callable[[str], str]) -> dict[type, Callable[[Any], str]]:
-    """Give for each type of a JSON value what writes it as a cell, in quotes where RFC 4180 asks.
+    """Return a writer of cells for each type of JSON value, with quotes where RFC 4180 has them.
 
     Text goes through `guard`. Numbers stay, null is an empty cell, true and false are words, lists
     and objects are compact JSON text.

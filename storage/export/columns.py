@@ -15,14 +15,14 @@ class Columns:
     inputs: dict[str, None] = field(default_factory=dict)
     outputs: dict[str, None] = field(default_factory=dict)
 
-    def has(self, given: Mapping[str, Any], brought: Mapping[str, Any]) -> bool:
-        """Say whether there is a column for every key of an input and of an output."""
-        return given.keys() <= self.inputs.keys() and brought.keys() <= self.outputs.keys()
+    def has(self, given: Mapping[str, Any], output: Mapping[str, Any]) -> bool:
+        """Return True where every key of an input and of an output has a column."""
+        return given.keys() <= self.inputs.keys() and output.keys() <= self.outputs.keys()
 
-    def add(self, given: Mapping[str, Any], brought: Mapping[str, Any]) -> None:
+    def add(self, given: Mapping[str, Any], output: Mapping[str, Any]) -> None:
         """Append the keys that are new."""
         self.inputs.update(dict.fromkeys(given))
-        self.outputs.update(dict.fromkeys(brought))
+        self.outputs.update(dict.fromkeys(output))
 
     def names(self, guard: Callable[[str], str]) -> tuple[str, ...]:
         """Name every column: FIXED, then the inputs, then the outputs; each name is unique.

@@ -2,7 +2,7 @@
 
 The columns are FIXED, then the keys of the inputs, then those of the outputs. An input or output
 that is not an object counts as one with the single key `input` or `output`. Failed and cancelled
-runs have empty outputs, whatever part of one came, and add no columns: their story is in the JSON.
+runs have empty outputs, even where a part of one came, and add no columns: the JSON has them.
 
 Two passes over the same snapshot, since the header comes first and the rows do not fit in memory.
 """
@@ -17,7 +17,7 @@ from sqlmodel import col
 from storage.errors import ExportChanged
 from storage.export.cells import guarded, unguarded, writers
 from storage.export.columns import Columns
-from storage.export.rows import Page, Progress, Record, Snapshot
+from storage.export.rows import OnProgress, Record, RowPage, Snapshot
 from storage.models import Result, Run
 
 _DOCUMENTS = (Run.input, case((col(Result.status) == "completed", col(Result.output))))
@@ -30,7 +30,7 @@ Guard = Callable[[str], str]
 
 
 def write_csv(
-    snapshot: Snapshot, out: IO[bytes], progress: Progress, *, formula_guard: bool
+    snapshot: Snapshot, out: IO[bytes], progress: OnProgress, *, formula_guard: bool
 ) -> tuple[int, tuple[str, ...]]:
     """Write the header and all rows; return the number of rows and the header."""
     guard = guarded if formula_guard else unguarded
@@ -45,23 +45,23 @@ def write_csv(
     return written, header
 
 
-def _find_columns(snapshot: Snapshot, progress: Progress) -> Columns:
+def _find_columns(snapshot: Snapshot, progress: OnProgress) -> Columns:
     columns = Columns()
     for page in snapshot.pages((), _DOCUMENTS):
         for row in page:
-            given, brought = _documents(row)
-            if not columns.has(given, brought):
-                columns.add(given, brought)
+            given, output = _documents(row)
+            if not columns.has(given, output):
+                columns.add(given, output)
         progress(0)
     return columns
 
 
-def _rows(page: Page, columns: Columns) -> Iterator[list[Any]]:
+def _rows(page: RowPage, columns: Columns) -> Iterator[list[Any]]:
     for row in page:
-        given, brought = _documents(row)
-        if not columns.has(given, brought):
+        given, output = _documents(row)
+        if not columns.has(given, output):
             raise _changed(row)
-        yield [*row[1:-2], *map(given.get, columns.inputs), *map(brought.get, columns.outputs)]
+        yield [*row[1:-2], *map(given.get, columns.inputs), *map(output.get, columns.outputs)]
 
 
 def _documents(row: Record) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -70,7 +70,7 @@ def _documents(row: Record) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _document(text: str | None, part: str) -> dict[str, Any]:
-    """Parse an input or output as an object; nothing at all is an empty one."""
+    """Parse an input or output as an object; NULL is an empty one."""
     value = None if text is None else _parse(text.lstrip())[0]
     if isinstance(value, dict):
         return value

@@ -10,7 +10,7 @@ from datetime import datetime
 from json.encoder import encode_basestring as quoted
 from typing import IO
 
-from storage.export.rows import Progress, Record, Snapshot
+from storage.export.rows import OnProgress, Record, Snapshot
 from storage.models import Result, Run
 from storage.presigned_urls import without_signatures
 
@@ -29,7 +29,7 @@ _ENDS_OF_LINES = {char: f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"}
 _OBJECT = "{" + ", ".join(f'"{key}": %s' for key in KEYS) + "}"
 
 
-def write_json_lines(snapshot: Snapshot, out: IO[bytes], progress: Progress) -> int:
+def write_json_lines(snapshot: Snapshot, out: IO[bytes], progress: OnProgress) -> int:
     """Write one object per line, each line ended by LF; return the number of objects."""
     written = 0
     for objects in _pages(snapshot):
@@ -40,7 +40,7 @@ def write_json_lines(snapshot: Snapshot, out: IO[bytes], progress: Progress) -> 
 
 
 def json_lines(snapshot: Snapshot) -> Iterator[bytes]:
-    """Yield the same, a page at a time, for whoever takes it at a pace of his own."""
+    """Yield the same lines, a page at a time."""
     for objects in _pages(snapshot):
         yield _lines(objects)
 
@@ -50,17 +50,17 @@ def _lines(objects: list[str]) -> bytes:
 
 
 def _encoded(text: str) -> bytes:
-    """UTF-8, without what many readers take for the end of a line (Python and httpx do).
+    """Encode as UTF-8, with the characters escaped that many readers take for line ends.
 
-    These stand nowhere but in strings, where escaped they are the same JSON. It costs next to
-    nothing: a text that holds no such large code points is not even searched.
+    Python and httpx do so. These characters can only be in strings, where their escapes are the
+    same JSON. It costs next to nothing: Python does not search texts of small code points.
     """
     for char, escaped in _ENDS_OF_LINES.items():
         text = text.replace(char, escaped)
     return text.encode()
 
 
-def write_json(snapshot: Snapshot, out: IO[bytes], progress: Progress) -> int:
+def write_json(snapshot: Snapshot, out: IO[bytes], progress: OnProgress) -> int:
     """Write an array with one object per line; return the number of objects."""
     written = 0
     out.write(b"[")
@@ -115,7 +115,7 @@ def _time(moment: datetime | None) -> str:
 
 
 def _spliced(text: str | None) -> str:
-    """Give stored JSON text on one line; a line end in it can only be blank space."""
+    """Return stored JSON text on one line; a line end in it can only be white space."""
     if text is None:
         return "null"
     if "NaN" in text or "Infinity" in text:

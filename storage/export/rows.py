@@ -1,8 +1,8 @@
 """Rows for an export: read in short pages by key, all as of one moment.
 
-A page is its own short read, so that the write-ahead log can shrink during a long export. That the
-pages still agree comes from a bound: the highest result id when the export began. Results are
-appended and never rewritten, so what was current then can be told at any later time.
+Each page is a short read of its own, so that the write-ahead log can shrink during a long export.
+The pages agree by a bound: the highest result id when the export began. Results are appended and
+never rewritten, so that the versions current at that time can be found at any later time.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,9 +26,9 @@ PAGE_CHARACTERS = 4 * 1024 * 1024
 _FEW_AT_ONCE = {"stream_results": True, "max_row_buffer": 16}
 """Rows that the driver holds: results may be giant."""
 
-Progress = Callable[[int], None]
+OnProgress = Callable[[int], None]
 Record = Sequence[Any]
-Page = list[Record]
+RowPage = list[Record]
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Selection:
             raise ValueError(f"The status {self.status!r} is unknown: all, completed or failed.")
 
     def of_runs(self) -> Iterator[ColumnElement[bool]]:
-        """Say in SQL which runs."""
-        # An index has both together, in order of the id. SQLite must not search one by one of them
-        # alone, hence the `|| ''`: every page would sort all runs that the search found.
+        """Yield the conditions of the selected runs."""
+        # An index has both columns, in order of the id. SQLite must not search an index by one of
+        # them alone, hence the `|| ''`: every page would sort all runs that the search found.
         inner = self.batch_id if self.run_id is None else self.run_id
         searched = self.source is not None and inner is not None
         for column, wanted in (
@@ -64,7 +64,7 @@ class Selection:
                 yield (column if searched else column + "") == wanted
 
     def of_results(self) -> Iterator[ColumnElement[bool]]:
-        """Say in SQL which results."""
+        """Yield the conditions of the selected results."""
         completed = col(Result.status) == "completed"
         if self.status != "all":
             yield completed if self.status == "completed" else ~completed
@@ -81,13 +81,13 @@ class Snapshot:
 
     @classmethod
     def take(cls, database: Database, selection: Selection) -> "Snapshot":
-        """Fix the moment."""
+        """Take a snapshot of the results as they are now."""
         taken_at = database.now()
         with database.read() as connection:
             bound = connection.execute(select(func.max(col(Result.id)))).scalar_one()
         return cls(database, selection, bound or 0, taken_at)
 
-    def pages(self, facts: Sequence[Any], documents: Sequence[Any]) -> Iterator[Page]:
+    def pages(self, facts: Sequence[Any], documents: Sequence[Any]) -> Iterator[RowPage]:
         """Yield pages of rows (Run.id, facts..., documents as JSON text...) in order of Run.id.
 
         Results that were pruned are left out: as if whole, they would pass for empty ones. Raises
@@ -108,9 +108,11 @@ class Snapshot:
             if page:
                 yield page
 
-    def _page(self, statement: Select[Any], after: int, *, first: int) -> tuple[Page, int | None]:
-        """Read the next rows; return them and the last run looked at, None after all runs."""
-        page: Page = []
+    def _page(
+        self, statement: Select[Any], after: int, *, first: int
+    ) -> tuple[RowPage, int | None]:
+        """Read the next rows; return them and the last run that was read, None after all runs."""
+        page: RowPage = []
         characters = 0
         with self.database.read() as connection:
             ids = connection.scalars(self._next_runs(after)).all()
@@ -129,10 +131,9 @@ class Snapshot:
         return page, ids[-1]
 
     def _next_runs(self, after: int) -> Select[int | None]:
-        """Choose the runs of a page.
+        """Select the runs of a page.
 
-        They are asked for by themselves so that the join reads and sorts no more than one page,
-        whichever plan SQLite makes for it.
+        A query of its own bounds the join to one page, whichever plan SQLite makes for it.
         """
         return (
             select(col(Run.id))
@@ -142,7 +143,7 @@ class Snapshot:
         )
 
     def _was_current(self) -> ColumnElement[bool]:
-        """The marked version, or if that came after the bound, the last one before it."""
+        """Select the marked version or, where that came after the bound, the last one before it."""
         marked, later = aliased(Result), aliased(Result)
         replaced_since = exists(literal(1)).where(
             col(marked.run_pk) == col(Result.run_pk),
@@ -161,9 +162,9 @@ class Snapshot:
         )
 
 
-def count_pruned(database: Database, selection: Selection) -> int:
-    """How many of the selected results an export leaves out, for their content was pruned."""
-    query = (
+def pruned(selection: Selection) -> Select[int]:
+    """Count, in SQL, the selected results whose content was pruned."""
+    return (
         select(func.count())
         .select_from(Result)
         .join(Run, col(Run.id) == col(Result.run_pk))
@@ -174,5 +175,3 @@ def count_pruned(database: Database, selection: Selection) -> int:
             *selection.of_results(),
         )
     )
-    with database.read() as connection:
-        return connection.execute(query).scalar_one()

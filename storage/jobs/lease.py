@@ -58,5 +58,5 @@ class AttemptOutcome:
 
     @property
     def ended_at(self) -> datetime:
-        """When the attempt ended."""
+        """The time at which the attempt ended."""
         return self.started_at + timedelta(milliseconds=self.milliseconds)

@@ -4,19 +4,19 @@ from typing import TypedDict
 
 
 class ListingProgress(TypedDict, total=False):
-    """How far the listing of a batch is."""
+    """The progress of a listing."""
 
     cursor: str | None
     """Where the sender goes on; None for the first page."""
 
     since: str
-    """When the listing began: ISO 8601, with a UTC offset."""
+    """The start of the listing: ISO 8601, with a UTC offset."""
 
     listed: int
     """Runs named so far, counted from the first page."""
 
     restarts: int
-    """How often this attempt began anew because the sender refused the cursor."""
+    """Times that this attempt began anew because the sender refused the cursor."""
 
     size: int
     """Runs a page, where that is not the provider's usual number; 0: the sender's own default."""
@@ -26,7 +26,7 @@ class ListingProgress(TypedDict, total=False):
 
 
 class Progress(TypedDict, total=False):
-    """What a job knows from its beginning, and how far it has come. No key is always there."""
+    """The progress of a job, and hints from its event or endpoint. All keys are optional."""
 
     awaits_end: bool
     """False where the sender announced something else than an end: one look is enough then."""
@@ -44,13 +44,13 @@ class Progress(TypedDict, total=False):
     """Seconds between two looks of a check, where the usual growing intervals are too long."""
 
     listing: ListingProgress
-    """How far the listing of the batch is."""
+    """The progress of the listing of the batch."""
 
     seen_without_output: dict[str, tuple[str, int]]
     """By run id: when a completed run was first seen without output (ISO 8601), how often since."""
 
     asked: list[str | None]
-    """The question to a person that was logged last: the sender's status, the interaction's id."""
+    """The sender's status and the interaction's id of the question to a person logged last."""
 
     refusals: int
-    """How often the sender refused this job so that no other call tells what it refuses."""
+    """Refusals of this job by the sender while no other call can show what it refuses."""

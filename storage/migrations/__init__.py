@@ -1,7 +1,7 @@
 """The schema's history (Alembic), applied at start on SQLite, and by `db upgrade` on Postgres.
 
-`HEAD` is written down so that a start with a current schema need not load Alembic at all; a test
-compares it with the newest script, and the scripts with the models.
+`HEAD` is a constant so that a start with a current schema does not load Alembic; a test compares it
+with the newest script, and the scripts with the models.
 """
 
 from pathlib import Path
@@ -16,8 +16,8 @@ HEAD = "0005"
 def upgrade(connection: Connection) -> None:
     """Bring the schema to HEAD inside the caller's transaction.
 
-    Raises NewerSchema for a revision that this version does not know, CannotOpen for a database
-    that is somebody else's.
+    Raises NewerSchema for a revision that this version does not know, CannotOpen for the database
+    of another program.
     """
     revision = current(connection)
     if revision == HEAD:

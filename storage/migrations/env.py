@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the scripts on the connection that the caller hands over."""
+"""Alembic's entry: runs the scripts on the caller's connection."""
 
 from alembic import context
 from sqlmodel import SQLModel

@@ -1,4 +1,4 @@
-"""How long each kind is kept."""
+"""Ages at which rows are pruned."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 @dataclass(frozen=True, slots=True)
 class Ages:
-    """How long each is kept; None: for ever. Raises ValueError where an age cannot be.
+    """How long each kind is kept; None is for ever. Raises ValueError for ages that contradict.
 
-    `events` is the age of ended jobs too, and of the rows of deliveries without their bodies.
+    `events` is also the age of ended jobs, and of the rows of deliveries without their bodies.
     """
 
     deliveries: timedelta | None = None
@@ -24,14 +24,14 @@ class Ages:
                 raise ValueError(f"events cannot go before what hangs on them: {name}")
 
     def before(self, now: datetime) -> "Cutoffs":
-        """The moments before which things are old enough."""
+        """Return the times before which rows are old enough."""
         ages = (self.deliveries, self.attempts, self.events, self.results, self.versions)
         return Cutoffs(*(None if age is None else now - age for age in ages))
 
 
 @dataclass(frozen=True, slots=True)
 class Cutoffs:
-    """What is older than these may go; None: nothing may."""
+    """Times before which rows may be pruned; None: no row may."""
 
     deliveries: datetime | None
     attempts: datetime | None

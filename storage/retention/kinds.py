@@ -1,4 +1,4 @@
-"""The kinds of rows that are let go of: when each may go, who holds it, and how it goes."""
+"""Kinds of rows that are pruned: when each may go, which locks it takes, how it goes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,11 +34,14 @@ _ENDED = ("done", "abandoned")
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind of row. `stamp` grows with the key, and tells where the walk may end.
+class RetentionKind:
+    """One kind of row. `stamp` grows with the key, so that the walk ends at a young row.
 
-    due: what must hold of a row by its age and its kin; is_free: and nothing hangs on it. hold:
-    lock what decides, and return the ids that are ours. among: which rows are looked at at all.
+    due: conditions on a row's age and on related rows.
+    is_free: conditions that no other row depends on it.
+    hold: locks the rows that decide, and returns the ids that may be pruned.
+    go: prunes rows.
+    among: conditions of all rows of the kind.
     """
 
     model: Any
@@ -53,7 +56,7 @@ class Kind:
 
 
 def _length(*columns: Any) -> ColumnElement[Any]:
-    """The characters of texts and documents, the bytes of bodies."""
+    """Sum the characters of texts and documents, and the bytes of bodies, in SQL."""
     lengths = [func.coalesce(func.length(column), 0) for column in columns]
     total: ColumnElement[Any] = lengths[0]
     for length in lengths[1:]:
@@ -66,7 +69,7 @@ def _ended_at() -> ColumnElement[Any]:
 
 
 def _locked(query: Select[Any]) -> Select[Any]:
-    """Postgres: what somebody else holds is skipped, so that nobody waits for anybody."""
+    """Lock the rows, on Postgres; rows that another transaction has locked are skipped."""
     return query.with_for_update(skip_locked=True)
 
 
@@ -81,7 +84,7 @@ def _hold(model: Any) -> Callable[[Connection, Ids], Ids]:
 
 
 def _hold_event_of(connection: Connection, ids: Ids) -> Ids:
-    """A job that comes to an event meanwhile waits for us, or we leave the event alone."""
+    """Lock the events of deliveries, so that no new job of one comes between."""
     delivery, event_id = col(Delivery.id), col(Delivery.event_id)
     events = connection.scalars(
         select(event_id).where(delivery.in_(ids)).distinct().order_by(event_id)
@@ -133,7 +136,7 @@ def _empty_deliveries(connection: Connection, ids: Ids, now: datetime) -> None:
 
 
 def _stays(before: Cutoffs) -> ColumnElement[bool]:
-    """Whether a job is alive, or younger than may go."""
+    """Select jobs that are alive, or too young to go."""
     young = select(col(Attempt.id)).where(
         col(Attempt.job_id) == col(Job.id), col(Attempt.started_at) >= before.attempts
     )
@@ -147,7 +150,7 @@ def _due_jobs(before: Cutoffs) -> Conditions:
 
 
 def _event_or_own_stamp() -> ColumnElement[Any]:
-    """A replay makes a job young again, which must not end the walk: its event stays as old."""
+    """Return a job's time by its event: a replay makes the job itself young."""
     came = select(col(Event.received_at)).where(col(Event.id) == col(Job.event_id))
     return func.coalesce(came.scalar_subquery(), col(Job.created_at))
 
@@ -183,7 +186,7 @@ def _childless_events() -> Conditions:
 
 
 def _due_versions(before: Cutoffs) -> Conditions:
-    """By what came after it: an export that began before that still needs it."""
+    """Select superseded results by the age of their successor, which older exports leave out."""
     later = aliased(Result)
     newer = select(col(later.id)).where(
         col(later.run_pk) == col(Result.run_pk),
@@ -224,9 +227,9 @@ _CONTENT = _length(
     col(Result.error),
 )
 
-KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
+KINDS: Final[Mapping[str, RetentionKind]] = MappingProxyType(
     {
-        "attempts": Kind(
+        "attempts": RetentionKind(
             model=Attempt,
             age="attempts",
             stamp=col(Attempt.started_at),
@@ -235,7 +238,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
             hold=_hold(Attempt),
             go=_delete(Attempt),
         ),
-        "deliveries": Kind(
+        "deliveries": RetentionKind(
             model=Delivery,
             age="deliveries",
             stamp=col(Delivery.received_at),
@@ -244,7 +247,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
             hold=_hold_event_of,
             go=_empty_deliveries,
         ),
-        "jobs": Kind(
+        "jobs": RetentionKind(
             model=Job,
             age="events",
             stamp=_event_or_own_stamp(),
@@ -254,7 +257,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
             go=_delete(Job),
             is_free=(~select(col(Attempt.id)).where(col(Attempt.job_id) == col(Job.id)).exists(),),
         ),
-        "events": Kind(
+        "events": RetentionKind(
             model=Event,
             age="events",
             stamp=col(Event.received_at),
@@ -264,7 +267,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
             go=_delete_events,
             is_free=_childless_events(),
         ),
-        "versions": Kind(
+        "versions": RetentionKind(
             model=Result,
             age="versions",
             stamp=col(Result.stored_at),
@@ -272,9 +275,9 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
             due=_due_versions,
             hold=_hold(Result),
             go=_delete(Result),
-            among=(literal_column("NOT results.is_current"),),  # in the words of its index
+            among=(literal_column("NOT results.is_current"),),  # written as its index has it
         ),
-        "results": Kind(
+        "results": RetentionKind(
             model=Result,
             age="results",
             stamp=col(Result.stored_at),
@@ -285,4 +288,4 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         ),
     }
 )
-"""All kinds, each behind those that hang on it."""
+"""All kinds, each after those that depend on it."""

@@ -1,4 +1,4 @@
-"""The walk: what may go, a few hundred rows at a time, from the oldest on."""
+"""The walk over the rows of a kind, a few hundred at a time, from the oldest on."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ from sqlalchemy import Connection, func, select
 from sqlmodel import col
 
 from storage.retention.ages import Ages, Cutoffs
-from storage.retention.kinds import KINDS, Kind
+from storage.retention.kinds import KINDS, RetentionKind
 
 LOOK_ROWS: Final = 500
-"""Rows looked at in one read."""
+"""Rows that one read looks at."""
 
 STEP_ROWS: Final = 250
 STEP_BYTES: Final = 8 * 1024 * 1024
-"""A transaction takes no more rows, nor many more bytes than this: acks must get between."""
+"""Limits of one transaction, so that acks come in between; one row may exceed the bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one step let go, or would, and the key to go on behind.
+    """The rows that one step pruned, or would prune, and the key after which to go on.
 
-    `bytes` are those of the bodies and texts in the rows. `is_end` says that no row behind
-    `reached` is old enough.
+    `bytes` counts the bodies and texts in the rows. `is_end` means that no row after `reached` is
+    old enough.
     """
 
     rows: int
@@ -34,8 +34,8 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The rows that may go, each with its bytes, and the key to go on behind."""
+class DueRows:
+    """The rows that may go, each with its bytes, and the key after which to go on."""
 
     sizes: Mapping[int, int]
     reached: int
@@ -44,18 +44,21 @@ class Found:
 
 def look(
     connection: Connection, kind: str, ages: Ages, *, after: int, now: datetime, keep: bool = False
-) -> Found:
-    """Look at the next rows behind `after`. `keep`: as if what hangs on them was gone already."""
+) -> DueRows:
+    """Return the rows after the key `after` that may go.
+
+    With `keep` nothing is pruned: rows that depend on them count as gone.
+    """
     table, before = KINDS[kind], ages.before(now)
     if _cutoff(table, before) is None:
-        return Found({}, after, is_end=True)
+        return DueRows({}, after, is_end=True)
     key = col(table.model.id)
     ids = connection.scalars(
         select(key).where(key > after, *table.among).order_by(key).limit(LOOK_ROWS)
     ).all()
     ages_of = _stamps(connection, table, {*ids[:1], *ids[-1:]})
     if not any(_is_old(stamp, table, before) for stamp in ages_of):
-        return Found({}, after, is_end=True)
+        return DueRows({}, after, is_end=True)
     conditions = table.due(before) if keep else [*table.due(before), *table.is_free]
     due = connection.execute(
         select(key, table.size)
@@ -65,18 +68,18 @@ def look(
     ).all()
     taken = _no_more_than(STEP_BYTES, [(row[0], int(row[1])) for row in due])
     if len(taken) < len(due) or len(due) == STEP_ROWS:
-        return Found(dict(taken), taken[-1][0], is_end=False)
-    if not _is_old(ages_of[-1], table, before):  # the rest of these ages first
-        return Found(dict(taken), taken[-1][0] if taken else after, is_end=True)
-    return Found(dict(taken), ids[-1], is_end=False)
+        return DueRows(dict(taken), taken[-1][0], is_end=False)
+    if not _is_old(ages_of[-1], table, before):  # the rows of these ages first
+        return DueRows(dict(taken), taken[-1][0] if taken else after, is_end=True)
+    return DueRows(dict(taken), ids[-1], is_end=False)
 
 
 def let_go(
     connection: Connection, kind: str, ages: Ages, ids: Sequence[int], *, now: datetime
 ) -> list[int]:
-    """Let go of those of these rows that still may; returns which.
+    """Prune those of these rows that still may go; returns their keys.
 
-    What others hold at this moment, another pruner or the intake, is left for another time.
+    Rows that another transaction holds, of another pruner or the intake, are left for later.
     """
     table = KINDS[kind]
     key = col(table.model.id)
@@ -90,7 +93,7 @@ def let_go(
 
 
 def span(connection: Connection, kind: str) -> tuple[int, int]:
-    """The first and the last key there are of a kind; (0, 0) where there is none."""
+    """Return the first and the last key of a kind; (0, 0) without rows."""
     key = col(KINDS[kind].model.id)
     first, last = connection.execute(select(func.min(key), func.max(key))).one()
     return first or 0, last or 0
@@ -99,23 +102,25 @@ def span(connection: Connection, kind: str) -> tuple[int, int]:
 # --- inside -------------------------------------------------------------------------------------
 
 
-def _cutoff(table: Kind, before: Cutoffs) -> datetime | None:
+def _cutoff(table: RetentionKind, before: Cutoffs) -> datetime | None:
     cutoff: datetime | None = getattr(before, table.age)
     return cutoff
 
 
-def _is_old(stamp: datetime, table: Kind, before: Cutoffs) -> bool:
+def _is_old(stamp: datetime, table: RetentionKind, before: Cutoffs) -> bool:
     cutoff = _cutoff(table, before)
     return cutoff is not None and stamp < cutoff
 
 
-def _stamps(connection: Connection, table: Kind, ids: Collection[int]) -> Sequence[datetime]:
+def _stamps(
+    connection: Connection, table: RetentionKind, ids: Collection[int]
+) -> Sequence[datetime]:
     key = col(table.model.id)
     return connection.scalars(select(table.stamp).where(key.in_(ids)).order_by(key)).all()
 
 
 def _no_more_than(limit: int, rows: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """As many of the rows as have these bytes together, but one at least."""
+    """Return the first rows that have no more than these bytes together, but one at least."""
     total = 0
     for place, (_, size) in enumerate(rows):
         total += size

@@ -119,21 +119,22 @@ def upsert(
     added = _add(connection, fresh)
     if len(added) < len(fresh):  # another process was quicker with some
         before |= _locked(connection, source, given.keys() - added.keys() - before.keys())
-    changed = [
-        {
-            "pk": there.id,
-            "created_at": there.created_at or given[run_id][0].run.created_at,
-            "input": _richer(there.input, given[run_id][0]),
-            **_facts(given[run_id][0].run, there, given[run_id][1], now),
-        }
-        for run_id, there in before.items()
-    ]
+    changed = [_changed(there, *given[run_id], now) for run_id, there in before.items()]
     if changed:
         connection.execute(_changing(tuple(changed[0])), changed)
     return added | {run_id: row.id for run_id, row in before.items()}
 
 
 # --- inside -------------------------------------------------------------------------------------
+
+
+def _changed(before: Row[Any], row: RunRow, seen_at: datetime, now: datetime) -> dict[str, Any]:
+    return {
+        "pk": before.id,
+        "created_at": before.created_at or row.run.created_at,
+        "input": _richer(before.input, row),
+        **_facts(row.run, before, seen_at, now),
+    }
 
 
 @cache

@@ -1,20 +1,116 @@
-"""The Store: one method for each verb, each written in the file of the noun that owns it.
+"""The Store: each noun is an attribute, and its verbs are that attribute's methods.
 
-Here only transactions are opened and nouns are put together, in one file for each kind of work.
-Methods block; those that write return after the COMMIT and raise CannotStore (nothing was written)
-when there could be none.
+Here transactions are opened and nouns are put together. Verbs that concern one noun alone are in
+the noun's own folder. Methods block; those that write return after the COMMIT and raise CannotStore
+(nothing was written) when there could be none.
 """
 
-from storage.store.batches import Batches
-from storage.store.endpoints import Endpoints
-from storage.store.export import Reading
-from storage.store.fetching import Bringing
-from storage.store.intake import Intake
-from storage.store.jobs import Work
-from storage.store.retention import Retention
-from storage.store.runs import Runs
-from storage.store.tokens import Tokens
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+from sqlmodel import col
+
+from storage.database import Database, insert
+from storage.deliveries.deliveries import DeliveryStore
+from storage.deliveries.events import EventStore
+from storage.deliveries.quarantine import QuarantineStore
+from storage.encryption import CANARY, Vault
+from storage.errors import WrongKey
+from storage.export import ExportStore
+from storage.models import Meta
+from storage.retention import RetentionStore
+from storage.store.batches import BatchStore
+from storage.store.endpoints import EndpointStore
+from storage.store.jobs import JobStore
+from storage.store.results import ResultStore
+from storage.store.runs import RunStore
+from storage.store.sources import SourceStore
+from storage.tokens import TokenStore
 
 
-class Store(Intake, Endpoints, Batches, Runs, Work, Bringing, Reading, Retention, Tokens):
+class Store:
     """The durable truth. Made by `storage.open`; safe to use from many threads."""
+
+    def __init__(self, database: Database, vault: Vault) -> None:
+        self.database = database
+        self.vault = vault
+        self._check_key()
+        self.deliveries = DeliveryStore(database)
+        self.events = EventStore(database)
+        self.quarantine = QuarantineStore(database)
+        self.endpoints = EndpointStore(database, vault)
+        self.batches = BatchStore(database, vault)
+        self.runs = RunStore(database, vault)
+        self.results = ResultStore(database, vault)
+        self.jobs = JobStore(database, vault)
+        self.sources = SourceStore(database, vault)
+        self.export = ExportStore(database)
+        self.retention = RetentionStore(database)
+        self.tokens = TokenStore(database)
+
+    def close(self) -> None:
+        """Finish queued writes and close the database."""
+        self.database.close()
+
+    @property
+    def name(self) -> str:
+        """The database's address without a password, for logs."""
+        return self.database.name
+
+    @property
+    def is_shared(self) -> bool:
+        """True where several processes may serve this database at once."""
+        return self.database.is_shared
+
+    def is_served(self) -> bool:
+        """Return True while some process serves this database."""
+        return self.database.is_served()
+
+    def now(self) -> datetime:
+        """Return the time that all servers of this database agree upon: aware, in UTC."""
+        return self.database.now()
+
+    def hint(self) -> None:
+        """Notify the workers of other processes that there may be work; never waits."""
+        self.database.hint()
+
+    def listen(self, on_notify: Callable[[], None]) -> None:
+        """Call `on_notify`, on another thread, at each hint of another process."""
+        self.database.listen(on_notify)
+
+    def watch(self) -> AbstractContextManager[Callable[[], object]]:
+        """Yield a cheap function whose value changes when another connection has committed."""
+        return self.database.watch()
+
+    def probe(self) -> None:
+        """Write something, always the same row, as the intake writes; raises CannotStore."""
+        self.database.write(
+            lambda c: c.execute(
+                insert(Meta)
+                .values(key="probe", value="1")
+                .on_conflict_do_update(index_elements=["key"], set_={"value": str(self.now())})
+            ),
+            urgent=True,
+        )
+
+    def _check_key(self) -> None:
+        """Compare the canary with our key, or leave one in a new database; raises WrongKey."""
+        with self.database.read() as connection:
+            has_canary = self._has_canary(connection)
+        if not has_canary:
+            self.database.write(self._leave_canary)
+
+    def _has_canary(self, connection: Connection) -> bool:
+        canary = connection.execute(
+            select(col(Meta.value)).where(col(Meta.key) == "canary")
+        ).scalar()
+        if canary is not None and self.vault.decrypt(canary.encode()) != CANARY:
+            raise WrongKey("The canary of this database is not ours: restore it from a backup.")
+        return canary is not None
+
+    def _leave_canary(self, connection: Connection) -> None:
+        value = self.vault.encrypt(CANARY).decode()
+        connection.execute(insert(Meta).values(key="canary", value=value).on_conflict_do_nothing())
+        self._has_canary(connection)  # another process may have been quicker

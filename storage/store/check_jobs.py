@@ -1,4 +1,4 @@
-"""Having something looked at from time to time, whether a webhook comes or not."""
+"""Checks of batches and endpoints, which need no webhook."""
 
 from datetime import datetime, timedelta
 
@@ -10,7 +10,7 @@ from storage.batches.ledger import Ledger
 from storage.jobs.new import new_job
 
 FIRST_CHECK = timedelta(minutes=10)
-"""How long an endpoint may stay silent before we look for ourselves."""
+"""How long after its start the first check of an endpoint or a batch is due."""
 
 
 def watch(
@@ -20,7 +20,7 @@ def watch(
     *,
     even_complete: bool = False,
 ) -> None:
-    """Have an open batch looked at from time to time; where it is already, nothing changes."""
+    """Add a check for an open batch, unless it has one."""
     if batch.state == "open" or even_complete:
         enqueue_check(connection, batch.source, "batch", batch.batch_id, batch.endpoint_id, moment)
 

@@ -12,14 +12,14 @@ from storage.endpoints.secrets import EndpointListing
 from storage.jobs import checks
 from storage.runs import runs
 from storage.store.attach import attach
-from storage.store.base import Base
 from storage.store.check_jobs import enqueue_check
+from storage.store.part import StorePart
 
 
-class Endpoints(Base):
+class EndpointStore(StorePart):
     """Endpoints and their secrets."""
 
-    def add_endpoint(
+    def add(
         self,
         source: str,
         kind: str,
@@ -36,7 +36,7 @@ class Endpoints(Base):
         """
 
         def work(connection: Connection) -> str:
-            moment = self.now()
+            moment = self._now()
             endpoint_id = endpoints.add(
                 connection,
                 source=source,
@@ -46,7 +46,7 @@ class Endpoints(Base):
                 now=moment,
             )
             if secret is not None:
-                endpoints.set_secret(connection, self.vault, endpoint_id, secret, now=moment)
+                endpoints.set_secret(connection, self._vault, endpoint_id, secret, now=moment)
             if resource is not None:
                 self._know(connection, source, kind, resource, endpoint_id, task_id, moment)
             if kind != "account":
@@ -55,15 +55,15 @@ class Endpoints(Base):
                 )
             return endpoint_id
 
-        return self.database.write(work)
+        return self._database.write(work)
 
-    def add_endpoints(
+    def add_many(
         self, source: str, kind: str, secrets: Sequence[str], *, task_id: str | None = None
     ) -> list[str]:
         """Make an open endpoint for each secret, without a check of its own; returns their ids."""
 
         def work(connection: Connection) -> list[str]:
-            moment = self.now()
+            moment = self._now()
             made = [
                 endpoints.add(
                     connection,
@@ -76,10 +76,10 @@ class Endpoints(Base):
                 for _ in secrets
             ]
             for endpoint_id, secret in zip(made, secrets, strict=True):
-                endpoints.set_secret(connection, self.vault, endpoint_id, secret, now=moment)
+                endpoints.set_secret(connection, self._vault, endpoint_id, secret, now=moment)
             return made
 
-        return self.database.write(work)
+        return self._database.write(work)
 
     def set_secret(
         self,
@@ -89,23 +89,23 @@ class Endpoints(Base):
         resource: str | None = None,
         task_id: str | None = None,
     ) -> None:
-        """Register a signing secret, and what the endpoint is for.
+        """Add a signing secret and, where given, bind the endpoint to its resource.
 
         Raises NotFound, or SecretRefused for one that was replaced or would not be tried.
         """
 
         def work(connection: Connection) -> None:
-            moment = self.now()
-            endpoints.set_secret(connection, self.vault, endpoint_id, text, now=moment)
+            moment = self._now()
+            endpoints.set_secret(connection, self._vault, endpoint_id, text, now=moment)
             if resource is not None:
                 self._bind(connection, endpoint_id, resource, moment, task_id=task_id)
 
-        self.database.write(work)
+        self._database.write(work)
 
-    def bind_endpoint(self, endpoint_id: str, resource: str, *, task_id: str | None = None) -> None:
-        """Say which resource an endpoint is for; raises NotFound where it is bound otherwise."""
-        self.database.write(
-            lambda c: self._bind(c, endpoint_id, resource, self.now(), task_id=task_id)
+    def bind(self, endpoint_id: str, resource: str, *, task_id: str | None = None) -> None:
+        """Bind an endpoint to its resource; raises NotFound where it is bound to another."""
+        self._database.write(
+            lambda c: self._bind(c, endpoint_id, resource, self._now(), task_id=task_id)
         )
 
     def _bind(
@@ -117,8 +117,8 @@ class Endpoints(Base):
         *,
         task_id: str | None = None,
     ) -> None:
-        attach(connection, self.vault, endpoint_id, resource, task_id=task_id, now=moment)
-        view = endpoints.find(connection, self.vault, endpoint_id)
+        attach(connection, self._vault, endpoint_id, resource, task_id=task_id, now=moment)
+        view = endpoints.find(connection, self._vault, endpoint_id)
         if view is not None:
             self._know(
                 connection, view.source, view.kind, resource, endpoint_id, view.task_id, moment
@@ -134,7 +134,7 @@ class Endpoints(Base):
         task_id: str | None,
         moment: datetime,
     ) -> None:
-        """Expect what an endpoint is for: so that an export of it can say that it is missing."""
+        """Expect what an endpoint is for, so that it can be reported as missing."""
         if kind == "batch":
             batches.register(
                 connection,
@@ -148,72 +148,72 @@ class Endpoints(Base):
         elif kind != "account":
             runs.expect(connection, source, resource, task_id=task_id)
 
-    def close_endpoint(self, endpoint_id: str) -> None:
+    def close(self, endpoint_id: str) -> None:
         """Answer 404 at this endpoint from now on; raises NotFound.
 
-        One that was never bound is not waited for any more: nobody will say what it was for.
+        The checks of one that was never bound end, since nothing can tell any more what it was for.
         """
 
         def work(connection: Connection) -> None:
-            moment = self.now()
+            moment = self._now()
             if endpoints.close(connection, endpoint_id, now=moment) is None:
                 checks.end(connection, endpoint_id=endpoint_id, now=moment)
 
-        self.database.write(work)
+        self._database.write(work)
 
-    def close_endpoints(self, endpoint_ids: Sequence[str]) -> None:
+    def close_many(self, endpoint_ids: Sequence[str]) -> None:
         """Answer 404 at these endpoints from now on."""
 
         def work(connection: Connection) -> None:
             for endpoint_id in endpoint_ids:
-                endpoints.close(connection, endpoint_id, now=self.now())
+                endpoints.close(connection, endpoint_id, now=self._now())
 
-        self.database.write(work)
+        self._database.write(work)
 
     def rotate_secret(self, endpoint_id: str, text: str, *, old_until: datetime) -> None:
-        """Register a new secret; the older ones end at `old_until`. Raises NotFound."""
-        self.database.write(
+        """Add a secret; the older ones end at `old_until`. Raises NotFound."""
+        self._database.write(
             lambda c: secrets.rotate(
-                c, self.vault, endpoint_id, text, old_until=old_until, now=self.now()
+                c, self._vault, endpoint_id, text, old_until=old_until, now=self._now()
             )
         )
 
     def secrets_of(self, source: str) -> list[tuple[str, SigningSecret]]:
-        """The newest secrets of a source's endpoints, decrypted, each with its endpoint's id."""
-        with self.database.read() as connection:
-            return secrets.of_source(connection, self.vault, source)
+        """Return the newest secrets of a source, decrypted, each with its endpoint's id."""
+        with self._database.read() as connection:
+            return secrets.of_source(connection, self._vault, source)
 
     def remember_reading(self, secret_id: int, reading: str) -> None:
-        """Note which key reading of a secret verified a delivery."""
-        self.database.write(lambda c: endpoints.remember_reading(c, secret_id, reading))
+        """Store which key reading of a secret verified a delivery."""
+        self._database.write(lambda c: endpoints.remember_reading(c, secret_id, reading))
 
-    def show_endpoint(self, endpoint_id: str) -> EndpointView | None:
-        """An endpoint without its secrets, or None."""
-        with self.database.read() as connection:
+    def show(self, endpoint_id: str) -> EndpointView | None:
+        """Return an endpoint without its secrets, or None."""
+        with self._database.read() as connection:
             return endpoints.show(connection, endpoint_id)
 
-    def find_endpoint(self, endpoint_id: str) -> EndpointView | None:
-        """An endpoint with its decrypted secrets, or None."""
-        with self.database.read(urgent=True) as connection:
-            return endpoints.find(connection, self.vault, endpoint_id)
+    def find(self, endpoint_id: str) -> EndpointView | None:
+        """Return an endpoint with its decrypted secrets, or None."""
+        with self._database.read(urgent=True) as connection:
+            return endpoints.find(connection, self._vault, endpoint_id)
 
-    def find_endpoint_of(self, source: str, resource: str) -> EndpointView | None:
-        """The open endpoint that expects `resource`, or None."""
-        with self.database.read(urgent=True) as connection:
-            return endpoints.find_by_resource(connection, self.vault, source, resource)
+    def find_by_resource(self, source: str, resource: str) -> EndpointView | None:
+        """Return the newest open endpoint that expects `resource`, with its secrets, or None."""
+        with self._database.read(urgent=True) as connection:
+            return endpoints.find_by_resource(connection, self._vault, source, resource)
 
-    def list_endpoints(self, *, source: str | None = None) -> list[EndpointListing]:
-        """All endpoints, newest first, with all that may be shown of their secrets."""
-        with self.database.read() as connection:
+    def list_all(self, *, source: str | None = None) -> list[EndpointListing]:
+        """Return all endpoints, newest first, with their secrets but for the texts of these."""
+        with self._database.read() as connection:
             rows = endpoints.list_all(connection, source=source)
             return secrets.describe(connection, rows, source=source)
 
-    def has_endpoints(self, source: str) -> bool:
-        """Whether a source has an endpoint at all, however many they are."""
-        with self.database.read() as connection:
+    def has_any(self, source: str) -> bool:
+        """Return True where a source has an endpoint at all."""
+        with self._database.read() as connection:
             return endpoints.is_any(connection, source)
 
-    def endpoints_revision(self) -> int:
-        """A number that changes whenever an endpoint or a secret does."""
-        with self.database.read(urgent=True) as connection:
+    def revision(self) -> int:
+        """Return a number that changes whenever an endpoint or a secret does."""
+        with self._database.read(urgent=True) as connection:
             return endpoints.revision(connection)

@@ -1,4 +1,4 @@
-"""Group commit for work: what many threads want written at once goes into one transaction.
+"""Group commit for work: writes that many threads call for at once share one transaction.
 
 As acks are grouped, so are pages and ends of jobs: each transaction costs a sync and a dozen
 statements, whether it is for one job or for fifty.
@@ -15,8 +15,8 @@ from storage.errors import CannotStore
 T = TypeVar("T")
 Outcome = TypeVar("Outcome")
 
-MOST = 500
-"""What a group weighs at most: acks must get between two of them."""
+GROUP_WEIGHT = 500
+"""The largest weight of a group, so that acks come between two of them."""
 
 
 @dataclass(slots=True)
@@ -29,11 +29,11 @@ class _Entry(Generic[T, Outcome]):
     error: BaseException | None = None
 
 
-class Group(Generic[T, Outcome]):
+class CallGroup(Generic[T, Outcome]):
     """Calls `write(items)`, which returns an outcome or an error for each, in one transaction.
 
-    Whoever comes while nobody writes does so at once, and alone; those who come meanwhile are
-    written together, by the first of them. No thread of its own is needed.
+    A call that comes while none is being written is written at once, and alone; the calls that come
+    meanwhile are written together, on the thread of the first of them.
     """
 
     def __init__(self, write: Callable[[Sequence[T]], Sequence[Outcome | Exception]]) -> None:
@@ -43,7 +43,7 @@ class Group(Generic[T, Outcome]):
         self._is_led = False
 
     def call(self, item: T, *, weight: int = 1) -> Outcome:
-        """Return the outcome of `item` after the COMMIT; raises its error, or that of all."""
+        """Return the outcome of `item` after the COMMIT; raises its error, or that of the group."""
         entry: _Entry[T, Outcome] = _Entry(item, weight)
         with self._lock:
             self._waiting.append(entry)
@@ -58,7 +58,7 @@ class Group(Generic[T, Outcome]):
         return entry.outcome  # type: ignore[return-value]  # without an error there is one
 
     def _lead(self) -> None:
-        """Write what waits, ourselves among it; then let the first of the others lead."""
+        """Write a group of waiting calls, ours first; then let the next call lead."""
         with self._lock:
             group = self._waiting[: _fitting(self._waiting)]
             del self._waiting[: len(group)]
@@ -88,18 +88,18 @@ class Group(Generic[T, Outcome]):
             entry.ready.set()
 
     def _outcomes(self, group: list[_Entry[T, Outcome]]) -> Sequence[Outcome | Exception]:
-        """All together; one by one where one is refused, for it must not harm the others."""
+        """Write a group, or its items one by one where one is refused, which then fails alone."""
         try:
             return self._write([entry.item for entry in group])
         except CannotStore as error:
             return [error] * len(group)
-        except Exception as error:  # noqa: BLE001  it is raised by whoever asked for it
+        except Exception as error:  # noqa: BLE001  the caller raises it
             if len(group) == 1:
                 return [error]
             return [self._outcomes([entry])[0] for entry in group]
 
 
 def _fitting(waiting: Sequence[_Entry[Any, Any]]) -> int:
-    """How many of those who wait make a group: one at least."""
+    """Return how many of the waiting calls make a group: one at least."""
     weights = accumulate(entry.weight for entry in waiting)
-    return max(1, sum(weight <= MOST for weight in weights))
+    return max(1, sum(weight <= GROUP_WEIGHT for weight in weights))

@@ -1,4 +1,4 @@
-"""Working off: jobs from the claim to their end, and the pauses of sources."""
+"""Jobs from the claim to their end."""
 
 import logging
 import math
@@ -12,36 +12,35 @@ from storage import clock, jobs
 from storage.batches import batches
 from storage.batches.batches import Watched
 from storage.database import Database
-from storage.deliveries import events
-from storage.deliveries.events import DeadLetter
+from storage.deliveries import dead_letters
+from storage.deliveries.dead_letters import DeadLetter
 from storage.encryption import Vault
-from storage.jobs import checks, overdue, pauses, rate_limits
+from storage.jobs import checks, overdue, pauses
 from storage.jobs.lease import AttemptOutcome, Lease
-from storage.jobs.pauses import PausedSource
-from storage.store.base import Base
 from storage.store.check_jobs import watch
-from storage.store.group_commit import Group
+from storage.store.group_commit import CallGroup
+from storage.store.part import StorePart
 
 log = logging.getLogger(__name__)
 
 
-class Work(Base):
-    """Working off: jobs from the claim to their end, and the pauses of sources."""
+class JobStore(StorePart):
+    """Jobs from the claim to their end."""
 
     def __init__(self, database: Database, vault: Vault) -> None:
         super().__init__(database, vault)
-        self._ends: Group[tuple[Lease, AttemptOutcome], None] = Group(self._finish_all)
+        self._ends: CallGroup[tuple[Lease, AttemptOutcome], None] = CallGroup(self._finish_all)
         self._hurry_again_at = math.inf
 
-    def claim_jobs(self, source: str, *, limit: int, slots: int | None = None) -> list[Lease]:
-        """Take up to `limit` due jobs; one only where the source is paused.
+    def claim(self, source: str, *, limit: int, slots: int | None = None) -> list[Lease]:
+        """Claim up to `limit` due jobs; only one, as a probe, where the source is paused.
 
-        `slots` is how many of the source may run at once, over all processes.
+        `slots` is how many jobs of the source may run at once, over all processes.
         """
 
         def work(connection: Connection) -> list[Lease]:
             jobs.lock_claims(connection, source)
-            moment = self.now()
+            moment = self._now()
             state = pauses.state(connection, source)
             if state is None:
                 return jobs.claim(connection, source, limit=limit, slots=slots, now=moment)
@@ -52,15 +51,15 @@ class Work(Base):
                 pauses.note_probe(connection, source, now=moment)
             return probes
 
-        return self.database.write(work)
+        return self._database.write(work)
 
     def renew(self, leases: Sequence[Lease]) -> None:
-        """Prolong the leases that are still ours."""
-        self.database.write(lambda c: jobs.renew(c, leases, now=self.now()))
+        """Prolong the leases that are still held."""
+        self._database.write(lambda c: jobs.renew(c, leases, now=self._now()))
 
-    def finish(self, lease: Lease, tried: AttemptOutcome) -> None:
-        """End a job well; its source is no longer paused. Raises LeaseLost."""
-        self._ends.call((lease, tried))
+    def finish(self, lease: Lease, outcome: AttemptOutcome) -> None:
+        """End a job that is done; its source is no longer paused. Raises LeaseLost."""
+        self._ends.call((lease, outcome))
 
     def _finish_all(self, group: Sequence[tuple[Lease, AttemptOutcome]]) -> list[Exception | None]:
         def work(connection: Connection) -> list[Exception | None]:
@@ -73,76 +72,64 @@ class Work(Base):
                 self._watch_again(connection, known[key])
             return [None if lease.key in ours else jobs.lost(lease) for lease, _ in group]
 
-        return self.database.write(work)
+        return self._database.write(work)
 
     def _watch_again(self, connection: Connection, known: Sequence[Watched]) -> None:
-        """A batch that grew while its job ended has nobody who looks again."""
+        """Have batches checked that grew while their job ended, since no other job would."""
         for batch in known:
-            watch(connection, batch, self.now())
+            watch(connection, batch, self._now())
 
     def reschedule(
-        self, lease: Lease, tried: AttemptOutcome, *, after: float, failed: bool, answered: bool
+        self, lease: Lease, outcome: AttemptOutcome, *, after: float, failed: bool, answered: bool
     ) -> None:
-        """Ask again in `after` seconds; raises LeaseLost.
+        """Make a job due again in `after` seconds; raises LeaseLost.
 
-        `answered` says that the sender spoke with us, so that a paused source may go on.
+        `answered` means that the sender answered, so that a paused source is resumed.
         """
 
         def work(connection: Connection) -> None:
-            jobs.reschedule(connection, lease, tried, after=after, failed=failed, answered=answered)
+            jobs.reschedule(
+                connection, lease, outcome, after=after, failed=failed, answered=answered
+            )
             if answered:
                 pauses.resume(connection, lease.source)
 
-        self.database.write(work)
+        self._database.write(work)
 
-    def pause_source(self, lease: Lease, tried: AttemptOutcome, *, after: float) -> None:
-        """Put the job back uncounted, and stop asking its source but for one probe a while."""
-
-        def work(connection: Connection) -> None:
-            jobs.put_back(connection, lease, tried)
-            reason = tried.detail or "refused"
-            pauses.pause(connection, lease.source, reason, after=after, now=self.now())
-
-        self.database.write(work)
-
-    def probe_sources_now(self) -> None:
-        """Let every paused source be probed at once: an operator has just started us."""
-        self.database.write(lambda c: pauses.probe_now(c, now=self.now()))
-
-    def bury(self, lease: Lease, tried: AttemptOutcome) -> None:
-        """End a job as a dead letter; raises LeaseLost. Its batch stays watched by a check."""
+    def bury(self, lease: Lease, outcome: AttemptOutcome) -> None:
+        """End a job as a dead letter; raises LeaseLost. Its batch still has a check."""
 
         def work(connection: Connection) -> None:
             known = [] if lease.kind == "check" else _batches_of(connection, lease)
-            jobs.bury(connection, lease, tried)
+            jobs.bury(connection, lease, outcome)
             self._watch_again(connection, known)
 
-        self.database.write(work)
+        self._database.write(work)
 
     def give_back(self, leases: Sequence[Lease]) -> None:
-        """Return claimed jobs untried."""
-        self.database.write(lambda c: jobs.give_back(c, leases, now=self.now()))
+        """Return claimed jobs without an attempt."""
+        self._database.write(lambda c: jobs.give_back(c, leases, now=self._now()))
 
     def release_expired(self) -> int:
-        """Return the jobs whose worker is gone; returns how many."""
+        """Release the jobs whose lease has run out; returns how many."""
         return self._release(all_of_them=False)
 
     def take_over(self) -> int:
-        """Return what earlier processes left when they ended; returns how many jobs.
+        """Release what earlier processes left when they ended; returns how many jobs.
 
-        Where we are the only one who works, that is whatever is running.
+        Where one process alone works on a database, these are all running jobs.
         """
-        return self._release(all_of_them=not self.database.is_shared)
+        return self._release(all_of_them=not self._database.is_shared)
 
     def _release(self, *, all_of_them: bool) -> int:
-        """With an eye on the clock, by which leases run out."""
+        """Release jobs, and note the clock, by which leases run out."""
 
         def work(connection: Connection) -> tuple[timedelta | None, int]:
-            moment = self.database.look_at_clock(connection)
+            moment = self._database.look_at_clock(connection)
             back = clock.gone_back(connection, now=moment)
             return back, jobs.release(connection, now=moment, all_of_them=all_of_them)
 
-        back, released = self.database.write(work)
+        back, released = self._database.write(work)
         if back is not None:
             self._follow_back(back)
         elif time.monotonic() >= self._hurry_again_at and self._hurry_all():
@@ -150,59 +137,45 @@ class Work(Base):
         return released
 
     def _follow_back(self, back: timedelta) -> None:
-        log.warning("the clock went back by %s: whatever waits is due at once", back)
+        log.warning("the clock went back by %s: all waiting jobs are due at once", back)
         if not self._hurry_all():
-            return  # the moment is not noted yet, so that the next look goes on
-        self.database.write(lambda c: clock.note(c, now=self.now()))
-        if self.database.is_shared:  # what others noted before they knew of it is late too
+            return  # the time is not noted yet, so that the next look goes on
+        self._database.write(lambda c: clock.note(c, now=self._now()))
+        if self._database.is_shared:  # what others stored by the old clock is late too
             self._hurry_again_at = time.monotonic() + clock.LOOKED_SECONDS
 
     def _hurry_all(self) -> bool:
-        """Step by step, for acks must get between, and only for a while, for leases must be renewed
-        between two looks; says whether nothing is left.
+        """Make waiting jobs due, step by step; returns True where none is left.
+
+        Acks come between two steps. It ends after a while, since leases must be renewed.
         """
         ends = time.monotonic() + overdue.HURRY_SECONDS
-        while self.database.write(lambda c: overdue.hurry(c, now=self.now())):
+        while self._database.write(lambda c: overdue.hurry(c, now=self._now())):
             if time.monotonic() >= ends:
                 return False
         return True
 
     def list_dead(self, *, limit: int = 100) -> list[DeadLetter]:
-        """The dead letters, newest first."""
-        with self.database.read() as connection:
-            return events.list_dead(connection, limit=limit)
+        """Return the newest dead letters, newest first."""
+        with self._database.read() as connection:
+            return dead_letters.list_dead(connection, limit=limit)
 
     def replay(self, job_id: int) -> None:
-        """Work a dead letter again from our store; raises NotFound."""
-        self.database.write(lambda c: jobs.replay(c, job_id, now=self.now()))
-
-    def paused_sources(self) -> list[PausedSource]:
-        """The sources that are paused, since when and why."""
-        with self.database.read() as connection:
-            return pauses.list_all(connection)
-
-    def book_calls(self, source: str, count: int, interval: float) -> float:
-        """Book calls `interval` seconds apart; returns how many seconds to wait for the first."""
-        return self.database.write(
-            lambda c: rate_limits.book(c, source, count, interval, now=self.now())
-        )
-
-    def hold_calls(self, source: str, seconds: float) -> None:
-        """Let nobody book a call of this source before `seconds` have passed."""
-        self.database.write(lambda c: rate_limits.hold(c, source, seconds, now=self.now()))
+        """Make a dead letter due again; raises NotFound."""
+        self._database.write(lambda c: jobs.replay(c, job_id, now=self._now()))
 
     def end_checks(self, endpoint_id: str) -> None:
-        """Nothing more is waited for at this endpoint."""
-        self.database.write(lambda c: checks.end(c, endpoint_id=endpoint_id, now=self.now()))
+        """End the pending checks of an endpoint."""
+        self._database.write(lambda c: checks.end(c, endpoint_id=endpoint_id, now=self._now()))
 
 
 def _subject(lease: Lease) -> tuple[str, str, str]:
-    """The order in which batches are locked, so that two groups never wait for each other."""
+    """Return the key by which batches are locked in order, so that two groups do not deadlock."""
     return lease.source, lease.subject or "", lease.endpoint_id or ""
 
 
 def _batches_of(connection: Connection, lease: Lease) -> list[Watched]:
-    """The batches that a job about a batch is of, locked before anything is said of the job."""
+    """Return the batches that a job is about, locked before anything is written about the job."""
     if lease.subject_kind != "batch":
         return []
     return batches.of(connection, lease.source, lease.subject, lease.endpoint_id)

@@ -1,4 +1,4 @@
-"""Single runs, alone or of a batch, as the command line and programs ask for them."""
+"""Single runs, alone or of a batch."""
 
 from datetime import datetime
 from typing import Any
@@ -14,14 +14,14 @@ from storage.runs.rows import row_of
 from storage.runs.runs import KnownRun
 from storage.runs.views import RunFacts
 from storage.store.attach import attach
-from storage.store.base import Base
 from storage.store.check_jobs import enqueue_check
+from storage.store.part import StorePart
 
 
-class Runs(Base):
-    """Single runs, alone or of a batch, as the command line and programs ask for them."""
+class RunStore(StorePart):
+    """Single runs, alone or of a batch."""
 
-    def expect_run(
+    def expect(
         self,
         source: str,
         run_id: str,
@@ -31,57 +31,67 @@ class Runs(Base):
         input: dict[str, Any] | None,
         runner: str | None,
     ) -> None:
-        """Know the run that was just created, watched: one commit.
+        """Add a run that was just created, with a check, in one commit.
 
         An endpoint of its own is bound to it, and gets its secret.
         """
 
         def work(connection: Connection) -> None:
-            moment = self.now()
+            moment = self._now()
             if endpoint_id is None:
                 enqueue_check(connection, source, "run", run_id, None, moment)
             else:
-                attach(connection, self.vault, endpoint_id, run_id, secret=secret, now=moment)
+                attach(connection, self._vault, endpoint_id, run_id, secret=secret, now=moment)
             runs.expect(connection, source, run_id, input=input, runner=runner)
 
-        self.database.write(work)
+        self._database.write(work)
 
-    def check_run(self, source: str, kind: str, run_id: str) -> None:
-        """Have the check of a run look now."""
-        self.database.write(lambda c: checks.hurry(c, kind, source, run_id, due=self.now()))
+    def check(self, source: str, kind: str, run_id: str) -> None:
+        """Make the check of a run due now."""
+        self._database.write(lambda c: checks.hurry(c, kind, source, run_id, due=self._now()))
 
-    def find_run(self, source: str, run_id: str) -> KnownRun | None:
-        """What is stored of a run, or None."""
-        with self.database.read() as connection:
+    def find(self, source: str, run_id: str) -> KnownRun | None:
+        """Return what is stored of a run, or None."""
+        with self._database.read() as connection:
             return runs.find(connection, source, run_id)
 
-    def show_run(
+    def show(
         self, run_id: str, *, source: str | None = None
     ) -> tuple[RunFacts, dict[str, Any] | None]:
-        """What is known of a run, and the raw answer of its current result; raises NotFound."""
-        with self.database.read() as connection:
+        """Return a run, and the raw answer of its current result or None; raises NotFound."""
+        with self._database.read() as connection:
             return views.show(connection, run_id, source=source)
 
-    def list_single_runs(self, *, source: str | None = None, limit: int = 100) -> list[RunFacts]:
-        """The newest runs that are of no batch, newest first."""
-        with self.database.read() as connection:
+    def list_single(self, *, source: str | None = None, limit: int = 100) -> list[RunFacts]:
+        """Return the newest runs that are of no batch, newest first."""
+        with self._database.read() as connection:
             return views.list_all(connection, source=source, limit=limit)
 
-    def note_run(self, source: str, run: FetchedRun, *, fetched_at: datetime) -> None:
-        """Keep what a call told of a run, and its result if it has one, outside of any job.
+    def note(self, source: str, run: FetchedRun, *, fetched_at: datetime) -> None:
+        """Store a run, and its result if it has one, from a call that no job made.
 
-        Old news changes nothing here either.
+        Older news changes nothing.
         """
         page = ResultPage([row_of(run)], fetched_at)
-        self.database.write(lambda c: results.store(c, source, [page], now=self.now()))
+        self._database.write(lambda c: results.store(c, source, [page], now=self._now()))
 
     def note_input(self, source: str, run_id: str, given: dict[str, Any]) -> None:
-        """Keep the input of a run that we did not submit."""
-        self.database.write(lambda c: runs.expect(c, source, run_id, input=given))
+        """Store the input of a run that we did not submit."""
+        self._database.write(lambda c: runs.expect(c, source, run_id, input=given))
 
-    def count_owed(self, source: str) -> int:
-        """How many runs of a source that stand in no batch's ledger have no result; may take long.
+    def count_outstanding(self, source: str) -> int:
+        """Count the runs of a source that have no result and are in no batch's ledger.
 
-        It is asked in many short reads, and may count twice what becomes known in between.
+        It may take long, in many short reads; a run that becomes known meanwhile may count twice.
         """
-        return outstanding.count(self.database, source)
+        return outstanding.count(self._database, source)
+
+    def unseen(
+        self, source: str, batch_id: str, *, since: datetime | None, limit: int
+    ) -> list[str]:
+        """Return the runs of a batch that a listing left without the result of their end.
+
+        `since` is the start of a complete listing; with None only runs known to have ended count.
+        """
+        with self._database.read() as connection:
+            return results.unseen(connection, source, batch_id, since=since, limit=limit)

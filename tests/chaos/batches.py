@@ -37,7 +37,7 @@ async def _create(store: storage.Store, settings: Any, new: NewBatch) -> str:
 def endpoint_of(receiver: Receiver, batch_id: str) -> Endpoint:
     """Return the endpoint of a batch, with its secret."""
     with closing(open_store(receiver.as_settings())) as store:
-        found = store.find_endpoint_of("valyu", batch_id)
+        found = store.endpoints.find_by_resource("valyu", batch_id)
     assert found is not None
     return Endpoint(f"/webhooks/valyu/{found.id}", found.secrets[0].text, batch_id)
 

@@ -25,7 +25,7 @@ class Workers:
         self.time: datetime = now() + timedelta(seconds=1)
         committed = threading.Event()
         group = [_delivery(f"batch {number}") for number in range(count)]
-        store.record_deliveries(group, lambda outcomes, error: committed.set())
+        store.deliveries.record(group, lambda outcomes, error: committed.set())
         assert committed.wait(30)
 
     def claim(self) -> list[Lease]:
@@ -48,10 +48,10 @@ class Workers:
             self.die()
             return
         for lease in leases:
-            self.store.finish(lease, AttemptOutcome(self.time, 1.0, "done"))
+            self.store.jobs.finish(lease, AttemptOutcome(self.time, 1.0, "done"))
 
     def buried(self) -> list[str]:
-        return sorted(str(row["subject"]) for row in self.store.list_dead())
+        return sorted(str(row["subject"]) for row in self.store.jobs.list_dead())
 
 
 def _delivery(subject: str) -> VerifiedDelivery:
@@ -84,6 +84,6 @@ def test_a_job_that_gets_on_is_not_buried_by_kills(store: Store) -> None:
         for lease in workers.claim():
             run = FetchedRun(f"run {number}", "completed", "completed", {}, output="report")
             reached: Progress = {"refusals": number}
-            store.store_results(lease, [run], fetched_at=workers.time, progress=reached)
+            store.results.store(lease, [run], fetched_at=workers.time, progress=reached)
         workers.die()
     assert workers.buried() == []

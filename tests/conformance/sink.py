@@ -70,10 +70,10 @@ class Sink:
 
     def _create_by_other_code(self, case: Case, number: int, sandbox: SandboxServer) -> str:
         task_id, secret = case.stored_task(sandbox), case.secret(str(number))
-        endpoint = self.store.add_endpoint(case.name, "run", task_id=task_id, secret=secret)
+        endpoint = self.store.endpoints.add(case.name, "run", task_id=task_id, secret=secret)
         url = f"{self.url}/webhooks/{case.name}/{endpoint}"
         run_id = case.run_of(task_id, sandbox, number, url)
-        self.store.bind_endpoint(endpoint, run_id)
+        self.store.endpoints.bind(endpoint, run_id)
         return run_id
 
     def look(self, case: Case, batch_id: str) -> None:
@@ -104,7 +104,7 @@ class Sink:
         def look() -> Ledger | None:
             if hurried:
                 self.hurry("failures > 0")
-            ledger = self.store.ledger(batch_id)
+            ledger = self.store.batches.ledger(batch_id)
             return ledger if ledger.state == "complete" else None
 
         return until(look, seconds=seconds, pause=PAUSE)
@@ -133,7 +133,7 @@ class Sink:
     def results(self, batch_id: str) -> list[dict[str, Any]]:
         """The stored results of a batch, as `export --format json` writes them."""
         out = io.BytesIO()
-        self.store.export(Selection(batch_id=batch_id), "json", out)
+        self.store.export.write(Selection(batch_id=batch_id), "json", out)
         found: list[dict[str, Any]] = json.loads(out.getvalue())
         return found
 
@@ -144,7 +144,7 @@ class Sink:
 
     def events(self, *resources: str) -> list[EventRow]:
         """The events that are about any of these, oldest first."""
-        listed = self.store.list_events(limit=100_000)[::-1]
+        listed = self.store.events.list_newest(limit=100_000)[::-1]
         if not resources:
             return listed
         about = self.sql("SELECT event_id, subject FROM jobs WHERE event_id IS NOT NULL")

@@ -37,7 +37,7 @@ def path_of(sink: Sink, case: Case, resource: str) -> str:
 
 def endpoint_of(sink: Sink, case: Case, resource: str) -> str | None:
     """The endpoint that expects a resource; None where there is the account's alone."""
-    found = sink.store.find_endpoint_of(case.name, resource)
+    found = sink.store.endpoints.find_by_resource(case.name, resource)
     assert (found is not None) == case.is_bound
     return found.id if found else None
 
@@ -47,13 +47,13 @@ def test_what_is_announced_is_fetched_and_stored(
 ) -> None:
     sandbox.change(hold=True)
     batch_id = sink.create(case, 3)
-    ledger = sink.store.ledger(batch_id)
+    ledger = sink.store.batches.ledger(batch_id)
     assert (ledger.state, ledger.expected, ledger.stored) == ("open", 3, 0)
-    missing = sink.store.missing(ledger)["missing"]
+    missing = sink.store.batches.missing(ledger)["missing"]
     assert [each["run_id"] for each in missing] == sink.runs(batch_id)
     sandbox.change(hold=False)
     ledger = sink.complete(batch_id)
-    assert sink.store.missing(ledger)["missing"] == []
+    assert sink.store.batches.missing(ledger)["missing"] == []
     assert (ledger.expected, ledger.announced, ledger.stored, ledger.failed) == (3, 3, 3, 0)
     deliveries = sent(sandbox, case.deliveries(3))
     assert {delivery["status"] for delivery in deliveries} == {200}
@@ -95,7 +95,7 @@ def test_a_forgery_is_quarantined_and_changes_nothing_else(
     answers = [sink.post(path, headers, body) for headers in forged]
     assert [answer.status_code for answer in answers] == [401, 401, 401]
     assert len({answer.content for answer in answers}) == 1
-    until(lambda: len(sink.store.list_rejected()) == 3)
+    until(lambda: len(sink.store.quarantine.list_newest()) == 3)
     assert sink.snapshot("quarantine", "meta") == before
     sandbox.change(hold=False)
     assert sink.complete(batch_id).stored == 1
@@ -115,7 +115,7 @@ def test_the_holder_of_one_secret_cannot_speak_for_another_s(
     assert delivery["status"] == 200
     (event,) = sink.events()
     assert other_id not in event["key"]
-    dead = sink.store.list_dead()
+    dead = sink.store.jobs.list_dead()
     assert len(dead) == case.is_bound
     assert all(other_id in each["reason"] for each in dead)
     sandbox.change(hold=False)
@@ -161,13 +161,13 @@ def test_a_rotated_secret_needs_no_restart(
 def test_a_webhook_that_is_faster_than_its_secret_is_asked_to_come_again(
     case: Case, sandbox: SandboxServer, sink: Sink
 ) -> None:
-    endpoint = sink.store.add_endpoint(case.name, case.resource)
+    endpoint = sink.store.endpoints.add(case.name, case.resource)
     secret, body = case.secret("late"), case.body("something_1")
     path = f"/webhooks/{case.name}/{endpoint}"
     early = sink.post(path, case.headers(secret, body), body)
     assert (early.status_code, "retry-after" in early.headers) == (503, True)
     assert sink.events() == []
-    sink.store.set_secret(endpoint, secret, resource="something_1")
+    sink.store.endpoints.set_secret(endpoint, secret, resource="something_1")
     until(lambda: sink.post(path, case.headers(secret, body), body).status_code == 200)
     assert len(sink.events()) == 1
 
@@ -185,4 +185,4 @@ def test_webhooks_that_come_before_the_answer_to_the_creation_are_not_lost(
     # each run that calls back on its own is fetched at once, and the quickest is known first
     assert sorted(given, key=str) == sorted(expected, key=str)
     assert given == expected or case.name == "parallel-v0"
-    assert sink.store.list_dead() == []
+    assert sink.store.jobs.list_dead() == []

@@ -19,7 +19,7 @@ def shown_alone(
     case: Case, sandbox: SandboxServer, sink: Sink, batch_id: str
 ) -> list[dict[str, Any]]:
     """Return what the sender says of each run of a batch, by one call for each."""
-    task_id = sink.store.ledger(batch_id).task_id
+    task_id = sink.store.batches.ledger(batch_id).task_id
     return [case.shown_alone(sandbox, task_id, run_id) for run_id in sink.runs(batch_id)]
 
 
@@ -139,7 +139,7 @@ def test_what_was_never_announced_is_found_all_the_same(
     batch_id = sink.create(case, 3)
     sink.look(case, batch_id)
     sandbox.change(hold=False)
-    assert sink.store.ledger(batch_id).stored == 0
+    assert sink.store.batches.ledger(batch_id).stored == 0
     sink.look(case, batch_id)
     assert sink.complete(batch_id).stored == 3
     events = sink.events(batch_id, *sink.runs(batch_id))

@@ -74,7 +74,7 @@ def tell(sink: Sink, sandbox: SandboxServer, receiver: Receiver) -> Story:
         hang(sandbox)
         sandbox.change(hold=False)
         until(lambda: hurried(sink, sandbox), pause=PAUSE)
-        until(lambda: all(sink.store.ledger(each).stored for each in batches.values()))
+        until(lambda: all(sink.store.batches.ledger(each).stored for each in batches.values()))
         receiver.kill()
         died(sink.store)
         at_the_kill = {name: sink.results(batch_id) for name, batch_id in batches.items()}

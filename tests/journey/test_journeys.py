@@ -42,7 +42,7 @@ def events(run: Run, resource: str) -> list[Any]:
 def never_to_be_seen() -> list[str]:
     """The API key and every signing secret."""
     with closing(open_store(load())) as store:
-        found = [store.find_endpoint(each["id"]) for each in store.list_endpoints()]
+        found = [store.endpoints.find(each["id"]) for each in store.endpoints.list_all()]
     return [KEY, *(secret.text for endpoint in found if endpoint for secret in endpoint.secrets)]
 
 

@@ -159,7 +159,7 @@ def said(ended: Ended, name: str) -> list[str]:
 def stored(store: Store, source: str, batch_id: str | None = None) -> list[dict[str, Any]]:
     """The results of a batch, or else of the single runs of a source."""
     out = io.BytesIO()
-    store.export(Selection(source=source, batch_id=batch_id), "json", out)
+    store.export.write(Selection(source=source, batch_id=batch_id), "json", out)
     return [each for each in json.loads(out.getvalue()) if each["batch_id"] == batch_id]
 
 
@@ -182,7 +182,7 @@ def test_a_batch_ends_complete_and_its_results_are_printed(
     text = "\n".join(said(ended, name))
     for company in COMPANIES:
         assert f"{company} completed " in text
-    (batch,) = [each for each in store.list_batches(source=source) if each.expected == 3]
+    (batch,) = [each for each in store.batches.list_newest(source=source) if each.expected == 3]
     assert (batch.state, batch.stored, batch.failed) == ("complete", 3, 0)
     results = stored(store, source, batch.batch_id)
     assert [each["status"] for each in results if each["output"]] == ["completed"] * 3
@@ -216,7 +216,7 @@ def test_a_group_that_nobody_registered_is_known_by_its_webhooks_and_may_grow(
 
 def is_complete(store: Store, batch_id: str, stored: int) -> bool:
     """Return True if a batch is known, and complete with so many results."""
-    known = [(each.batch_id, each.state, each.stored) for each in store.list_batches()]
+    known = [(each.batch_id, each.state, each.stored) for each in store.batches.list_newest()]
     return (batch_id, "complete", stored) in known
 
 
@@ -227,7 +227,7 @@ def test_webhooks_brought_it_all_and_none_was_refused(
     until(lambda: sandbox.state()["pending_deliveries"] == 0)
     statuses = {each["status"] for each in sandbox.state()["deliveries"]}
     assert {200} <= statuses <= {200, 503}
-    assert (store.list_rejected(), store.list_dead()) == ([], [])
+    assert (store.quarantine.list_newest(), store.jobs.list_dead()) == ([], [])
     assert "Traceback" not in followed[1].log.read_text()
 
 
@@ -261,7 +261,7 @@ def mistakes(client: httpx.Client) -> Iterator[tuple[int, str]]:
 def answers(followed: tuple[Pages, Receiver], store: Store) -> list[tuple[int, str]]:
     """All that the receiver says to them."""
     pages, served = followed
-    for_reading = store.create_token("reader", ["read"]).text
+    for_reading = store.tokens.create("reader", ["read"]).text
     with httpx.Client(
         base_url=f"{served.url}/api/v1",
         headers={"authorization": f"Bearer {pages.variables['SINK_TOKEN']}"},

@@ -79,15 +79,15 @@ def add_endpoint(
     store: Store, resource: str | None = BATCH, *, kind: str = "batch", secret: str | None = SECRET
 ) -> str:
     """An endpoint of the source `valyu`; its secret is pending where it is None."""
-    endpoint_id = store.add_endpoint("valyu", kind, resource=resource)
+    endpoint_id = store.endpoints.add("valyu", kind, resource=resource)
     if secret is not None:
-        store.set_secret(endpoint_id, secret)
+        store.endpoints.set_secret(endpoint_id, secret)
     return endpoint_id
 
 
 def events(store: Store) -> list[dict[str, Any]]:
     """Every event with its deliveries and jobs, oldest first."""
-    return [{**store.show_event(event["id"])} for event in reversed(store.list_events())]
+    return [{**store.events.show(event["id"])} for event in reversed(store.events.list_newest())]
 
 
 def fetches(store: Store) -> list[tuple[str, str]]:
@@ -188,8 +188,8 @@ class Taking:
 
     async def refusal(self) -> str:
         """The reason of the newest quarantined request, once there is one."""
-        await until(self.store.list_rejected)
-        reason: str = self.store.list_rejected()[0]["reason"]
+        await until(self.store.quarantine.list_newest)
+        reason: str = self.store.quarantine.list_newest()[0]["reason"]
         return reason
 
 

@@ -69,7 +69,7 @@ def locked(store: Store, *, seconds: float | None = None) -> Iterator[None]:
 
 def left_behind(store: Store) -> tuple[list[str], list[str]]:
     """The states of the endpoints, and of the jobs."""
-    return [each["state"] for each in store.list_endpoints()], [
+    return [each["state"] for each in store.endpoints.list_all()], [
         each["status"] for each in working.jobs(store)
     ]
 

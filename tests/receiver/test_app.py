@@ -105,7 +105,7 @@ async def test_what_can_only_read_is_not_ready(
 ) -> None:
     monkeypatch.setattr(health, "READY_WITHIN_SECONDS", 0.5)
     with locked(store):
-        assert store.list_events() == []
+        assert store.events.list_newest() == []
         response = await client.get("/readyz")
     assert (response.status_code, response.json()["status"]) == (503, "not ready")
 
@@ -132,7 +132,7 @@ async def test_a_change_by_another_process_is_felt_within_two_seconds(
     endpoint_id = add_endpoint(store)
     assert (await post(client, f"/webhooks/valyu/{endpoint_id}")).status_code == 200
     with databases.opened(database_url) as other:
-        other.close_endpoint(endpoint_id)
+        other.endpoints.close(endpoint_id)
     began = time.monotonic()
     while (await post(client, f"/webhooks/valyu/{endpoint_id}")).status_code != 404:
         assert time.monotonic() - began < SOON

@@ -115,13 +115,13 @@ def announce(
         hints=hints,
     )
     stored = threading.Event()
-    store.record_deliveries([delivery], lambda *_: stored.set())
+    store.deliveries.record([delivery], lambda *_: stored.set())
     assert stored.wait(10)
 
 
 def known(store: Store, batch_id: str) -> None:
     """Have the store know a batch of `valyu`, though nothing of its runs."""
-    store.note_batch("valyu", FetchedBatch(batch_id, "processing", is_terminal=False))
+    store.batches.note("valyu", FetchedBatch(batch_id, "processing", is_terminal=False))
 
 
 def sql(store: Store, statement: str, *values: Any) -> list[dict[str, Any]]:
@@ -157,7 +157,7 @@ def taken_over(store: Store) -> None:
     On SQLite there is one process, so that a start need not wait for that.
     """
     died(store)
-    store.take_over()
+    store.jobs.take_over()
 
 
 def died(store: Store) -> None:
@@ -185,7 +185,7 @@ def stored(store: Store) -> list[dict[str, Any]]:
 
 def claim(store: Store) -> Lease:
     """The one job that is due."""
-    (lease,) = store.claim_jobs("valyu", limit=2)
+    (lease,) = store.jobs.claim("valyu", limit=2)
     return lease
 
 
@@ -231,7 +231,7 @@ def _due(store: Store) -> list[dict[str, Any]]:
 
 def ledger(store: Store, batch_id: str) -> Ledger:
     """What the store says of a batch."""
-    return store.ledger(batch_id)
+    return store.batches.ledger(batch_id)
 
 
 def attempts(store: Store) -> list[str]:

@@ -102,7 +102,7 @@ def deliver(store: Store, *group: VerifiedDelivery) -> list[str | Exception]:
         answer.extend((outcomes, error))
         said.set()
 
-    store.record_deliveries(group, done)
+    store.deliveries.record(group, done)
     assert said.wait(10), "nobody was told"
     if answer[1] is not None:
         raise answer[1]

@@ -68,10 +68,10 @@ def test_a_pause_and_a_pace_last_no_longer_than_from_now_on(store: Store) -> Non
     enqueue(store.database, due=NOON)
     (lease,) = claim(store.database, now=NOON)
     store.database.write(lambda c: clock.note(c, now=later))
-    store.hold_calls(lease.source, 3600)
-    assert store.book_calls(lease.source, 1, 0.1) > 3000
-    assert store.release_expired() == 1
-    assert store.book_calls(lease.source, 1, 0.1) < 1
+    store.sources.hold_calls(lease.source, 3600)
+    assert store.sources.book_calls(lease.source, 1, 0.1) > 3000
+    assert store.jobs.release_expired() == 1
+    assert store.sources.book_calls(lease.source, 1, 0.1) < 1
 
 
 @pytest.mark.postgres
@@ -81,10 +81,10 @@ def test_what_others_noted_before_they_knew_is_hurried_too_and_once(
     monkeypatch.setattr(clock, "LOOKED_SECONDS", 0)
     late = store.now() + HOUR
     store.database.write(lambda c: clock.note(c, now=late))
-    store.release_expired()
+    store.jobs.release_expired()
     for is_hurried in (True, False):
         enqueue(store.database, due=late)
-        store.release_expired()
+        store.jobs.release_expired()
         assert (rows(store.database, Job)[-1].next_attempt_at < late) == is_hurried
 
 
@@ -100,7 +100,7 @@ def test_very_much_is_hurried_over_several_looks_and_the_moment_is_noted_when_it
 
     def look() -> tuple[int, bool]:
         """One look; returns how many jobs still wait, and whether the moment has been noted."""
-        store.release_expired()
+        store.jobs.release_expired()
         waiting = sum(job.next_attempt_at == late for job in rows(store.database, Job))
         (noted,) = (row.value for row in rows(store.database, Meta) if row.key == clock.SEEN)
         return waiting, datetime.fromisoformat(noted) < late

@@ -14,7 +14,7 @@ OURS = {"query": "ours", "depth": 2}
 @pytest.fixture
 def batch(store: Store) -> str:
     """A batch that we know of."""
-    store.register_batch("valyu", "b", endpoint_id=None)
+    store.batches.register("valyu", "b", endpoint_id=None)
     return "b"
 
 
@@ -30,7 +30,7 @@ def known(store: Store) -> Any:
 
 
 def test_our_own_input_is_not_overwritten_by_the_sender_s_echo(store: Store, batch: str) -> None:
-    store.add_runs("valyu", batch, [SubmittedRun("run-1", "t", OURS)])
+    store.batches.add_runs("valyu", batch, [SubmittedRun("run-1", "t", OURS)])
     assert fetched(store, run(output="x", input={"query": "echo"})) == OURS
 
 
@@ -42,7 +42,9 @@ def test_an_echo_stands_in_for_an_input_that_we_never_had(store: Store) -> None:
 def test_what_the_sender_gives_back_whole_wins_over_what_the_order_of_an_answer_says(
     store: Store, batch: str
 ) -> None:
-    store.add_runs("valyu", batch, [SubmittedRun("run-1", "t", {"query": "of another run"})])
+    store.batches.add_runs(
+        "valyu", batch, [SubmittedRun("run-1", "t", {"query": "of another run"})]
+    )
     told = run(output="x", input={"query": "its own"}, is_input_whole=True)
     assert fetched(store, told) == {"query": "its own"}
     assert fetched(store, run(output="x", input={"query": "echo"}), 1) == {"query": "its own"}
@@ -51,7 +53,7 @@ def test_what_the_sender_gives_back_whole_wins_over_what_the_order_of_an_answer_
 def test_a_sender_that_would_give_all_back_and_gives_nothing_takes_nothing(
     store: Store, batch: str
 ) -> None:
-    store.add_runs("valyu", batch, [SubmittedRun("run-1", "t", OURS)])
+    store.batches.add_runs("valyu", batch, [SubmittedRun("run-1", "t", OURS)])
     assert fetched(store, run(output="x", is_input_whole=True)) == OURS
 
 
@@ -59,5 +61,5 @@ def test_the_answer_to_an_addition_fills_in_what_a_quick_run_left_open(
     store: Store, batch: str
 ) -> None:
     assert fetched(store, run(output="x")) is None
-    store.add_runs("valyu", batch, [SubmittedRun("run-1", "t", OURS)])
+    store.batches.add_runs("valyu", batch, [SubmittedRun("run-1", "t", OURS)])
     assert known(store) == OURS

@@ -66,8 +66,8 @@ def test_a_missing_key_file_is_not_replaced(made_url: str, key_file: Path) -> No
 def test_a_new_key_beside_the_old_one_opens(made_url: str, key_file: Path) -> None:
     old, new = key_file.read_text(), new_key()
     store = storage.open(made_url, [new, old])
-    endpoint = store.add_endpoint("valyu", "run")
-    store.set_secret(endpoint, "written under the new key")
+    endpoint = store.endpoints.add("valyu", "run")
+    store.endpoints.set_secret(endpoint, "written under the new key")
     store.close()
     with pytest.raises(WrongKey):
         opens(made_url, new)
@@ -190,8 +190,8 @@ def test_a_second_serving_process_is_refused_and_others_work_beside_it(made_url:
         storage.open(made_url, serve=True)
     beside = storage.open(made_url)
     assert beside.is_served()
-    endpoint = beside.add_endpoint("valyu", "run")
-    assert beside.find_endpoint(endpoint) is not None
+    endpoint = beside.endpoints.add("valyu", "run")
+    assert beside.endpoints.find(endpoint) is not None
     beside.close()
 
 

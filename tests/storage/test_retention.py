@@ -140,7 +140,7 @@ def test_what_was_emptied_is_not_taken_for_what_a_delivery_carried(store: Store)
     work_off(store.database)
     prune(store.database, now=NOON + 3 * DAY)
     record(store.database, "event", now=NOON + 3 * DAY, body=b"new")
-    assert store.carried_bodies(rows(store.database, Event)[0].id) == [b"new"]
+    assert store.events.bodies(rows(store.database, Event)[0].id) == [b"new"]
 
 
 # --- what is alive ------------------------------------------------------------------------------
@@ -164,8 +164,8 @@ def test_a_dead_letter_is_replayed_with_its_body_after_years(store: Store) -> No
     record(store.database, "event", body=b"carried")
     work_off(store.database, outcome=jobs.bury)
     prune(store.database)
-    store.replay(1)
-    assert store.carried_bodies(job(store.database, 1).event_id) == [b"carried"]
+    store.jobs.replay(1)
+    assert store.events.bodies(job(store.database, 1).event_id) == [b"carried"]
     work_off(store.database, now=LATER)
     assert prune(store.database, now=LATER + 9 * DAY) == {
         "attempts": 3,
@@ -237,8 +237,8 @@ def test_an_event_stays_as_long_as_an_attempt_of_it_does(database: Database) -> 
 
 
 def test_checks_that_ended_go_and_those_that_wait_stay(store: Store) -> None:
-    ended, _ = store.add_endpoint("valyu", "task"), store.add_endpoint("valyu", "task")
-    store.end_checks(ended)
+    ended, _ = store.endpoints.add("valyu", "task"), store.endpoints.add("valyu", "task")
+    store.jobs.end_checks(ended)
     assert prune(store.database, now=LATER + 9000 * DAY) == {"jobs": 1}
     assert [row.status for row in rows(store.database, Job)] == ["pending"]
 
@@ -298,15 +298,15 @@ def test_a_pruned_batch_is_complete_and_nothing_of_it_is_missing(store: Store) -
     complete_batch(store.database, "run-1", "run-2")
     store_results(store.database, run("alone", output="text"))
     assert prune(store.database, RESULTS) == {"results": 3}
-    ledger = store.ledger("batch-1")
+    ledger = store.batches.ledger("batch-1")
     assert (ledger.state, ledger.stored, ledger.expected, ledger.pruned) == ("complete", 2, 2, 2)
-    assert store.missing(ledger)["missing"] == []
-    assert store.unseen_runs("valyu", "batch-1", since=LATER, limit=9) == []
-    assert store.count_owed("valyu") == 0
+    assert store.batches.missing(ledger)["missing"] == []
+    assert store.runs.unseen("valyu", "batch-1", since=LATER, limit=9) == []
+    assert store.runs.count_outstanding("valyu") == 0
 
 
 def test_the_results_of_an_open_batch_stay(store: Store) -> None:
-    store.add_endpoint("valyu", "batch", resource="batch-1")
+    store.endpoints.add("valyu", "batch", resource="batch-1")
     store_results(store.database, run(batch_id="batch-1"))
     assert prune(store.database, RESULTS) == {}
 
@@ -365,12 +365,12 @@ def test_an_export_leaves_out_what_was_pruned_and_counts_it(store: Store, form: 
     prune(store.database, RESULTS, now=NOON + 11 * DAY)
     store_results(store.database, run("run-2", batch_id="batch-1", output="new"), now=LATER)
     selection, out = Selection(source="valyu", batch_id="batch-1"), io.BytesIO()
-    assert store.export(selection, form, out).rows == 1
+    assert store.export.write(selection, form, out).rows == 1
     assert b"run-2" in out.getvalue()
     assert b"run-1" not in out.getvalue()
-    assert store.count_pruned(selection) == 1
-    assert store.count_pruned(replace(selection, status="failed")) == 0
-    assert store.count_pruned(replace(selection, batch_id="other")) == 0
+    assert store.export.count_pruned(selection) == 1
+    assert store.export.count_pruned(replace(selection, status="failed")) == 0
+    assert store.export.count_pruned(replace(selection, batch_id="other")) == 0
 
 
 def test_an_export_ends_where_a_result_is_pruned_under_it(
@@ -378,7 +378,7 @@ def test_an_export_ends_where_a_result_is_pruned_under_it(
 ) -> None:
     monkeypatch.setattr(export_rows, "PAGE_ROWS", 1)
     complete_batch(store.database, "run-1", "run-2")
-    lines = store.json_lines(Selection(source="valyu"))
+    lines = store.export.json_lines(Selection(source="valyu"))
     assert b"run-1" in next(lines)
     far = now() + 1000 * DAY
     prune(store.database, RESULTS, now=far)
@@ -424,9 +424,9 @@ def steps(store: Store, *bodies: bytes) -> list[Step]:
     came = now() - 10 * DAY
     group = [delivery(str(key), body, disposition="ignored") for key, body in enumerate(bodies)]
     store.database.write(lambda c: recording.record(c, group, now=came))
-    taken = [store.prune("deliveries", AGES)]
+    taken = [store.retention.prune("deliveries", AGES)]
     while not taken[-1].is_end:
-        taken.append(store.prune("deliveries", AGES, after=taken[-1].reached))
+        taken.append(store.retention.prune("deliveries", AGES, after=taken[-1].reached))
     assert all(row.body == b"" for row in rows(store.database, Delivery))
     return taken
 
@@ -533,14 +533,14 @@ def test_the_store_prunes_by_todays_clock(store: Store) -> None:
     ages = Ages(deliveries=DAY, attempts=DAY, events=4 * DAY)
     record(store.database, "event", now=now() - 2 * DAY, body=b"body")
     work_off(store.database, now=now())
-    assert store.keys_of("deliveries") == (1, 1)
-    assert store.keys_of("results") == (0, 0)
-    told = store.prune("deliveries", ages, dry_run=True)
+    assert store.retention.keys_of("deliveries") == (1, 1)
+    assert store.retention.keys_of("results") == (0, 0)
+    told = store.retention.prune("deliveries", ages, dry_run=True)
     assert (told.rows, told.bytes) == (1, 4 + len("webhook-id: 1\n"))
-    assert store.prune("deliveries", ages) == told
+    assert store.retention.prune("deliveries", ages) == told
     assert rows(store.database, Delivery)[0].body == b""
-    assert store.prune("deliveries", ages).rows == 0
-    assert store.prune("deliveries", ages, after=told.reached).is_end
+    assert store.retention.prune("deliveries", ages).rows == 0
+    assert store.retention.prune("deliveries", ages, after=told.reached).is_end
 
 
 # --- any sequence -------------------------------------------------------------------------------

@@ -116,12 +116,12 @@ def test_no_job_is_claimed_twice_and_the_slots_of_a_source_hold_together(
         enqueue(pair[0].database)
     claimed: list[int] = []
     for _ in range(10):
-        both = together(*(lambda s=s: s.claim_jobs("valyu", limit=4, slots=4) for s in pair))
+        both = together(*(lambda s=s: s.jobs.claim("valyu", limit=4, slots=4) for s in pair))
         leases = [lease for part in both for lease in part]
         assert len(leases) == 4
         claimed += [lease.job_id for lease in leases]
         for lease in leases:
-            pair[0].finish(lease, tried())
+            pair[0].jobs.finish(lease, tried())
     assert len(set(claimed)) == 40
 
 
@@ -131,15 +131,15 @@ def test_a_job_that_somebody_holds_is_passed_over_and_the_others_are_claimed(
     held, *free = (enqueue(store.database) for _ in range(3))
     with psycopg.connect(made_url) as other:
         other.execute("SELECT 1 FROM jobs WHERE id = %s FOR UPDATE", [held])
-        claimed = store.claim_jobs("valyu", limit=3)
+        claimed = store.jobs.claim("valyu", limit=3)
     assert sorted(lease.job_id for lease in claimed) == free
-    assert [lease.job_id for lease in store.claim_jobs("valyu", limit=3)] == [held]
+    assert [lease.job_id for lease in store.jobs.claim("valyu", limit=3)] == [held]
 
 
 def test_nobody_changes_a_job_that_is_fenced_before_the_commit(store: Store, made_url: str) -> None:
     """Otherwise its lease could be let go of between the look and what is written upon it."""
     job_id = enqueue(store.database)
-    leases = store.claim_jobs("valyu", limit=1)
+    leases = store.jobs.claim("valyu", limit=1)
     change = "SELECT 1 FROM jobs WHERE id = %s FOR NO KEY UPDATE NOWAIT"
 
     def work(connection: Connection) -> None:
@@ -154,18 +154,18 @@ def test_a_dead_machine_s_jobs_start_elsewhere_when_their_lease_has_run_out(
     pair: tuple[Store, Store],
 ) -> None:
     job_id = enqueue(pair[0].database)
-    (lease,) = pair[0].claim_jobs("valyu", limit=1)
-    assert pair[1].take_over() == 0  # the other one may be alive
-    assert pair[1].claim_jobs("valyu", limit=1) == []
+    (lease,) = pair[0].jobs.claim("valyu", limit=1)
+    assert pair[1].jobs.take_over() == 0  # the other one may be alive
+    assert pair[1].jobs.claim("valyu", limit=1) == []
     run_out(pair[0], job_id)
-    assert pair[1].release_expired() == 1
-    (again,) = pair[1].claim_jobs("valyu", limit=1)
+    assert pair[1].jobs.release_expired() == 1
+    (again,) = pair[1].jobs.claim("valyu", limit=1)
     with pytest.raises(LeaseLost):
-        pair[0].finish(lease, tried())
+        pair[0].jobs.finish(lease, tried())
     with pytest.raises(LeaseLost):
-        pair[0].store_results(lease, [run()], fetched_at=pair[0].now(), progress={})
+        pair[0].results.store(lease, [run()], fetched_at=pair[0].now(), progress={})
     assert count(pair[0], Result) == count(pair[0], Attempt) == 0
-    pair[1].finish(again, tried())
+    pair[1].jobs.finish(again, tried())
     assert job(pair[0].database, job_id).status == "done"
 
 
@@ -178,10 +178,10 @@ def run_out(store: Store, job_id: int) -> None:
 
 def test_a_renewed_lease_is_nobody_else_s(pair: tuple[Store, Store]) -> None:
     job_id = enqueue(pair[0].database)
-    (lease,) = pair[0].claim_jobs("valyu", limit=1)
+    (lease,) = pair[0].jobs.claim("valyu", limit=1)
     run_out(pair[0], job_id)
-    pair[0].renew([lease])
-    assert pair[1].release_expired() == 0
+    pair[0].jobs.renew([lease])
+    assert pair[1].jobs.release_expired() == 0
     left = job(pair[0].database, job_id).lease_until - pair[1].now()
     assert timedelta(seconds=LEASE_SECONDS - 5) < left <= timedelta(seconds=LEASE_SECONDS)
 
@@ -190,15 +190,15 @@ def test_of_many_ends_at_once_only_those_still_held_count(pair: tuple[Store, Sto
     """They go into one transaction; the lost ones must not keep the others from it."""
     for _ in range(16):
         enqueue(pair[0].database)
-    leases = pair[0].claim_jobs("valyu", limit=16)
+    leases = pair[0].jobs.claim("valyu", limit=16)
     lost = {lease.job_id for lease in leases[::2]}
     for job_id in lost:
         run_out(pair[0], job_id)
-    pair[1].release_expired()
+    pair[1].jobs.release_expired()
 
     def end(lease: Any) -> int | None:
         try:
-            pair[0].finish(lease, tried())
+            pair[0].jobs.finish(lease, tried())
         except LeaseLost:
             return None
         return int(lease.job_id)
@@ -213,11 +213,11 @@ def test_a_source_that_one_has_paused_is_paused_for_all_and_probed_by_one(
 ) -> None:
     for _ in range(4):
         enqueue(pair[0].database)
-    (lease,) = pair[0].claim_jobs("valyu", limit=1)
-    pair[0].pause_source(lease, tried("paused", "bad key", start=pair[0].now()), after=60)
-    assert pair[1].claim_jobs("valyu", limit=4) == []
-    pair[1].probe_sources_now()
-    probes = together(*(lambda s=s: s.claim_jobs("valyu", limit=4) for s in pair))
+    (lease,) = pair[0].jobs.claim("valyu", limit=1)
+    pair[0].sources.pause(lease, tried("paused", "bad key", start=pair[0].now()), after=60)
+    assert pair[1].jobs.claim("valyu", limit=4) == []
+    pair[1].sources.probe_now()
+    probes = together(*(lambda s=s: s.jobs.claim("valyu", limit=4) for s in pair))
     assert sum(map(len, probes)) == 1
 
 
@@ -229,10 +229,10 @@ def test_two_that_bring_the_same_runs_store_each_once(pair: tuple[Store, Store])
     pages[1].reverse()
     for store in pair:
         enqueue(store.database)
-    leases = [store.claim_jobs("valyu", limit=1)[0] for store in pair]
+    leases = [store.jobs.claim("valyu", limit=1)[0] for store in pair]
     together(
         *(
-            lambda s=s, lease=lease, page=page: s.store_results(
+            lambda s=s, lease=lease, page=page: s.results.store(
                 lease, page, fetched_at=s.now(), progress={}
             )
             for s, lease, page in zip(pair, leases, pages, strict=True)
@@ -249,22 +249,22 @@ def test_a_batch_to_which_another_adds_is_never_complete_too_early(
     """One settles what it has counted, while the other adds a run."""
     for number in range(15):
         name, shown = f"b{number}", FetchedBatch(f"b{number}", "completed", True, total=1, ended=1)
-        pair[0].register_batch("valyu", name, endpoint_id=None)
-        pair[0].add_runs("valyu", name, [SubmittedRun(f"{name} 1", None, None)])
-        pair[0].check_batch("valyu", name)
-        (lease,) = pair[0].claim_jobs("valyu", limit=1)
+        pair[0].batches.register("valyu", name, endpoint_id=None)
+        pair[0].batches.add_runs("valyu", name, [SubmittedRun(f"{name} 1", None, None)])
+        pair[0].batches.check("valyu", name)
+        (lease,) = pair[0].jobs.claim("valyu", limit=1)
         page = [run(f"{name} 1", batch_id=name)]
-        pair[0].store_results(lease, page, fetched_at=pair[0].now(), progress={})
+        pair[0].results.store(lease, page, fetched_at=pair[0].now(), progress={})
 
         def settle_and_end(lease: Any = lease, shown: FetchedBatch = shown) -> None:
-            pair[0].settle_batch(lease, shown)
-            pair[0].finish(lease, tried(start=pair[0].now()))
+            pair[0].batches.settle(lease, shown)
+            pair[0].jobs.finish(lease, tried(start=pair[0].now()))
 
         def add(name: str = name) -> None:
-            pair[1].add_runs("valyu", name, [SubmittedRun(f"{name} 2", None, None)])
+            pair[1].batches.add_runs("valyu", name, [SubmittedRun(f"{name} 2", None, None)])
 
         together(settle_and_end, add)
-        ledger = pair[0].ledger(name)
+        ledger = pair[0].batches.ledger(name)
         assert (ledger.state, ledger.expected, ledger.stored) == ("open", 2, 1)
         live = [
             row for row in rows(pair[0].database, Job) if row.subject == name and not row.ended_at
@@ -275,45 +275,47 @@ def test_a_batch_to_which_another_adds_is_never_complete_too_early(
 def test_runs_that_come_while_others_are_added_are_counted_once(pair: tuple[Store, Store]) -> None:
     for number in range(10):
         name = f"b{number}"
-        pair[0].register_batch("valyu", name, endpoint_id=None)
+        pair[0].batches.register("valyu", name, endpoint_id=None)
         enqueue(pair[0].database)
-        (lease,) = pair[0].claim_jobs("valyu", limit=1)
+        (lease,) = pair[0].jobs.claim("valyu", limit=1)
         ids = [f"{name} {run_}" for run_ in range(30)]
         page = [run(run_id, batch_id=name) for run_id in ids]
         added = [SubmittedRun(run_id, None, None) for run_id in ids]
         moment = pair[0].now()
         together(
-            partial(pair[0].store_results, lease, page, fetched_at=moment, progress={}),
-            partial(pair[1].add_runs, "valyu", name, added),
+            partial(pair[0].results.store, lease, page, fetched_at=moment, progress={}),
+            partial(pair[1].batches.add_runs, "valyu", name, added),
         )
-        assert pair[0].ledger(name).expected == 30
+        assert pair[0].batches.ledger(name).expected == 30
 
 
 def test_additions_of_several_at_once_count_each_its_unknown_runs_once(
     pair: tuple[Store, Store],
 ) -> None:
-    pair[0].register_batch("valyu", "b", endpoint_id=None)
+    pair[0].batches.register("valyu", "b", endpoint_id=None)
     for number in range(10):
         names = (f"{number} mine", f"{number} yours", f"{number} mine", f"{number} yours")
         together(
             *(
-                partial(store.add_runs, "valyu", "b", [], unlisted=2, addition=name)
+                partial(store.batches.add_runs, "valyu", "b", [], unlisted=2, idempotency_key=name)
                 for store, name in zip((*pair, *pair), names, strict=True)
             )
         )
-    assert pair[0].ledger("b").expected == 40
+    assert pair[0].batches.ledger("b").expected == 40
 
 
 def _a_page(store: Store, lease: Any) -> None:
     page = [run("r1", batch_id="b")]
-    store.store_results(lease, page, fetched_at=store.now(), progress={})
+    store.results.store(lease, page, fetched_at=store.now(), progress={})
 
 
 VERBS: dict[str, Callable[[Store, Any], Any]] = {
-    "add runs": lambda s, _: s.add_runs("valyu", "b", [SubmittedRun("r1", None, None)]),
-    "save": lambda s, lease: s.save_batch(lease, FetchedBatch("b", "running", False)),
-    "settle": lambda s, lease: s.settle_batch(lease, FetchedBatch("b", "completed", True, total=0)),
-    "end its job": lambda s, lease: s.finish(lease, tried(start=s.now())),
+    "add runs": lambda s, _: s.batches.add_runs("valyu", "b", [SubmittedRun("r1", None, None)]),
+    "save": lambda s, lease: s.batches.save(lease, FetchedBatch("b", "running", False)),
+    "settle": lambda s, lease: s.batches.settle(
+        lease, FetchedBatch("b", "completed", True, total=0)
+    ),
+    "end its job": lambda s, lease: s.jobs.finish(lease, tried(start=s.now())),
     "bring a page": _a_page,
 }
 
@@ -323,9 +325,9 @@ def test_whatever_counts_a_batch_waits_for_who_counts_it_already(
     store: Store, made_url: str, verb: str
 ) -> None:
     """Otherwise two counts would pass each other by, and neither see what the other adds."""
-    store.register_batch("valyu", "b", endpoint_id=None)
-    store.check_batch("valyu", "b")
-    (lease,) = store.claim_jobs("valyu", limit=1)
+    store.batches.register("valyu", "b", endpoint_id=None)
+    store.batches.check("valyu", "b")
+    (lease,) = store.jobs.claim("valyu", limit=1)
     with ThreadPoolExecutor(1) as pool:
         with psycopg.connect(made_url) as other:
             other.execute("SELECT 1 FROM batches FOR UPDATE")
@@ -338,9 +340,9 @@ def test_whatever_counts_a_batch_waits_for_who_counts_it_already(
 def test_a_run_that_another_adds_while_a_batch_is_settled_is_counted(
     store: Store, made_url: str
 ) -> None:
-    store.register_batch("valyu", "b", endpoint_id=None)
-    store.check_batch("valyu", "b")
-    (lease,) = store.claim_jobs("valyu", limit=1)
+    store.batches.register("valyu", "b", endpoint_id=None)
+    store.batches.check("valyu", "b")
+    (lease,) = store.jobs.claim("valyu", limit=1)
     _a_page(store, lease)
     all_there = FetchedBatch("b", "completed", True, total=1, ended=1)
     with ThreadPoolExecutor(1) as pool:
@@ -350,25 +352,25 @@ def test_a_run_that_another_adds_while_a_batch_is_settled_is_counted(
                 "INSERT INTO runs (source, run_id, batch_id, status)"
                 " VALUES ('valyu', 'r2', 'b', 'queued')"
             )
-            settling = pool.submit(store.settle_batch, lease, all_there)
+            settling = pool.submit(store.batches.settle, lease, all_there)
             with pytest.raises(TimeoutError):
                 settling.result(0.5)
         assert settling.result(10).state == "open"
 
 
 def test_pages_of_a_batch_do_not_wait_for_each_other(store: Store, made_url: str) -> None:
-    store.register_batch("valyu", "b", endpoint_id=None)
+    store.batches.register("valyu", "b", endpoint_id=None)
     enqueue(store.database)
-    (lease,) = store.claim_jobs("valyu", limit=1)
+    (lease,) = store.jobs.claim("valyu", limit=1)
     with psycopg.connect(made_url) as other:
         other.execute("SELECT 1 FROM batches FOR KEY SHARE")
         _a_page(store, lease)
-    assert store.ledger("b").stored == 1
+    assert store.batches.ledger("b").stored == 1
 
 
 def test_of_two_that_wait_for_each_other_one_begins_anew(pair: tuple[Store, Store]) -> None:
     for name in ("a", "b"):
-        pair[0].register_batch("valyu", name, endpoint_id=None)
+        pair[0].batches.register("valyu", name, endpoint_id=None)
     have_one = threading.Barrier(2)
     tries: list[str] = []
 
@@ -395,10 +397,10 @@ def test_of_two_that_wait_for_each_other_one_begins_anew(pair: tuple[Store, Stor
 def test_every_change_of_an_endpoint_is_a_change_of_the_revision(
     pair: tuple[Store, Store],
 ) -> None:
-    before = pair[0].endpoints_revision()
+    before = pair[0].endpoints.revision()
     for _ in range(10):
-        together(*(lambda s=s: s.add_endpoint("valyu", "account") for s in pair))
-    assert pair[0].endpoints_revision() == before + 20
+        together(*(lambda s=s: s.endpoints.add("valyu", "account") for s in pair))
+    assert pair[0].endpoints.revision() == before + 20
 
 
 def test_a_watcher_notices_a_commit_that_began_before_the_one_it_saw(
@@ -458,7 +460,7 @@ def test_a_server_that_goes_while_its_clock_is_looked_at_is_one_that_cannot_now(
 
     with pytest.raises(CannotStore):
         store.database.write(work)
-    assert store.release_expired() == 0
+    assert store.jobs.release_expired() == 0
 
 
 # --- the schema ---------------------------------------------------------------------------------

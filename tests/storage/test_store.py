@@ -8,12 +8,12 @@ ENDED = FetchedBatch("batch-1", "completed", is_terminal=True, total=0, ended=0)
 
 
 def test_a_batch_that_grew_while_its_check_ended_is_watched_again(store: Store) -> None:
-    store.add_endpoint("valyu", "batch", resource="batch-1")
-    store.check_batch("valyu", "batch-1")
-    (check,) = store.claim_jobs("valyu", limit=1)
-    store.save_batch(check, ENDED)
-    assert store.settle_batch(check, ENDED).state == "complete"
-    store.add_runs("valyu", "batch-1", [SubmittedRun("run-1", None, {"query": "late"})])
-    store.finish(check, AttemptOutcome(now(), 1.0, "done"))
+    store.endpoints.add("valyu", "batch", resource="batch-1")
+    store.batches.check("valyu", "batch-1")
+    (check,) = store.jobs.claim("valyu", limit=1)
+    store.batches.save(check, ENDED)
+    assert store.batches.settle(check, ENDED).state == "complete"
+    store.batches.add_runs("valyu", "batch-1", [SubmittedRun("run-1", None, {"query": "late"})])
+    store.jobs.finish(check, AttemptOutcome(now(), 1.0, "done"))
     states = [(job.kind, job.status) for job in rows(store.database, Job)]
     assert sorted(states) == [("check", "done"), ("check", "pending")]

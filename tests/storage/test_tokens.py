@@ -14,52 +14,52 @@ from tests.storage.build import contents, rows
 
 
 def test_a_token_is_found_by_its_text_with_what_it_opens(store: Store) -> None:
-    made = store.create_token("ci", ["register", "read", "read"], source="valyu")
+    made = store.tokens.create("ci", ["register", "read", "read"], source="valyu")
     assert re.fullmatch(r"rs_[A-Za-z0-9_-]{43}", made.text)
-    found = store.find_token(made.text)
+    found = store.tokens.find(made.text)
     assert found is not None
     assert (found.id, found.name, found.source) == (made.id, "ci", "valyu")
     assert found.scopes == {"read", "register"}
 
 
 def test_only_a_digest_is_kept_and_no_repr_shows_the_text(store: Store) -> None:
-    made = store.create_token("ci", ["read"])
-    assert made.text not in f"{made}{store.find_token(made.text)}{store.list_tokens()}"
+    made = store.tokens.create("ci", ["read"])
+    assert made.text not in f"{made}{store.tokens.find(made.text)}{store.tokens.list_all()}"
     assert made.text[3:].encode() not in behind.everything(url_of(store))
     assert [len(row.digest) for row in rows(store.database, Token)] == [32]
 
 
 def test_two_tokens_differ_though_all_that_is_said_of_them_is_the_same(store: Store) -> None:
-    one, other = (store.create_token("ci", ["read"]) for _ in range(2))
+    one, other = (store.tokens.create("ci", ["read"]) for _ in range(2))
     assert one.text != other.text
-    assert store.find_token(one.text) != store.find_token(other.text)
+    assert store.tokens.find(one.text) != store.tokens.find(other.text)
 
 
 def test_a_revoked_token_opens_nothing_and_stays_listed(store: Store) -> None:
-    kept, ended = (store.create_token(name, ["read"]) for name in ("kept", "ended"))
-    store.revoke_token(ended.id)
-    assert store.find_token(ended.text) is None
-    assert store.find_token(kept.text) is not None
-    listed = [(row["name"], row["revoked_at"] is None) for row in store.list_tokens()]
+    kept, ended = (store.tokens.create(name, ["read"]) for name in ("kept", "ended"))
+    store.tokens.revoke(ended.id)
+    assert store.tokens.find(ended.text) is None
+    assert store.tokens.find(kept.text) is not None
+    listed = [(row["name"], row["revoked_at"] is None) for row in store.tokens.list_all()]
     assert listed == [("ended", False), ("kept", True)]
 
 
 def test_what_is_not_valid_cannot_be_revoked(store: Store) -> None:
-    made = store.create_token("ci", ["read"])
-    store.revoke_token(made.id)
+    made = store.tokens.create("ci", ["read"])
+    store.tokens.revoke(made.id)
     before = contents(store.database)
     for token_id in (made.id, made.id + 1):
         with pytest.raises(NotFound, match=f"no token {token_id} "):
-            store.revoke_token(token_id)
+            store.tokens.revoke(token_id)
     assert contents(store.database) == before
 
 
 @given(text=st.text(max_size=60))
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_other_text_finds_a_token(store: Store, text: str) -> None:
-    assert store.find_token(text) is None
+    assert store.tokens.find(text) is None
 
 
 def test_a_name_that_a_database_would_refuse_is_cleaned(store: Store) -> None:
-    store.create_token("a\0b\ud800", ["read"])
-    assert [row["name"] for row in store.list_tokens()] == ["a�b�"]
+    store.tokens.create("a\0b\ud800", ["read"])
+    assert [row["name"] for row in store.tokens.list_all()] == ["a�b�"]

@@ -29,8 +29,8 @@ BatchId = Annotated[str, typer.Argument(help="The batch.")]
 def show(batch_id: BatchId, source: SourceName = None, as_json: AsJson = False) -> None:
     """Print the ledger of a batch, and what is missing and why."""
     with existing_store() as store:
-        ledger = store.ledger(batch_id, source=source)
-        found = store.missing(ledger)
+        ledger = store.batches.ledger(batch_id, source=source)
+        found = store.batches.missing(ledger)
         say_if_paused(store, ledger)
     if as_json:
         print_json({**ledger.as_dict(), **found})
@@ -44,7 +44,9 @@ def show(batch_id: BatchId, source: SourceName = None, as_json: AsJson = False) 
 def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False) -> None:
     """List the newest batches."""
     with existing_store() as store:
-        rows = [ledger.as_dict() for ledger in store.list_batches(source=source, limit=limit)]
+        rows = [
+            ledger.as_dict() for ledger in store.batches.list_newest(source=source, limit=limit)
+        ]
     if as_json:
         print_json(rows)
         return
@@ -73,7 +75,7 @@ def _with_sender(
 
     settings = load()
     with existing_store(settings) as store:
-        ledger = store.ledger(batch_id, source=source)
+        ledger = store.batches.ledger(batch_id, source=source)
 
         async def work() -> None:
             async with batches_of(store, settings, ledger.source) as batches:

@@ -76,7 +76,7 @@ async def _create(
         with counting("adding tasks", total=len(new.tasks)) as added:
             batch_id = await batches.create(new, created=created, added=added)
     if as_json:
-        print_json(store.ledger(batch_id, source=source).as_dict())
+        print_json(store.batches.ledger(batch_id, source=source).as_dict())
     else:
         say(f"{len(new.tasks)} tasks added; next: resultsink batch wait {batch_id}")
 
@@ -94,7 +94,7 @@ def add(
 
     settings = load()
     with existing_store(settings) as store:
-        ledger = store.ledger(batch_id, source=source)
+        ledger = store.batches.ledger(batch_id, source=source)
         provider = require_new_batches(named(configured(settings), ledger.source).provider)
         new = _read(tasks, provider, skip, "nothing was added")
 

@@ -58,7 +58,7 @@ def reasons(ledger: Ledger, found: Mapping[str, Any]) -> list[str]:
 
 def say_if_paused(store: Store, ledger: Ledger) -> None:
     """Say why a batch that is not complete receives nothing while its source is paused."""
-    for paused in store.paused_sources():
+    for paused in store.sources.list_paused():
         if paused["source"] == ledger.source and ledger.state != "complete":
             say(f"Source {ledger.source} is paused: {paused['paused_reason']}.")
 
@@ -74,7 +74,7 @@ class DeadLetters:
         """Say on standard error which are new; a check or a replay may still bring the results."""
         if ledger.state == "complete":
             return
-        dead = self._store.dead_of(ledger.source, ledger.batch_id)
+        dead = self._store.batches.dead_letters(ledger.source, ledger.batch_id)
         new = [letter for letter in dead if letter["id"] not in self._reported]
         self._reported = [letter["id"] for letter in dead]
         if new:

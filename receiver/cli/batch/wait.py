@@ -29,12 +29,12 @@ def wait(
 
     settings = load()
     with existing_store(settings) as store:
-        ledger = store.ledger(batch_id, source=source)
+        ledger = store.batches.ledger(batch_id, source=source)
         if not store.is_served():
             say("No receiver serves this database now: start `resultsink serve`.")
         say_if_paused(store, ledger)
         ledger = run(_wait(store, settings, ledger, timeout))
-        found = store.missing(ledger)
+        found = store.batches.missing(ledger)
     if as_json:
         print_json({**ledger.as_dict(), **found})
     else:

@@ -106,9 +106,13 @@ def _print_ledger(ledger: Ledger, store: Store, console: Console) -> None:
     console.print()
     console.print(table)
     console.print()
-    for event in store.list_events():
+    for event in store.events.list_newest():
         say_of(console, "event", f"{event['key']}, delivered {event['deliveries']} times")
-    say_of(console, "refused", f"{len(store.list_rejected())} forged deliveries, kept for a look")
+    say_of(
+        console,
+        "refused",
+        f"{len(store.quarantine.list_newest())} forged deliveries, kept for a look",
+    )
 
 
 def _export(store: Store, ledger: Ledger, folder: Path, console: Console) -> None:
@@ -118,7 +122,7 @@ def _export(store: Store, ledger: Ledger, folder: Path, console: Console) -> Non
     for name, format_ in (("results.csv", "csv"), ("results.jsonl", "jsonl")):
         path = folder / name
         with path.open("wb") as file:
-            report = store.export(selection, format_, file)
+            report = store.export.write(selection, format_, file)
         say_of(console, "written", f"{path}, {report.rows} results")
 
 

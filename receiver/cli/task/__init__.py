@@ -93,7 +93,7 @@ def cancel(run_id: TaskId, source: SourceName = None) -> None:
 def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False) -> None:
     """List the newest tasks that belong to no batch."""
     with existing_store() as store:
-        rows = store.list_single_runs(source=source, limit=limit)
+        rows = store.runs.list_single(source=source, limit=limit)
     if as_json:
         print_json(rows)
         return
@@ -116,7 +116,7 @@ def _with_sender(
 
     settings = load()
     with existing_store(settings) as store:
-        facts, _ = store.show_run(run_id, source=source)
+        facts, _ = store.runs.show(run_id, source=source)
 
         async def work() -> None:
             async with tasks_of(store, settings, facts["source"]) as tasks:

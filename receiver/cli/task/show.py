@@ -29,7 +29,7 @@ def show_stored(run_id: str, source: str | None, *, as_json: bool) -> None:
 
     settings = load()
     with existing_store(settings) as store:
-        facts, raw = store.show_run(run_id, source=source)
+        facts, raw = store.runs.show(run_id, source=source)
         provider = provider_of(settings, facts["source"])
         if as_json:
             print_json(described(store, facts, artifacts_of(provider, raw)))
@@ -61,7 +61,7 @@ def described(
     known = ("source", "run_id", "batch_id", "status", "sender_status", "runner", "input")
     times = ("waits_for", "created_at", "seen_at", "origin", "output_type", "pruned_at")
     selection = Selection(source=facts["source"], run_id=facts["run_id"])
-    line = b"".join(store.json_lines(selection)) or b"null"
+    line = b"".join(store.export.json_lines(selection)) or b"null"
     return {
         **{name: facts[name] for name in (*known, *times)},
         "artifacts": [

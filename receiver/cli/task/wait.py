@@ -28,12 +28,12 @@ def wait_until_stored(
 
     settings = load()
     with existing_store(settings) as store:
-        facts, _ = store.show_run(run_id, source=source)
+        facts, _ = store.runs.show(run_id, source=source)
         if not store.is_served():
             say("No receiver serves this database now: start `resultsink serve`.")
         provider = provider_of(settings, facts["source"])
         run(_wait(store, settings, facts, provider, timeout))
-        facts, raw = store.show_run(run_id, source=facts["source"])
+        facts, raw = store.runs.show(run_id, source=facts["source"])
         if as_json:
             print_json(described(store, facts, artifacts_of(provider, raw)))
         else:

@@ -64,7 +64,7 @@ class BatchFetch:
         batch = provider.read_batch(answer, subject)
         _refuse_another_url(endpoint, batch)
         await self._context.bind(endpoint, batch_id)
-        ledger = await run_in_threadpool(self._store.save_batch, lease, batch)
+        ledger = await run_in_threadpool(self._store.batches.save, lease, batch)
         if batch.runs:
             await self._context.store_runs(lease, batch.runs, began)
             ledger = await self._ledger(lease, batch_id)
@@ -91,7 +91,7 @@ class BatchFetch:
         elif batch.is_terminal:  # a run may have ended once more, with another result
             await self._fetch_open_runs(lease, subject, since=None, fallback=batch.runs)
         if is_listed or batch.is_terminal:
-            ledger = await run_in_threadpool(self._store.settle_batch, lease, batch)
+            ledger = await run_in_threadpool(self._store.batches.settle, lease, batch)
         return ledger, stuck
 
     async def _list(
@@ -121,7 +121,9 @@ class BatchFetch:
         return subject_of(self._provider, "batch", batch_id, endpoint=endpoint, known=known)
 
     async def _ledger(self, lease: Lease, batch_id: str) -> Ledger:
-        return await run_in_threadpool(lambda: self._store.ledger(batch_id, source=lease.source))
+        return await run_in_threadpool(
+            lambda: self._store.batches.ledger(batch_id, source=lease.source)
+        )
 
     def _is_worth_listing(self, batch: FetchedBatch, ledger: Ledger) -> bool:
         """Return True where a listing can bring something new.
@@ -204,7 +206,7 @@ class BatchFetch:
     ) -> list[str]:
         """Return runs without the result of their end, or not seen `since`; see `unseen_runs`."""
         return await run_in_threadpool(
-            lambda: self._store.unseen_runs(lease.source, batch.id, since=since, limit=limit)
+            lambda: self._store.runs.unseen(lease.source, batch.id, since=since, limit=limit)
         )
 
     async def _find_by_our_url(self, lease: Lease) -> str:

@@ -32,7 +32,7 @@ class FetchContext:
         """Return the endpoint that a job came from, as it is now."""
         if lease.endpoint_id is None:
             return None
-        return await run_in_threadpool(self.store.show_endpoint, lease.endpoint_id)
+        return await run_in_threadpool(self.store.endpoints.show, lease.endpoint_id)
 
     async def bind(self, endpoint: EndpointView | None, resource: str) -> None:
         """Bind an endpoint to the resource it announced first, now that the API knows it too.
@@ -45,7 +45,7 @@ class FetchContext:
         if endpoint.kind == "account":
             return
         with contextlib.suppress(NotFound):
-            await run_in_threadpool(self.store.bind_endpoint, endpoint.id, resource)
+            await run_in_threadpool(self.store.endpoints.bind, endpoint.id, resource)
 
     async def end_checks(self, lease: Lease, endpoint: EndpointView | None) -> None:
         """End the checks of a run's own endpoint, for which nothing more is to come.
@@ -56,4 +56,4 @@ class FetchContext:
             return
         now = await self.endpoint_of(lease)
         if now is not None and now.resource in (None, lease.subject):
-            await run_in_threadpool(self.store.end_checks, now.id)
+            await run_in_threadpool(self.store.jobs.end_checks, now.id)

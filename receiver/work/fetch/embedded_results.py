@@ -29,7 +29,7 @@ class EmbeddedResults:
         endpoint = await self._context.endpoint_of(lease)
         if not await run_in_threadpool(self._may_speak_for, endpoint, lease):
             return False
-        for body in await run_in_threadpool(self._store.carried_bodies, lease.event_id):
+        for body in await run_in_threadpool(self._store.events.bodies, lease.event_id):
             run = provider.read_embedded(body, lease.subject)
             if run is not None:
                 await self._keep(lease, run, endpoint)
@@ -38,7 +38,7 @@ class EmbeddedResults:
 
     async def _keep(self, lease: Lease, run: FetchedRun, endpoint: EndpointView | None) -> None:
         await run_in_threadpool(
-            lambda: self._store.store_results(
+            lambda: self._store.results.store(
                 lease,
                 [replace(run, batch_id=None)],  # a body proves nothing about its batch
                 fetched_at=lease.created_at,
@@ -55,7 +55,7 @@ class EmbeddedResults:
         known to be of that batch; none does where there is a result already.
         """
         assert lease.subject is not None  # noqa: S101  the caller looked
-        known = self._store.find_run(lease.source, lease.subject)
+        known = self._store.runs.find(lease.source, lease.subject)
         if known is not None and known.result is not None:
             return False
         if endpoint is None or endpoint.kind == "account":

@@ -26,7 +26,7 @@ async def store_runs(
     """Store runs with the job's progress; returns how many results are new. Raises LeaseLost."""
     stored = await run_in_threadpool(
         partial(
-            store.store_results,
+            store.results.store,
             *(lease, runs),
             fetched_at=fetched_at,
             progress=lease.progress,

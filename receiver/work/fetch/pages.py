@@ -37,11 +37,11 @@ class PagedListing:
         try:
             async with aclosing(self._pages(lease, subject, batch)) as pages:
                 async for page, began in pages:
-                    rows = await run_in_threadpool(self._store.prepare, page.runs)
+                    rows = await run_in_threadpool(self._store.results.rows_of, page.runs)
                     if storing is not None:
                         await storing
                     store = partial(
-                        self._store.store_prepared,
+                        self._store.results.store_rows,
                         *(lease, rows),
                         fetched_at=began,
                         progress=deepcopy(lease.progress),  # the next page will change it

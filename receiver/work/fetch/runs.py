@@ -39,7 +39,7 @@ class RunFetch:
         run_id = lease.subject or (endpoint and endpoint.resource)
         if not run_id:
             raise Unbound("it is not known yet which run this endpoint is for")
-        known = await run_in_threadpool(self._store.find_run, lease.source, run_id)
+        known = await run_in_threadpool(self._store.runs.find, lease.source, run_id)
         subject = subject_of(
             self._provider,
             lease.subject_kind,
@@ -109,18 +109,18 @@ class RunFetch:
 
         A thousand events of one batch must not cost a thousand writes.
         """
-        known = self._store.watched(source, batch_id)
+        known = self._store.batches.watched(source, batch_id)
         age = timedelta() if known is None else self._store.now() - known.created_at
         after = min(max(age / GATHER_PART, GATHER_LEAST), GATHER_MOST)
-        due = self._store.check_due(source, batch_id)
+        due = self._store.batches.check_due(source, batch_id)
         if due is None or due > after:
-            self._store.check_batch(source, batch_id, after=after, task_id=task_id)
+            self._store.batches.check(source, batch_id, after=after, task_id=task_id)
 
     async def _list_its_batch(self, lease: Lease, subject: Subject, run: FetchedRun) -> None:
         """Have the batch of a run listed that was fetched alone; it may not even be known yet."""
         if not self._context.gathers or run.batch_id is None or lease.kind == "check":
             return
-        known = await run_in_threadpool(self._store.watched, lease.source, run.batch_id)
+        known = await run_in_threadpool(self._store.batches.watched, lease.source, run.batch_id)
         if known is None or known.state != "complete":
             await run_in_threadpool(self._hurry, lease.source, run.batch_id, subject.task_id)
 
@@ -129,7 +129,7 @@ class RunFetch:
         provider = self._provider
         if not isinstance(provider, TellsInputs):
             return
-        known = await run_in_threadpool(self._store.find_run, lease.source, subject.id)
+        known = await run_in_threadpool(self._store.runs.find, lease.source, subject.id)
         if known is None or known.has_input:
             return
         try:
@@ -138,7 +138,9 @@ class RunFetch:
             log.warning("a run's input is not known", source=lease.source, why=str(error))
             return
         if given is not None:
-            await run_in_threadpool(lambda: self._store.note_input(lease.source, subject.id, given))
+            await run_in_threadpool(
+                lambda: self._store.runs.note_input(lease.source, subject.id, given)
+            )
 
 
 def _has_ended_in_vain(known: KnownRun | None) -> bool:

@@ -58,7 +58,9 @@ class StreamedListing:
         they are here. Raises the FetchError or LeaseLost that stopped it.
         """
         listing = lease.progress["listing"]
-        defaults = await run_in_threadpool(self._store.defaults_of, lease.source, batch.batch_id)
+        defaults = await run_in_threadpool(
+            self._store.batches.defaults_of, lease.source, batch.batch_id
+        )
         brought = _Brought(promised)
         while not brought.is_all:
             before, results = listing["cursor"], brought.results

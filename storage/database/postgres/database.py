@@ -37,7 +37,7 @@ T = TypeVar("T")
 PROMPT_SECONDS = 0.5
 """A reading of the clock that took longer is not used: it may be wrong by half of that."""
 
-TRIES = 5
+MAX_ATTEMPTS = 5
 """How often a transaction is begun that deadlocks with others."""
 
 
@@ -92,12 +92,12 @@ class PostgresDatabase(Database):
     def _run(self, pool: Pool, work: Callable[[Connection], T]) -> T:
         if self._presence is not None and not self._presence.is_held:
             raise CannotStore("The database is being copied, or its connection was just lost.")
-        for attempt in range(1, TRIES + 1):
+        for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 with self._transaction(pool, pool.engine) as connection:
                     return work(connection)
             except (DBAPIError, TimeoutError) as error:
-                if asks_again(error) and attempt < TRIES:
+                if asks_again(error) and attempt < MAX_ATTEMPTS:
                     time.sleep(random.uniform(0.0, 0.01 * 2**attempt))  # noqa: S311  no secret
                     continue
                 if is_full(error):

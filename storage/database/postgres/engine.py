@@ -88,6 +88,17 @@ def refusal(name: str, error: Exception) -> CannotOpen:
     )
 
 
+_CONNECT_ARGS = {
+    "connect_timeout": CONNECT_SECONDS,
+    "client_encoding": "utf8",
+    # a server whose machine is gone sends nothing
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "application_name": "resultsink",
+}
+
+
 def make_engine(url: URL, options: dict[str, str], watchdog: Watchdog, **pool: Any) -> Engine:
     """Return an engine; a connection that hangs before it is ready is cut off by `watchdog`.
 
@@ -100,15 +111,7 @@ def make_engine(url: URL, options: dict[str, str], watchdog: Watchdog, **pool: A
         hide_parameters=True,
         pool_use_lifo=True,
         use_native_hstore=False,
-        connect_args={
-            "connect_timeout": CONNECT_SECONDS,
-            "client_encoding": "utf8",
-            # a server whose machine is gone sends nothing
-            "keepalives_idle": 10,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-            "application_name": "resultsink",
-        },
+        connect_args=_CONNECT_ARGS,
         **pool,
     )
 

@@ -1,8 +1,8 @@
-"""Recording deliveries: what was acknowledged, once for each event key.
+"""Recording of deliveries, each event key once.
 
-`record` is the whole of the promise made by a 2xx: raw bytes, identity and the work they cause,
-in the caller's one transaction. What is new is inserted by statements of the database's own
-(`sqlite`, `postgres`), many rows at a time: this is the path whose speed is the intake's speed.
+`record` keeps the promise of a 2xx: raw bytes, identity and the job that they cause are stored in
+the caller's one transaction. Each database has its own statements for new events (`sqlite`,
+`postgres`), with many rows at a time, since the intake is only as fast as this path.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -19,7 +19,7 @@ from storage.deliveries.recording.verified import VerifiedDelivery
 __all__ = ["MAX_BODIES", "ROW_ERRORS", "VerifiedDelivery", "record", "record_singly"]
 
 ROW_ERRORS = (DatabaseError, InterfaceError, StatementError, OverflowError, ValueError)
-"""What a row can be refused with; what the database cannot do now is among them."""
+"""Errors of a refused row; those of a database that cannot work now are among them."""
 
 InsertNew = Callable[[Connection, Mapping[bytes, VerifiedDelivery], datetime], Collection[bytes]]
 
@@ -27,7 +27,7 @@ _INSERT_NEW: Mapping[str, InsertNew] = {
     "sqlite": sqlite.insert_new,
     "postgresql": postgres.insert_new,
 }
-"""Inserts the events, by key digest, that are not there yet, with what they cause; tells which."""
+"""By database: inserts the new ones of the given events with their jobs; returns their digests."""
 
 
 def record(
@@ -35,8 +35,8 @@ def record(
 ) -> list[str | Exception]:
     """Store a group; returns `accepted` or `duplicate` for each.
 
-    Raises one of ROW_ERRORS where a row is refused; the caller's transaction then takes all of
-    the group back, and `record_singly` stores the others.
+    Raises one of ROW_ERRORS where a row is refused; the caller's transaction then rolls the whole
+    group back, and `record_singly` stores the other rows.
     """
     digests = [delivery.key_digest for delivery in group]
     firsts: dict[bytes, VerifiedDelivery] = {}
@@ -63,14 +63,14 @@ def record(
 def record_singly(
     connection: Connection, group: Sequence[VerifiedDelivery], *, now: datetime
 ) -> list[str | Exception]:
-    """The same row by row, with the error of each row that the database refuses in its place."""
+    """Store a group row by row; returns the error in place of the outcome of a refused row."""
     outcomes: list[str | Exception] = []
     for delivery in group:
         try:
             with connection.begin_nested():
                 outcomes += record(connection, [delivery], now=now)
         except ROW_ERRORS as error:
-            if is_not_now(error):  # locked or full: no row's fault
+            if is_not_now(error):  # locked or full, which is no row's fault
                 raise
             outcomes.append(error)
     return outcomes

@@ -1,4 +1,4 @@
-"""New events on Postgres: one statement for a whole group, events with what they cause."""
+"""New events on Postgres: one statement inserts a group with its deliveries and jobs."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
@@ -24,7 +24,7 @@ _JOB = {
     "ended_at": "CASE status WHEN 'dead' THEN received_at END",
     **{name: str(zero) for name, zero in NewJob._field_defaults.items()},
 }
-"""What a job's column is, of the event that it is for and of what was given with it."""
+"""The expression of each job column, over the new event and the given row."""
 
 _INSERT = f"""
 WITH given AS MATERIALIZED (
@@ -53,17 +53,17 @@ SELECT key_digest FROM new
 def insert_new(
     connection: Connection, group: Mapping[bytes, VerifiedDelivery], now: datetime
 ) -> Collection[bytes]:
-    """Insert the events that are not there yet, by key digest; returns which were not.
+    """Insert the events that are not there yet; returns their key digests.
 
-    In the order of their digests: two groups of two machines that share some wait for each other,
-    but never both.
+    They are inserted in the order of their digests, so that groups of two machines that share some
+    do not deadlock.
     """
     digests = sorted(group)
     deliveries = [group[digest] for digest in digests]
     columns = (
         [clean(delivery.source) for delivery in deliveries],
         [delivery.endpoint_id for delivery in deliveries],
-        [clean(delivery.key) for delivery in deliveries],  # the digest is of what it was
+        [clean(delivery.key) for delivery in deliveries],  # the digest is of the key as it came
         digests,
         [delivery.disposition for delivery in deliveries],
         [delivery.digest for delivery in deliveries],

@@ -1,4 +1,4 @@
-"""Deliveries of events that are here already: counted, or kept and looked at again."""
+"""Deliveries of known events: counted, or kept with another fetch where the body differs."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from storage.jobs.new import new_job
 from storage.models import Delivery, Event, Job
 
 MAX_BODIES = 5
-"""Differing bodies kept for one event key; further ones are fetched for, but only counted."""
+"""Differing bodies kept for one event key; further ones cause a fetch, but are only counted."""
 
 
 def record_repeats(
     connection: Connection, repeats: Sequence[tuple[bytes, VerifiedDelivery]], now: datetime
 ) -> set[bytes]:
-    """Count equal bodies; keep differing ones and fetch again, for the sender's API decides.
+    """Count equal bodies; keep differing ones and fetch again, since the sender's API decides.
 
-    Each comes with its key digest. The event's row is locked: two machines may have it at once.
-    Returns the digests of the events that were pruned at this very moment: they are new again.
+    Each delivery comes with its key digest. The event's row is locked, since two machines may
+    record it at once. Returns the digests of events that have just been pruned: they are new again.
     """
     gone: set[bytes] = set()
     counts = Counter((digest, delivery.digest) for digest, delivery in repeats)
@@ -44,7 +44,7 @@ def record_repeats(
 
 
 def _by_event(counted: tuple[tuple[bytes, bytes], int]) -> bytes:
-    """Events in one order at all machines, the bodies of each in the order of their coming."""
+    """Return the key digest, to lock events in one order on all machines."""
     return counted[0][0]
 
 
@@ -102,7 +102,7 @@ def _work_again(
 
 
 def _is_fetch_pending(connection: Connection, event_id: int) -> bool:
-    """Whether a fetch for this event is still to come, and will see what is new."""
+    """Return True while a fetch for this event is pending, which will see the news."""
     found = connection.execute(
         select(col(Job.id)).where(col(Job.event_id) == event_id, col(Job.status) == "pending")
     )

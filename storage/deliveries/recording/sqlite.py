@@ -23,7 +23,7 @@ Row = tuple[Any, ...]
 def insert_new(
     connection: Connection, group: Mapping[bytes, VerifiedDelivery], now: datetime
 ) -> Collection[bytes]:
-    """Insert the events that are not there yet, by key digest; returns which were not."""
+    """Insert the events that are not there yet; returns their key digests."""
     at = now.strftime("%Y-%m-%d %H:%M:%S.%f")  # as the datetime columns hold it
     digests = list(group)
     ids: dict[bytes, int] = {}
@@ -44,11 +44,11 @@ def insert_new(
 def _insert_events(
     connection: Connection, group: Mapping[bytes, VerifiedDelivery], digests: list[bytes], at: str
 ) -> dict[bytes, int]:
-    """Insert what is new of a part; returns its key digests with the ids.
+    """Insert the new events of a part; returns their ids by key digest.
 
-    RETURNING would tell as much, but the driver lets go of the GIL for every row that it brings,
-    and the event loop then keeps the writer waiting for it. SQLite numbers the rows of one
-    statement without a gap, so that the last number tells the others.
+    RETURNING would give the ids too, but the driver frees the GIL for every row that it reads, and
+    the event loop then keeps the writer waiting for it. SQLite numbers the rows of one statement
+    without gaps, so that the last id gives the others.
     """
     rows = [_event(group[digest], digest, at) for digest in digests]
     inserted = _insert(connection, _multi_row(_EVENTS, len(rows)) + _UNLESS_KNOWN, rows)

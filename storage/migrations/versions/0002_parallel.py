@@ -1,4 +1,4 @@
-"""Parallel beside Valyu, access for programs: stored tasks, defaults, lone checks, tokens."""
+"""Parallel, and access for programs: stored tasks, defaults, checks without endpoint, tokens."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -58,7 +58,7 @@ def upgrade() -> None:
 
 
 def _widen_endpoints() -> None:
-    """SQLite changes a CHECK by making the table anew, and tells nobody of those that it has."""
+    """SQLite changes a CHECK by making the table anew; Alembic does not see those that it has."""
     if op.get_bind().dialect.name != "sqlite":
         op.add_column("endpoints", sa.Column("task_id", sa.String(), nullable=True))
         op.drop_constraint(op.f("ck_endpoints_kind_known"), "endpoints", type_="check")

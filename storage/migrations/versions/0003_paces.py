@@ -1,4 +1,4 @@
-"""Many processes beside each other: the pace of a source; jobs that are due at one moment."""
+"""Many processes: rate limits of sources, and an order of jobs that are due at one time."""
 
 import sqlalchemy as sa
 from alembic import op

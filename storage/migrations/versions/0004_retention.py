@@ -1,4 +1,4 @@
-"""Letting go of what is old: when a body or a result was emptied, and what was superseded."""
+"""Pruning: when a body or a result was emptied, and an index of superseded results."""
 
 import sqlalchemy as sa
 from alembic import op

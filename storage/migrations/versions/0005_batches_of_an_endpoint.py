@@ -1,4 +1,4 @@
-"""Which batches are announced at an endpoint: asked whenever a job of it ends."""
+"""An index of the batches that are announced at an endpoint, read whenever a job of it ends."""
 
 from alembic import op
 

@@ -57,7 +57,7 @@ def program(client: httpx.AsyncClient, store: Store) -> MakeProgram:
     """Makes programs with tokens of their own."""
 
     def program(*scopes: str, source: str | None = None) -> Program:
-        made = store.create_token("a program", scopes or EITHER, source=source)
+        made = store.tokens.create("a program", scopes or EITHER, source=source)
         return Program(client, made.text)
 
     return program

@@ -50,7 +50,7 @@ async def test_unknown_address_needs_a_token_too(client: httpx.AsyncClient) -> N
 
 
 async def test_two_authorizations_are_none(client: httpx.AsyncClient, store: Store) -> None:
-    header = ("authorization", f"Bearer {store.create_token('ci', SCOPES).text}")
+    header = ("authorization", f"Bearer {store.tokens.create('ci', SCOPES).text}")
     assert (await client.get("/api/v1/batches", headers=[header])).status_code == 200
     assert (await client.get("/api/v1/batches", headers=[header, header])).status_code == 401
 
@@ -59,13 +59,13 @@ async def test_two_authorizations_are_none(client: httpx.AsyncClient, store: Sto
 async def test_white_space_around_a_token_is_ignored(
     client: httpx.AsyncClient, store: Store, value: str
 ) -> None:
-    header = value.format(store.create_token("ci", SCOPES).text)
+    header = value.format(store.tokens.create("ci", SCOPES).text)
     response = await client.get("/api/v1/batches", headers={"authorization": header})
     assert response.status_code == 200
 
 
 async def test_only_an_authorization_header_counts(client: httpx.AsyncClient, store: Store) -> None:
-    text = store.create_token("ci", SCOPES).text
+    text = store.tokens.create("ci", SCOPES).text
     assert (await client.get("/api/v1/batches", params={"token": text})).status_code == 401
 
 
@@ -85,7 +85,7 @@ async def test_each_request_needs_its_own_scope(
 async def test_revoked_token_is_refused_at_once(program: MakeProgram, store: Store) -> None:
     mine = program("read")
     assert (await mine.ask("GET", "/batches")).status_code == 200
-    store.revoke_token(store.list_tokens()[0]["id"])
+    store.tokens.revoke(store.tokens.list_all()[0]["id"])
     assert (await mine.ask("GET", "/batches")).status_code == 401
 
 
@@ -114,7 +114,7 @@ async def test_other_source_s_endpoint_is_unknown(foreign: Program, store: Store
         ]
         assert found[0] == found[1]
         assert found[0][0] == 404
-    (endpoint,) = store.list_endpoints()
+    (endpoint,) = store.endpoints.list_all()
     assert endpoint["state"] == "open"
 
 
@@ -134,7 +134,7 @@ async def test_another_sources_batches_are_not_there(foreign: Program, store: St
 
 async def test_source_of_the_token_is_the_default(program: MakeProgram, store: Store) -> None:
     add_endpoint(store, "b")
-    store.add_endpoint("other", "batch", resource="b")
+    store.endpoints.add("other", "batch", resource="b")
     mine = program("read", source="valyu")
     assert (await mine.ask("GET", "/batches/b")).json()["source"] == "valyu"
     assert (await program().ask("GET", "/batches/b")).status_code == 404  # which one?
@@ -149,7 +149,7 @@ async def test_failing_database_answers_503(program: MakeProgram, store: Store) 
         response = await mine.ask("POST", "/endpoints", NEW)
     assert problem(response) == (503, "The database cannot be used now: try again in 5 seconds.")
     assert response.headers["retry-after"] == "5"
-    assert store.list_endpoints() == []
+    assert store.endpoints.list_all() == []
 
 
 async def test_hanging_database_answers_503_in_time(

@@ -28,7 +28,7 @@ def fill(store: Store, *run_ids: str, batch_id: str = "b", **more: Any) -> None:
     add_endpoint(store, batch_id)
     page = [build.run(run_id, batch_id=batch_id, output="é", **more) for run_id in run_ids]
     store.database.write(lambda connection: build.keep(connection, *page))
-    store.add_runs("valyu", batch_id, [], unlisted=len(run_ids) + 2)
+    store.batches.add_runs("valyu", batch_id, [], unlisted=len(run_ids) + 2)
 
 
 def run_ids(response: httpx.Response) -> list[str]:
@@ -79,7 +79,7 @@ def pruned(store: Store, *run_ids: str) -> None:
     store.database.write(
         lambda connection: connection.exec_driver_sql("UPDATE batches SET state = 'complete'")
     )
-    assert store.prune("results", Ages(results=timedelta(0))).rows == len(run_ids)
+    assert store.retention.prune("results", Ages(results=timedelta(0))).rows == len(run_ids)
 
 
 async def test_pruned_results_are_left_out(mine: Program, store: Store) -> None:

@@ -33,7 +33,7 @@ def mine(program: MakeProgram) -> Program:
 
 
 def secrets(store: Store, endpoint_id: str) -> list[str]:
-    view = store.find_endpoint(endpoint_id)
+    view = store.endpoints.find(endpoint_id)
     assert view is not None
     return [secret.text for secret in view.secrets]
 
@@ -59,7 +59,7 @@ async def test_an_endpoint_is_made_and_shown(mine: Program, store: Store) -> Non
         },
     )
     assert (await mine.ask("GET", f"/endpoints/{shown['endpoint']}")).json() == shown
-    assert [endpoint["id"] for endpoint in store.list_endpoints()] == [shown["endpoint"]]
+    assert [endpoint["id"] for endpoint in store.endpoints.list_all()] == [shown["endpoint"]]
 
 
 async def test_endpoint_with_all_fields(mine: Program, store: Store) -> None:
@@ -97,7 +97,7 @@ async def test_wrong_field_is_named(
     response = await mine.ask("POST", "/endpoints", {**NEW, **fields})
     assert problem(response)[0] == 422
     assert problem(response)[1].startswith(sentence)
-    assert store.list_endpoints() == []
+    assert store.endpoints.list_all() == []
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ _BODIES = st.binary(max_size=60) | st.builds(
 async def test_no_body_breaks_anything(
     mine: Program, store: Store, body: bytes, method: str
 ) -> None:
-    endpoints = store.list_endpoints()
+    endpoints = store.endpoints.list_all()
     known = endpoints[0]["id"] if endpoints else add_endpoint(store, None, secret=None)
     path = "/endpoints" if method == "POST" else f"/endpoints/{known}/secret"
     url = f"/api/v1{path}"
@@ -167,7 +167,7 @@ async def test_secret_comes_later_with_the_resource(mine: Program, store: Store)
         200,
         {**made, "state": "open", "resource": BATCH},
     )
-    assert store.ledger(BATCH).endpoint_id == made["endpoint"]
+    assert store.batches.ledger(BATCH).endpoint_id == made["endpoint"]
     body = batch_body()
     delivered = await mine.client.post(made["path"], content=body, headers=signed(body))
     assert delivered.json() == {"status": "accepted"}
@@ -199,7 +199,7 @@ async def test_secret_for_another_resource_is_refused(
 
 async def test_replaced_secret_is_refused(mine: Program, store: Store) -> None:
     endpoint_id = (await mine.made(secret=SECRET))["endpoint"]
-    store.rotate_secret(endpoint_id, OTHER_SECRET, old_until=now())
+    store.endpoints.rotate_secret(endpoint_id, OTHER_SECRET, old_until=now())
     response = await mine.ask("PUT", f"/endpoints/{endpoint_id}/secret", {"secret": SECRET})
     assert problem(response) == (
         409,
@@ -221,16 +221,16 @@ async def test_a_sixth_secret_is_refused(mine: Program, store: Store) -> None:
 async def test_account_endpoint_takes_no_resource(
     mine: Program, store: Store, more: dict[str, str]
 ) -> None:
-    endpoint_id = store.add_endpoint("valyu", "account")
+    endpoint_id = store.endpoints.add("valyu", "account")
     response = await mine.ask("PUT", f"/endpoints/{endpoint_id}/secret", {"secret": SECRET, **more})
     assert problem(response)[0] == 422
-    assert (secrets(store, endpoint_id), store.list_endpoints()[0]["resource"]) == ([], None)
+    assert (secrets(store, endpoint_id), store.endpoints.list_all()[0]["resource"]) == ([], None)
 
 
 async def test_odd_secret_gets_a_warning(store: Store, start: Start) -> None:
     sources = {"valyu": SourceSettings(signing={"scheme": "standard-webhooks"})}
     client = await start(create_app(Settings(sources=sources), store=store))
-    mine = Program(client, store.create_token("p", ["register"]).text)
+    mine = Program(client, store.tokens.create("p", ["register"]).text)
     made = await mine.made(secret=SECRET)
     assert made["warning"].startswith("The secret does not begin with whsec_")
     path = f"/endpoints/{made['endpoint']}"
@@ -242,7 +242,7 @@ async def test_odd_secret_gets_a_warning(store: Store, start: Start) -> None:
 async def test_account_secrets_allow_binding_alone(store: Store, start: Start) -> None:
     sources = {"valyu": SourceSettings(signing_secrets=[SecretStr(SECRET)])}
     client = await start(create_app(Settings(sources=sources), store=store))
-    mine = Program(client, store.create_token("p", ["register"]).text)
+    mine = Program(client, store.tokens.create("p", ["register"]).text)
     made = await mine.made()
     assert made["state"] == "open"
     path = f"/endpoints/{made['endpoint']}/secret"
@@ -252,7 +252,7 @@ async def test_account_secrets_allow_binding_alone(store: Store, start: Start) -
         response = await mine.ask("PUT", path, {"resource": BATCH, "task_id": "t"})
         assert (response.json()["resource"], response.json()["task_id"]) == (BATCH, "t")
     assert problem(await mine.ask("PUT", path, {"resource": OTHER_BATCH}))[0] == 409
-    assert (secrets(store, made["endpoint"]), store.ledger(BATCH).batch_id) == ([], BATCH)
+    assert (secrets(store, made["endpoint"]), store.batches.ledger(BATCH).batch_id) == ([], BATCH)
 
 
 async def test_secret_must_be_sent(mine: Program) -> None:
@@ -268,7 +268,7 @@ async def test_task_id_needs_a_resource(mine: Program) -> None:
 
 
 async def test_secret_for_a_removed_source_is_refused(mine: Program, store: Store) -> None:
-    endpoint_id = store.add_endpoint("gone", "batch")
+    endpoint_id = store.endpoints.add("gone", "batch")
     response = await mine.ask("PUT", f"/endpoints/{endpoint_id}/secret", {"secret": SECRET})
     assert problem(response)[0] == 422
     assert secrets(store, endpoint_id) == []

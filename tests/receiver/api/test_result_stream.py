@@ -29,7 +29,7 @@ class Reader:
 
     def __init__(self, store: Store, *, context: ApiContext | None = None) -> None:
         self.context = context or ApiContext(store, {}, Bodies(2**20), public_url=None)
-        self.token = store.create_token("a reader", ["read"]).text
+        self.token = store.tokens.create("a reader", ["read"]).text
         self.starts: list[Any] = []
         self.bytes = 0
         self.whole = False
@@ -157,7 +157,7 @@ async def test_broken_stream_has_no_end(reader: Reader, store: Store) -> None:
 def serves(store: Store, database_url: str, tmp_path: Path) -> Iterator[tuple[Receiver, str]]:
     """A process that serves 20 MB of results of the batch, and a token."""
     fill(store, *(f"r{number}" for number in range(40)), sources=["x" * 500_000])
-    token = store.create_token("a reader", ["read"]).text
+    token = store.tokens.create("a reader", ["read"]).text
     store.close()
     with serving(tmp_path / "log", settings(database_url)) as receiver:
         yield receiver, token

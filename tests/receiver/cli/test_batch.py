@@ -136,7 +136,7 @@ def test_skip_creates_the_rest_of_a_file(run: Run, store: Store, sender: Sandbox
     nothing = run("batch", "create", "valyu", "--tasks", "tasks.csv", "--skip", "3")
     sentence = "tasks.csv has no task after the first 3: nothing was created."
     assert (nothing.code, nothing.sentence) == (2, sentence)
-    assert len(sender.state()["batches"]) == len(store.list_endpoints()) == 1
+    assert len(sender.state()["batches"]) == len(store.endpoints.list_all()) == 1
 
 
 def test_skip_counts_in_the_advice(run: Run, store: Store, sender: SandboxServer) -> None:

@@ -17,10 +17,10 @@ REASON = "the sender answered 404: no such batch"
 def a_dead_fetch(store: Store) -> int:
     """A batch of 25 whose fetch was given up before any task was named; its number."""
     batch = FetchedBatch("batch_1", "processing", is_terminal=False, total=25)
-    store.note_batch("valyu", batch)
+    store.batches.note("valyu", batch)
     announce(store, "batch_1")
     lease = working.claim(store)
-    store.bury(lease, AttemptOutcome(now(), 0.0, "dead", REASON))
+    store.jobs.bury(lease, AttemptOutcome(now(), 0.0, "dead", REASON))
     return lease.job_id
 
 
@@ -57,14 +57,14 @@ def test_wait_reports_dead_letters(run: Run, store: Store) -> None:
 def test_dead_letter_counts_until_the_result(run: Run, store: Store) -> None:
     known(store, "batch_1")
     announce(store, "t1", kind="task")
-    store.bury(working.claim(store), AttemptOutcome(now(), 0.0, "dead", REASON))
+    store.jobs.bury(working.claim(store), AttemptOutcome(now(), 0.0, "dead", REASON))
     insert = (
         "INSERT INTO runs (source, run_id, batch_id, status) VALUES ('valyu', 't1', ?, 'queued')"
     )
     sql(store, insert, "batch_1")
-    assert [dead["subject"] for dead in store.dead_of("valyu", "batch_1")] == ["t1"]
-    assert store.dead_of("valyu", "batch_2") == []
+    assert [dead["subject"] for dead in store.batches.dead_letters("valyu", "batch_1")] == ["t1"]
+    assert store.batches.dead_letters("valyu", "batch_2") == []
     announce(store, "t1", kind="task", body=b"again")
     result = FetchedRun("t1", "completed", "completed", raw={})
-    store.store_results(working.claim(store), [result], fetched_at=now(), progress={})
-    assert store.dead_of("valyu", "batch_1") == []
+    store.results.store(working.claim(store), [result], fetched_at=now(), progress={})
+    assert store.batches.dead_letters("valyu", "batch_1") == []

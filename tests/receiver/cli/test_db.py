@@ -174,7 +174,7 @@ def test_copy_prints_tables_and_settings(
 ) -> None:
     configure(encryption_keys=KEY)
     with closing(storage.open(made_url, databases.keys(made_url))) as store:
-        store.create_token("ci", ["read"])
+        store.tokens.create("ci", ["read"])
     ended = run("db", "copy", made_url, target)
     assert (ended.code, ended.err) == (0, "")
     assert ["tokens", "1", "yes", "0"] in [line.split() for line in ended.out.splitlines()]
@@ -182,7 +182,7 @@ def test_copy_prints_tables_and_settings(
     assert "RESULTSINK_ENCRYPTION_KEYS to" in ended.out
     assert KEY not in ended.out
     with closing(storage.open(target, [KEY])) as store:
-        assert [token["name"] for token in store.list_tokens()] == ["ci"]
+        assert [token["name"] for token in store.tokens.list_all()] == ["ci"]
 
 
 def test_copy_says_the_same_to_programs(
@@ -222,7 +222,7 @@ def test_copy_names_the_key_file(run: Run, made_url: str, target: str) -> None:
     if databases.is_postgres(target):
         assert f"RESULTSINK_ENCRYPTION_KEYS_FILE to {key}" in ended.out
         with closing(storage.open(target, [key.read_text()])) as store:
-            assert store.list_tokens() == []
+            assert store.tokens.list_all() == []
 
 
 @pytest.mark.sqlite
@@ -243,7 +243,7 @@ def test_copy_of_a_served_database_is_refused(
 
 def test_copy_needs_an_empty_target(run: Run, made_url: str, target: str) -> None:
     with databases.opened(made_url) as store:
-        store.create_token("ci", ["read"])
+        store.tokens.create("ci", ["read"])
     source = f"sqlite:///{Path.cwd()}/another.db"
     storage.open(source).close()
     ended = run("db", "copy", source, made_url)

@@ -24,7 +24,7 @@ def add(run: Run, *arguments: str, stdin: str = "") -> dict[str, str]:
 
 
 def secrets(store: Store, endpoint_id: str) -> list[str]:
-    endpoint = store.find_endpoint(endpoint_id)
+    endpoint = store.endpoints.find(endpoint_id)
     assert endpoint is not None
     return [secret.text for secret in endpoint.secrets]
 
@@ -33,10 +33,10 @@ def test_endpoint_with_a_secret_is_open(run: Run, store: Store) -> None:
     shown = add(run, "--resource", "batch_1", "--secret-stdin", stdin=f"{SECRET}\n")
     assert shown["path"] == f"/webhooks/valyu/{shown['endpoint']}"
     assert shown["url"] == f"http://127.0.0.1:9{shown['path']}"
-    (endpoint,) = store.list_endpoints()
+    (endpoint,) = store.endpoints.list_all()
     assert (endpoint["state"], endpoint["resource"]) == ("open", "batch_1")
     assert secrets(store, shown["endpoint"]) == [SECRET]
-    assert store.ledger("batch_1").endpoint_id == shown["endpoint"]
+    assert store.batches.ledger("batch_1").endpoint_id == shown["endpoint"]
 
 
 def test_no_public_url_prints_a_path(
@@ -55,7 +55,7 @@ def test_secret_comes_later_with_the_resource(run: Run, store: Store) -> None:
     assert added.err == f"Its secret is pending: resultsink endpoint secret {endpoint_id}\n"
     ended = run("endpoint", "secret", endpoint_id, "--resource", "t1", stdin=f"{SECRET}\r\n")
     assert (ended.code, ended.out, ended.err) == (0, "", f"Endpoint {endpoint_id} is open.\n")
-    (endpoint,) = store.list_endpoints()
+    (endpoint,) = store.endpoints.list_all()
     assert (endpoint["state"], endpoint["resource"]) == ("open", "t1")
 
 
@@ -94,7 +94,7 @@ def test_odd_secret_gets_a_warning(run: Run, store: Store, configure: Callable[.
     configure(sources__valyu__signing='{"scheme": "standard-webhooks"}')
     ended = run("endpoint", "add", "valyu", "--secret-stdin", stdin=SECRET)
     assert (ended.code, "The secret does not begin with whsec_" in ended.err) == (0, True)
-    assert len(store.list_endpoints()) == 1
+    assert len(store.endpoints.list_all()) == 1
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_impossible_secret_is_not_repeated(run: Run, store: Store, stdin: str) -
     assert SECRET not in ended.sentence
     assert secrets(store, endpoint_id) == []
     assert run("endpoint", "add", "valyu", "--secret-stdin", stdin=stdin).code == 2
-    assert len(store.list_endpoints()) == 1
+    assert len(store.endpoints.list_all()) == 1
 
 
 def test_secret_for_another_resource_is_refused(run: Run, store: Store) -> None:
@@ -159,7 +159,7 @@ def test_list_shows_no_secrets(run: Run, store: Store) -> None:
 def test_account_endpoint_takes_no_resource(run: Run, store: Store) -> None:
     shown = add(run, "--kind", "account", "--secret-stdin", stdin=SECRET)
     assert shown["path"] == f"/webhooks/valyu/{shown['endpoint']}"
-    assert [(each["kind"], each["state"]) for each in store.list_endpoints()] == [
+    assert [(each["kind"], each["state"]) for each in store.endpoints.list_all()] == [
         ("account", "open")
     ]
     for arguments in (["add", "valyu", "--kind", "account"], ["secret", shown["endpoint"]]):
@@ -213,7 +213,7 @@ def test_rotated_secret_stays_valid_for_a_day(run: Run, store: Store) -> None:
 def test_old_secret_ends_as_given(run: Run, store: Store, how: list[str]) -> None:
     endpoint_id = add(run, "--secret-stdin", stdin=SECRET)["endpoint"]
     assert run("endpoint", "rotate", endpoint_id, *how, stdin=NEW).code == 0
-    view = store.find_endpoint(endpoint_id)
+    view = store.endpoints.find(endpoint_id)
     assert view is not None
     ends = view.secrets[1].valid_until
     assert ends is not None

@@ -119,7 +119,7 @@ def test_wrong_api_key_quotes_the_sender(
         "The batch was not created: the sender answered 401: Invalid API key.",
     )
     with there() as store:
-        assert [endpoint["state"] for endpoint in store.list_endpoints()] == ["closed"]
+        assert [endpoint["state"] for endpoint in store.endpoints.list_all()] == ["closed"]
         assert {job["status"] for job in working.jobs(store)} == {"done"}
 
 

@@ -69,7 +69,7 @@ def test_incomplete_export_says_so(run: Run, store: Store, sender: SandboxServer
 
 
 def test_source_without_batches_is_exported(run: Run, store: Store, sender: SandboxServer) -> None:
-    endpoint_id = store.add_endpoint("valyu", "task")
+    endpoint_id = store.endpoints.add("valyu", "task")
     made = ask(sender, "POST", "/deepresearch/tasks", {"query": "alone"})
     announce(store, made["deepresearch_id"], kind="task", endpoint_id=endpoint_id)
     asyncio.run(work_off(store, a_source(sender.api_url)))
@@ -78,7 +78,7 @@ def test_source_without_batches_is_exported(run: Run, store: Store, sender: Sand
 
 
 def test_source_export_counts_missing_runs(run: Run, store: Store) -> None:
-    store.add_endpoint("valyu", "task", resource="t1")
+    store.endpoints.add("valyu", "task", resource="t1")
     announce(store, "t2", kind="task")
     ended = run("export", "--source", "valyu")
     assert ended.code == 0  # as where a batch is not complete

@@ -57,7 +57,7 @@ def test_old_rows_are_pruned_and_counted(run: Run, store: Store) -> None:
     ended = run("prune", "--json")
     assert json.loads(ended.out) == {**json.loads(printed), "dry_run": False}
     assert counts(printed) == {"attempts": 2, "deliveries": 2, "jobs": 2, "events": 2}
-    assert [event["key"] for event in store.list_events()] == ["young"]
+    assert [event["key"] for event in store.events.list_newest()] == ["young"]
     assert counts(run("prune", "--json").out) == {}
 
 
@@ -90,7 +90,7 @@ def test_wrong_options_prune_nothing(
     ended = run("prune", *arguments)
     assert ended.code == 2
     assert ended.sentence.startswith(sentence)
-    assert len(store.list_events()) == 1
+    assert len(store.events.list_newest()) == 1
 
 
 def complete(store: Store) -> None:
@@ -166,7 +166,7 @@ def test_clock_far_ahead_needs_confirmation(run: Run, store: Store) -> None:
     store.database.write(lambda c: clock.note(c, now=now() - 2 * DAY))
     ended = run("prune")
     assert (ended.code, "If the clock is right, say --trust-clock" in ended.sentence) == (2, True)
-    assert len(store.list_events()) == 1
+    assert len(store.events.list_newest()) == 1
     assert run("prune", "--dry-run").code == 0
     assert run("prune", "--trust-clock").code == 0
-    assert store.list_events() == []
+    assert store.events.list_newest() == []

@@ -59,7 +59,7 @@ def test_retry_of_one_sets_the_exit_code(run: Run, store: Store) -> None:
     ended = run("rejected", "retry", str(kept))
     assert (ended.code, ended.out) == (1, "")
     assert ended.err == "0 let in, 1 stay.\n     1  no signature fits any of 1 keys\n"
-    store.set_secret(endpoint_id, SECRET)
+    store.endpoints.set_secret(endpoint_id, SECRET)
     ended = run("rejected", "retry", str(kept))
     assert (ended.code, ended.err) == (0, "1 let in, 0 stay.\n")
     assert len(fetches(store)) == 1

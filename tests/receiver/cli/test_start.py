@@ -27,7 +27,7 @@ def batch(configure: Callable[..., None]) -> None:
     """A stored batch."""
     configure(database_url=DATABASE)
     with closing(storage.open(DATABASE)) as store:
-        store.note_batch("valyu", FetchedBatch(BATCH, "processing", is_terminal=False))
+        store.batches.note("valyu", FetchedBatch(BATCH, "processing", is_terminal=False))
 
 
 def loaded(*arguments: str, code: int) -> set[str]:

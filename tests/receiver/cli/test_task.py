@@ -135,7 +135,7 @@ def test_wrong_use_creates_nothing(
     ended = run("task", "create", "valyu", *options)
     assert ended.code == 2
     assert said in ended.sentence
-    assert (store.list_endpoints(), sender.state()["calls"]) == ([], {})
+    assert (store.endpoints.list_all(), sender.state()["calls"]) == ([], {})
 
 
 def test_parallel_v0_has_no_single_runs(
@@ -169,7 +169,7 @@ def test_create_with_wait_prints_the_outcome(run: Run, store: Store, sender: San
     run_id, outcome = ended.out.splitlines()
     assert outcome.startswith("completed, version 1: Grid storage, markdown of ")
     assert (ended.code, outcome.endswith(" characters, 2 sources")) == (0, True)
-    assert store.show_run(run_id)[0]["result_status"] == "completed"
+    assert store.runs.show(run_id)[0]["result_status"] == "completed"
 
 
 @pytest.mark.parametrize(("fail", "code"), [([], 0), (["--fail"], 1)])
@@ -274,7 +274,7 @@ def test_result_from_a_webhook_is_marked(run: Run, store: Store, sender: Sandbox
     run_id = create(run)
     body = json.dumps(ask(sender, "GET", f"/deepresearch/tasks/{run_id}/status")).encode()
     ask(sender, "DELETE", f"/deepresearch/tasks/{run_id}/delete")
-    endpoint = store.find_endpoint_of("valyu", run_id)
+    endpoint = store.endpoints.find_by_resource("valyu", run_id)
     assert endpoint is not None
     working.announce(store, run_id, kind="task", endpoint_id=endpoint.id, body=body)
     working.tried_in_vain(store, 16)

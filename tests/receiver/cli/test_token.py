@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("configured")
 
 def test_token_is_printed_once(run: Run, store: Store) -> None:
     ended = run("token", "create", "--name", "ci", "--scope", "register", "--scope", "read")
-    found = store.find_token(ended.out.strip())
+    found = store.tokens.find(ended.out.strip())
     assert found is not None
     assert (found.name, found.source) == ("ci", None)
     assert found.scopes == {"read", "register"}
@@ -26,7 +26,7 @@ def test_json_has_token_and_id(run: Run, store: Store) -> None:
     arguments = ("--name", "ci", "--scope", "read", "--source", "valyu", "--json")
     ended = run("token", "create", *arguments)
     shown = json.loads(ended.out)
-    found = store.find_token(shown.pop("token"))
+    found = store.tokens.find(shown.pop("token"))
     assert found is not None
     assert shown == {"id": found.id, "name": "ci", "scopes": ["read"], "source": "valyu"}
     assert (ended.code, ended.err) == (0, "")
@@ -48,22 +48,22 @@ def test_wrong_options_are_one_sentence(
 ) -> None:
     ended = run("token", "create", "--name", "ci", *arguments)
     assert (ended.code, ended.sentence[: len(sentence)]) == (2, sentence)
-    assert store.list_tokens() == []
+    assert store.tokens.list_all() == []
 
 
 def test_tokens_are_listed_for_people(run: Run, store: Store) -> None:
     assert "There are no tokens yet" in run("token", "list").err
-    store.create_token("ci", ["register", "read"], source="valyu")
+    store.tokens.create("ci", ["register", "read"], source="valyu")
     heads, line = run("token", "list").out.splitlines()
     assert heads.split() == ["id", "name", "scopes", "source", "created", "at", "revoked", "at"]
     assert line.split()[1:5] == ["ci", "read", "register", "valyu"]
 
 
 def test_a_revoked_token_opens_nothing(run: Run, store: Store) -> None:
-    made = store.create_token("ci", ["read"])
+    made = store.tokens.create("ci", ["read"])
     ended = run("token", "revoke", str(made.id))
     assert (ended.code, ended.err) == (0, f"Token {made.id} opens nothing any more.\n")
-    assert store.find_token(made.text) is None
+    assert store.tokens.find(made.text) is None
     again = run("token", "revoke", str(made.id))
     assert (again.code, again.sentence) == (
         2,

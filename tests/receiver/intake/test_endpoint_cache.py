@@ -70,7 +70,7 @@ async def found(cache: EndpointCache, endpoint_id: str) -> CachedEndpoint:
 
 async def settled(cache: EndpointCache) -> None:
     """Wait until the cache has seen the last change: what it reads from now on stays."""
-    while cache._revision != cache._store.endpoints_revision():
+    while cache._revision != cache._store.endpoints.revision():
         await asyncio.sleep(0.01)
 
 
@@ -116,12 +116,12 @@ async def test_what_cannot_be_an_id_costs_nothing(endpoint_id: str) -> None:
 
 
 def closed(other: Store, endpoint_id: str) -> Callable[[CachedEndpoint], bool]:
-    other.close_endpoint(endpoint_id)
+    other.endpoints.close(endpoint_id)
     return lambda endpoint: endpoint.view.state == "closed"
 
 
 def rotated(other: Store, endpoint_id: str) -> Callable[[CachedEndpoint], bool]:
-    other.set_secret(endpoint_id, OTHER_SECRET)
+    other.endpoints.set_secret(endpoint_id, OTHER_SECRET)
     return lambda endpoint: (
         [keys.secret.text for keys in endpoint.secrets]
         == [
@@ -132,7 +132,7 @@ def rotated(other: Store, endpoint_id: str) -> Callable[[CachedEndpoint], bool]:
 
 
 def bound(other: Store, endpoint_id: str) -> Callable[[CachedEndpoint], bool]:
-    other.bind_endpoint(endpoint_id, BATCH)
+    other.endpoints.bind(endpoint_id, BATCH)
     return lambda endpoint: endpoint.view.resource == BATCH
 
 
@@ -156,7 +156,7 @@ async def test_a_change_by_another_process_is_felt_within_two_seconds(
 async def test_an_endpoint_of_a_source_that_is_not_configured_is_unknown(
     store: Store, cache: EndpointCache
 ) -> None:
-    assert await cache.find(store.add_endpoint("elsewhere", "batch")) is None
+    assert await cache.find(store.endpoints.add("elsewhere", "batch")) is None
 
 
 async def test_the_reading_that_matched_is_tried_first_and_the_others_stay(
@@ -176,7 +176,7 @@ async def test_a_remembered_reading_is_first_after_a_start(store: Store) -> None
     endpoint_id = add_endpoint(store)
     sources = configured(settings(signing={"readings": ["text", "hex"]}))
     endpoint = await found(EndpointCache(store, sources), endpoint_id)
-    store.remember_reading(endpoint.secrets[0].secret.id, "hex")
+    store.endpoints.remember_reading(endpoint.secrets[0].secret.id, "hex")
     again = await found(EndpointCache(store, sources), endpoint_id)
     assert [key.reading for key in again.keys(NOON.timestamp())] == ["hex", "text"]
 
@@ -186,7 +186,7 @@ async def test_remembering_a_reading_does_not_bring_back_what_was_closed(
 ) -> None:
     endpoint_id = add_endpoint(store)
     endpoint = await in_memory(cache, endpoint_id)  # a delivery begins, its body takes a while
-    store.close_endpoint(endpoint_id)
+    store.endpoints.close(endpoint_id)
     while cache.cached(endpoint_id) is not None:
         await asyncio.sleep(0.05)
     cache.remember(endpoint, endpoint.keys(NOON.timestamp())[1])
@@ -210,7 +210,7 @@ async def test_a_read_overtaken_by_a_close_is_not_kept(
     try:
         reading = asyncio.create_task(cache.find(endpoint_id))
         await until(has_read.is_set)
-        store.close_endpoint(endpoint_id)
+        store.endpoints.close(endpoint_id)
         await settled(cache)
         go_on.set()
         overtaken = await reading
@@ -242,7 +242,7 @@ async def test_a_secret_that_no_longer_fits_the_settings_is_our_fault_not_the_se
     with pytest.raises(CannotStore, match="can be used") as caught:
         await cache.find(endpoint_id)
     assert "not-hex" not in str(caught.value)
-    store.set_secret(endpoint_id, SECRET)
+    store.endpoints.set_secret(endpoint_id, SECRET)
     assert len((await found(cache, endpoint_id)).secrets) == 1
 
 
@@ -267,7 +267,7 @@ async def test_a_secret_under_a_key_that_came_later_is_our_fault_not_the_senders
     endpoint_id = add_endpoint(store)
     old = databases.key(store)
     with closing(storage.open(database_url, [storage.new_key(), old])) as other:
-        other.set_secret(endpoint_id, OTHER_SECRET)
+        other.endpoints.set_secret(endpoint_id, OTHER_SECRET)
     cache = EndpointCache(store, configured(settings()))
     with pytest.raises(CannotStore, match="start it again with that key"):
         await cache.find(endpoint_id)
@@ -305,7 +305,7 @@ async def test_following_goes_on_after_the_database_could_not_be_read(
     with broken(store, "meta"):
         await asyncio.sleep(endpoint_cache.LOOK_SECONDS * 1.2)
     await in_memory(cache, endpoint_id)
-    store.close_endpoint(endpoint_id)
+    store.endpoints.close(endpoint_id)
     while (await found(cache, endpoint_id)).view.state != "closed":
         await asyncio.sleep(0.05)
 

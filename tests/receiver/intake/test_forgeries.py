@@ -184,7 +184,7 @@ async def test_only_what_the_reference_takes_is_taken(
 
 def endpoint(store: Store) -> str:
     """The one endpoint there is."""
-    rows = store.list_endpoints()
+    rows = store.endpoints.list_all()
     return rows[0]["id"] if rows else add_endpoint(store, secret=SECRET)
 
 
@@ -213,4 +213,4 @@ async def test_bytes_at_random_are_refused_and_nothing_else(
     sent = await request(state(intakes[name]), path, headers, [message])
     is_encoded = any(name.lower() == b"content-encoding" for name, _ in headers)
     assert sent[0]["status"] in ({401, 415} if is_encoded else {401})
-    assert store.list_events() == []
+    assert store.events.list_newest() == []

@@ -65,7 +65,7 @@ async def test_deliveries_gather_while_others_are_committed(store: Store) -> Non
         waiting = asyncio.create_task(all_of(group, *[delivery(str(n)) for n in range(300)]))
         await asyncio.sleep(0.05)
     assert await waiting == ["accepted"] * 300
-    groups = {event["received_at"] for event in store.list_events(limit=300)}
+    groups = {event["received_at"] for event in store.events.list_newest(limit=300)}
     assert len(groups) == 2  # 256 rows at most stand in one
     assert keys(store) == [str(n) for n in range(300)]
 
@@ -74,7 +74,7 @@ async def test_a_group_has_a_bounded_size(store: Store, monkeypatch: pytest.Monk
     monkeypatch.setattr(group_commit, "GROUP_BYTES", 10)
     outcomes = await all_of(GroupCommit(store), *[delivery(str(n), b"x" * 6) for n in range(6)])
     assert outcomes == ["accepted"] * 6
-    assert len({event["received_at"] for event in store.list_events()}) == 3
+    assert len({event["received_at"] for event in store.events.list_newest()}) == 3
 
 
 async def test_duplicates_within_a_group_are_told_apart(store: Store) -> None:

@@ -118,10 +118,10 @@ async def test_whatever_the_body_looks_like_the_bound_batch_is_fetched(
 async def test_any_bytes_at_all_make_a_fetch_of_exactly_the_bound_batch(
     taking: Taking, store: Store, body: bytes
 ) -> None:
-    known = len(store.list_events(limit=1000))
+    known = len(store.events.list_newest(limit=1000))
     assert await taking.deliver(add_endpoint(store), body) == ACCEPTED
-    newest = store.show_event(store.list_events(limit=1)[0]["id"])
-    assert len(store.list_events(limit=1000)) == known + 1
+    newest = store.events.show(store.events.list_newest(limit=1)[0]["id"])
+    assert len(store.events.list_newest(limit=1000)) == known + 1
     assert [(job["status"], job["subject"]) for job in newest["jobs"]] == [("pending", BATCH)]
 
 
@@ -131,7 +131,7 @@ async def test_a_body_that_names_another_batch_is_buried_without_a_fetch(
     mine, theirs = add_endpoint(store), add_endpoint(store, OTHER_BATCH, secret=OTHER_SECRET)
     assert await taking.deliver(mine, batch_body(OTHER_BATCH)) == ACCEPTED
     assert fetches(store) == []
-    (dead,) = store.list_dead()
+    (dead,) = store.jobs.list_dead()
     assert OTHER_BATCH in dead["reason"]
     (event,) = events(store)
     assert event["key"].startswith(f"{mine}:")
@@ -154,7 +154,7 @@ async def test_a_body_that_names_another_batch_is_buried_without_a_fetch(
 )
 async def test_what_is_not_the_batchs_is_buried(taking: Taking, store: Store, body: bytes) -> None:
     assert await taking.deliver(add_endpoint(store), body) == ACCEPTED
-    assert (fetches(store), len(store.list_dead())) == ([], 1)
+    assert (fetches(store), len(store.jobs.list_dead())) == ([], 1)
 
 
 @pytest.mark.parametrize("more", [{}, {"batch_id": BATCH}])
@@ -177,7 +177,7 @@ async def test_a_tasks_event_at_a_batch_endpoint_that_is_not_bound_yet_is_fetche
 ) -> None:
     endpoint_id = add_endpoint(store, None)
     assert await taking.deliver(endpoint_id, task_body(**more)) == ACCEPTED
-    assert (fetches(store), store.list_dead()) == ([("task", TASK)], [])
+    assert (fetches(store), store.jobs.list_dead()) == ([("task", TASK)], [])
     (event,) = events(store)
     assert event["key"] == f"{endpoint_id}:task:{TASK}:completed"
 
@@ -195,7 +195,7 @@ async def test_a_single_tasks_endpoint_fetches_nothing_else(
     taking: Taking, store: Store, body: bytes
 ) -> None:
     assert await taking.deliver(add_endpoint(store, TASK, kind="task"), body) == ACCEPTED
-    assert (fetches(store), len(store.list_dead())) == ([], 1)
+    assert (fetches(store), len(store.jobs.list_dead())) == ([], 1)
 
 
 async def test_an_endpoint_without_a_resource_takes_what_it_is_told(
@@ -215,7 +215,7 @@ async def test_what_came_before_its_endpoint_was_bound_is_fetched_then(
 ) -> None:
     endpoint_id = add_endpoint(store, None)
     assert await taking.deliver(endpoint_id, b"unreadable") == ACCEPTED
-    store.bind_endpoint(endpoint_id, BATCH)
+    store.endpoints.bind(endpoint_id, BATCH)
     assert fetches(store) == [("batch", BATCH)]
 
 
@@ -330,7 +330,7 @@ async def test_every_registered_secret_opens_its_endpoint_and_no_other_does(
     taking: Taking, store: Store
 ) -> None:
     endpoint_id = add_endpoint(store)
-    store.set_secret(endpoint_id, OTHER_SECRET)
+    store.endpoints.set_secret(endpoint_id, OTHER_SECRET)
     secrets = (SECRET, OTHER_SECRET, "f" * 64)
     outcomes = [
         await taking.deliver(endpoint_id, batch_body(), secret=secret) for secret in secrets
@@ -358,7 +358,7 @@ async def test_the_reading_that_matched_is_remembered(store: Store) -> None:
 
 
 def remembered(store: Store, endpoint_id: str) -> str | None:
-    view = store.find_endpoint(endpoint_id)
+    view = store.endpoints.find(endpoint_id)
     assert view is not None
     return view.secrets[0].reading
 
@@ -370,7 +370,7 @@ async def test_a_pending_secret_is_told_to_try_again_for_a_day_then_refused(
     assert await taking.deliver(endpoint_id, batch_body()) == SECRET_PENDING
     taking.now += 23.9 * HOUR
     assert await taking.deliver(endpoint_id, batch_body()) == SECRET_PENDING
-    assert store.list_rejected() == []
+    assert store.quarantine.list_newest() == []
     taking.now += 0.2 * HOUR
     assert await taking.deliver(endpoint_id, batch_body()) == UNAUTHORIZED
     assert await taking.refusal() == "missing"
@@ -382,7 +382,7 @@ async def test_an_early_webhook_is_taken_once_its_secret_is_registered(
 ) -> None:
     endpoint_id = add_endpoint(store, secret=None)
     assert await taking.deliver(endpoint_id, batch_body()) == SECRET_PENDING
-    store.set_secret(endpoint_id, SECRET)
+    store.endpoints.set_secret(endpoint_id, SECRET)
     deadline = time.monotonic() + SOON
     while await taking.deliver(endpoint_id, batch_body()) == SECRET_PENDING:
         assert time.monotonic() < deadline
@@ -476,7 +476,7 @@ async def test_the_accounts_secret_still_announces_only_what_the_endpoint_is_for
 ) -> None:
     async with Taking(store, signing_secrets=[SECRET]) as taking:
         assert await taking.deliver(add_endpoint(store), batch_body(OTHER_BATCH)) == ACCEPTED
-    assert (fetches(store), len(store.list_dead())) == ([], 1)
+    assert (fetches(store), len(store.jobs.list_dead())) == ([], 1)
 
 
 async def test_an_endpoint_for_the_account_means_what_the_accounts_url_means(
@@ -497,7 +497,7 @@ async def test_a_secret_that_ended_opens_nothing_and_until_then_it_does(
 ) -> None:
     endpoint_id = add_endpoint(store)
     ends = datetime.now(UTC) + timedelta(minutes=2)
-    store.rotate_secret(endpoint_id, OTHER_SECRET, old_until=ends)
+    store.endpoints.rotate_secret(endpoint_id, OTHER_SECRET, old_until=ends)
     outcomes = []
     for seconds in (1, 119, 121):
         taking.now = ends.timestamp() - 120 + seconds
@@ -538,7 +538,7 @@ async def test_a_token_opens_its_endpoint_and_is_nowhere_kept(store: Store) -> N
         outcome = await taking.deliver(endpoint_id, BODY, bearing(OTHER_SECRET, BODY))
         assert (outcome, await taking.refusal()) == (UNAUTHORIZED, "mismatch")
     assert fetches(store) == THE_BATCH
-    kept = store.show_rejected(store.rejected_ids()[0])
+    kept = store.quarantine.show(store.quarantine.ids()[0])
     assert kept["headers"] == f"authorization: [hidden]\nx-body: {len(BODY)}\n"
     assert events(store)[0]["deliveries"][0]["headers"] == kept["headers"]
 
@@ -550,8 +550,8 @@ async def test_unknown_closed_and_foreign_endpoints_are_not_found(
     taking: Taking, store: Store
 ) -> None:
     closed = add_endpoint(store)
-    store.close_endpoint(closed)
-    foreign = store.add_endpoint("elsewhere", "batch")
+    store.endpoints.close(closed)
+    foreign = store.endpoints.add("elsewhere", "batch")
     for endpoint_id in (closed, foreign, "A" * 22, "x", ""):
         assert await taking.deliver(endpoint_id, batch_body()) == NOT_FOUND
     assert await taking.intake.find_or_read("unknown", closed) == NOT_FOUND
@@ -559,8 +559,8 @@ async def test_unknown_closed_and_foreign_endpoints_are_not_found(
 
 async def test_an_endpoint_answers_under_its_own_source_only(taking: Taking, store: Store) -> None:
     taking.sources["second"] = replace(taking.sources["valyu"], name="second")
-    foreign = store.add_endpoint("second", "batch", resource=BATCH)
-    store.set_secret(foreign, SECRET)
+    foreign = store.endpoints.add("second", "batch", resource=BATCH)
+    store.endpoints.set_secret(foreign, SECRET)
     assert await taking.deliver(foreign, batch_body()) == NOT_FOUND
 
 
@@ -669,7 +669,7 @@ async def test_headers_are_kept_without_credentials(taking: Taking, store: Store
     ]
     await taking.deliver(add_endpoint(store), BODY, signed(BODY) + extra)
     await taking.deliver(add_endpoint(store), BODY, extra)
-    await until(store.list_rejected)
+    await until(store.quarantine.list_newest)
     kept = events(store)[0]["deliveries"][0]["headers"]
     assert "hunter2" not in kept
     assert {"x-nul: a\ufffdb", "x-latin: é"} < set(kept.splitlines())

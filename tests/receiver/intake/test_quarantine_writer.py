@@ -28,7 +28,7 @@ def refused(number: int = 0, body: bytes = b"{}") -> UnverifiedDelivery:
 
 
 def kept(store: Store) -> list[str]:
-    return [row["detail"] for row in reversed(store.list_rejected())]
+    return [row["detail"] for row in reversed(store.quarantine.list_newest())]
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ async def test_a_refused_request_is_kept_with_its_reason(
     store: Store, quarantine: QuarantineWriter
 ) -> None:
     quarantine.offer(refused())
-    await until(store.list_rejected)
-    (row,) = store.list_rejected()
+    await until(store.quarantine.list_newest)
+    (row,) = store.quarantine.list_newest()
     assert (row["source"], row["reason"], row["body_bytes"]) == ("valyu", "mismatch", 2)
 
 
@@ -56,7 +56,7 @@ async def test_a_flood_costs_a_few_rows_a_second(
     while time.monotonic() - began < 1:
         quarantine.offer(refused())
         await asyncio.sleep(0.001)
-    rows = len(store.list_rejected())
+    rows = len(store.quarantine.list_newest())
     assert 2 <= rows <= ROWS_PER_SECOND * (time.monotonic() - began) + 1
 
 
@@ -85,8 +85,8 @@ async def test_a_body_is_cut_and_its_size_is_kept(
     store: Store, quarantine: QuarantineWriter
 ) -> None:
     quarantine.offer(refused(body=b"x" * 100 * KIB))
-    await until(store.list_rejected)
-    assert store.list_rejected()[0]["body_bytes"] == 100 * KIB
+    await until(store.quarantine.list_newest)
+    assert store.quarantine.list_newest()[0]["body_bytes"] == 100 * KIB
     with store.database.read() as connection:
         cut = connection.exec_driver_sql("SELECT length(body) FROM quarantine").scalar()
     assert cut == 64 * KIB
@@ -117,12 +117,12 @@ async def test_readings_may_be_noted_from_any_thread(
     store: Store, quarantine: QuarantineWriter
 ) -> None:
     endpoint_id = add_endpoint(store)
-    view = store.find_endpoint(endpoint_id)
+    view = store.endpoints.find(endpoint_id)
     assert view is not None
     await asyncio.to_thread(quarantine.remember, view.secrets[0].id, "hex")
 
     def reading() -> str | None:
-        view = store.find_endpoint(endpoint_id)
+        view = store.endpoints.find(endpoint_id)
         return view.secrets[0].reading if view else None
 
     await until(lambda: reading() == "hex")
@@ -138,7 +138,7 @@ async def test_the_reading_that_matched_last_is_the_one_that_stays(
         quarantine.remember(1, "hex")
 
     def reading() -> str | None:
-        view = store.find_endpoint(endpoint_id)
+        view = store.endpoints.find(endpoint_id)
         return view.secrets[0].reading if view else None
 
     await until(lambda: reading() == "hex")

@@ -38,8 +38,10 @@ def refused(store: Store, endpoint_id: str | None, body: bytes = BODY, **other: 
     headers = other.pop("headers", None) or signed(body, secret=other.pop("secret", SECRET), at=at)
     values = {"source": "valyu", "reason": "mismatch", "detail": "no key fits", **other}
     text = kept_headers(headers, configured(settings())["valyu"])
-    store.quarantine(UnverifiedDelivery(endpoint_id=endpoint_id, headers=text, body=body, **values))
-    return store.rejected_ids()[-1]
+    store.quarantine.keep(
+        UnverifiedDelivery(endpoint_id=endpoint_id, headers=text, body=body, **values)
+    )
+    return store.quarantine.ids()[-1]
 
 
 def rejected(store: Store, **source: Any) -> Rejected:
@@ -53,11 +55,11 @@ def test_what_is_genuine_by_now_is_let_in_and_leaves_the_quarantine(store: Store
     endpoint_id = add_endpoint(store, secret=OTHER_SECRET)
     kept = refused(store, endpoint_id)
     assert rejected(store).retry(kept).outcome == "no signature fits any of 1 keys"
-    assert (events(store), store.rejected_ids()) == ([], [kept])
-    store.set_secret(endpoint_id, SECRET)
+    assert (events(store), store.quarantine.ids()) == ([], [kept])
+    store.endpoints.set_secret(endpoint_id, SECRET)
     assert rejected(store).retry(kept).outcome == "accepted"
     assert fetches(store) == [("batch", BATCH)]
-    assert store.rejected_ids() == []
+    assert store.quarantine.ids() == []
     with pytest.raises(NotFound, match=f"no refused request {kept}"):
         rejected(store).retry(kept)
 
@@ -76,7 +78,7 @@ async def test_it_is_the_same_event_that_the_intake_would_have_made(
 def test_what_names_another_resource_is_buried_as_ever(store: Store) -> None:
     kept = refused(store, add_endpoint(store), batch_body(OTHER_BATCH))
     assert rejected(store).retry(kept).outcome == "accepted"
-    assert (fetches(store), len(store.list_dead())) == ([], 1)
+    assert (fetches(store), len(store.jobs.list_dead())) == ([], 1)
 
 
 def test_the_tolerance_is_that_of_its_receipt(store: Store) -> None:
@@ -92,7 +94,7 @@ def test_the_tolerance_is_that_of_its_receipt(store: Store) -> None:
 
 def test_a_secret_that_has_ended_lets_nothing_in(store: Store) -> None:
     endpoint_id = add_endpoint(store)
-    store.rotate_secret(endpoint_id, OTHER_SECRET, old_until=now())
+    store.endpoints.rotate_secret(endpoint_id, OTHER_SECRET, old_until=now())
     kept = refused(store, endpoint_id)
     assert not rejected(store).retry(kept).is_in
     _, diagnosis = rejected(store).explain(kept)
@@ -125,12 +127,12 @@ def test_looking_up_by_the_body_finds_the_endpoint_as_the_intake_does(store: Sto
 
 def closed(store: Store) -> int:
     endpoint_id = add_endpoint(store)
-    store.close_endpoint(endpoint_id)
+    store.endpoints.close(endpoint_id)
     return refused(store, endpoint_id)
 
 
 def foreign(store: Store) -> int:
-    return refused(store, store.add_endpoint("elsewhere", "batch"))
+    return refused(store, store.endpoints.add("elsewhere", "batch"))
 
 
 STAYS: dict[str, tuple[Callable[[Store], int], str]] = {
@@ -149,7 +151,7 @@ def test_what_cannot_be_let_in_stays_and_says_why(store: Store, case: str) -> No
     retried = rejected(store).retry(kept)
     assert not retried.is_in
     assert reason in retried.outcome
-    assert store.rejected_ids() == [kept]
+    assert store.quarantine.ids() == [kept]
     _, diagnosis = rejected(store).explain(kept)
     said = diagnosis if isinstance(diagnosis, str) else diagnosis.advice
     assert reason in said
@@ -174,19 +176,19 @@ def test_a_stored_secret_that_fits_no_more_keeps_it_out_with_a_sentence(store: S
 @pytest.mark.parametrize("table", ["jobs", "events", "quarantine"])
 def test_all_of_it_happens_or_nothing(store: Store, table: str) -> None:
     kept = refused(store, add_endpoint(store))
-    delivery = rejected(store)._verified(store.show_rejected(kept))
+    delivery = rejected(store)._verified(store.quarantine.show(kept))
     with broken(store, table), pytest.raises(CannotStore):
-        store.admit(kept, delivery)
-    assert (events(store), store.rejected_ids()) == ([], [kept])
-    assert store.admit(kept, delivery) == "accepted"
+        store.quarantine.admit(kept, delivery)
+    assert (events(store), store.quarantine.ids()) == ([], [kept])
+    assert store.quarantine.admit(kept, delivery) == "accepted"
 
 
 def test_two_who_retry_at_once_let_it_in_once(store: Store) -> None:
     kept = refused(store, add_endpoint(store))
-    delivery = rejected(store)._verified(store.show_rejected(kept))
-    assert store.admit(kept, delivery) == "accepted"
+    delivery = rejected(store)._verified(store.quarantine.show(kept))
+    assert store.quarantine.admit(kept, delivery) == "accepted"
     with pytest.raises(NotFound):
-        store.admit(kept, delivery)
+        store.quarantine.admit(kept, delivery)
     (event,) = events(store)
     assert event["deliveries"][0]["copies"] == 0
 
@@ -227,7 +229,7 @@ async def test_what_the_intake_refused_is_explained_by_the_moment_of_its_receipt
     taking.now -= 3600
     await taking.deliver(endpoint_id, BODY, secret=OTHER_SECRET)
     await taking.refusal()
-    row, diagnosis = rejected(store).explain(store.rejected_ids()[0])
+    row, diagnosis = rejected(store).explain(store.quarantine.ids()[0])
     assert isinstance(diagnosis, Diagnosis)
     assert diagnosis.skew is not None
     assert abs(diagnosis.skew) <= 1

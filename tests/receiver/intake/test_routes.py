@@ -113,7 +113,7 @@ async def test_verified_but_unusable_is_good_and_kept(
     response = await post(client, add_endpoint(store), body)
     assert (response.status_code, response.json()) == (200, {"status": "accepted"})
     assert events(store)[0]["deliveries"][0]["body"] == body
-    assert len(store.list_dead()) == 1
+    assert len(store.jobs.list_dead()) == 1
 
 
 # 404, 405, 401.
@@ -127,7 +127,7 @@ async def test_what_is_not_there_is_not_found(client: httpx.AsyncClient, path: s
 
 async def test_a_closed_endpoint_is_not_found(client: httpx.AsyncClient, store: Store) -> None:
     endpoint_id = add_endpoint(store)
-    store.close_endpoint(endpoint_id)
+    store.endpoints.close(endpoint_id)
     assert (await post(client, endpoint_id)).status_code == 404
 
 
@@ -169,7 +169,7 @@ async def test_a_body_over_the_limit_is_refused_whatever_it_declared(
     url = f"/webhooks/valyu/{add_endpoint(store)}"
     response = await client.post(url, content=content, headers=headers)
     assert (response.status_code, response.headers["connection"]) == (413, "close")
-    assert events(store) == store.list_rejected() == []
+    assert events(store) == store.quarantine.list_newest() == []
 
 
 async def test_a_body_at_the_limit_is_taken_whole(client: httpx.AsyncClient, store: Store) -> None:

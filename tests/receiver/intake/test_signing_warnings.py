@@ -69,7 +69,7 @@ async def test_an_old_secret_that_still_verifies_is_warned_about_with_its_end(
 ) -> None:
     endpoint_id = add_endpoint(store)
     until = now() + timedelta(hours=1)
-    store.rotate_secret(endpoint_id, OTHER_SECRET, old_until=until)
+    store.endpoints.rotate_secret(endpoint_id, OTHER_SECRET, old_until=until)
     taking.now = time.time() + 1
     assert await taking.deliver(endpoint_id, batch_body(), secret=OTHER_SECRET) == ACCEPTED
     assert [line["event"] for line in said()] == ["first genuine delivery of the source"]

@@ -141,7 +141,7 @@ async def test_run_is_created_announced_fetched_stored(store: Store, source: Sou
     await work_off(store, source, client=answering(sender))
     (result,) = stored(store)
     assert (result["run_id"], result["status"], result["batch_id"]) == (RUN, "completed", None)
-    facts, raw = store.show_run(RUN)
+    facts, raw = store.runs.show(RUN)
     assert (facts["input"], raw) == ({"question": "who?"}, SAID)
     assert job(store, kind="fetch")["status"] == "done"
     assert sender.calls == [("POST", "/runs"), ("GET", f"/runs/{RUN}")]

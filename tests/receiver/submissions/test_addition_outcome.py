@@ -129,7 +129,7 @@ async def test_a_batch_that_ended_between_two_calls_is_not_added_to_again(
     store: Store, sender: SandboxServer
 ) -> None:
     sentence = await refusal(store, a_source(sender.api_url), 250)  # its tasks take no time
-    (batch,) = store.list_batches()
+    (batch,) = store.batches.list_newest()
     assert sentence == (
         f"100 of 250 tasks were added to {batch.batch_id}, then: the sender answered 400: Cannot "
         "add tasks to a batch that is completed. The batch has ended, so the other 150 need a "
@@ -159,7 +159,7 @@ async def test_a_database_that_is_locked_while_a_batch_is_made_is_waited_for(
     await asyncio.to_thread(until, lambda: sender.state()["batches"])
     with locked(store, seconds=1.0):
         batch_id = await creating
-    view = store.find_endpoint_of("valyu", batch_id)
+    view = store.endpoints.find_by_resource("valyu", batch_id)
     assert view is not None
     assert (len(view.secrets), ledger(store, batch_id).expected) == (1, 2)
 
@@ -175,7 +175,7 @@ async def test_a_batch_that_cannot_be_stored_is_named_without_its_secret(
     await asyncio.to_thread(until, lambda: sender.state()["batches"])
     with locked(store):
         sentence = await creating
-    (endpoint,), (made,) = store.list_endpoints(), sender.state()["batches"]
+    (endpoint,), (made,) = store.endpoints.list_all(), sender.state()["batches"]
     assert f"made {made['batch_id']}, still without tasks, but it could not be stored" in sentence
     assert f"endpoint secret {endpoint['id']} --resource {made['batch_id']}." in sentence
     locked_out = "lock timeout" if store.is_shared else "database is locked"
@@ -208,7 +208,7 @@ async def test_tasks_that_were_accepted_and_cannot_be_stored_are_not_to_be_added
     await asyncio.to_thread(until, total)
     with locked(store):
         sentence = await creating
-    (batch,) = store.list_batches()
+    (batch,) = store.batches.list_newest()
     first = min(count, 100)
     assert sentence.startswith(
         f"{first} of {count} tasks were added to {batch.batch_id}, but the last {first} could not"

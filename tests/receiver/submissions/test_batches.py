@@ -43,8 +43,8 @@ async def test_the_url_exists_before_the_batch_and_the_secret_before_the_first_t
     seen: list[Any] = []
 
     def created(batch_id: str) -> None:
-        (endpoint,) = store.list_endpoints()
-        view = store.find_endpoint(endpoint["id"])
+        (endpoint,) = store.endpoints.list_all()
+        view = store.endpoints.find(endpoint["id"])
         assert view is not None
         seen.append((view.state, view.resource == batch_id, len(view.secrets)))
         seen.append(sender.state()["batches"][0]["counts"]["total"])
@@ -81,7 +81,7 @@ async def test_a_refusal_on_the_way_names_how_many_were_added_and_where_to_go_on
 ) -> None:
     sender.add_fault(ADD, status=402, after=1)
     sentence = await refusal(store, a_source(sender.api_url), 250)
-    (batch,) = store.list_batches()
+    (batch,) = store.batches.list_newest()
     assert sentence == (
         f"100 of 250 tasks were added to {batch.batch_id}, then: the sender answered 402: "
         f"Insufficient credits. Once that is mended: "
@@ -138,7 +138,7 @@ async def test_a_refused_creation_leaves_nothing_behind(
     sentence = await refusal(store, a_source(sender.api_url))
     assert sentence == f"The batch was not created: the sender answered {status}: No."
     assert left_behind(store) == (["closed"], ["done"])
-    assert store.list_batches() == []
+    assert store.batches.list_newest() == []
 
 
 async def test_a_wrong_mode_a_missing_key_and_a_sender_out_of_reach_leave_nothing_behind(
@@ -164,7 +164,7 @@ async def test_without_a_usable_secret_a_batch_is_made_all_the_same_and_found_by
     warnings: list[str] = []
     client = answering(accepting(None, ["r1"], created=made))
     assert await create(store, a_source(), client=client, how={"warn": warnings.append})
-    (endpoint,) = store.list_endpoints()
+    (endpoint,) = store.endpoints.list_all()
     (warning,) = warnings
     assert warning.startswith(why)
     assert "found by checks, the first after ten minutes. If the sender shows you a secret: " in (
@@ -189,7 +189,7 @@ async def test_a_batch_whose_creation_was_not_answered_is_found_by_our_url(
 ) -> None:
     sender.add_fault(CREATE, kind=kind)
     sentence = await refusal(store, a_source(sender.api_url))
-    (endpoint,) = store.list_endpoints()
+    (endpoint,) = store.endpoints.list_all()
     assert "The answer to the create call was lost" in sentence
     assert endpoint["id"] in sentence
     assert left_behind(store) == (["pending"], ["pending"])

@@ -65,7 +65,7 @@ async def submit(
 
 
 def states(store: Store) -> list[str]:
-    return [endpoint["state"] for endpoint in store.list_endpoints()]
+    return [endpoint["state"] for endpoint in store.endpoints.list_all()]
 
 
 async def test_every_run_has_an_endpoint_of_its_own_with_a_secret_before_the_call(
@@ -76,7 +76,7 @@ async def test_every_run_has_an_endpoint_of_its_own_with_a_secret_before_the_cal
     creating = asyncio.create_task(submit(store, sender))
     await sender.at_work.wait()
     for requested in (one["callback_webhook"] for one in sender.bodies[0]["task_run_requests"]):
-        view = store.find_endpoint(requested["url"].removeprefix(f"{PUBLIC}/webhooks/valyu/"))
+        view = store.endpoints.find(requested["url"].removeprefix(f"{PUBLIC}/webhooks/valyu/"))
         assert view is not None
         assert (view.kind, view.state, view.resource, view.task_id) == ("run", "open", None, TASK)
         assert [secret.text for secret in view.secrets] == [requested["secret"]]
@@ -93,7 +93,7 @@ async def test_runs_are_bound_in_the_order_of_the_request_and_keep_their_inputs(
     sender = Creating()
     await submit(store, sender, 3)
     for number, requested in enumerate(sender.bodies[0]["task_run_requests"]):
-        view = store.find_endpoint(requested["callback_webhook"]["url"].rpartition("/")[2])
+        view = store.endpoints.find(requested["callback_webhook"]["url"].rpartition("/")[2])
         assert view is not None
         assert (view.resource, view.task_id) == (f"r{number}", TASK)
     inputs = sql(store, "SELECT run_id, input, task_id FROM runs ORDER BY run_id")
@@ -109,10 +109,10 @@ async def test_an_early_callback_s_bond_is_kept_and_stops_nothing(store: Store) 
     await sender.at_work.wait()
     first, _ = sender.bodies[0]["task_run_requests"]
     early = first["callback_webhook"]["url"].rpartition("/")[2]
-    store.bind_endpoint(early, "r0")
+    store.endpoints.bind(early, "r0")
     sender.go_on.set()
     assert await creating == [BATCH, 2]
-    view = store.find_endpoint(early)
+    view = store.endpoints.find(early)
     assert view is not None
     assert (view.resource, ledger(store, BATCH).expected) == ("r0", 2)
 
@@ -148,7 +148,7 @@ async def test_runs_that_cannot_be_told_apart_get_no_input_and_no_endpoint(store
     reported = await submit(store, Creating(["r1"]), 2)
     assert reported[0].startswith(f"The sender named 1 runs for 2 tasks of {BATCH}")
     assert [row["input"] for row in sql(store, "SELECT input FROM runs")] == [None]
-    assert [endpoint["resource"] for endpoint in store.list_endpoints()] == [None, None]
+    assert [endpoint["resource"] for endpoint in store.endpoints.list_all()] == [None, None]
     assert ledger(store, BATCH).expected == 2
 
 
@@ -157,7 +157,7 @@ async def test_runs_of_several_transactions_are_all_known(
 ) -> None:
     monkeypatch.setattr("receiver.submissions.per_run_callbacks.AT_ONCE", 10)
     assert await submit(store, Creating(), 25) == [BATCH, 25]
-    assert (ledger(store, BATCH).expected, len(store.list_endpoints())) == (25, 25)
+    assert (ledger(store, BATCH).expected, len(store.endpoints.list_all())) == (25, 25)
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 422])
@@ -165,7 +165,7 @@ async def test_a_refusal_closes_the_endpoints_again(store: Store, status: int) -
     refused = httpx.Response(status, json={"detail": "No"})
     with pytest.raises(NotDone, match=rf"^The batch was not created: .* {status}: No\.$"):
         await submit(store, Creating(batch=refused))
-    assert (states(store), store.list_batches()) == (["closed"] * 2, [])
+    assert (states(store), store.batches.list_newest()) == (["closed"] * 2, [])
 
 
 async def test_after_a_lost_answer_the_endpoints_stay_open_for_the_callbacks(store: Store) -> None:
@@ -228,6 +228,6 @@ async def test_a_run_whose_callback_was_quicker_than_the_answer_keeps_its_result
 ) -> None:
     working.announce(store, "r0", kind="run")
     result = FetchedRun("r0", "completed", "complete", {}, output={"a": 1})
-    store.store_results(claim(store), [result], fetched_at=now(), progress={})
+    store.results.store(claim(store), [result], fetched_at=now(), progress={})
     await submit(store, Creating(), 1)
     assert (ledger(store, BATCH).stored, ledger(store, BATCH).expected) == (1, 1)

@@ -70,7 +70,7 @@ async def refusal(store: Store, source: Source, **more: Any) -> str:
 
 def endpoint(store: Store) -> EndpointListing:
     """The one endpoint that there is."""
-    (found,) = store.list_endpoints()
+    (found,) = store.endpoints.list_all()
     return found
 
 
@@ -84,13 +84,13 @@ async def test_a_task_has_an_endpoint_of_its_own_whose_secret_verifies_its_webho
     run_id = await create(store, a_source(sender.api_url), metadata={"team": "x"})
     made = endpoint(store)
     assert (made["kind"], made["resource"], made["state"]) == ("task", run_id, "open")
-    facts, raw = store.show_run(run_id)
+    facts, raw = store.runs.show(run_id)
     assert (facts["input"], facts["runner"]) == (
         {"query": "q", "metadata": {"team": "x"}},
         "standard",
     )
     assert (facts["status"], facts["result_status"], raw) == ("queued", None, None)
-    view = store.find_endpoint(made["id"])
+    view = store.endpoints.find(made["id"])
     assert view is not None
     async with Taking(store) as taking:
         body = json.dumps({"deepresearch_id": run_id, "status": "completed"}).encode()
@@ -140,7 +140,7 @@ async def test_a_refused_task_leaves_nothing_behind(store: Store, sender: Sandbo
     sentence = await refusal(store, a_source(sender.api_url))
     assert sentence == "The task was not created: the sender answered 402: Out of credits."
     assert (endpoint(store)["state"], job(store)["status"]) == ("closed", "done")
-    assert store.list_single_runs() == []
+    assert store.runs.list_single() == []
 
 
 async def test_a_lost_answer_says_how_to_have_the_task_brought_in(
@@ -152,7 +152,7 @@ async def test_a_lost_answer_says_how_to_have_the_task_brought_in(
     assert sentence.startswith("The answer to the create call was lost (")
     assert "endpoint add valyu --kind task --resource ID." in sentence
     (made,) = ask(sender, "GET", "/deepresearch/list")
-    store.add_endpoint("valyu", "task", resource=made["deepresearch_id"])  # as it says
+    store.endpoints.add("valyu", "task", resource=made["deepresearch_id"])  # as it says
     make_due(store)
     await work_off(store, source)
     assert [each["run_id"] for each in stored(store)] == [made["deepresearch_id"]]
@@ -206,7 +206,7 @@ async def test_without_a_public_url_nothing_is_begun(store: Store) -> None:
         tasks = TaskSubmissions(store, Calls(source, wire), None)
         with pytest.raises(UsageError, match="public_url is missing"):
             await tasks.create(require_single_runs(source.provider).new_run({"query": "q"}))
-    assert store.list_endpoints() == []
+    assert store.endpoints.list_all() == []
 
 
 # --- a run of Parallel --------------------------------------------------------------------------
@@ -230,11 +230,11 @@ async def test_a_run_of_parallel_is_announced_at_the_account_and_checked_alone(
 ) -> None:
     source = parallel(sender, signing_secrets=["whsec_" + "c2VjcmV0" * 6])
     run_id = await create_run(store, source)
-    assert store.list_endpoints() == []
+    assert store.endpoints.list_all() == []
     assert (job(store)["kind"], job(store)["subject"]) == ("check", run_id)
     make_due(store)
     await work_off(store, source)
-    facts, raw = store.show_run(run_id)
+    facts, raw = store.runs.show(run_id)
     assert (facts["result_status"], facts["input"]) == ("completed", {"input": "q"})
     assert (facts["runner"], raw is None) == ("core", False)
 
@@ -267,7 +267,7 @@ async def test_a_look_stores_what_the_sender_tells(store: Store, sender: Sandbox
     run_id = await create(store, source, deliverable=["xlsx"])
     async with tasks_of(store, source) as tasks:
         await tasks.show(run_id)
-    facts, raw = store.show_run(run_id)
+    facts, raw = store.runs.show(run_id)
     assert (facts["result_status"], facts["origin"], facts["version"]) == ("completed", "api", 1)
     assert raw is not None
     assert [each.kind for each in Valyu().artifacts(raw)] == ["xlsx"]
@@ -282,7 +282,7 @@ async def test_a_task_is_updated_and_cancelled(store: Store, sender: SandboxServ
     async with tasks_of(store, source) as tasks:
         await tasks.update(run_id, "look at 2026")
         await tasks.cancel(run_id)
-        assert store.show_run(run_id)[0]["result_status"] == "cancelled"
+        assert store.runs.show(run_id)[0]["result_status"] == "cancelled"
         with pytest.raises(NotDone, match="was not updated: the sender answered 400"):
             await tasks.update(run_id, "too late")
         with pytest.raises(NotDone, match="was not cancelled: the sender answered 400"):
@@ -298,17 +298,17 @@ async def test_a_question_is_shown_and_answered_and_the_task_goes_on(
     run_id = await create(store, source, hitl=["plan_review"])
     async with tasks_of(store, source) as tasks:
         shown = await tasks.show(run_id)
-        assert (shown.sender_status, store.list_single_runs()[0]["result_status"]) == (
+        assert (shown.sender_status, store.runs.list_single()[0]["result_status"]) == (
             "awaiting_input",
             None,
         )
-        waits_for = store.show_run(run_id)[0]["waits_for"]
+        waits_for = store.runs.show(run_id)[0]["waits_for"]
         with pytest.raises(NotDone, match="409"):
             await tasks.respond(run_id, {"approved": True}, interaction="int_other")
         answered = await tasks.respond(run_id, {"approved": True})
         assert waits_for is not None
         assert answered == waits_for["interaction_id"]
-        facts, _ = store.show_run(run_id)
+        facts, _ = store.runs.show(run_id)
         assert (facts["result_status"], facts["waits_for"]) == ("completed", None)
         with pytest.raises(NotDone, match="it asks nothing now"):
             await tasks.respond(run_id, {"approved": True})
@@ -342,13 +342,13 @@ async def test_an_announced_question_is_fetched_and_its_event_is_done(
     source = a_source(sender.api_url)
     run_id = await create(store, source, hitl=["plan_review"])
     made = endpoint(store)["id"]
-    view = store.find_endpoint(made)
+    view = store.endpoints.find(made)
     assert view is not None
     body = json.dumps({"deepresearch_id": run_id, "status": "awaiting_input"}).encode()
     async with Taking(store) as taking:
         await taking.deliver(made, body, signed(body, secret=view.secrets[0].text))
     await work_off(store, source)
-    facts, _ = store.show_run(run_id)
+    facts, _ = store.runs.show(run_id)
     assert facts["waits_for"] is not None
     assert (facts["sender_status"], facts["waits_for"]["type"]) == ("awaiting_input", "plan_review")
     assert [(each["kind"], each["status"]) for each in jobs(store)] == [
@@ -381,7 +381,7 @@ async def test_who_waits_is_told_of_the_question_at_once_and_goes_on_waiting(
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
     assert (seen[0], seen[-1]) == (None, "awaiting_input")
-    assert store.show_run(run_id)[0]["result_status"] is None
+    assert store.runs.show(run_id)[0]["result_status"] is None
 
 
 # --- what the sender has forgotten --------------------------------------------------------------
@@ -395,7 +395,7 @@ async def test_a_task_that_was_deleted_is_stored_as_its_signed_body_carried_it(
     body = json.dumps(ask(sender, "GET", f"/deepresearch/tasks/{run_id}/status")).encode()
     ask(sender, "DELETE", f"/deepresearch/tasks/{run_id}/delete")
     made = endpoint(store)["id"]
-    view = store.find_endpoint(made)
+    view = store.endpoints.find(made)
     assert view is not None
     async with Taking(store) as taking:
         await taking.deliver(made, body, signed(body, secret=view.secrets[0].text))
@@ -404,7 +404,7 @@ async def test_a_task_that_was_deleted_is_stored_as_its_signed_body_carried_it(
     tried_in_vain(store, 16)
     make_due(store)
     await work_off(store, source)
-    facts, raw = store.show_run(run_id)
+    facts, raw = store.runs.show(run_id)
     assert (facts["result_status"], facts["origin"]) == ("completed", "delivery")
     assert raw == json.loads(body)
     assert [each["status"] for each in jobs(store)] == ["done", "done"]

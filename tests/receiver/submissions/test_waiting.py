@@ -58,7 +58,7 @@ async def waited(store: Store, batch_id: str, **more: Any) -> Any:
 
 async def test_a_deadline_ends_the_wait_with_the_ledger_as_it_is(store: Store) -> None:
     known(store, "batch_1")
-    store.add_runs("valyu", "batch_1", [SubmittedRun("r1", None, None)])
+    store.batches.add_runs("valyu", "batch_1", [SubmittedRun("r1", None, None)])
     began = time.monotonic()
     ended = await waited(store, "batch_1", deadline=0.2)
     assert (ended.state, ended.expected) == ("open", 1)
@@ -167,7 +167,7 @@ async def test_a_batch_that_is_fetched_before_its_tasks_are_stored_stays_complet
     source = a_source(sender.api_url)
 
     async def fetch_now() -> None:
-        for batch in store.list_batches():
+        for batch in store.batches.list_newest():
             announce(store, batch.batch_id, body=json.dumps(len(jobs(store))).encode())
         await work_off(store, source)
 

@@ -35,14 +35,16 @@ async def test_a_batch_whose_webhook_never_came_is_found_by_its_check(
     store: Store, sender: SandboxServer
 ) -> None:
     batch_id, _ = a_batch(sender, ["a", "b [stuck]"])
-    store.add_endpoint("valyu", "batch", resource=batch_id)
+    store.endpoints.add("valyu", "batch", resource=batch_id)
     assert in_seconds(job(store)) > 500
     make_due(store)
     await work_off(store, a_source(sender.api_url))
     again = job(store)
     assert (again["status"], again["failures"], len(stored(store))) == ("pending", 0, 1)
     assert 550 < in_seconds(again) <= 600
-    (stuck_task,) = (run["run_id"] for run in store.missing(ledger(store, batch_id))["missing"])
+    (stuck_task,) = (
+        run["run_id"] for run in store.batches.missing(ledger(store, batch_id))["missing"]
+    )
     ask(sender, "POST", f"/deepresearch/tasks/{stuck_task}/cancel", {})
     make_due(store)
     await work_off(store, a_source(sender.api_url))
@@ -53,14 +55,14 @@ async def test_a_check_of_a_batch_that_we_made_needs_no_list_and_can_be_replayed
     store: Store, sender: SandboxServer
 ) -> None:
     batch_id, _ = a_batch(sender, 3)  # it names no URL of ours
-    endpoint_id = store.add_endpoint("valyu", "batch")
-    store.register_batch("valyu", batch_id, endpoint_id=endpoint_id, secret=None)
+    endpoint_id = store.endpoints.add("valyu", "batch")
+    store.batches.register("valyu", batch_id, endpoint_id=endpoint_id, secret=None)
     make_due(store)
     tried_in_vain(store, MONTH)
     await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
-    (dead,) = store.list_dead()
+    (dead,) = store.jobs.list_dead()
     assert dead["subject"] == batch_id
-    store.replay(dead["id"])
+    store.jobs.replay(dead["id"])
     await work_off(store, a_source(sender.api_url))
     assert (job(store)["status"], ledger(store, batch_id).state) == ("done", "complete")
 
@@ -68,19 +70,19 @@ async def test_a_check_of_a_batch_that_we_made_needs_no_list_and_can_be_replayed
 async def test_a_check_learns_the_task_that_comes_with_its_secret_and_can_be_replayed(
     store: Store,
 ) -> None:
-    endpoint_id = store.add_endpoint("valyu", "task")
-    store.set_secret(endpoint_id, "s" * 43, resource="t1")
+    endpoint_id = store.endpoints.add("valyu", "task")
+    store.endpoints.set_secret(endpoint_id, "s" * 43, resource="t1")
     make_due(store)
     tried_in_vain(store, MONTH)
     await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
-    store.replay(store.list_dead()[0]["id"])
+    store.jobs.replay(store.jobs.list_dead()[0]["id"])
     await work_off(store, a_source(), client=answering(a_run))
     assert [result["run_id"] for result in stored(store)] == ["t1"]
     assert job(store)["status"] == "done"
 
 
 async def test_a_check_waits_longer_each_time_that_there_is_nothing_yet(store: Store) -> None:
-    store.add_endpoint("valyu", "batch", resource="batch_1")
+    store.endpoints.add("valyu", "batch", resource="batch_1")
     for least in (590, 1190, 2390):
         make_due(store)
         await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
@@ -90,7 +92,7 @@ async def test_a_check_waits_longer_each_time_that_there_is_nothing_yet(store: S
 
 async def test_a_check_that_brings_something_new_begins_its_waits_anew(store: Store) -> None:
     sender = GroupSender({"a": "running", "b": "running"})
-    store.check_batch("valyu", GROUP)
+    store.batches.check("valyu", GROUP)
     for _ in range(3):
         make_due(store)
         await work_off(store, parallel(), client=answering(sender))
@@ -105,7 +107,7 @@ async def test_a_check_that_brings_something_new_begins_its_waits_anew(store: St
 async def test_a_check_that_got_no_answer_asks_again_soon_and_outlives_the_trouble(
     store: Store,
 ) -> None:
-    store.add_endpoint("valyu", "batch", resource="batch_1")
+    store.endpoints.add("valyu", "batch", resource="batch_1")
     make_due(store)
     in_trouble = answering(lambda _: httpx.Response(500))
     async with working.working(store, a_source(), client=in_trouble):
@@ -119,7 +121,7 @@ async def test_a_check_that_got_no_answer_asks_again_soon_and_outlives_the_troub
 
 
 async def test_the_month_of_a_check_begins_with_its_first_try_in_vain(store: Store) -> None:
-    store.add_endpoint("valyu", "batch", resource="batch_1")
+    store.endpoints.add("valyu", "batch", resource="batch_1")
     make_due(store)
     make_old(store, MONTH)  # its source was paused all the time
     await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
@@ -127,18 +129,18 @@ async def test_the_month_of_a_check_begins_with_its_first_try_in_vain(store: Sto
 
 
 async def test_a_check_gives_up_after_a_month_and_says_so(store: Store) -> None:
-    store.add_endpoint("valyu", "batch", resource="batch_1")
+    store.endpoints.add("valyu", "batch", resource="batch_1")
     make_due(store)
     tried_in_vain(store, MONTH)
     await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
-    assert "given up after 30 days" in store.list_dead()[0]["reason"]
+    assert "given up after 30 days" in store.jobs.list_dead()[0]["reason"]
 
 
 async def test_a_fetch_that_completes_a_batch_ends_the_check(
     store: Store, sender: SandboxServer
 ) -> None:
     batch_id, _ = a_batch(sender, 1)
-    endpoint_id = store.add_endpoint("valyu", "batch", resource=batch_id)
+    endpoint_id = store.endpoints.add("valyu", "batch", resource=batch_id)
     announce(store, batch_id, endpoint_id=endpoint_id)
     await work_off(store, a_source(sender.api_url))
     assert job(store, kind="check")["status"] == "done"

@@ -66,7 +66,7 @@ async def test_a_job_of_an_unknown_kind_ends_as_a_dead_letter(
     announce(store, "t1", kind="task")
     tried_in_vain(store, minutes=8 * 24 * 60)
     await work_off(store, a_source(), client=answering(a_run))
-    (dead,) = store.list_dead()
+    (dead,) = store.jobs.list_dead()
     assert dead["reason"].startswith("this version of resultsink cannot do jobs of the kind")
     assert attempts(store) == ["dead"]
 

@@ -54,7 +54,7 @@ def old(store: Store, *keys: str) -> None:
 
 
 def left(store: Store) -> list[str]:
-    return [event["key"] for event in store.list_events()]
+    return [event["key"] for event in store.events.list_newest()]
 
 
 # --- the clock ----------------------------------------------------------------------------------
@@ -137,6 +137,10 @@ class Stub:
 
     def now(self) -> datetime:
         return now()
+
+    @property
+    def retention(self) -> "Stub":
+        return self
 
     def clock_may_be_ahead(self) -> bool:
         return False
@@ -243,7 +247,7 @@ async def test_the_application_prunes(
     old(store, "1")
     given = Settings(retention=RetentionSettings(deliveries=1, attempts=1, events=4))
     await start(create_app(given, store=store))
-    await until(lambda: not store.list_events())
+    await until(lambda: not store.events.list_newest())
 
 
 # --- settings -----------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ async def test_a_refused_account_pauses_the_source_says_why_and_burns_no_attempt
     sender.add_fault("GET /deepresearch/batches**", **how)
     announce(store, batch_id)
     await work_off(store, a_source(sender.api_url))
-    (paused,) = store.paused_sources()
+    (paused,) = store.sources.list_paused()
     assert paused["paused_reason"] == f"the sender answered {status}: No, because."
     assert (job(store)["status"], job(store)["failures"]) == ("pending", 0)
     assert attempts(store) == ["paused"]
@@ -74,16 +74,16 @@ async def test_a_403_for_one_resource_alone_buries_it_and_the_others_go_on(
     for batch_id in (other, mine):
         announce(store, batch_id)
     await work_off(store, a_source(sender.api_url, concurrency=1))
-    (dead,) = store.list_dead()
+    (dead,) = store.jobs.list_dead()
     assert dead["reason"] == "this alone is refused: the sender answered 403: Not yours."
-    assert (dead["subject"], store.paused_sources()) == (other, [])
+    assert (dead["subject"], store.sources.list_paused()) == (other, [])
     assert ledger(store, mine).state == "complete"
 
 
 def v0_runs(store: Store, *run_ids: str) -> None:
     """Runs that are announced alone, below the task that v0's addresses need."""
     for run_id in run_ids:
-        endpoint_id = store.add_endpoint("valyu", "run", resource=run_id, task_id=TASK)
+        endpoint_id = store.endpoints.add("valyu", "run", resource=run_id, task_id=TASK)
         announce(store, run_id, kind="run", endpoint_id=endpoint_id)
 
 
@@ -93,7 +93,7 @@ async def test_a_403_is_a_run_s_own_once_the_sender_has_answered_for_another(sto
     refused = httpx.Response(403, json={"detail": "Not yours."})
     async with answering(lambda r: refused if r.url.path.endswith("mine") else sender(r)) as wire:
         fetching = Fetch(store, Calls(parallel_v0(), wire))
-        leases = {lease.subject: lease for lease in store.claim_jobs("valyu", limit=2)}
+        leases = {lease.subject: lease for lease in store.jobs.claim("valyu", limit=2)}
         with pytest.raises(Forbidden):
             await fetching.attempt(leases["mine"])
         assert await fetching.attempt(leases["other"]) == "run completed"
@@ -111,12 +111,12 @@ async def test_a_v0_source_goes_on_without_a_run_that_it_is_refused(store: Store
 
     source = parallel_v0(concurrency=1)
     async with working.working(store, source, client=answering(handler)) as worker:
-        await until(store.paused_sources)
+        await until(store.sources.list_paused)
         sql(store, "UPDATE source_state SET probe_at = '2000-01-01'")
         worker.wake()
-        await until(store.list_dead)
-    (dead,) = store.list_dead()
-    assert (dead["subject"], store.paused_sources()) == ("mine", [])
+        await until(store.jobs.list_dead)
+    (dead,) = store.jobs.list_dead()
+    assert (dead["subject"], store.sources.list_paused()) == ("mine", [])
     assert dead["reason"] == "this alone is refused: the sender answered 403: Not yours."
     assert [result["run_id"] for result in stored(store)] == ["other"]
 
@@ -130,31 +130,31 @@ async def test_a_403_that_nothing_can_explain_is_a_run_s_own_after_a_few(store: 
         sql(store, "UPDATE jobs SET next_attempt_at = '2000-01-01' WHERE kind != 'check'")
         sql(store, "UPDATE source_state SET probe_at = '2000-01-01'")
         await work_off(store, parallel_v0(), client=answering(lambda _: refused))
-    (dead,) = store.list_dead()
+    (dead,) = store.jobs.list_dead()
     assert dead["subject"] == "mine"
 
 
 async def test_a_run_that_a_v0_batch_is_refused_pauses_nobody(store: Store) -> None:
     sender = BatchSender({"r1": "complete", "r2": "failed"})
-    store.register_batch("valyu", BATCH, endpoint_id=None, task_id=TASK)
+    store.batches.register("valyu", BATCH, endpoint_id=None, task_id=TASK)
     refused = httpx.Response(403, json={"detail": "Not yours."})
     client = answering(lambda r: refused if r.url.path.endswith("/r2") else sender(r))
     make_due(store)
     await work_off(store, parallel_v0(), client=client)
-    assert (store.paused_sources(), attempts(store)) == ([], ["not yet"])
+    assert (store.sources.list_paused(), attempts(store)) == ([], ["not yet"])
     assert [result["run_id"] for result in stored(store)] == ["r1"]
 
 
 async def test_a_job_that_asked_nobody_resumes_no_source(store: Store) -> None:
     refused = answering(lambda _: httpx.Response(401, json={"error": "Invalid API key"}))
-    store.check_batch("valyu", GROUP)
+    store.batches.check("valyu", GROUP)
     await work_off(store, parallel(), client=refused)
     announce_run(store, "r1")
     make_due(store)
     sql(store, "UPDATE jobs SET next_attempt_at = '2999-01-01' WHERE kind = 'check'")
     await work_off(store, parallel(), client=answering(lambda _: httpx.Response(500)))
     assert attempts(store) == ["paused", "not yet"]
-    assert len(store.paused_sources()) == 1
+    assert len(store.sources.list_paused()) == 1
 
 
 async def test_jobs_refused_together_pause_their_source_for_a_minute(store: Store) -> None:
@@ -175,7 +175,7 @@ async def test_while_its_source_is_paused_no_job_comes_nearer_to_its_end(store: 
     tried_in_vain(store, 16)
     client = answering(lambda _: answers.pop() if answers else NOT_FOUND)
     async with working.working(store, a_source(), client=client) as worker:
-        await until(store.paused_sources)
+        await until(store.sources.list_paused)
         make_due(store)
         worker.wake()
         await until(lambda: len(attempts(store)) > 1)
@@ -189,25 +189,25 @@ async def test_a_paused_source_is_left_alone_until_its_probe_which_resumes_it(
     sender.add_fault("GET /deepresearch/batches/*", status=401)
     announce(store, batches[0])
     async with working.working(store, a_source(sender.api_url)) as worker:
-        await until(store.paused_sources)
+        await until(store.sources.list_paused)
         announce(store, batches[1])
         announce(store, batches[2])
-        assert store.claim_jobs("valyu", limit=9) == []
+        assert store.jobs.claim("valyu", limit=9) == []
         make_due(store)
         worker.wake()
         await until(lambda: len(stored(store)) == 3)
-    assert store.paused_sources() == []
+    assert store.sources.list_paused() == []
     assert {each["failures"] for each in jobs(store)} == {0}
 
 
 async def test_a_start_probes_a_paused_source_at_once(store: Store, sender: SandboxServer) -> None:
     announce(store, a_batch(sender, 1)[0])
     await work_off(store, a_source(sender.api_url, api_key="wrong"))
-    assert len(store.paused_sources()) == 1
+    assert len(store.sources.list_paused()) == 1
     async with working.working(store, a_source(sender.api_url)):
         await until(lambda: stored(store))
         await until(lambda: job(store)["status"] == "done")
-    assert store.paused_sources() == []
+    assert store.sources.list_paused() == []
 
 
 async def test_a_paused_source_is_probed_by_one_job_and_not_by_all_slots(store: Store) -> None:
@@ -315,7 +315,7 @@ async def test_a_polite_stop_between_two_pages_does_not_wait_for_a_store_that_fa
         loop.call_soon_threadsafe(has_failed.set)
         raise error
 
-    monkeypatch.setattr(store, "store_prepared", fail)
+    monkeypatch.setattr(store.results, "store_rows", fail)
     announce(store, "batch_1")
     async with (
         asyncio.timeout(30),  # it would be for ever
@@ -323,7 +323,7 @@ async def test_a_polite_stop_between_two_pages_does_not_wait_for_a_store_that_fa
     ):
         await until(lambda: latch.waiting == 1 and has_failed.is_set())
         if isinstance(error, CannotStore):
-            monkeypatch.setattr(store, "give_back", fail)
+            monkeypatch.setattr(store.jobs, "give_back", fail)
     assert attempts(store) == []
     assert job(store)["failures"] == 0
 
@@ -408,7 +408,7 @@ async def test_jobs_of_a_worker_that_is_gone_wake_the_one_that_found_them(
 
     for name in ("RENEW_SECONDS", "LOOK_SECONDS"):
         monkeypatch.setattr(lease_keeper, name, 0.01)
-    monkeypatch.setattr(store, "release_expired", release)
+    monkeypatch.setattr(store.jobs, "release_expired", release)
     renewing = lease_keeper.LeaseKeeper(store, list, released=lambda: wakes.append(1))
     await until(lambda: len(looks) > 2)
     renewing.stop()

@@ -152,7 +152,7 @@ async def test_a_404_after_a_quarter_of_an_hour_is_a_dead_letter(store: Store) -
     announce(store, "t1", kind="task")
     tried_in_vain(store, 16)
     await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
-    (dead,) = store.list_dead()
+    (dead,) = store.jobs.list_dead()
     assert (dead["subject"], dead["event_id"]) == ("t1", 1)
     assert dead["reason"] == "the sender answered 404: Task not found (given up after 15 minutes)"
     assert stored(store) == []
@@ -163,7 +163,7 @@ async def test_a_job_that_waited_long_still_tries_its_first_404_again(store: Sto
     tried_in_vain(store, 16)
     sql(store, "UPDATE jobs SET missing_since = NULL, failures = 3")
     await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
-    assert store.list_dead() == []
+    assert store.jobs.list_dead() == []
 
 
 async def test_a_forgotten_run_is_taken_from_the_signed_body_that_carried_it(store: Store) -> None:
@@ -183,18 +183,18 @@ async def carried(store: Store, run_id: str, endpoint_id: str | None, **more: An
 
 
 async def test_a_run_s_own_endpoint_carries_it_and_waits_no_longer(store: Store) -> None:
-    await carried(store, "t1", store.add_endpoint("valyu", "task", resource="t1"))
+    await carried(store, "t1", store.endpoints.add("valyu", "task", resource="t1"))
     assert [result["run_id"] for result in stored(store)] == ["t1"]
     assert [each["status"] for each in jobs(store)] == ["done", "done"]
 
 
 @pytest.mark.parametrize("kind", ["task", "batch"])
 async def test_an_endpoint_that_is_not_bound_carries_nobody_s_run(store: Store, kind: str) -> None:
-    store.add_endpoint("valyu", "batch", resource="batch_1")
-    store.add_runs("valyu", "batch_1", [SubmittedRun("somebody's", None, None)])
-    await carried(store, "somebody's", store.add_endpoint("valyu", kind), batch_id="batch_1")
-    assert (stored(store), len(store.list_dead())) == ([], 1)
-    assert [each["resource"] for each in store.list_endpoints()] == [None, "batch_1"]
+    store.endpoints.add("valyu", "batch", resource="batch_1")
+    store.batches.add_runs("valyu", "batch_1", [SubmittedRun("somebody's", None, None)])
+    await carried(store, "somebody's", store.endpoints.add("valyu", kind), batch_id="batch_1")
+    assert (stored(store), len(store.jobs.list_dead())) == ([], 1)
+    assert [each["resource"] for each in store.endpoints.list_all()] == [None, "batch_1"]
 
 
 @pytest.mark.parametrize("bound", [True, False])
@@ -203,16 +203,16 @@ async def test_a_result_that_is_stored_is_not_replaced_by_what_a_body_carried(
 ) -> None:
     announce(store, "t1", kind="task")
     await work_off(store, a_source(), client=answering(a_run))
-    endpoint_id = store.add_endpoint("valyu", "task", resource="t1") if bound else None
+    endpoint_id = store.endpoints.add("valyu", "task", resource="t1") if bound else None
     await carried(store, "t1", endpoint_id, output="y", completed_at="2099-01-01T00:00:00Z")
     assert [(each["output"], each["version"]) for each in stored(store)] == [('"x"', 1)]
-    assert len(store.list_dead()) == 1
+    assert len(store.jobs.list_dead()) == 1
 
 
 async def carried_at_a_batch(store: Store, run_id: str) -> None:
     """A batch of one run; another one is carried by a body that claims to be of it."""
-    endpoint_id = store.add_endpoint("valyu", "batch", resource="batch_1")
-    store.add_runs("valyu", "batch_1", [SubmittedRun("mine", None, None)])
+    endpoint_id = store.endpoints.add("valyu", "batch", resource="batch_1")
+    store.batches.add_runs("valyu", "batch_1", [SubmittedRun("mine", None, None)])
     await carried(store, run_id, endpoint_id, batch_id="batch_1")
 
 
@@ -225,7 +225,7 @@ async def test_a_batch_s_endpoint_carries_no_run_but_its_own_whatever_the_body_s
     store: Store,
 ) -> None:
     await carried_at_a_batch(store, "somebody's")
-    assert (stored(store), len(store.list_dead())) == ([], 1)
+    assert (stored(store), len(store.jobs.list_dead())) == ([], 1)
 
 
 async def test_poison_ends_as_a_dead_letter_and_the_others_go_on(store: Store) -> None:
@@ -238,7 +238,7 @@ async def test_poison_ends_as_a_dead_letter_and_the_others_go_on(store: Store) -
         announce(store, name, kind="task")
     await work_off(store, a_source(), client=answering(handler))
     assert {result["run_id"] for result in stored(store)} == {"a", "b"}
-    (dead,) = store.list_dead()
+    (dead,) = store.jobs.list_dead()
     assert (dead["subject"], "cannot be shown" in dead["reason"]) == ("poison", True)
 
 
@@ -266,9 +266,9 @@ async def test_a_replayed_dead_letter_is_worked_again_from_our_store(store: Stor
     announce(store, "t1", kind="task")
     tried_in_vain(store, 16)
     await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
-    store.replay(store.list_dead()[0]["id"])
+    store.jobs.replay(store.jobs.list_dead()[0]["id"])
     await work_off(store, a_source(), client=answering(a_run))
-    assert ([result["run_id"] for result in stored(store)], store.list_dead()) == (["t1"], [])
+    assert ([result["run_id"] for result in stored(store)], store.jobs.list_dead()) == (["t1"], [])
     assert attempts(store) == ["dead", "replayed", "done"]
 
 
@@ -276,18 +276,18 @@ async def test_a_replayed_dead_letter_is_tried_for_as_long_as_a_new_one(store: S
     announce(store, "t1", kind="task")
     tried_in_vain(store, 16)
     await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
-    store.replay(store.list_dead()[0]["id"])
+    store.jobs.replay(store.jobs.list_dead()[0]["id"])
     async with working.working(store, a_source(), client=answering(lambda _: NOT_FOUND)):
         await until(lambda: len(attempts(store)) > 2)
-    assert (attempts(store)[:3], store.list_dead()) == (["dead", "replayed", "failed"], [])
+    assert (attempts(store)[:3], store.jobs.list_dead()) == (["dead", "replayed", "failed"], [])
 
 
 async def test_a_task_of_another_batch_is_buried(store: Store, sender: SandboxServer) -> None:
     mine, _ = a_batch(sender, 1)
     _, (other,) = a_batch(sender, 1)
-    endpoint_id = store.add_endpoint("valyu", "batch", resource=mine)
+    endpoint_id = store.endpoints.add("valyu", "batch", resource=mine)
     announce(store, other, kind="task", endpoint_id=endpoint_id)
     await work_off(store, a_source(sender.api_url))
-    (dead,) = store.list_dead()
+    (dead,) = store.jobs.list_dead()
     assert dead["reason"] == f"run {other} is not of the batch of this endpoint"
     assert stored(store) == []

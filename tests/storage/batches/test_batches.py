@@ -15,7 +15,7 @@ from tests.storage.build import at, claim, claimed, deliver, delivery, keep, row
 @pytest.fixture
 def endpoint(store: Store) -> str:
     """The endpoint of the batch `b`."""
-    return store.add_endpoint("valyu", "batch", resource="b")
+    return store.endpoints.add("valyu", "batch", resource="b")
 
 
 def shown(
@@ -37,9 +37,9 @@ def results(store: Store, *names: str, **how: Any) -> None:
 def look(store: Store, batch: FetchedBatch) -> Ledger:
     """What a job does that asks for the status: keep it, then settle."""
     lease = claimed(store.database, subject_kind="batch", subject="b")
-    store.save_batch(lease, batch)
-    ledger = store.settle_batch(lease, batch)
-    store.finish(lease, tried())
+    store.batches.save(lease, batch)
+    ledger = store.batches.settle(lease, batch)
+    store.jobs.finish(lease, tried())
     return ledger
 
 
@@ -124,7 +124,7 @@ def test_a_complete_batch_keeps_the_moment_of_its_end(store: Store, endpoint: st
 def test_a_batch_that_the_sender_counts_larger_is_open_again(store: Store) -> None:
     results(store, "r1")
     look(store, shown(total=1, ended=1))
-    ledger = store.note_batch("valyu", shown(total=2, ended=1))
+    ledger = store.batches.note("valyu", shown(total=2, ended=1))
     assert (ledger.state, ledger.completed_at, ledger.expected) == ("open", None, 2)
 
 
@@ -132,8 +132,8 @@ def test_a_batch_that_the_sender_counts_larger_is_open_again(store: Store) -> No
 def test_a_batch_is_open_again_when_we_add_to_it(store: Store) -> None:
     results(store, "r1")
     look(store, shown(total=1, ended=1))
-    store.add_runs("valyu", "b", [SubmittedRun("r2", None, None)])
-    ledger = store.ledger("b")
+    store.batches.add_runs("valyu", "b", [SubmittedRun("r2", None, None)])
+    ledger = store.batches.ledger("b")
     assert (ledger.state, ledger.completed_at, ledger.expected) == ("open", None, 2)
 
 
@@ -142,8 +142,10 @@ def test_a_batch_stays_complete_when_all_that_was_added_has_its_result(
 ) -> None:
     results(store, "r1", "r2")
     ended = look(store, shown(total=2, ended=2)).completed_at
-    store.add_runs("valyu", "b", [SubmittedRun(r, f"t-{r}", {"row": r}) for r in ("r1", "r2")])
-    ledger = store.ledger("b")
+    store.batches.add_runs(
+        "valyu", "b", [SubmittedRun(r, f"t-{r}", {"row": r}) for r in ("r1", "r2")]
+    )
+    ledger = store.batches.ledger("b")
     assert (ledger.state, ledger.completed_at, ledger.expected) == ("complete", ended, 2)
     assert [row.input for row in rows(store.database, Run)] == [{"row": "r1"}, {"row": "r2"}]
     assert live_checks(store) == []
@@ -153,37 +155,39 @@ def test_a_batch_stays_complete_when_all_that_was_added_has_its_result(
 def test_one_added_run_without_a_result_opens_a_batch_again(store: Store) -> None:
     results(store, "r1")
     look(store, shown(total=1, ended=1))
-    store.add_runs("valyu", "b", [SubmittedRun("r1", None, None), SubmittedRun("r2", None, None)])
-    assert (store.ledger("b").state, store.ledger("b").expected) == ("open", 2)
+    store.batches.add_runs(
+        "valyu", "b", [SubmittedRun("r1", None, None), SubmittedRun("r2", None, None)]
+    )
+    assert (store.batches.ledger("b").state, store.batches.ledger("b").expected) == ("open", 2)
 
 
 def test_runs_whose_ids_are_not_told_are_expected_too(store: Store, endpoint: str) -> None:
-    store.add_runs("valyu", "b", [SubmittedRun("r1", None, None)])
+    store.batches.add_runs("valyu", "b", [SubmittedRun("r1", None, None)])
     results(store, "r1")
     look(store, shown(total=1, ended=1))
-    store.add_runs("valyu", "b", [], unlisted=1)
-    assert (store.ledger("b").state, store.ledger("b").expected) == ("open", 2)
-    store.add_runs("valyu", "b", [SubmittedRun("r4", None, None)], unlisted=1)
-    assert store.ledger("b").expected == 4
+    store.batches.add_runs("valyu", "b", [], unlisted=1)
+    assert (store.batches.ledger("b").state, store.batches.ledger("b").expected) == ("open", 2)
+    store.batches.add_runs("valyu", "b", [SubmittedRun("r4", None, None)], unlisted=1)
+    assert store.batches.ledger("b").expected == 4
     assert live_checks(store) == [endpoint]
 
 
 @pytest.mark.usefixtures("endpoint")
 def test_runs_whose_ids_are_not_told_count_once_when_they_are_found(store: Store) -> None:
-    store.add_runs("valyu", "b", [SubmittedRun("r1", None, None)], unlisted=2)
-    assert store.ledger("b").expected == 3
+    store.batches.add_runs("valyu", "b", [SubmittedRun("r1", None, None)], unlisted=2)
+    assert store.batches.ledger("b").expected == 3
     results(store, "r1", "r2", "r3")
-    store.add_runs("valyu", "b", [SubmittedRun("r4", None, None)])
-    assert store.ledger("b").expected == 4
+    store.batches.add_runs("valyu", "b", [SubmittedRun("r4", None, None)])
+    assert store.batches.ledger("b").expected == 4
 
 
 @pytest.mark.usefixtures("endpoint")
 def test_an_addition_that_is_repeated_counts_its_unknown_runs_once(store: Store) -> None:
     for addition in ("one", "one", "another", "one"):
-        store.add_runs(
-            "valyu", "b", [SubmittedRun("r1", None, None)], unlisted=2, addition=addition
+        store.batches.add_runs(
+            "valyu", "b", [SubmittedRun("r1", None, None)], unlisted=2, idempotency_key=addition
         )
-    assert store.ledger("b").expected == 5
+    assert store.batches.ledger("b").expected == 5
 
 
 @pytest.mark.usefixtures("endpoint")
@@ -200,7 +204,7 @@ def test_additions_are_known_again_for_a_day(store: Store) -> None:
         how: dict[str, Any] = {"unlisted": 1, "idempotency_key": name, "now": moment}
         store.database.write(partial(batches.add_runs, **named, **how))
     assert noted() == [idempotency_keys.PREFIX + "new", idempotency_keys.PREFIX + "next"]
-    assert store.ledger("b").expected == 3
+    assert store.batches.ledger("b").expected == 3
 
 
 def live_checks(store: Store) -> list[str]:
@@ -217,20 +221,20 @@ def test_the_end_of_a_batch_ends_its_check(store: Store, endpoint: str) -> None:
 
 
 def test_the_end_of_a_batch_leaves_the_checks_of_others(store: Store, endpoint: str) -> None:
-    other = store.add_endpoint("valyu", "batch", resource="other")
+    other = store.endpoints.add("valyu", "batch", resource="other")
     look(store, shown(total=0, ended=0))
     assert live_checks(store) == [other]
 
 
 def test_adding_to_a_batch_that_had_ended_watches_it_again(store: Store, endpoint: str) -> None:
     look(store, shown(total=0, ended=0))
-    store.add_runs("valyu", "b", [SubmittedRun("r1", None, None)])
+    store.batches.add_runs("valyu", "b", [SubmittedRun("r1", None, None)])
     assert live_checks(store) == [endpoint]
 
 
 def test_a_batch_that_grew_at_the_sender_is_watched_again(store: Store, endpoint: str) -> None:
     look(store, shown(total=0, ended=0))
-    store.note_batch("valyu", shown(total=2, ended=1))
+    store.batches.note("valyu", shown(total=2, ended=1))
     assert live_checks(store) == [endpoint]
 
 
@@ -239,10 +243,10 @@ def test_a_batch_that_grew_at_the_sender_is_watched_again(store: Store, endpoint
 
 def test_a_ledger_tells_expected_announced_stored_and_failed(store: Store, endpoint: str) -> None:
     submitted = [SubmittedRun(f"r{n}", None, None) for n in range(4)]
-    store.add_runs("valyu", "b", submitted)
+    store.batches.add_runs("valyu", "b", submitted)
     results(store, "r0")
     results(store, "r1", status="failed", error="x")
-    ledger = store.note_batch("valyu", shown("running", total=4, ended=3, is_terminal=False))
+    ledger = store.batches.note("valyu", shown("running", total=4, ended=3, is_terminal=False))
     assert (ledger.expected, ledger.announced, ledger.stored, ledger.failed) == (4, 3, 2, 1)
     assert (ledger.endpoint_id, ledger.source, ledger.batch_id) == (endpoint, "valyu", "b")
     assert ledger.as_dict()["announced"] == 3
@@ -253,14 +257,16 @@ def test_a_ledger_tells_expected_announced_stored_and_failed(store: Store, endpo
 def test_expected_is_what_the_sender_counts_or_we_know(
     store: Store, total: int | None, expected: int
 ) -> None:
-    store.add_runs("valyu", "b", [SubmittedRun("r1", None, None), SubmittedRun("r2", None, None)])
-    assert store.note_batch("valyu", shown(total=total)).expected == expected
+    store.batches.add_runs(
+        "valyu", "b", [SubmittedRun("r1", None, None), SubmittedRun("r2", None, None)]
+    )
+    assert store.batches.note("valyu", shown(total=total)).expected == expected
 
 
 @pytest.mark.usefixtures("endpoint")
 def test_a_stored_result_counts_as_announced(store: Store) -> None:
     results(store, "r1")
-    assert store.note_batch("valyu", shown(total=2, ended=0)).announced == 1
+    assert store.batches.note("valyu", shown(total=2, ended=0)).announced == 1
 
 
 @pytest.mark.usefixtures("endpoint")
@@ -268,20 +274,20 @@ def test_only_the_current_version_of_a_result_counts(store: Store) -> None:
     results(store, "r1", status="failed", error="x")
     again = run("r1", batch_id="b", output="y")
     store.database.write(lambda c: keep(c, again, fetched_at=at(1)))
-    assert (store.ledger("b").stored, store.ledger("b").failed) == (1, 0)
+    assert (store.batches.ledger("b").stored, store.batches.ledger("b").failed) == (1, 0)
 
 
 @pytest.mark.usefixtures("endpoint")
 def test_adding_the_same_runs_again_expects_them_once(store: Store) -> None:
     for _ in range(2):
-        store.add_runs("valyu", "b", [SubmittedRun("r1", "t", {"query": "q"})])
-    assert store.ledger("b").expected == 1
+        store.batches.add_runs("valyu", "b", [SubmittedRun("r1", "t", {"query": "q"})])
+    assert store.batches.ledger("b").expected == 1
 
 
 @pytest.mark.usefixtures("endpoint")
 def test_a_run_that_was_known_before_we_said_so_belongs_to_its_batch(store: Store) -> None:
     store.database.write(lambda c: keep(c, run("r1", "running")))
-    store.add_runs("valyu", "b", [SubmittedRun("r1", "t", {"query": "q"})])
+    store.batches.add_runs("valyu", "b", [SubmittedRun("r1", "t", {"query": "q"})])
     (known,) = rows(store.database, Run)
     assert (known.batch_id, known.task_id, known.input) == ("b", "t", {"query": "q"})
     assert known.status == "running"
@@ -289,7 +295,7 @@ def test_a_run_that_was_known_before_we_said_so_belongs_to_its_batch(store: Stor
 
 @pytest.mark.usefixtures("endpoint")
 def test_what_we_add_may_hold_any_text(store: Store) -> None:
-    store.add_runs("valyu", "b", [SubmittedRun("r1", "t\ud800", {"query": "\x00"})])
+    store.batches.add_runs("valyu", "b", [SubmittedRun("r1", "t\ud800", {"query": "\x00"})])
     (known,) = rows(store.database, Run)
     assert (known.task_id, known.input) == ("t\ufffd", {"query": "\ufffd"})
 
@@ -298,72 +304,72 @@ def test_what_we_add_may_hold_any_text(store: Store) -> None:
 
 
 def test_a_status_call_makes_a_batch_known(store: Store) -> None:
-    store.note_batch("valyu", shown(total=5, name="night", runner="fast"))
-    ledger = store.ledger("b")
+    store.batches.note("valyu", shown(total=5, name="night", runner="fast"))
+    ledger = store.batches.ledger("b")
     assert (ledger.name, ledger.runner, ledger.expected) == ("night", "fast", 5)
 
 
 def test_what_a_sender_counts_may_have_any_name(store: Store) -> None:
-    store.note_batch("valyu", shown(total=2, counts={"\x00": 1, "\ud800 b": 1}))
+    store.batches.note("valyu", shown(total=2, counts={"\x00": 1, "\ud800 b": 1}))
     (kept,) = rows(store.database, Batch)
     assert kept.counts == {"\ufffd": 1, "\ufffd b": 1, "total": 2, "ended": None}
 
 
 def test_knowing_a_batch_again_fills_in_and_takes_nothing(store: Store) -> None:
-    endpoint = store.add_endpoint("valyu", "batch")
-    store.register_batch("valyu", "b", endpoint_id=endpoint, secret="s", name="night")  # noqa: S106
-    store.note_batch("valyu", shown(runner="fast"))
-    ledger = store.ledger("b")
+    endpoint = store.endpoints.add("valyu", "batch")
+    store.batches.register("valyu", "b", endpoint_id=endpoint, secret="s", name="night")  # noqa: S106
+    store.batches.note("valyu", shown(runner="fast"))
+    ledger = store.batches.ledger("b")
     assert (ledger.name, ledger.runner, ledger.endpoint_id) == ("night", "fast", endpoint)
 
 
 def test_a_registered_batch_has_its_endpoint_and_secret_in_one_commit(store: Store) -> None:
-    endpoint = store.add_endpoint("valyu", "batch")
-    store.register_batch("valyu", "b", endpoint_id=endpoint, secret="s")  # noqa: S106
-    view = store.find_endpoint_of("valyu", "b")
+    endpoint = store.endpoints.add("valyu", "batch")
+    store.batches.register("valyu", "b", endpoint_id=endpoint, secret="s")  # noqa: S106
+    view = store.endpoints.find_by_resource("valyu", "b")
     assert view is not None
     assert (view.id, view.secrets[0].text) == (endpoint, "s")
 
 
 def test_what_is_known_of_a_batch_is_filled_in_and_never_overwritten(store: Store) -> None:
-    first, second = store.add_endpoint("valyu", "batch"), store.add_endpoint("valyu", "batch")
-    store.check_batch("valyu", "b")
+    first, second = store.endpoints.add("valyu", "batch"), store.endpoints.add("valyu", "batch")
+    store.batches.check("valyu", "b")
     mine: dict[str, Any] = {"endpoint_id": first, "name": "mine", "runner": "r", "task_id": "t"}
-    store.register_batch("valyu", "b", **mine, defaults={"arguments": ["q"]})
-    store.check_batch("valyu", "b", task_id="another's")
+    store.batches.register("valyu", "b", **mine, defaults={"arguments": ["q"]})
+    store.batches.check("valyu", "b", task_id="another's")
     other = {"endpoint_id": second, **dict.fromkeys(("name", "runner", "task_id"), "another's")}
     store.database.write(
         lambda c: batches.register(
             c, source="valyu", batch_id="b", **other, defaults={"arguments": []}, now=at(1)
         )
     )
-    kept = store.ledger("b").as_dict()
+    kept = store.batches.ledger("b").as_dict()
     assert {name: kept[name] for name in mine} == mine
-    assert store.defaults_of("valyu", "b") == {"arguments": ["q"]}
+    assert store.batches.defaults_of("valyu", "b") == {"arguments": ["q"]}
 
 
 def test_an_endpoint_that_an_early_callback_bound_stays_bound_and_stops_no_addition(
     store: Store,
 ) -> None:
-    store.register_batch("valyu", "b", endpoint_id=None, task_id="t")
-    early, other = (store.add_endpoint("valyu", "run", task_id="t") for _ in range(2))
-    store.bind_endpoint(early, "r2")
+    store.batches.register("valyu", "b", endpoint_id=None, task_id="t")
+    early, other = (store.endpoints.add("valyu", "run", task_id="t") for _ in range(2))
+    store.endpoints.bind(early, "r2")
     added = [SubmittedRun("r1", "t", {"q": 1}, early), SubmittedRun("r2", "t", {"q": 2}, other)]
-    store.add_runs("valyu", "b", added)
-    assert (store.ledger("b").expected, len(rows(store.database, Run))) == (2, 2)
-    view = store.find_endpoint(early)
+    store.batches.add_runs("valyu", "b", added)
+    assert (store.batches.ledger("b").expected, len(rows(store.database, Run))) == (2, 2)
+    view = store.endpoints.find(early)
     assert view is not None
     assert view.resource == "r2"
 
 
 def test_a_batch_is_not_registered_at_another_s_endpoint(store: Store, endpoint: str) -> None:
     with pytest.raises(NotFound):
-        store.register_batch("valyu", "other", endpoint_id=endpoint, secret="s")  # noqa: S106
+        store.batches.register("valyu", "other", endpoint_id=endpoint, secret="s")  # noqa: S106
     assert [row.batch_id for row in rows(store.database, Batch)] == ["b"]
 
 
 def test_a_batch_s_name_may_be_any_text(store: Store) -> None:
-    assert store.note_batch("valyu", shown(name="n\ud800\x00")).name == "n\ufffd\ufffd"
+    assert store.batches.note("valyu", shown(name="n\ud800\x00")).name == "n\ufffd\ufffd"
 
 
 @pytest.mark.usefixtures("endpoint")
@@ -373,35 +379,37 @@ def test_a_batch_is_announced_by_an_event_and_not_by_a_check(store: Store, by_ev
     if by_event:
         deliver(store, delivery(disposition="ignored"))
         job["event_id"] = rows(store.database, Event)[0].id
-    store.save_batch(claimed(store.database, **job), shown())
+    store.batches.save(claimed(store.database, **job), shown())
     assert (rows(store.database, Batch)[0].announced_at is not None) is by_event
 
 
 def test_a_job_that_ends_watches_no_other_batch_again(store: Store) -> None:
     """Neither of its source nor of another; all have no endpoint."""
-    store.register_batch("other", "given up", endpoint_id=None)
-    store.register_batch("valyu", "ours", endpoint_id=None)
+    store.batches.register("other", "given up", endpoint_id=None)
+    store.batches.register("valyu", "ours", endpoint_id=None)
     for lease in claim(store.database, now=at(10**9), source="other"):
-        store.bury(lease, tried())
+        store.jobs.bury(lease, tried())
     for lease in claim(store.database, now=at(10**9)):
-        store.finish(lease, tried())
+        store.jobs.finish(lease, tried())
     live = [(row.source, row.subject) for row in rows(store.database, Job) if not row.ended_at]
     assert live == [("valyu", "ours")]
 
 
 def test_a_run_that_ended_anew_is_not_stored_until_its_new_result_is(store: Store) -> None:
-    store.register_batch("valyu", "b", endpoint_id=None)
+    store.batches.register("valyu", "b", endpoint_id=None)
     for told in (run(status="failed", batch_id="b"), run(has_output=False, batch_id="b")):
-        store.note_run("valyu", told, fetched_at=store.now())
-    assert (store.ledger("b").expected, store.ledger("b").stored) == (1, 0)
-    assert [row["run_id"] for row in store.missing(store.ledger("b"))["missing"]] == ["run-1"]
+        store.runs.note("valyu", told, fetched_at=store.now())
+    assert (store.batches.ledger("b").expected, store.batches.ledger("b").stored) == (1, 0)
+    assert [
+        row["run_id"] for row in store.batches.missing(store.batches.ledger("b"))["missing"]
+    ] == ["run-1"]
 
 
 def test_many_runs_are_expected_in_several_transactions(store: Store) -> None:
-    store.register_batch("valyu", "b", endpoint_id=None)
+    store.batches.register("valyu", "b", endpoint_id=None)
     many = [SubmittedRun(f"r{number}", None, {"n": number}) for number in range(RUNS_AT_ONCE + 1)]
-    store.add_runs("valyu", "b", many, unlisted=2)
-    assert store.ledger("b").expected == RUNS_AT_ONCE + 3
+    store.batches.add_runs("valyu", "b", many, unlisted=2)
+    assert store.batches.ledger("b").expected == RUNS_AT_ONCE + 3
     assert len(rows(store.database, Run)) == RUNS_AT_ONCE + 1
 
 
@@ -410,32 +418,32 @@ def test_many_runs_are_expected_in_several_transactions(store: Store) -> None:
 
 def test_a_batch_that_is_not_there_is_not_found(store: Store) -> None:
     with pytest.raises(NotFound, match="no batch b"):
-        store.ledger("b")
+        store.batches.ledger("b")
     with pytest.raises(NotFound):
-        store.add_runs("valyu", "b", [SubmittedRun("r1", None, None)])
+        store.batches.add_runs("valyu", "b", [SubmittedRun("r1", None, None)])
     assert rows(store.database, Run) == []
 
 
 def test_a_batch_that_two_sources_have_must_be_named_with_its_source(store: Store) -> None:
     for source in ("valyu", "parallel"):
-        store.note_batch(source, shown())
+        store.batches.note(source, shown())
     with pytest.raises(NotFound, match="--source \\(parallel, valyu\\)"):
-        store.ledger("b")
-    assert store.ledger("b", source="valyu").source == "valyu"
+        store.batches.ledger("b")
+    assert store.batches.ledger("b", source="valyu").source == "valyu"
 
 
 def test_batches_are_listed_newest_first_and_by_source(store: Store) -> None:
     for source in ("valyu", "parallel"):
-        store.note_batch(source, shown())
-    assert [ledger.source for ledger in store.list_batches()] == ["parallel", "valyu"]
-    assert [ledger.source for ledger in store.list_batches(source="valyu")] == ["valyu"]
-    assert len(store.list_batches(limit=1)) == 1
+        store.batches.note(source, shown())
+    assert [ledger.source for ledger in store.batches.list_newest()] == ["parallel", "valyu"]
+    assert [ledger.source for ledger in store.batches.list_newest(source="valyu")] == ["valyu"]
+    assert len(store.batches.list_newest(limit=1)) == 1
 
 
 @pytest.mark.usefixtures("endpoint")
 def test_runs_without_a_result_are_named_with_the_sender_s_last_word(store: Store) -> None:
     results(store, "r1")
     results(store, "r2", status="running", sender_status="in_progress", task_id="t2")
-    assert store.missing(store.ledger("b"))["missing"] == [
+    assert store.batches.missing(store.batches.ledger("b"))["missing"] == [
         {"run_id": "r2", "task_id": "t2", "status": "running", "sender_status": "in_progress"}
     ]

@@ -21,44 +21,44 @@ def stored(store: Store, *page: Any) -> None:
 def test_a_run_is_missing_from_its_endpoint_on_until_its_result_is_here(
     store: Store, kind: str
 ) -> None:
-    endpoint_id = store.add_endpoint("valyu", kind)
-    assert store.count_owed("valyu") == 1  # whichever it will be
-    store.bind_endpoint(endpoint_id, "run-1")
+    endpoint_id = store.endpoints.add("valyu", kind)
+    assert store.runs.count_outstanding("valyu") == 1  # whichever it will be
+    store.endpoints.bind(endpoint_id, "run-1")
     deliver(store, delivery(endpoint_id=endpoint_id))
     stored(store, run(status="running"))
-    assert store.count_owed("valyu") == 1
-    assert store.count_owed("another") == 0
+    assert store.runs.count_outstanding("valyu") == 1
+    assert store.runs.count_outstanding("another") == 0
     stored(store, run())
-    assert store.count_owed("valyu") == 0
+    assert store.runs.count_outstanding("valyu") == 0
 
 
 def test_an_endpoint_that_nothing_looks_for_any_more_is_not_waited_for(store: Store) -> None:
-    endpoint_id = store.add_endpoint("valyu", "task")
-    store.end_checks(endpoint_id)
-    assert store.count_owed("valyu") == 0
+    endpoint_id = store.endpoints.add("valyu", "task")
+    store.jobs.end_checks(endpoint_id)
+    assert store.runs.count_outstanding("valyu") == 0
 
 
 def test_what_a_dead_letter_was_for_is_missing(store: Store) -> None:
     enqueue(store.database)
-    store.bury(claim(store.database)[0], tried("dead"))
-    assert store.count_owed("valyu") == 1
+    store.jobs.bury(claim(store.database)[0], tried("dead"))
+    assert store.runs.count_outstanding("valyu") == 1
     stored(store, run())
-    assert store.count_owed("valyu") == 0
+    assert store.runs.count_outstanding("valyu") == 0
 
 
 def test_the_runs_of_batches_are_left_to_their_ledgers(store: Store) -> None:
-    store.add_endpoint("valyu", "batch", resource="batch-1")
-    store.add_endpoint("valyu", "account")
+    store.endpoints.add("valyu", "batch", resource="batch-1")
+    store.endpoints.add("valyu", "account")
     enqueue(store.database, subject="of-a-batch", due=NOON)
     stored(store, run("of-a-batch", "running", batch_id="batch-1"))
-    assert store.count_owed("valyu") == 0
+    assert store.runs.count_outstanding("valyu") == 0
 
 
 def test_however_many_are_missing_each_counts_once(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a", "a", "b", "c", "d", "e", "of-a-batch", "stored"):
-        store.add_endpoint("valyu", "run", resource=name)
+        store.endpoints.add("valyu", "run", resource=name)
     for name in ("e", "f", "f", "g", "h", "known", "stored"):
         enqueue(store.database, subject=name)
     stored(store, *(run(name, "running") for name in ("known", "k2", "k3", "d")), run("stored"))
@@ -66,15 +66,15 @@ def test_however_many_are_missing_each_counts_once(
     missing = {*"abcdefgh", "known", "k2", "k3"}
     for at_once in (1, 2, 3, 100):
         monkeypatch.setattr(outstanding, "READ_ROWS", at_once)
-        assert store.count_owed("valyu") == len(missing)
+        assert store.runs.count_outstanding("valyu") == len(missing)
 
 
 def test_a_source_is_counted_in_many_short_reads(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(5):
-        store.add_endpoint("valyu", "run", resource=f"run-{number}")
-        store.register_batch("valyu", f"batch-{number}", endpoint_id=None)
+        store.endpoints.add("valyu", "run", resource=f"run-{number}")
+        store.batches.register("valyu", f"batch-{number}", endpoint_id=None)
     monkeypatch.setattr(outstanding, "READ_ROWS", 1)
     monkeypatch.setattr("storage.store.batches.LISTED_AT_ONCE", 2)
     reads: list[int] = []
@@ -85,12 +85,12 @@ def test_a_source_is_counted_in_many_short_reads(
         return read()
 
     monkeypatch.setattr(store.database, "read", counted)
-    assert store.count_owed("valyu") == 5
+    assert store.runs.count_outstanding("valyu") == 5
     assert len(reads) > 10
     reads.clear()
-    listed = store.list_batches(source="valyu", limit=sys.maxsize)
+    listed = store.batches.list_newest(source="valyu", limit=sys.maxsize)
     assert [ledger.batch_id for ledger in listed] == [f"batch-{n}" for n in (4, 3, 2, 1, 0)]
-    assert [ledger.batch_id for ledger in store.list_batches(limit=3)][-1] == "batch-2"
+    assert [ledger.batch_id for ledger in store.batches.list_newest(limit=3)][-1] == "batch-2"
     assert len(reads) == 3 + 2
 
 
@@ -110,6 +110,6 @@ def test_a_connection_that_is_lost_meanwhile_is_a_database_that_cannot_now(
     event.listen(Engine, "before_cursor_execute", end)
     try:
         with pytest.raises(CannotStore):
-            store.count_owed("valyu")
+            store.runs.count_outstanding("valyu")
     finally:
         event.remove(Engine, "before_cursor_execute", end)

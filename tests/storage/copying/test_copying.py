@@ -95,17 +95,17 @@ def opened(url: str, given: list[str]) -> closing[Store]:
 def fill(url: str) -> str:
     """Something in most tables, by the store's own verbs; returns an endpoint that has a secret."""
     with databases.opened(url) as store:
-        endpoint = store.add_endpoint("valyu", "batch", resource="batch-1")
-        store.set_secret(endpoint, "whsec_kept")
+        endpoint = store.endpoints.add("valyu", "batch", resource="batch-1")
+        store.endpoints.set_secret(endpoint, "whsec_kept")
         deliver(store, delivery("event-1", b"\x00\xff body"), delivery("event-2", headers="é: ü\n"))
         deliver(store, delivery("event-1", b"another body"))
-        (lease, *_) = store.claim_jobs("valyu", limit=1)
+        (lease, *_) = store.jobs.claim("valyu", limit=1)
         page = [run("run-1", output={"z": 1, "a": [1.5, None, "\N{SNOWMAN}"]}, sources=[{"b": 2}])]
-        store.store_results(lease, page, fetched_at=store.now(), progress={"batch": "b-1"})
-        store.quarantine(
+        store.results.store(lease, page, fetched_at=store.now(), progress={"batch": "b-1"})
+        store.quarantine.keep(
             UnverifiedDelivery("valyu", None, "signature", "wrong", "a: b\n", b"forged")
         )
-        store.create_token("ci", ["read"], source=None)
+        store.tokens.create("ci", ["read"], source=None)
         return endpoint
 
 
@@ -151,12 +151,12 @@ def test_what_is_stored_next_collides_with_nothing(
     copied(source, target)
     with opened(target, keys(source, target)) as store:
         before = contents(store.database)
-        store.set_secret(endpoint, "whsec_next")
+        store.endpoints.set_secret(endpoint, "whsec_next")
         assert deliver(store, delivery("event-1", b"another body"), delivery("event-3")) == [
             "duplicate",
             "accepted",
         ]
-        store.create_token("next", ["read"], source=None)
+        store.tokens.create("next", ["read"], source=None)
         after = contents(store.database)
     for table in ("secrets", "events", "deliveries", "jobs", "tokens"):
         assert [row.id for row in after[table]][:-1] == [row.id for row in before[table]]
@@ -296,7 +296,7 @@ def test_what_postgres_refuses_is_cleaned_and_counted(make: Make) -> None:
 
 def secret(url: str, endpoint: str, *given: str) -> str:
     with opened(url, list(given)) as store:
-        found = store.find_endpoint(endpoint)
+        found = store.endpoints.find(endpoint)
     assert found is not None
     return found.secrets[0].text
 
@@ -335,8 +335,8 @@ def test_secrets_under_several_keys_need_all_of_them(make: Make) -> None:
     source, target = make("sqlite"), make("postgres", bare=True)
     newer = new_key()
     with opened(source, [newer, (folder_of(source) / "resultsink.key").read_text()]) as store:
-        endpoint = store.add_endpoint("valyu", "run")
-        store.set_secret(endpoint, "under the newer key")
+        endpoint = store.endpoints.add("valyu", "run")
+        store.endpoints.set_secret(endpoint, "under the newer key")
     with pytest.raises(WrongKey, match=r"all of them, in RESULTSINK_ENCRYPTION_KEYS\.$"):
         storage.copy(source, target)
     storage.copy(source, target, [new_key(), newer])
@@ -424,7 +424,7 @@ def test_a_target_that_holds_anything_is_refused_and_left_as_it_was(
     source, target = make("sqlite"), make(kind)
     fill(source)
     with databases.opened(target) as store:
-        store.create_token("somebody's", ["read"], source=None)
+        store.tokens.create("somebody's", ["read"], source=None)
     before = everything(target, databases.keys(target))
     assert "is not empty, it has rows in tokens" in refused(source, target, by=CannotOpen)
     assert everything(target, databases.keys(target)) == before
@@ -559,9 +559,9 @@ def test_nobody_serves_and_nobody_writes_meanwhile(
                 with pytest.raises(CannotOpen):
                     storage.open(url, databases.keys(url), serve=True)
             with databases.opened(source) as beside:
-                assert len(beside.list_tokens()) == 1  # who only reads is not disturbed
+                assert len(beside.tokens.list_all()) == 1  # who only reads is not disturbed
                 with pytest.raises(CannotStore):
-                    beside.create_token("late", ["read"], source=None)
+                    beside.tokens.create("late", ["read"], source=None)
 
     storage.copy(source, target, [KEY], progressed=tries)
     assert seen

@@ -57,12 +57,12 @@ def test_a_delivery_is_recorded_while_work_holds_all_its_connections(store: Stor
 
 
 def test_an_endpoint_is_found_while_work_holds_all_its_connections(store: Store) -> None:
-    endpoint_id = store.add_endpoint("valyu", "batch", resource="batch-1")
-    store.set_secret(endpoint_id, "secret")
+    endpoint_id = store.endpoints.add("valyu", "batch", resource="batch-1")
+    store.endpoints.set_secret(endpoint_id, "secret")
     with no_connection_for_work(store):
-        assert store.find_endpoint(endpoint_id) is not None
-        assert store.find_endpoint_of("valyu", "batch-1") is not None
-        assert store.endpoints_revision() > 0
+        assert store.endpoints.find(endpoint_id) is not None
+        assert store.endpoints.find_by_resource("valyu", "batch-1") is not None
+        assert store.endpoints.revision() > 0
 
 
 def test_readiness_is_that_of_the_intake(store: Store) -> None:
@@ -81,7 +81,7 @@ def keep_writing(store: Store) -> None:
     """Until that is refused: another thread notices what was lost, and not at once."""
     deadline = time.monotonic() + DEADLINE / 3
     while time.monotonic() < deadline:
-        store.probe_sources_now()
+        store.sources.probe_now()
 
 
 def test_nothing_is_written_where_somebody_has_the_database_alone(
@@ -180,9 +180,9 @@ def test_a_server_that_was_told_to_be_read_only_is_obeyed(made_url: str) -> None
         admin.execute(change + b" SET default_transaction_read_only = on")
         try:
             with databases.opened(made_url) as store:
-                assert store.list_events() == []
+                assert store.events.list_newest() == []
                 with pytest.raises(CannotStore, match="read-only"):
-                    store.probe_sources_now()
+                    store.sources.probe_now()
         finally:
             admin.execute(change + b" RESET ALL")
 

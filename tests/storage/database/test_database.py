@@ -172,7 +172,7 @@ def test_a_disk_that_our_own_log_has_filled_is_freed_by_cutting_it(
 @pytest.mark.sqlite
 def test_what_is_stored_can_be_read_on_a_full_disk(store: Store) -> None:
     beside = storage.open(f"sqlite:///{Path(store.name)}")
-    assert beside.list_batches() == []
+    assert beside.batches.list_newest() == []
     beside.close()
 
 
@@ -204,7 +204,7 @@ def test_a_locked_database_refuses_in_time_and_recovers(
 @pytest.mark.usefixtures("intruder")
 @pytest.mark.sqlite
 def test_a_locked_database_can_be_read(store: Store) -> None:
-    assert store.list_events() == []
+    assert store.events.list_newest() == []
 
 
 @pytest.mark.sqlite

@@ -86,7 +86,7 @@ def test_a_current_database_is_opened_while_another_process_writes(
 ) -> None:
     writing = another(tmp_path / "resultsink.db", "BEGIN IMMEDIATE")
     with writing, closing(storage.open(made_url)) as store:
-        assert store.list_batches() == []
+        assert store.batches.list_newest() == []
 
 
 @pytest.mark.usefixtures("impatient")

@@ -273,7 +273,7 @@ def test_any_grouping_stores_what_one_by_one_stores(
 
 def test_the_store_answers_after_the_commit(store: Store) -> None:
     assert deliver(store, delivery(), delivery()) == ["accepted", "duplicate"]
-    assert len(store.list_events()) == 1
+    assert len(store.events.list_newest()) == 1
 
 
 def test_a_closed_store_takes_no_delivery(store: Store) -> None:
@@ -287,21 +287,21 @@ def test_a_closed_store_takes_no_delivery(store: Store) -> None:
 
 def test_events_are_listed_newest_first_with_their_deliveries_and_jobs(store: Store) -> None:
     record(store.database, delivery("a"), delivery("a"), delivery("b", disposition="ignored"))
-    listed = [(row["key"], row["deliveries"], row["jobs"]) for row in store.list_events()]
+    listed = [(row["key"], row["deliveries"], row["jobs"]) for row in store.events.list_newest()]
     assert listed == [("b", 1, None), ("a", 2, "pending")]
-    assert [row["key"] for row in store.list_events(limit=1)] == ["b"]
+    assert [row["key"] for row in store.events.list_newest(limit=1)] == ["b"]
 
 
 def test_events_are_listed_by_source(store: Store) -> None:
     record(store.database, delivery(), delivery(source="parallel"))
-    assert [row["source"] for row in store.list_events(source="valyu")] == ["valyu"]
+    assert [row["source"] for row in store.events.list_newest(source="valyu")] == ["valyu"]
 
 
 def test_an_event_is_shown_with_all_that_belongs_to_it(store: Store) -> None:
     record(store.database, delivery("a", b"1"), delivery("a", b"2"), delivery("b"))
     lease = claim(store.database, limit=1)[0]
-    store.finish(lease, tried())
-    shown = store.show_event(1)
+    store.jobs.finish(lease, tried())
+    shown = store.events.show(1)
     assert [row["body"] for row in shown["deliveries"]] == [b"1", b"2"]
     assert sorted(row["status"] for row in shown["jobs"]) == ["done", "pending"]
     assert [row["outcome"] for row in shown["attempts"]] == ["done"]
@@ -309,20 +309,20 @@ def test_an_event_is_shown_with_all_that_belongs_to_it(store: Store) -> None:
 
 def test_an_event_that_is_not_there_is_not_found(store: Store) -> None:
     with pytest.raises(NotFound, match="no event 404"):
-        store.show_event(404)
+        store.events.show(404)
 
 
 def test_every_kept_body_of_an_event_is_carried_the_newest_first(store: Store) -> None:
     for body in (b"1", b"2", b"1"):
         record(store.database, delivery(body=body))
     record(store.database, delivery("other", b"3"))
-    assert store.carried_bodies(1) == [b"2", b"1"]
-    assert store.carried_bodies(404) == []
+    assert store.events.bodies(1) == [b"2", b"1"]
+    assert store.events.bodies(404) == []
 
 
 def test_dead_letters_are_listed_newest_first(store: Store) -> None:
     for key in ("a", "b"):
         record(store.database, delivery(key, disposition="unusable", reason=key))
     record(store.database, delivery("alive"))
-    assert [row["reason"] for row in store.list_dead()] == ["b", "a"]
-    assert [row["reason"] for row in store.list_dead(limit=1)] == ["b"]
+    assert [row["reason"] for row in store.jobs.list_dead()] == ["b", "a"]
+    assert [row["reason"] for row in store.jobs.list_dead(limit=1)] == ["b"]

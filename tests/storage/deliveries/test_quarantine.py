@@ -43,7 +43,7 @@ def kept(database: Database) -> list[bytes]:
 
 
 def test_a_refused_request_is_kept_with_its_reason(store: Store) -> None:
-    store.quarantine(refused(b"\xff\x00"))
+    store.quarantine.keep(refused(b"\xff\x00"))
     (row,) = rows(store.database, Quarantined)
     assert (row.source, row.endpoint_id, row.reason) == ("valyu", "e", "mismatch")
     assert (row.detail, row.headers, row.body) == ("no key fits", "webhook-id: 1\n", b"\xff\x00")
@@ -103,10 +103,10 @@ def test_the_old_go_when_another_comes(database: Database) -> None:
 
 def test_the_newest_are_listed_first_without_bodies(store: Store) -> None:
     keep(store.database, b"1", b"22")
-    listed = store.list_rejected()
+    listed = store.quarantine.list_newest()
     assert [row["body_bytes"] for row in listed] == [2, 1]
     assert "body" not in listed[0]
-    assert len(store.list_rejected(limit=1)) == 1
+    assert len(store.quarantine.list_newest(limit=1)) == 1
 
 
 def test_many_old_ones_go_little_by_little(database: Database) -> None:
@@ -119,22 +119,22 @@ def test_many_old_ones_go_little_by_little(database: Database) -> None:
 
 def test_one_is_shown_whole_and_the_oldest_is_named_first(store: Store) -> None:
     keep(store.database, b"1", b"22")
-    first, second = store.rejected_ids()
-    assert store.show_rejected(first)["body"] == b"1"
-    assert store.show_rejected(second)["received_at"] == at(1)
-    assert store.rejected_ids(source="other") == []
-    assert store.rejected_ids(source="valyu") == [first, second]
+    first, second = store.quarantine.ids()
+    assert store.quarantine.show(first)["body"] == b"1"
+    assert store.quarantine.show(second)["received_at"] == at(1)
+    assert store.quarantine.ids(source="other") == []
+    assert store.quarantine.ids(source="valyu") == [first, second]
     with pytest.raises(NotFound, match="no refused request 9: see `rejected list`"):
-        store.show_rejected(9)
+        store.quarantine.show(9)
 
 
 def test_the_moment_of_its_receipt_is_kept_where_it_is_known(store: Store) -> None:
     an_hour_ago = storage.now() - timedelta(hours=1)
-    store.quarantine(refused(received_at=an_hour_ago))
+    store.quarantine.keep(refused(received_at=an_hour_ago))
     (row,) = rows(store.database, Quarantined)
     assert row.received_at == an_hour_ago
 
 
 def test_what_came_too_long_ago_is_not_kept_and_breaks_nothing(store: Store) -> None:
-    store.quarantine(refused(received_at=NOON - 9 * MAX_AGE))
-    assert store.rejected_ids() == []
+    store.quarantine.keep(refused(received_at=NOON - 9 * MAX_AGE))
+    assert store.quarantine.ids() == []

@@ -23,7 +23,7 @@ SECRET = "whsec_c2VjcmV0IG9mIHRoZSBlbmRwb2ludA=="  # noqa: S105  made up
 @pytest.fixture
 def endpoint(store: Store) -> str:
     """An endpoint for a batch that is not known yet."""
-    return store.add_endpoint("valyu", "batch")
+    return store.endpoints.add("valyu", "batch")
 
 
 def test_no_id_begins_like_an_option() -> None:
@@ -31,7 +31,7 @@ def test_no_id_begins_like_an_option() -> None:
 
 
 def test_an_id_is_128_random_bits_in_url_safe_letters(store: Store) -> None:
-    ids = {store.add_endpoint("valyu", "account") for _ in range(20)}
+    ids = {store.endpoints.add("valyu", "account") for _ in range(20)}
     assert len(ids) == 20
     for text in ids:
         decoded = base64.b64decode(text + "==", altchars=b"-_", validate=True)
@@ -39,29 +39,29 @@ def test_an_id_is_128_random_bits_in_url_safe_letters(store: Store) -> None:
 
 
 def test_a_new_endpoint_waits_for_its_secret(store: Store, endpoint: str) -> None:
-    view = store.find_endpoint(endpoint)
+    view = store.endpoints.find(endpoint)
     assert view is not None
     assert (view.source, view.kind, view.resource) == ("valyu", "batch", None)
     assert (view.state, view.secrets) == ("pending", ())
 
 
 def test_a_secret_opens_the_endpoint_and_is_read_back(store: Store, endpoint: str) -> None:
-    store.set_secret(endpoint, SECRET)
-    view = store.find_endpoint(endpoint)
+    store.endpoints.set_secret(endpoint, SECRET)
+    view = store.endpoints.find(endpoint)
     assert view is not None
     assert (view.state, view.secrets[0].text) == ("open", SECRET)
 
 
 def test_secrets_stand_beside_each_other_newest_first(store: Store, endpoint: str) -> None:
     for text in ("old", "new"):
-        store.set_secret(endpoint, text)
-    view = store.find_endpoint(endpoint)
+        store.endpoints.set_secret(endpoint, text)
+    view = store.endpoints.find(endpoint)
     assert view is not None
     assert [secret.text for secret in view.secrets] == ["new", "old"]
 
 
 def test_a_secret_is_nowhere_on_the_disk_but_encrypted(store: Store, endpoint: str) -> None:
-    store.set_secret(endpoint, SECRET)
+    store.endpoints.set_secret(endpoint, SECRET)
     (row,) = rows(store.database, Secret)
     everything = behind.everything(url_of(store))
     assert row.ciphertext in everything
@@ -70,16 +70,16 @@ def test_a_secret_is_nowhere_on_the_disk_but_encrypted(store: Store, endpoint: s
 
 
 def test_equal_secrets_do_not_look_equal_at_rest(store: Store, endpoint: str) -> None:
-    store.set_secret(endpoint, SECRET)
-    store.add_endpoint("valyu", "batch", secret=SECRET)
+    store.endpoints.set_secret(endpoint, SECRET)
+    store.endpoints.add("valyu", "batch", secret=SECRET)
     one, other = rows(store.database, Secret)
     assert one.ciphertext != other.ciphertext
 
 
 def test_the_same_secret_again_changes_nothing(store: Store, endpoint: str) -> None:
-    store.set_secret(endpoint, SECRET, resource="batch-1")
+    store.endpoints.set_secret(endpoint, SECRET, resource="batch-1")
     before = rows(store.database, Secret)
-    store.set_secret(endpoint, SECRET, resource="batch-1")
+    store.endpoints.set_secret(endpoint, SECRET, resource="batch-1")
     assert rows(store.database, Secret) == before
 
 
@@ -87,37 +87,37 @@ def test_the_same_secret_again_changes_nothing(store: Store, endpoint: str) -> N
 def test_a_replaced_secret_comes_back_by_a_rotation_alone(
     store: Store, endpoint: str, keep: timedelta
 ) -> None:
-    store.set_secret(endpoint, SECRET)
-    store.rotate_secret(endpoint, "another", old_until=storage.now() + keep)
+    store.endpoints.set_secret(endpoint, SECRET)
+    store.endpoints.rotate_secret(endpoint, "another", old_until=storage.now() + keep)
     before = contents(store.database)
     with pytest.raises(SecretRefused, match="was replaced: use `endpoint rotate` to bring it back"):
-        store.set_secret(endpoint, SECRET)
+        store.endpoints.set_secret(endpoint, SECRET)
     assert contents(store.database) == before
-    store.rotate_secret(endpoint, SECRET, old_until=storage.now())
-    store.set_secret(endpoint, SECRET)
+    store.endpoints.rotate_secret(endpoint, SECRET, old_until=storage.now())
+    store.endpoints.set_secret(endpoint, SECRET)
     assert [row.valid_until is None for row in rows(store.database, Secret)] == [False, False, True]
 
 
 def test_a_secret_that_would_not_be_tried_is_refused(store: Store, endpoint: str) -> None:
     for number in range(MAX_SECRETS):
-        store.set_secret(endpoint, f"secret {number}")
+        store.endpoints.set_secret(endpoint, f"secret {number}")
     with pytest.raises(SecretRefused, match="5 secrets are valid already: use `endpoint rotate`"):
-        store.set_secret(endpoint, SECRET)
-    store.set_secret(endpoint, "secret 0")  # it is there already
-    store.rotate_secret(endpoint, SECRET, old_until=storage.now())
-    store.set_secret(endpoint, "one more")
+        store.endpoints.set_secret(endpoint, SECRET)
+    store.endpoints.set_secret(endpoint, "secret 0")  # it is there already
+    store.endpoints.rotate_secret(endpoint, SECRET, old_until=storage.now())
+    store.endpoints.set_secret(endpoint, "one more")
     assert len(rows(store.database, Secret)) == MAX_SECRETS + 2
 
 
 def test_an_endpoint_made_with_its_secret_is_open_at_once(store: Store) -> None:
-    view = store.find_endpoint(store.add_endpoint("valyu", "run", secret=SECRET))
+    view = store.endpoints.find(store.endpoints.add("valyu", "run", secret=SECRET))
     assert view is not None
     assert (view.state, [secret.text for secret in view.secrets]) == ("open", [SECRET])
 
 
 def test_a_repr_does_not_show_the_secret(store: Store, endpoint: str) -> None:
-    store.set_secret(endpoint, SECRET)
-    view = store.find_endpoint(endpoint)
+    store.endpoints.set_secret(endpoint, SECRET)
+    view = store.endpoints.find(endpoint)
     assert view is not None
     assert endpoint in repr(view)
     assert SECRET not in repr(view)
@@ -125,17 +125,17 @@ def test_a_repr_does_not_show_the_secret(store: Store, endpoint: str) -> None:
 
 
 def test_another_key_opens_no_secret(store: Store, endpoint: str) -> None:
-    store.set_secret(endpoint, SECRET)
+    store.endpoints.set_secret(endpoint, SECRET)
     other = Vault([storage.new_key()])
     with store.database.read() as connection, pytest.raises(WrongKey):
         endpoints.find(connection, other, endpoint)
 
 
 def test_the_reading_that_verified_is_remembered(store: Store, endpoint: str) -> None:
-    store.set_secret(endpoint, SECRET)
+    store.endpoints.set_secret(endpoint, SECRET)
     (row,) = rows(store.database, Secret)
-    store.remember_reading(row.id, "base64")
-    view = store.find_endpoint(endpoint)
+    store.endpoints.remember_reading(row.id, "base64")
+    view = store.endpoints.find(endpoint)
     assert view is not None
     assert view.secrets[0].reading == "base64"
 
@@ -144,78 +144,78 @@ def test_the_reading_that_verified_is_remembered(store: Store, endpoint: str) ->
 
 
 def test_the_revision_grows_with_every_change_of_an_endpoint(store: Store) -> None:
-    seen = [store.endpoints_revision()]
-    endpoint = store.add_endpoint("valyu", "batch")
-    seen.append(store.endpoints_revision())
-    store.set_secret(endpoint, SECRET)
-    seen.append(store.endpoints_revision())
-    store.bind_endpoint(endpoint, "batch-1")
-    seen.append(store.endpoints_revision())
-    store.close_endpoint(endpoint)
-    seen.append(store.endpoints_revision())
+    seen = [store.endpoints.revision()]
+    endpoint = store.endpoints.add("valyu", "batch")
+    seen.append(store.endpoints.revision())
+    store.endpoints.set_secret(endpoint, SECRET)
+    seen.append(store.endpoints.revision())
+    store.endpoints.bind(endpoint, "batch-1")
+    seen.append(store.endpoints.revision())
+    store.endpoints.close(endpoint)
+    seen.append(store.endpoints.revision())
     assert seen == sorted(set(seen))
     assert seen[0] == 0
 
 
 def test_a_refused_change_leaves_the_revision(store: Store, endpoint: str) -> None:
-    store.close_endpoint(endpoint)
-    before = store.endpoints_revision()
+    store.endpoints.close(endpoint)
+    before = store.endpoints.revision()
     with pytest.raises(NotFound):
-        store.set_secret(endpoint, SECRET)
-    assert store.endpoints_revision() == before
+        store.endpoints.set_secret(endpoint, SECRET)
+    assert store.endpoints.revision() == before
 
 
 # --- binding ------------------------------------------------------------------------------------
 
 
 def test_a_bound_endpoint_refuses_another_resource(store: Store, endpoint: str) -> None:
-    store.bind_endpoint(endpoint, "batch-1")
+    store.endpoints.bind(endpoint, "batch-1")
     before = contents(store.database)
     with pytest.raises(NotFound, match="bound to another resource"):
-        store.bind_endpoint(endpoint, "batch-2")
+        store.endpoints.bind(endpoint, "batch-2")
     assert contents(store.database) == before
 
 
 def test_a_secret_with_another_resource_is_not_kept(store: Store, endpoint: str) -> None:
-    store.bind_endpoint(endpoint, "batch-1")
+    store.endpoints.bind(endpoint, "batch-1")
     before = contents(store.database)
     with pytest.raises(NotFound):
-        store.set_secret(endpoint, SECRET, resource="batch-2")
+        store.endpoints.set_secret(endpoint, SECRET, resource="batch-2")
     assert contents(store.database) == before
 
 
 def test_binding_to_the_same_resource_again_is_no_error(store: Store, endpoint: str) -> None:
-    store.bind_endpoint(endpoint, "batch-1")
-    store.set_secret(endpoint, SECRET, resource="batch-1")
-    view = store.find_endpoint_of("valyu", "batch-1")
+    store.endpoints.bind(endpoint, "batch-1")
+    store.endpoints.set_secret(endpoint, SECRET, resource="batch-1")
+    view = store.endpoints.find_by_resource("valyu", "batch-1")
     assert view is not None
     assert (view.id, view.resource) == (endpoint, "batch-1")
 
 
 def test_the_task_of_a_resource_is_kept_and_binds_too(store: Store) -> None:
-    endpoint = store.add_endpoint("valyu", "run", task_id="task-1")
-    store.set_secret(endpoint, SECRET, resource="run-1", task_id="task-1")
+    endpoint = store.endpoints.add("valyu", "run", task_id="task-1")
+    store.endpoints.set_secret(endpoint, SECRET, resource="run-1", task_id="task-1")
     with pytest.raises(NotFound):
-        store.set_secret(endpoint, SECRET, resource="run-1", task_id="task-2")
-    view = store.find_endpoint(endpoint)
+        store.endpoints.set_secret(endpoint, SECRET, resource="run-1", task_id="task-2")
+    view = store.endpoints.find(endpoint)
     assert view is not None
     assert (view.resource, view.task_id) == ("run-1", "task-1")
 
 
 @pytest.mark.parametrize("kind", ["task", "run", "batch"])
 def test_binding_makes_a_batch_known_but_no_other_resource(store: Store, kind: str) -> None:
-    store.bind_endpoint(store.add_endpoint("valyu", kind), "it")
+    store.endpoints.bind(store.endpoints.add("valyu", kind), "it")
     assert [row.batch_id for row in rows(store.database, Batch)] == ["it"] * (kind == "batch")
 
 
 def test_only_an_open_endpoint_is_found_by_its_resource(store: Store) -> None:
-    endpoint = store.add_endpoint("valyu", "run", resource="run-1")
-    assert store.find_endpoint_of("valyu", "run-1") is None
-    store.set_secret(endpoint, SECRET)
-    assert store.find_endpoint_of("parallel", "run-1") is None
-    assert store.find_endpoint_of("valyu", "run-1") is not None
-    store.close_endpoint(endpoint)
-    assert store.find_endpoint_of("valyu", "run-1") is None
+    endpoint = store.endpoints.add("valyu", "run", resource="run-1")
+    assert store.endpoints.find_by_resource("valyu", "run-1") is None
+    store.endpoints.set_secret(endpoint, SECRET)
+    assert store.endpoints.find_by_resource("parallel", "run-1") is None
+    assert store.endpoints.find_by_resource("valyu", "run-1") is not None
+    store.endpoints.close(endpoint)
+    assert store.endpoints.find_by_resource("valyu", "run-1") is None
 
 
 # --- closing ------------------------------------------------------------------------------------
@@ -224,14 +224,14 @@ def test_only_an_open_endpoint_is_found_by_its_resource(store: Store) -> None:
 def test_a_closed_endpoint_refuses_secrets_bindings_and_a_second_close(
     store: Store, endpoint: str
 ) -> None:
-    store.close_endpoint(endpoint)
+    store.endpoints.close(endpoint)
     before = contents(store.database)
     with pytest.raises(NotFound, match=endpoint):
-        store.set_secret(endpoint, SECRET)
+        store.endpoints.set_secret(endpoint, SECRET)
     with pytest.raises(NotFound, match=endpoint):
-        store.bind_endpoint(endpoint, "batch-1")
+        store.endpoints.bind(endpoint, "batch-1")
     with pytest.raises(NotFound, match=endpoint):
-        store.close_endpoint(endpoint)
+        store.endpoints.close(endpoint)
     assert contents(store.database) == before
 
 
@@ -239,26 +239,26 @@ def test_a_closed_endpoint_refuses_secrets_bindings_and_a_second_close(
 def test_closing_ends_the_waiting_for_what_nobody_can_name(
     store: Store, resource: str | None
 ) -> None:
-    store.close_endpoint(store.add_endpoint("valyu", "run", resource=resource))
+    store.endpoints.close(store.endpoints.add("valyu", "run", resource=resource))
     (check,) = rows(store.database, Job)
     assert check.status == ("done" if resource is None else "pending")
 
 
 def test_a_closed_endpoint_is_still_shown(store: Store, endpoint: str) -> None:
-    store.close_endpoint(endpoint)
-    assert [row["state"] for row in store.list_endpoints()] == ["closed"]
+    store.endpoints.close(endpoint)
+    assert [row["state"] for row in store.endpoints.list_all()] == ["closed"]
 
 
 def test_an_endpoint_that_is_not_there_is_not_found(store: Store) -> None:
-    assert store.find_endpoint("nowhere") is None
+    assert store.endpoints.find("nowhere") is None
     with pytest.raises(NotFound):
-        store.set_secret("nowhere", SECRET)
+        store.endpoints.set_secret("nowhere", SECRET)
 
 
 def test_endpoints_are_listed_newest_first_and_by_source(store: Store) -> None:
-    first, other, last = (store.add_endpoint(s, "run") for s in ("valyu", "parallel", "valyu"))
-    assert [row["id"] for row in store.list_endpoints()] == [last, other, first]
-    assert [row["id"] for row in store.list_endpoints(source="parallel")] == [other]
+    first, other, last = (store.endpoints.add(s, "run") for s in ("valyu", "parallel", "valyu"))
+    assert [row["id"] for row in store.endpoints.list_all()] == [last, other, first]
+    assert [row["id"] for row in store.endpoints.list_all(source="parallel")] == [other]
 
 
 # --- its check ----------------------------------------------------------------------------------
@@ -266,7 +266,7 @@ def test_endpoints_are_listed_newest_first_and_by_source(store: Store) -> None:
 
 @pytest.mark.parametrize("kind", ["batch", "task", "run"])
 def test_a_new_endpoint_is_looked_after_without_a_webhook(store: Store, kind: str) -> None:
-    endpoint = store.add_endpoint("valyu", kind, resource="it")
+    endpoint = store.endpoints.add("valyu", kind, resource="it")
     (job,) = rows(store.database, Job)
     assert (job.kind, job.status, job.endpoint_id) == ("check", "pending", endpoint)
     assert (job.subject_kind, job.subject) == (kind, "it")
@@ -274,13 +274,13 @@ def test_a_new_endpoint_is_looked_after_without_a_webhook(store: Store, kind: st
 
 
 def test_the_account_s_endpoint_expects_nothing_that_could_be_checked(store: Store) -> None:
-    store.add_endpoint("valyu", "account")
+    store.endpoints.add("valyu", "account")
     assert rows(store.database, Job) == []
 
 
 def test_the_database_refuses_a_kind_that_the_code_would_not_know(store: Store) -> None:
     with pytest.raises(IntegrityError):
-        store.add_endpoint("valyu", "letter")
+        store.endpoints.add("valyu", "letter")
 
 
 def test_the_database_refuses_a_secret_of_no_endpoint(store: Store) -> None:

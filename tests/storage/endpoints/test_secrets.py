@@ -16,15 +16,15 @@ HOUR = timedelta(hours=1)
 @pytest.fixture
 def endpoint(store: Store) -> str:
     """An endpoint with one secret."""
-    endpoint_id = store.add_endpoint("valyu", "batch")
-    store.set_secret(endpoint_id, OLD)
+    endpoint_id = store.endpoints.add("valyu", "batch")
+    store.endpoints.set_secret(endpoint_id, OLD)
     return endpoint_id
 
 
 def test_the_old_one_ends_and_the_new_one_does_not(store: Store, endpoint: str) -> None:
     until = now() + HOUR
-    store.rotate_secret(endpoint, NEW, old_until=until)
-    view = store.find_endpoint(endpoint)
+    store.endpoints.rotate_secret(endpoint, NEW, old_until=until)
+    view = store.endpoints.find(endpoint)
     assert view is not None
     assert [(secret.text, secret.valid_until) for secret in view.secrets] == [
         (NEW, None),
@@ -34,52 +34,52 @@ def test_the_old_one_ends_and_the_new_one_does_not(store: Store, endpoint: str) 
 
 def test_an_end_that_was_set_is_never_put_off(store: Store, endpoint: str) -> None:
     soon, later = now() + HOUR, now() + 2 * HOUR
-    store.rotate_secret(endpoint, NEW, old_until=soon)
-    store.rotate_secret(endpoint, NEWEST, old_until=later)
+    store.endpoints.rotate_secret(endpoint, NEW, old_until=soon)
+    store.endpoints.rotate_secret(endpoint, NEWEST, old_until=later)
     assert [row.valid_until for row in rows(store.database, Secret)] == [soon, later, None]
 
 
 def test_an_end_that_was_set_can_be_brought_forward(store: Store, endpoint: str) -> None:
     at_once = now()
-    store.rotate_secret(endpoint, NEW, old_until=at_once + HOUR)
-    store.rotate_secret(endpoint, NEWEST, old_until=at_once)
+    store.endpoints.rotate_secret(endpoint, NEW, old_until=at_once + HOUR)
+    store.endpoints.rotate_secret(endpoint, NEWEST, old_until=at_once)
     assert [row.valid_until for row in rows(store.database, Secret)] == [at_once, at_once, None]
 
 
 def test_a_pending_endpoint_is_opened_by_it(store: Store) -> None:
-    endpoint = store.add_endpoint("valyu", "batch")
-    store.rotate_secret(endpoint, NEW, old_until=now())
-    view = store.find_endpoint(endpoint)
+    endpoint = store.endpoints.add("valyu", "batch")
+    store.endpoints.rotate_secret(endpoint, NEW, old_until=now())
+    view = store.endpoints.find(endpoint)
     assert view is not None
     assert view.state == "open"
 
 
 def test_a_closed_endpoint_keeps_its_secrets_as_they_were(store: Store, endpoint: str) -> None:
-    store.close_endpoint(endpoint)
+    store.endpoints.close(endpoint)
     before = contents(store.database)
     with pytest.raises(NotFound):
-        store.rotate_secret(endpoint, NEW, old_until=now())
+        store.endpoints.rotate_secret(endpoint, NEW, old_until=now())
     assert contents(store.database) == before
 
 
 def test_every_process_learns_of_it(store: Store, endpoint: str) -> None:
-    before = store.endpoints_revision()
-    store.rotate_secret(endpoint, NEW, old_until=now())
-    assert store.endpoints_revision() > before
+    before = store.endpoints.revision()
+    store.endpoints.rotate_secret(endpoint, NEW, old_until=now())
+    assert store.endpoints.revision() > before
 
 
 def test_the_listing_tells_all_of_the_secrets_but_the_secrets(store: Store, endpoint: str) -> None:
     until = now() + HOUR
-    store.rotate_secret(endpoint, NEW, old_until=until)
-    store.remember_reading(1, "text")
-    empty = store.add_endpoint("parallel", "run")
-    found = {row["id"]: row["secrets"] for row in store.list_endpoints()}
+    store.endpoints.rotate_secret(endpoint, NEW, old_until=until)
+    store.endpoints.remember_reading(1, "text")
+    empty = store.endpoints.add("parallel", "run")
+    found = {row["id"]: row["secrets"] for row in store.endpoints.list_all()}
     assert found[empty] == []
     assert [(each["id"], each["valid_until"], each["reading"]) for each in found[endpoint]] == [
         (2, None, None),
         (1, until, "text"),
     ]
-    assert store.list_endpoints(source="valyu")[0]["secrets"] == found[endpoint]
+    assert store.endpoints.list_all(source="valyu")[0]["secrets"] == found[endpoint]
     assert NEW not in str(found)
     assert "ciphertext" not in str(found)
 
@@ -87,8 +87,10 @@ def test_the_listing_tells_all_of_the_secrets_but_the_secrets(store: Store, endp
 def test_the_secrets_of_a_source_come_with_their_endpoints_newest_first(
     store: Store, endpoint: str
 ) -> None:
-    other = store.add_endpoint("valyu", "task")
-    store.set_secret(other, NEW)
-    store.set_secret(store.add_endpoint("parallel", "run"), NEWEST)
-    found = [(endpoint_id, secret.text) for endpoint_id, secret in store.secrets_of("valyu")]
+    other = store.endpoints.add("valyu", "task")
+    store.endpoints.set_secret(other, NEW)
+    store.endpoints.set_secret(store.endpoints.add("parallel", "run"), NEWEST)
+    found = [
+        (endpoint_id, secret.text) for endpoint_id, secret in store.endpoints.secrets_of("valyu")
+    ]
     assert found == [(other, NEW), (endpoint, OLD)]

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlmodel import col
 
 from storage.database import Database
-from storage.export import ExportReport, Selection, export
+from storage.export import ExportReport, ExportStore, Selection
 from storage.models import Result, Run
 
 NOON = datetime(2026, 10, 5, 12, 0, tzinfo=UTC)
@@ -47,7 +47,7 @@ class Shelf:
     ) -> tuple[bytes, ExportReport]:
         """Export to memory; give what was written and the report on it."""
         out = io.BytesIO()
-        report = export(self.database, selection or Selection(), format, out, **options)
+        report = ExportStore(self.database).write(selection or Selection(), format, out, **options)
         return out.getvalue(), report
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from storage.database import Database
 from storage.errors import ExportChanged
-from storage.export import Selection, export
+from storage.export import ExportStore, Selection
 from storage.export.columns import FIXED
 from storage.models import Run
 from tests.storage.export.conftest import Shelf
@@ -166,4 +166,4 @@ def test_what_the_csv_module_reads_back_is_what_was_stored(
 
 def test_errors_of_the_output_reach_the_caller_unchanged(shelf: Shelf) -> None:
     with open("/dev/full", "wb", buffering=0) as full, pytest.raises(OSError, match="No space"):
-        export(shelf.database, Selection(), "csv", full)
+        ExportStore(shelf.database).write(Selection(), "csv", full)

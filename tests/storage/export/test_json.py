@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from storage.export import Selection, json_lines, rows
+from storage.export import ExportStore, Selection, rows
 from storage.export.json import KEYS
 from tests.storage.export.conftest import Shelf
 
@@ -116,11 +116,13 @@ def test_json_lines_in_pieces_are_those_of_the_file(
     fill(shelf)
     whole = shelf.export("jsonl")
     monkeypatch.setattr(rows, "PAGE_ROWS", 1)
-    assert list(json_lines(shelf.database, Selection())) == whole.splitlines(keepends=True)
+    assert list(ExportStore(shelf.database).json_lines(Selection())) == whole.splitlines(
+        keepends=True
+    )
 
 
 def test_pieces_are_of_what_was_stored_when_they_were_asked_for(shelf: Shelf) -> None:
     shelf.put("r1")
-    pieces = json_lines(shelf.database, Selection())
+    pieces = ExportStore(shelf.database).json_lines(Selection())
     shelf.put("r2")
     assert [json.loads(piece)["run_id"] for piece in pieces] == ["r1"]

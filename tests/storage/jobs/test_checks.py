@@ -128,10 +128,10 @@ def live(store: Store) -> list[tuple[str | None, str]]:
 
 
 def test_an_endpoint_s_own_check_takes_the_place_of_the_lone_one(store: Store) -> None:
-    store.check_batch("valyu", "b")
-    store.check_batch("valyu", "c")
-    store.check_batch("parallel", "b")
-    endpoint_id = store.add_endpoint("valyu", "batch", resource="b")
+    store.batches.check("valyu", "b")
+    store.batches.check("valyu", "c")
+    store.batches.check("parallel", "b")
+    endpoint_id = store.endpoints.add("valyu", "batch", resource="b")
     assert live(store) == [(None, "pending"), (None, "pending"), (endpoint_id, "pending")]
     mine = [row for row in rows(store.database, Job) if (row.source, row.subject) == ("valyu", "b")]
     assert [(row.endpoint_id, row.status) for row in mine] == [
@@ -141,24 +141,24 @@ def test_an_endpoint_s_own_check_takes_the_place_of_the_lone_one(store: Store) -
 
 
 def test_a_lone_check_that_is_at_work_is_left_to_it(store: Store) -> None:
-    store.check_batch("valyu", "b")
-    (lease,) = store.claim_jobs("valyu", limit=1)
-    endpoint_id = store.add_endpoint("valyu", "batch", resource="b")
+    store.batches.check("valyu", "b")
+    (lease,) = store.jobs.claim("valyu", limit=1)
+    endpoint_id = store.endpoints.add("valyu", "batch", resource="b")
     assert live(store) == [(None, "running"), (endpoint_id, "pending")]
-    store.finish(lease, tried())
+    store.jobs.finish(lease, tried())
 
 
 def test_how_soon_a_check_is_due_is_told_without_a_write(store: Store) -> None:
-    assert store.watched("valyu", "b") is None
-    assert store.check_due("valyu", "b") is None
-    store.check_batch("valyu", "b", after=timedelta(seconds=30))
+    assert store.batches.watched("valyu", "b") is None
+    assert store.batches.check_due("valyu", "b") is None
+    store.batches.check("valyu", "b", after=timedelta(seconds=30))
     before = contents(store.database)
-    known, due = store.watched("valyu", "b"), store.check_due("valyu", "b")
+    known, due = store.batches.watched("valyu", "b"), store.batches.check_due("valyu", "b")
     assert known is not None
     assert (known.state, known.endpoint_id) == ("open", None)
     assert due is not None
     assert timedelta(seconds=10) < due <= timedelta(seconds=30)
-    assert store.check_due("parallel", "b") is None
+    assert store.batches.check_due("parallel", "b") is None
     assert contents(store.database) == before
 
 

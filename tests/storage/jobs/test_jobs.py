@@ -109,15 +109,15 @@ def test_a_verb_makes_the_transitions_of_the_table_and_changes_nothing_else(
 BATCH = FetchedBatch("batch-1", "completed", is_terminal=True, total=0, ended=0)
 
 FENCED: dict[str, Callable[[Store, Lease], Any]] = {
-    "finish": lambda s, lease: s.finish(lease, tried()),
-    "bury": lambda s, lease: s.bury(lease, tried()),
-    "reschedule": lambda s, lease: s.reschedule(
+    "finish": lambda s, lease: s.jobs.finish(lease, tried()),
+    "bury": lambda s, lease: s.jobs.bury(lease, tried()),
+    "reschedule": lambda s, lease: s.jobs.reschedule(
         lease, tried(), after=1, failed=True, answered=True
     ),
-    "pause_source": lambda s, lease: s.pause_source(lease, tried(), after=1),
-    "save_batch": lambda s, lease: s.save_batch(lease, BATCH),
-    "settle_batch": lambda s, lease: s.settle_batch(lease, BATCH),
-    "store_results": lambda s, lease: s.store_results(
+    "pause_source": lambda s, lease: s.sources.pause(lease, tried(), after=1),
+    "save_batch": lambda s, lease: s.batches.save(lease, BATCH),
+    "settle_batch": lambda s, lease: s.batches.settle(lease, BATCH),
+    "store_results": lambda s, lease: s.results.store(
         lease, [run()], fetched_at=NOON, progress={"refusals": 2}
     ),
     "save_progress": lambda s, lease: s.database.write(
@@ -128,10 +128,10 @@ FENCED: dict[str, Callable[[Store, Lease], Any]] = {
 
 @pytest.mark.parametrize("verb", FENCED)
 def test_whoever_lost_the_lease_writes_nothing(store: Store, verb: str) -> None:
-    endpoint = store.add_endpoint("valyu", "batch", resource="batch-1")
+    endpoint = store.endpoints.add("valyu", "batch", resource="batch-1")
     store.database.write(lambda c: pauses.pause(c, "valyu", "key", after=0, now=NOON))
     lost = claimed(store.database, endpoint_id=endpoint)
-    store.take_over()
+    store.jobs.take_over()
     (held,) = store.database.write(lambda c: jobs.claim(c, "valyu", limit=1, now=storage.now()))
     assert held.job_id == lost.job_id
     before = contents(store.database)
@@ -142,7 +142,7 @@ def test_whoever_lost_the_lease_writes_nothing(store: Store, verb: str) -> None:
 
 @pytest.mark.parametrize("verb", FENCED)
 def test_whoever_holds_the_lease_writes(store: Store, verb: str) -> None:
-    store.add_endpoint("valyu", "batch", resource="batch-1")
+    store.endpoints.add("valyu", "batch", resource="batch-1")
     held = claimed(store.database)
     before = contents(store.database)
     FENCED[verb](store, held)
@@ -280,6 +280,33 @@ def test_the_first_try_in_vain_is_remembered_and_told(database: Database) -> Non
         assert lease.trying_since == NOON
 
 
+UNKNOWN: dict[str, Any] = {"after": 0.0, "failed": True, "answered": True}
+KNOWN: dict[str, Any] = {"after": 0.0, "failed": False, "answered": True}
+SILENT: dict[str, Any] = {"after": 0.0, "failed": False}
+
+
+@pytest.mark.parametrize(
+    ("answers", "since"),
+    [
+        ([UNKNOWN], 0),
+        ([UNKNOWN, UNKNOWN], 0),
+        ([UNKNOWN, SILENT], 0),
+        ([UNKNOWN, KNOWN], None),
+        ([UNKNOWN, KNOWN, UNKNOWN], 2),
+        ([SILENT], None),
+    ],
+)
+def test_a_subject_is_missing_until_the_sender_knows_it(
+    database: Database, answers: list[dict[str, Any]], since: int | None
+) -> None:
+    lease = claimed(database)
+    for second, answer in enumerate(answers):
+        outcome = tried(start=at(second))
+        database.write(partial(jobs.reschedule, lease=lease, outcome=outcome, **answer))
+        (lease,) = claim(database, now=at(second))
+    assert lease.missing_since == (None if since is None else at(since))
+
+
 def test_what_is_put_back_is_due_at_once_and_counts_nothing(database: Database) -> None:
     lease = claimed(database, failures=2, waits=4)
     refused = AttemptOutcome(at(10), 2_500.0, "paused", "401")
@@ -365,7 +392,7 @@ def test_how_far_a_job_is_may_hold_any_text(store: Store, verb: str) -> None:
     if verb == "save_progress":
         store.database.write(lambda c: jobs.save_progress(c, lease, HOSTILE))
     else:
-        store.store_results(lease, [run()], fetched_at=NOON, progress=HOSTILE)
+        store.results.store(lease, [run()], fetched_at=NOON, progress=HOSTILE)
     assert job(store.database, lease.job_id).progress == MILD
 
 
@@ -374,11 +401,11 @@ def test_how_far_a_job_is_may_hold_any_text(store: Store, verb: str) -> None:
 
 def test_a_replay_is_as_if_new_and_is_on_record(database: Database) -> None:
     used: dict[str, Any] = {"failures": 7, "waits": 3, "progress": {"a": 1}, "trying_since": NOON}
-    job_id = enqueue(database, status="dead", claims=10, **used)
+    job_id = enqueue(database, status="dead", claims=10, missing_since=NOON, **used)
     database.write(lambda c: jobs.replay(c, job_id, now=at(60)))
     (lease,) = claim(database, now=at(60))
     assert (lease.failures, lease.waits, lease.progress) == (0, 0, {})
-    assert (lease.created_at, lease.trying_since) == (at(60), None)
+    assert (lease.created_at, lease.trying_since, lease.missing_since) == (at(60), None, None)
     assert job(database, job_id).claims == 1
     assert [row.outcome for row in rows(database, Attempt)] == ["replayed"]
 
@@ -391,7 +418,7 @@ def test_a_replay_refuses_what_names_nothing_to_fetch(database: Database) -> Non
 
 def test_a_replay_refuses_a_job_that_is_not_there(store: Store) -> None:
     with pytest.raises(NotFound):
-        store.replay(404)
+        store.jobs.replay(404)
 
 
 def test_a_dead_check_is_not_replayed_beside_a_live_one(database: Database) -> None:

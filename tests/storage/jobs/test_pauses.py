@@ -29,16 +29,16 @@ def pause(store: Store, *, after: float, now: datetime = NOON, reason: str = "40
 def test_a_paused_source_is_not_claimed_for_until_its_probe_is_due(store: Store) -> None:
     enqueue(store.database)
     pause(store, after=3_600, now=storage.now())
-    assert store.claim_jobs("valyu", limit=5) == []
-    store.probe_sources_now()
-    assert len(store.claim_jobs("valyu", limit=5)) == 1
+    assert store.jobs.claim("valyu", limit=5) == []
+    store.sources.probe_now()
+    assert len(store.jobs.claim("valyu", limit=5)) == 1
 
 
 def test_a_paused_source_is_tried_by_one_probe_not_by_one_at_every_look(store: Store) -> None:
     enqueue(store.database)
     enqueue(store.database)
     pause(store, after=0)
-    assert [len(store.claim_jobs("valyu", limit=5)) for _ in range(3)] == [1, 0, 0]
+    assert [len(store.jobs.claim("valyu", limit=5)) for _ in range(3)] == [1, 0, 0]
 
 
 def probe(store: Store, *, now: datetime = NOON) -> None:
@@ -90,8 +90,8 @@ def test_a_pause_makes_no_job_of_its_source_older(store: Store) -> None:
 
 def test_a_refused_job_pauses_its_source_and_is_put_back_without_a_failure(store: Store) -> None:
     lease = claimed(store.database)
-    store.pause_source(lease, tried("paused", "401: the key is wrong"), after=3_600)
-    (paused,) = store.paused_sources()
+    store.sources.pause(lease, tried("paused", "401: the key is wrong"), after=3_600)
+    (paused,) = store.sources.list_paused()
     assert (paused["source"], paused["paused_reason"]) == ("valyu", "401: the key is wrong")
     after = job(store.database, lease.job_id)
     assert (after.status, after.failures, after.waits, after.claims) == ("pending", 0, 0, 0)
@@ -100,14 +100,14 @@ def test_a_refused_job_pauses_its_source_and_is_put_back_without_a_failure(store
 def test_a_pause_of_one_source_leaves_the_others(store: Store) -> None:
     enqueue(store.database, source="parallel")
     pause(store, after=3_600, now=storage.now())
-    assert len(store.claim_jobs("parallel", limit=5)) == 1
+    assert len(store.jobs.claim("parallel", limit=5)) == 1
 
 
 def test_a_job_that_ends_well_resumes_its_source(store: Store) -> None:
     lease = claimed(store.database)
     pause(store, after=0)
-    store.finish(lease, tried())
-    assert store.paused_sources() == []
+    store.jobs.finish(lease, tried())
+    assert store.sources.list_paused() == []
 
 
 @pytest.mark.parametrize(("answered", "paused"), [(True, 0), (False, 1)])
@@ -116,5 +116,5 @@ def test_only_an_answer_of_the_sender_resumes_its_source(
 ) -> None:
     lease = claimed(store.database)
     pause(store, after=0)
-    store.reschedule(lease, tried(), after=1, failed=False, answered=answered)
-    assert len(store.paused_sources()) == paused
+    store.jobs.reschedule(lease, tried(), after=1, failed=False, answered=answered)
+    assert len(store.sources.list_paused()) == paused

@@ -234,7 +234,7 @@ def statements_of(work: Callable[[], Any]) -> list[str]:
 def listed(store: Store, *page: FetchedRun, fetched_at: datetime = NOON) -> Stored:
     """Store a page as a worker does."""
     lease = claimed(store.database)
-    return store.store_results(lease, page, fetched_at=fetched_at, progress={})
+    return store.results.store(lease, page, fetched_at=fetched_at, progress={})
 
 
 def test_the_writer_does_not_look_at_the_raws_of_what_is_told_again(
@@ -253,10 +253,10 @@ def test_how_far_a_job_is_is_never_ahead_of_what_is_stored(store: Store) -> None
     page = [run(str(number)) for number in range(600)]
     refused = run("bad", created_at="no time")
     with pytest.raises(StatementError):
-        store.store_results(lease, [*page, refused], fetched_at=NOON, progress={"refusals": 2})
+        store.results.store(lease, [*page, refused], fetched_at=NOON, progress={"refusals": 2})
     assert len(rows(store.database, Result)) == 500
     assert job(store.database, lease.job_id).progress == {"refusals": 1}
-    store.store_results(lease, page, fetched_at=NOON, progress={"refusals": 2})
+    store.results.store(lease, page, fetched_at=NOON, progress={"refusals": 2})
     assert len(rows(store.database, Result)) == 600
     assert job(store.database, lease.job_id).progress == {"refusals": 2}
 
@@ -264,9 +264,9 @@ def test_how_far_a_job_is_is_never_ahead_of_what_is_stored(store: Store) -> None
 def test_no_piece_of_a_page_is_stored_for_a_lease_that_is_lost(store: Store) -> None:
     lease = claimed(store.database)
     page = [run(str(number), "running") for number in range(600)]
-    store.give_back([lease])
+    store.jobs.give_back([lease])
     with pytest.raises(LeaseLost):
-        store.store_results(lease, page, fetched_at=NOON, progress={})
+        store.results.store(lease, page, fetched_at=NOON, progress={})
     assert rows(store.database, Run) == []
 
 
@@ -346,35 +346,35 @@ def test_a_run_without_its_result_is_unseen_until_a_listing_shows_it(store: Stor
     put(store.database, run("running", "running", batch_id="b"), run("done", batch_id="b"))
     put(store.database, run("empty", has_output=False, batch_id="b"), fetched_at=at(9))
     put(store.database, run("elsewhere", "running", batch_id="c"))
-    assert store.unseen_runs("valyu", "b", since=at(1), limit=9) == ["running", "empty"]
-    assert store.unseen_runs("valyu", "b", since=NOON, limit=9) == ["empty"]
-    assert store.unseen_runs("valyu", "b", since=None, limit=9) == ["empty"]
-    assert store.unseen_runs("valyu", "b", since=at(1), limit=1) == ["running"]
+    assert store.runs.unseen("valyu", "b", since=at(1), limit=9) == ["running", "empty"]
+    assert store.runs.unseen("valyu", "b", since=NOON, limit=9) == ["empty"]
+    assert store.runs.unseen("valyu", "b", since=None, limit=9) == ["empty"]
+    assert store.runs.unseen("valyu", "b", since=at(1), limit=1) == ["running"]
 
 
 def test_a_run_that_ended_otherwise_than_its_result_is_unseen(store: Store) -> None:
     put(store.database, run("again", "failed", batch_id="b"), run("same", batch_id="b"))
-    assert store.unseen_runs("valyu", "b", since=None, limit=9) == []
+    assert store.runs.unseen("valyu", "b", since=None, limit=9) == []
     put(store.database, run("again", has_output=False), fetched_at=at(1))
-    assert store.unseen_runs("valyu", "b", since=None, limit=9) == ["again"]
+    assert store.runs.unseen("valyu", "b", since=None, limit=9) == ["again"]
     put(store.database, run("again"), fetched_at=at(2))
-    assert store.unseen_runs("valyu", "b", since=None, limit=9) == []
+    assert store.runs.unseen("valyu", "b", since=None, limit=9) == []
 
 
 def test_a_run_is_known_with_its_result_once_that_is_stored(store: Store) -> None:
     put(store.database, run("a", "running", input={"q": 1}), run("b"))
-    a, b = store.find_run("valyu", "a"), store.find_run("valyu", "b")
+    a, b = store.runs.find("valyu", "a"), store.runs.find("valyu", "b")
     assert a is not None
     assert b is not None
     assert (a.result, a.fetched_at, a.has_input) == (None, None, True)
     assert (b.result, b.fetched_at, b.has_input) == ("completed", NOON, False)
-    assert [store.find_run(*each) for each in [("parallel", "b"), ("valyu", "z")]] == [None, None]
+    assert [store.runs.find(*each) for each in [("parallel", "b"), ("valyu", "z")]] == [None, None]
 
 
 def test_a_run_stays_of_the_batch_that_it_is_known_to_be_of(store: Store) -> None:
     put(store.database, run("a", "running", batch_id="b"))
     put(store.database, run("a", batch_id="c"), fetched_at=at(1))
-    found = store.find_run("valyu", "a")
+    found = store.runs.find("valyu", "a")
     assert found is not None
     assert (known(store.database).batch_id, found.batch_id) == ("b", "b")
 

@@ -9,8 +9,8 @@ DONE = FetchedRun("r1", "completed", "done", {"output": "x"}, output="x", cost=0
 
 def expect(store: Store, run_id: str = "r1", *, source: str = "valyu") -> str:
     """A run that was just created, at an endpoint of its own."""
-    endpoint_id = store.add_endpoint(source, "task", check_every=60.0)
-    store.expect_run(
+    endpoint_id = store.endpoints.add(source, "task", check_every=60.0)
+    store.runs.expect(
         source,
         run_id,
         endpoint_id=endpoint_id,
@@ -23,27 +23,27 @@ def expect(store: Store, run_id: str = "r1", *, source: str = "valyu") -> str:
 
 def test_an_expected_run_is_known_and_bound_and_watched(store: Store) -> None:
     endpoint_id = expect(store)
-    facts, raw = store.show_run("r1")
+    facts, raw = store.runs.show("r1")
     assert (facts["status"], facts["input"], facts["runner"]) == ("queued", {"query": "q"}, "fast")
     assert (facts["result_status"], raw) == (None, None)
-    view = store.find_endpoint_of("valyu", "r1")
+    view = store.endpoints.find_by_resource("valyu", "r1")
     assert view is not None
     assert (view.id, len(view.secrets)) == (endpoint_id, 1)
-    assert store.claim_jobs("valyu", limit=1) == []  # its check is due in a minute
+    assert store.jobs.claim("valyu", limit=1) == []  # its check is due in a minute
 
 
 def test_a_check_of_its_own_pace_says_so_to_whoever_works_it(store: Store) -> None:
     expect(store)
-    store.check_run("valyu", "task", "r1")
-    (lease,) = store.claim_jobs("valyu", limit=1)
+    store.runs.check("valyu", "task", "r1")
+    (lease,) = store.jobs.claim("valyu", limit=1)
     assert (lease.subject, lease.progress) == ("r1", {"every": 60.0})
 
 
 def test_a_run_without_an_endpoint_has_a_check_all_the_same(store: Store) -> None:
     for _ in range(2):  # knowing it again adds nothing
-        store.expect_run("valyu", "r1", endpoint_id=None, secret=None, input=None, runner=None)
-    store.check_run("valyu", "run", "r1")
-    (lease,) = store.claim_jobs("valyu", limit=2)
+        store.runs.expect("valyu", "r1", endpoint_id=None, secret=None, input=None, runner=None)
+    store.runs.check("valyu", "run", "r1")
+    (lease,) = store.jobs.claim("valyu", limit=2)
     assert (lease.kind, lease.subject_kind, lease.subject) == ("check", "run", "r1")
 
 
@@ -52,33 +52,33 @@ def test_what_is_noted_of_a_run_is_its_state_and_its_result(store: Store) -> Non
     began = now()
     asks = {"type": "plan_review"}
     waiting = FetchedRun("r1", "running", "awaiting_input", {}, waits_for=asks)
-    store.note_run("valyu", waiting, fetched_at=began)
-    assert store.show_run("r1")[0]["waits_for"] == asks
-    store.note_run("valyu", DONE, fetched_at=now())
-    facts, raw = store.show_run("r1")
+    store.runs.note("valyu", waiting, fetched_at=began)
+    assert store.runs.show("r1")[0]["waits_for"] == asks
+    store.runs.note("valyu", DONE, fetched_at=now())
+    facts, raw = store.runs.show("r1")
     assert (facts["result_status"], facts["waits_for"], facts["cost"]) == ("completed", None, 0.5)
     assert (raw, facts["input"]) == ({"output": "x"}, {"query": "q"})
-    store.note_run("valyu", waiting, fetched_at=began)  # old news
-    assert store.show_run("r1")[0]["sender_status"] == "done"
+    store.runs.note("valyu", waiting, fetched_at=began)  # old news
+    assert store.runs.show("r1")[0]["sender_status"] == "done"
 
 
 def test_an_unknown_run_is_not_found_and_one_of_several_sources_is_to_be_named(
     store: Store,
 ) -> None:
     with pytest.raises(NotFound, match="There is no task r1: see `task list`"):
-        store.show_run("r1")
+        store.runs.show("r1")
     expect(store)
     expect(store, source="other")
     with pytest.raises(NotFound, match=r"add --source \(other, valyu\)"):
-        store.show_run("r1")
-    assert store.show_run("r1", source="other")[0]["source"] == "other"
+        store.runs.show("r1")
+    assert store.runs.show("r1", source="other")[0]["source"] == "other"
 
 
 def test_single_runs_of_all_sources_are_listed_newest_first(store: Store) -> None:
-    store.check_batch("valyu", "batch_1")
-    store.add_runs("valyu", "batch_1", [SubmittedRun("of a batch", None, None)])
+    store.batches.check("valyu", "batch_1")
+    store.batches.add_runs("valyu", "batch_1", [SubmittedRun("of a batch", None, None)])
     for run_id, source in (("r1", "valyu"), ("r2", "other"), ("r3", "valyu")):
         expect(store, run_id, source=source)
-    assert [row["run_id"] for row in store.list_single_runs()] == ["r3", "r2", "r1"]
-    assert [row["run_id"] for row in store.list_single_runs(limit=2)] == ["r3", "r2"]
-    assert [row["run_id"] for row in store.list_single_runs(source="other")] == ["r2"]
+    assert [row["run_id"] for row in store.runs.list_single()] == ["r3", "r2", "r1"]
+    assert [row["run_id"] for row in store.runs.list_single(limit=2)] == ["r3", "r2"]
+    assert [row["run_id"] for row in store.runs.list_single(source="other")] == ["r2"]

@@ -35,7 +35,7 @@ class Job:
 
     def __init__(self, store: Store, sender: SandboxServer, *urls: str) -> None:
         self.sender, self.store = sender, store
-        self.endpoint = store.add_endpoint("valyu", "contents")
+        self.endpoint = store.endpoints.add("valyu", "contents")
         with Valyu(api_key="val_test", base_url=sender.api_url) as sdk:
             made = sdk.contents(
                 list(urls),
@@ -46,7 +46,7 @@ class Job:
 
     def register(self) -> None:
         """Give us its secret, as the program that made it does."""
-        self.store.set_secret(self.endpoint, self.secret, resource=self.id)
+        self.store.endpoints.set_secret(self.endpoint, self.secret, resource=self.id)
 
     async def announce(self, **changes: Any) -> Any:
         """Deliver its webhook, signed as the sender signs it; returns the response."""
@@ -80,7 +80,7 @@ async def test_contents_job_is_announced_fetched_and_stored(
     (result,) = stored(store)
     assert (result["run_id"], result["status"], result["origin"]) == (job.id, ours, "api")
     assert [each["status"] for each in json.loads(result["output"])] == outcomes
-    facts, raw = store.show_run(job.id)
+    facts, raw = store.runs.show(job.id)
     assert (facts["sender_status"], facts["runner"], facts["input"]) == (
         theirs,
         "contents",
@@ -105,7 +105,7 @@ async def test_unfinished_job_is_fetched_again(store: Store, sender: SandboxServ
     await job.announce(status="completed")  # the webhook is ahead of the API
     await work_off(store, a_source(sender.api_url))
     assert (stored(store), jobs(store, kind="fetch")[0]["status"]) == ([], "pending")
-    facts, _ = store.show_run(job.id)
+    facts, _ = store.runs.show(job.id)
     assert (facts["sender_status"], facts["completed_at"]) == ("processing", None)
 
 
@@ -134,7 +134,7 @@ async def test_one_job_s_secret_announces_no_other(store: Store, sender: Sandbox
     assert await job.announce(job_id="cj_somebody") == ACCEPTED
     await work_off(store, a_source(sender.api_url))
     assert stored(store) == []
-    (dead,) = store.list_dead()
+    (dead,) = store.jobs.list_dead()
     assert "it names contents cj_somebody" in dead["reason"]
 
 

@@ -90,7 +90,7 @@ async def test_all_events_of_a_group_cost_one_write_to_its_check(store: Store) -
     behind.count_updates(url_of(store), "jobs", when="new.kind = 'check'")
     for number in range(100):
         announce_run(store, f"r{number}")
-    leases = store.claim_jobs("valyu", limit=100)
+    leases = store.jobs.claim("valyu", limit=100)
     async with answering(GroupSender({})) as wire:
         fetching = Fetch(store, Calls(parallel(), wire))
         for lease in leases:
@@ -101,7 +101,7 @@ async def test_all_events_of_a_group_cost_one_write_to_its_check(store: Store) -
 
 
 async def test_news_makes_a_check_that_is_due_much_later_due_sooner(store: Store) -> None:
-    store.register_batch("valyu", GROUP, endpoint_id=None)
+    store.batches.register("valyu", GROUP, endpoint_id=None)
     assert in_seconds(job(store)) > 500
     announce_run(store, "r1")
     await work_off(store, parallel(), client=answering(GroupSender({"r1": "completed"})))
@@ -134,7 +134,7 @@ async def test_a_run_is_asked_for_itself_where_its_group_cannot_be_listed(store:
 
 async def test_a_run_that_goes_on_makes_no_listing(store: Store) -> None:
     sender = GroupSender({"r1": "running"})
-    store.register_batch("valyu", GROUP, endpoint_id=None)
+    store.batches.register("valyu", GROUP, endpoint_id=None)
     announce_run(store, "r1", "running")
     await work_off(store, parallel(), client=answering(sender))
     assert THE_GROUP not in sender.calls
@@ -167,7 +167,7 @@ async def test_an_end_that_a_status_map_told_first_is_not_taken_for_a_result_tha
     sender = BatchSender({"r1": "failed"})
     a_v0_batch(store)
     await work(store, sender)
-    store.note_run(
+    store.runs.note(
         "valyu",
         FetchedRun("r1", "completed", "complete", {}, batch_id=BATCH, is_whole=False),
         fetched_at=store.now(),
@@ -228,7 +228,7 @@ async def test_a_run_s_input_is_asked_for_once_and_only_where_it_is_not_known(
     store: Store,
 ) -> None:
     sender = GroupSender({"mine": "completed", "other": "completed"}, group_id=None)
-    store.note_input("valyu", "mine", {"q": "as I sent it"})
+    store.runs.note_input("valyu", "mine", {"q": "as I sent it"})
     for number, run_id in enumerate(("mine", "other", "other")):
         announce(store, run_id, kind="run", body=b"%d" % number, hints={"status": "completed"})
         await work(store, sender)
@@ -262,7 +262,7 @@ async def test_an_input_that_is_not_told_keeps_no_result_away(
 
 def a_v0_batch(store: Store) -> None:
     """A batch that we know of, with its stored task."""
-    store.register_batch("valyu", BATCH, endpoint_id=None, task_id=TASK)
+    store.batches.register("valyu", BATCH, endpoint_id=None, task_id=TASK)
 
 
 @pytest.mark.parametrize("knows_runs", [True, False])
@@ -317,7 +317,7 @@ async def test_a_v0_run_of_which_no_task_is_known_says_what_is_missing(store: St
 
 async def test_a_v0_run_is_asked_for_below_the_task_of_its_endpoint(store: Store) -> None:
     sender = BatchSender({"r1": "complete"})
-    endpoint_id = store.add_endpoint("valyu", "run", resource="r1", task_id=TASK)
+    endpoint_id = store.endpoints.add("valyu", "run", resource="r1", task_id=TASK)
     announce(store, "r1", kind="run", endpoint_id=endpoint_id)
     assert await fetch(store, parallel_v0(), client=answering(sender)) == "run completed"
     assert sender.calls == ["/runs/r1"]
@@ -353,8 +353,8 @@ async def test_a_failed_run_that_parallel_has_forgotten_is_told_by_its_event(sto
 async def test_a_run_that_was_submitted_is_of_its_batch_though_its_event_does_not_say(
     store: Store,
 ) -> None:
-    store.register_batch("valyu", GROUP, endpoint_id=None)
-    store.add_runs("valyu", GROUP, [SubmittedRun("r1", None, {"q": 1})])
+    store.batches.register("valyu", GROUP, endpoint_id=None)
+    store.batches.add_runs("valyu", GROUP, [SubmittedRun("r1", None, {"q": 1})])
     announce_run(store, "r1", group=None)
     sql(store, "UPDATE jobs SET next_attempt_at = '2999-01-01' WHERE kind = 'check'")
     with pytest.raises(NotReady, match=f"{GROUP} is listed first"):
@@ -366,10 +366,12 @@ async def test_a_run_that_was_submitted_is_of_its_batch_though_its_event_does_no
 
 async def test_an_unsigned_body_cannot_lead_the_way_to_somebody_else_s_batch(store: Store) -> None:
     source, secret = parallel_v0(), "s" * 64
-    store.register_batch("valyu", BATCH, endpoint_id=None, task_id=TASK)
-    store.add_runs("valyu", BATCH, [SubmittedRun("v1", TASK, {"q": 1})])
-    endpoint_id = store.add_endpoint("valyu", "run", resource="mine", task_id="evil", secret=secret)
-    view = store.find_endpoint(endpoint_id)
+    store.batches.register("valyu", BATCH, endpoint_id=None, task_id=TASK)
+    store.batches.add_runs("valyu", BATCH, [SubmittedRun("v1", TASK, {"q": 1})])
+    endpoint_id = store.endpoints.add(
+        "valyu", "run", resource="mine", task_id="evil", secret=secret
+    )
+    view = store.endpoints.find(endpoint_id)
     for batch in (BATCH, "invented"):
         announced = {"run_id": "mine", "batch_run_id": batch, "status": "complete"}
         headers = [(b"authorization", f"Bearer {secret}".encode())]
@@ -380,15 +382,17 @@ async def test_an_unsigned_body_cannot_lead_the_way_to_somebody_else_s_batch(sto
         announce(store, "mine", kind="run", endpoint_id=endpoint_id, hints=hints)
     victim = BatchSender({"v1": "complete"})
     await work(store, victim, rounds=2)
-    assert [(known.batch_id, known.task_id) for known in store.list_batches()] == [(BATCH, TASK)]
+    assert [(known.batch_id, known.task_id) for known in store.batches.list_newest()] == [
+        (BATCH, TASK)
+    ]
     assert (ledger(store, BATCH).state, ledger(store, BATCH).stored) == ("complete", 1)
 
 
 async def test_a_run_that_was_fetched_alone_has_its_open_batch_looked_at(store: Store) -> None:
     sender = GroupSender({"r1": "completed"})
-    store.check_batch("valyu", GROUP, after=timedelta(hours=1))
+    store.batches.check("valyu", GROUP, after=timedelta(hours=1))
     announce_run(store, "r1", group=None)
     await work_off(store, parallel(), client=answering(sender))
-    due = store.check_due("valyu", GROUP)
+    due = store.batches.check_due("valyu", GROUP)
     assert due is not None
     assert due < timedelta(seconds=5)

@@ -188,7 +188,7 @@ async def test_known_tasks_that_the_list_leaves_out_are_asked_for_one_by_one(
     batch_id, _ = a_batch(sender, 20)
     announce(store, batch_id)
     announce(store, batch_id, body=b"again")
-    first, second = store.claim_jobs("valyu", limit=2)
+    first, second = store.jobs.claim("valyu", limit=2)
     sender.change(outputs_in_list=False)
     sender.add_fault("GET /deepresearch/tasks/*/status", status=500, times=None)
     with pytest.raises(Unavailable):  # now all of them are known

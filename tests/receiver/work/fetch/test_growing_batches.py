@@ -65,16 +65,16 @@ def result(name: str) -> FetchedRun:
 
 def an_end(store: Store, *names: str) -> tuple[Lease, FetchedBatch]:
     """A fetch that has read that the batch has ended, and stored these results."""
-    announce(store, "B", endpoint_id=store.add_endpoint("valyu", "batch", resource="B"))
+    announce(store, "B", endpoint_id=store.endpoints.add("valyu", "batch", resource="B"))
     lease, read = claim(store), counted(len(names), len(names))
-    store.save_batch(lease, read)
-    store.store_results(lease, [result(name) for name in names], fetched_at=now(), progress={})
+    store.batches.save(lease, read)
+    store.results.store(lease, [result(name) for name in names], fetched_at=now(), progress={})
     return lease, read
 
 
 def complete(store: Store, lease: Lease, read: FetchedBatch) -> Ledger:
-    settled = store.settle_batch(lease, read)
-    store.finish(lease, AttemptOutcome(now(), 1.0, DONE))
+    settled = store.batches.settle(lease, read)
+    store.jobs.finish(lease, AttemptOutcome(now(), 1.0, DONE))
     return settled
 
 
@@ -85,7 +85,7 @@ def watching(store: Store) -> list[str]:
 
 def test_an_end_that_was_read_before_the_batch_grew_completes_nothing(store: Store) -> None:
     lease, read = an_end(store, "r1", "r2")
-    store.note_batch("valyu", counted(4, 2))  # somebody looked, and there were two more
+    store.batches.note("valyu", counted(4, 2))  # somebody looked, and there were two more
     settled = complete(store, lease, read)
     assert (settled.state, settled.stored, settled.expected) == ("open", 2, 4)
     assert watching(store) == ["check"]
@@ -94,15 +94,15 @@ def test_an_end_that_was_read_before_the_batch_grew_completes_nothing(store: Sto
 def test_tasks_that_were_added_without_ids_are_waited_for(store: Store) -> None:
     lease, read = an_end(store, "r1", "r2")
     mine = [SubmittedRun(name, None, None) for name in ("r1", "r2")]
-    store.add_runs("valyu", "B", mine)
-    store.add_runs("valyu", "B", [], unlisted=2)
+    store.batches.add_runs("valyu", "B", mine)
+    store.batches.add_runs("valyu", "B", [], unlisted=2)
     settled = complete(store, lease, read)
     assert (settled.state, settled.stored, settled.expected) == ("open", 2, 4)
     assert watching(store) == ["check"]
 
 
 async def test_a_look_during_a_slow_listing_is_not_overwritten_by_it(store: Store) -> None:
-    announce(store, "B", endpoint_id=store.add_endpoint("valyu", "batch", resource="B"))
+    announce(store, "B", endpoint_id=store.endpoints.add("valyu", "batch", resource="B"))
     listing, go_on = asyncio.Event(), asyncio.Event()
 
     async def handler(request: httpx.Request) -> httpx.Response:
@@ -136,22 +136,22 @@ def test_a_batch_that_is_reopened_by_a_fetch_that_dies_is_watched_again(store: S
     complete(store, *an_end(store, "r1"))
     announce(store, "B", body=b"2")
     lease = claim(store)
-    store.save_batch(lease, counted(2, 1))
-    store.bury(lease, AttemptOutcome(now(), 1.0, "dead", "x"))
+    store.batches.save(lease, counted(2, 1))
+    store.jobs.bury(lease, AttemptOutcome(now(), 1.0, "dead", "x"))
     assert ledger(store, "B").state == "open"
     assert watching(store) == ["check"]
 
 
 def test_a_batch_that_a_look_finds_grown_is_watched_again(store: Store) -> None:
     complete(store, *an_end(store, "r1"))
-    assert store.note_batch("valyu", counted(2, 1)).state == "open"
+    assert store.batches.note("valyu", counted(2, 1)).state == "open"
     assert watching(store) == ["check"]
 
 
 def test_the_dead_letter_of_a_check_makes_no_other_check_at_once(store: Store) -> None:
-    store.add_endpoint("valyu", "batch", resource="B")
+    store.endpoints.add("valyu", "batch", resource="B")
     sql(store, "UPDATE jobs SET next_attempt_at = created_at")
-    store.bury(claim(store), AttemptOutcome(now(), 1.0, "dead", "given up after 30 days"))
+    store.jobs.bury(claim(store), AttemptOutcome(now(), 1.0, "dead", "given up after 30 days"))
     assert watching(store) == []
 
 
@@ -170,12 +170,12 @@ async def test_a_403_is_not_taken_for_the_account_s_while_the_sender_is_in_troub
 
     async with working(store, a_source(), client=answering(handler)):
         await until(lambda: sql(store, "SELECT * FROM attempts"))
-    assert store.paused_sources() == []
+    assert store.sources.list_paused() == []
     assert (job(store)["status"], job(store)["failures"] > 0) == ("pending", True)
 
 
 async def test_a_probe_that_asked_nobody_does_not_resume_a_paused_source(store: Store) -> None:
-    store.add_endpoint("valyu", "task")  # nobody has said yet which one
+    store.endpoints.add("valyu", "task")  # nobody has said yet which one
     for number in range(8):
         announce(store, f"t{number}", kind="task")
     calls: list[str] = []
@@ -190,7 +190,7 @@ async def test_a_probe_that_asked_nobody_does_not_resume_a_paused_source(store: 
     sql(store, "UPDATE jobs SET next_attempt_at = ? WHERE kind = 'check'", long_ago)
     sql(store, "UPDATE source_state SET probe_at = ?", long_ago)
     await work_off(store, a_source(concurrency=1), client=answering(handler))
-    assert len(store.paused_sources()) == 1
+    assert len(store.sources.list_paused()) == 1
     assert calls == []
 
 
@@ -229,7 +229,7 @@ async def test_a_refused_addition_to_what_always_grows_is_told_in_the_sender_s_w
     source, sender = parallel(), GroupSender({"r1": "completed"})
     refusal = {"detail": [{"loc": ["body"], "msg": "input 3: too long"}]}
     sender.first = lambda r: httpx.Response(422, json=refusal) if r.method == "POST" else None
-    store.register_batch("valyu", GROUP, endpoint_id=None, defaults={"processor": "core"})
+    store.batches.register("valyu", GROUP, endpoint_id=None, defaults={"processor": "core"})
     async with answering(sender) as wire:
         batches = BatchSubmissions(store, Calls(source, wire), "https://receiver.test", warn=print)
         with pytest.raises(NotDone) as raised:

@@ -42,15 +42,15 @@ THE_GROUP, ITS_RUNS = f"/groups/{GROUP}", f"/groups/{GROUP}/runs"
 
 def a_group(store: Store, sender: GroupSender) -> None:
     """A group that we made, with its runs."""
-    store.register_batch("valyu", GROUP, endpoint_id=None)
+    store.batches.register("valyu", GROUP, endpoint_id=None)
     runs = [SubmittedRun(run_id, None, {"q": run_id}) for run_id in sender.runs]
-    store.add_runs("valyu", GROUP, runs)
+    store.batches.add_runs("valyu", GROUP, runs)
 
 
 def a_v0_batch(store: Store, sender: BatchSender) -> None:
-    store.register_batch("valyu", BATCH, endpoint_id=None, task_id=TASK)
+    store.batches.register("valyu", BATCH, endpoint_id=None, task_id=TASK)
     runs = [SubmittedRun(run_id, TASK, {"q": run_id}) for run_id in sender.runs]
-    store.add_runs("valyu", BATCH, runs)
+    store.batches.add_runs("valyu", BATCH, runs)
 
 
 async def work(store: Store, sender: GroupSender | BatchSender, rounds: int = 1) -> None:
@@ -120,7 +120,7 @@ class Uncounted(GroupSender):
 
 async def test_a_group_whose_counts_are_missing_is_listed_at_its_end(store: Store) -> None:
     sender = Uncounted({"a": "running", "b": "failed"})
-    store.check_batch("valyu", GROUP)
+    store.batches.check("valyu", GROUP)
     await work(store, sender)
     assert (sender.calls, ledger(store, GROUP).state) == ([THE_GROUP], "open")
     sender.runs["a"] = "completed"
@@ -134,7 +134,7 @@ async def test_counts_that_are_missing_do_not_make_a_group_complete_too_early(
 ) -> None:
     sender = Uncounted({"a": "completed", "b": "completed"})
     sender.first = lambda r: events(*sender.events()[:1]) if r.url.path.endswith("/runs") else None
-    store.check_batch("valyu", GROUP)
+    store.batches.check("valyu", GROUP)
     await work(store, sender)
     assert (ledger(store, GROUP).state, ledger(store, GROUP).expected) == ("open", 2)
 
@@ -147,9 +147,9 @@ async def test_a_run_that_ended_anew_is_missing_until_the_result_of_that_end_is_
     await work(store, sender)
     sender.runs["a"] = "completed"
     anew = FetchedRun("a", "completed", "completed", {}, batch_id=GROUP, has_output=False)
-    store.note_run("valyu", anew, fetched_at=store.now())
+    store.runs.note("valyu", anew, fetched_at=store.now())
     assert ledger(store, GROUP).stored == 0
-    store.check_batch("valyu", GROUP)
+    store.batches.check("valyu", GROUP)
     await work(store, sender)
     assert [row["output"] for row in stored(store)] == ['"of a"']
     assert {each["status"] for each in jobs(store)} == {"done"}
@@ -165,7 +165,7 @@ async def test_runs_of_a_batch_that_ended_anew_are_listed_anew(store: Store) -> 
     assert ledger(store, BATCH).state == "complete"
     sender.runs["r1"] = "complete"
     sender.calls.clear()
-    store.check_batch("valyu", BATCH)
+    store.batches.check("valyu", BATCH)
     await work(store, sender)
     assert sender.calls == [f"/batches/{BATCH}", f"/batches/{BATCH}/export"]
     assert {row["run_id"]: row["status"] for row in stored(store)} == dict.fromkeys(
@@ -180,13 +180,13 @@ async def test_an_export_of_what_is_here_is_not_stored_run_by_run(
     a_v0_batch(store, sender)
     await work(store, sender)
     parts: list[int] = []
-    store_results = store.store_results
+    store_results = store.results.store
 
     def counted(lease: Lease, runs: Sequence[FetchedRun], **how: Any) -> Stored:
         parts.append(len(runs))
         return store_results(lease, runs, **how)
 
-    monkeypatch.setattr(store, "store_results", counted)
+    monkeypatch.setattr(store.results, "store", counted)
     sender.runs["last"] = "complete"
     await work(store, sender)
     assert (parts, ledger(store, BATCH).state) == ([61, 1, 60], "complete")
@@ -212,7 +212,7 @@ class Rows(BatchSender):
 def by_rows(store: Store, sender: BatchSender) -> Source:
     """A batch whose arguments are known, and its source, which exports it as CSV."""
     a_v0_batch(store, sender)
-    store.register_batch("valyu", BATCH, endpoint_id=None, defaults={"arguments": ["q"]})
+    store.batches.register("valyu", BATCH, endpoint_id=None, defaults={"arguments": ["q"]})
     return parallel_v0(api={"export": "csv"})
 
 

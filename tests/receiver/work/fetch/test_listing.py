@@ -178,8 +178,8 @@ async def test_an_event_that_cannot_be_read_is_left_out_and_its_run_asked_for_al
     first, _, last = (f"data: {json.dumps(item)}\n\n" for item in GroupSender(runs(3)).events())
     text, kind = first + odd + last, {"content-type": "text/event-stream"}
     sender = Streams(3, httpx.Response(200, text=text, headers=kind))
-    store.check_batch("valyu", GROUP)
-    store.add_runs("valyu", GROUP, [SubmittedRun("r002", None, {"q": "r002"})])
+    store.batches.check("valyu", GROUP)
+    store.batches.add_runs("valyu", GROUP, [SubmittedRun("r002", None, {"q": "r002"})])
     assert await brought(store, sender) == "3 of 3 results stored"
     assert (sender.listed[0], sender.calls[-1]) == ("", "/runs/r002/result")
 

@@ -140,8 +140,8 @@ async def test_a_page_is_stored_while_the_next_is_asked_for_with_no_more_progres
         assert asked_sizes[len(cursors) + 1].wait(10)
         return store_now(*args, progress=progress, **more)
 
-    store_now = store.store_prepared
-    monkeypatch.setattr(store, "store_prepared", store_late)
+    store_now = store.results.store_rows
+    monkeypatch.setattr(store.results, "store_rows", store_late)
     announce(store, "batch_1")
     with pytest.raises(Unavailable, match="500"):
         await fetch(store, a_source(), client=answering(handler))
@@ -169,7 +169,7 @@ async def test_a_page_that_cannot_be_stored_ends_the_listing(
     def refuse(*_args: Any, **_more: Any) -> Stored:
         raise CannotStore("no")
 
-    monkeypatch.setattr(store, "store_prepared", refuse)
+    monkeypatch.setattr(store.results, "store_rows", refuse)
     announce(store, "batch_1")
     with pytest.raises(CannotStore):
         await fetch(store, a_source(), client=answering(handler))
@@ -199,8 +199,8 @@ async def test_a_batch_that_has_ended_is_brought_in_without_a_listing_that_alway
         counts = {"total": 1, "completed": 1}
         return a_run(request) if "/t1/" in request.url.path else batch_of_one(request, counts)
 
-    store.register_batch("valyu", "batch_1", endpoint_id=None)
-    store.add_runs("valyu", "batch_1", [SubmittedRun("t1", None, {"query": "q"})])
+    store.batches.register("valyu", "batch_1", endpoint_id=None)
+    store.batches.add_runs("valyu", "batch_1", [SubmittedRun("t1", None, {"query": "q"})])
     sql(store, "DELETE FROM jobs")
     announce(store, "batch_1")
     lease = claim(store)

@@ -89,7 +89,7 @@ async def test_a_firewall_s_page_buries_no_job_and_pauses_no_source(store: Store
     sender = GroupSender({"r1": "completed"}, lambda _: PAGE_403, group_id=None)
     async with working.working(store, parallel(), client=answering(sender)):
         await until(lambda: sql(store, "SELECT * FROM attempts"))
-    assert (store.paused_sources(), job(store)["status"]) == ([], "pending")
+    assert (store.sources.list_paused(), job(store)["status"]) == ([], "pending")
     sender.first = lambda _: None
     make_due(store)
     await working.work_off(store, parallel(), client=answering(sender))
@@ -108,7 +108,7 @@ async def test_a_single_task_is_stored_and_its_endpoint_waits_no_longer(
     store: Store, sender: SandboxServer
 ) -> None:
     task_id = a_task(sender)
-    endpoint_id = store.add_endpoint("valyu", "task", resource=task_id)
+    endpoint_id = store.endpoints.add("valyu", "task", resource=task_id)
     announce(store, task_id, kind="task", endpoint_id=endpoint_id)
     assert await fetch(store, a_source(sender.api_url)) == "run completed"
     assert stored(store)[0]["run_id"] == task_id
@@ -127,7 +127,7 @@ async def test_a_task_announced_at_its_batch_s_endpoint_is_stored(
     store: Store, sender: SandboxServer
 ) -> None:
     batch_id, tasks = a_batch(sender, 2)
-    endpoint_id = store.add_endpoint("valyu", "batch", resource=batch_id)
+    endpoint_id = store.endpoints.add("valyu", "batch", resource=batch_id)
     announce(store, tasks[0], kind="task", endpoint_id=endpoint_id)
     await fetch(store, a_source(sender.api_url))
     assert [result["run_id"] for result in stored(store)] == [tasks[0]]
@@ -140,7 +140,7 @@ async def test_a_task_that_is_not_of_the_endpoint_s_batch_is_refused_and_not_sto
 ) -> None:
     mine, _ = a_batch(sender, 1)
     other = a_batch(sender, 1)[1][0] if of_a_batch else a_task(sender)
-    endpoint_id = store.add_endpoint("valyu", "batch", resource=mine)
+    endpoint_id = store.endpoints.add("valyu", "batch", resource=mine)
     announce(store, other, kind="task", endpoint_id=endpoint_id)
     with pytest.raises(Refused, match="not of the batch"):
         await fetch(store, a_source(sender.api_url))
@@ -151,19 +151,19 @@ async def test_a_task_announced_before_its_batch_s_endpoint_is_bound_is_fetched_
     store: Store, sender: SandboxServer
 ) -> None:
     batch_id, tasks = a_batch(sender, 1)
-    endpoint_id = store.add_endpoint("valyu", "batch")
+    endpoint_id = store.endpoints.add("valyu", "batch")
     announce(store, tasks[0], kind="task", endpoint_id=endpoint_id)
     lease = claim(store)
     with pytest.raises(NotReady, match="not known yet which batch"):
         await fetch(store, a_source(sender.api_url), lease=lease)
     assert (stored(store), resource_of(store, endpoint_id)) == ([], None)
-    store.bind_endpoint(endpoint_id, batch_id)
+    store.endpoints.bind(endpoint_id, batch_id)
     await fetch(store, a_source(sender.api_url), lease=lease)
     assert [result["run_id"] for result in stored(store)] == tasks
 
 
 def resource_of(store: Store, endpoint_id: str) -> str | None:
-    view = store.find_endpoint(endpoint_id)
+    view = store.endpoints.find(endpoint_id)
     assert view is not None
     return view.resource
 
@@ -171,7 +171,7 @@ def resource_of(store: Store, endpoint_id: str) -> str | None:
 async def test_a_task_s_endpoint_is_bound_by_its_first_announcement_that_the_api_confirms(
     store: Store, sender: SandboxServer
 ) -> None:
-    endpoint_id = store.add_endpoint("valyu", "task")
+    endpoint_id = store.endpoints.add("valyu", "task")
     announce(store, "invented", kind="task", endpoint_id=endpoint_id)
     with pytest.raises(FetchError, match="404"):
         await fetch(store, a_source(sender.api_url))
@@ -188,9 +188,9 @@ async def test_what_was_announced_second_is_fetched_and_the_first_is_still_waite
     store: Store, sender: SandboxServer
 ) -> None:
     first, second = a_task(sender, "q [stuck]"), a_task(sender)
-    endpoint_id = store.add_endpoint("valyu", "task")
+    endpoint_id = store.endpoints.add("valyu", "task")
     announce(store, second, kind="task", endpoint_id=endpoint_id)
-    store.bind_endpoint(endpoint_id, first)
+    store.endpoints.bind(endpoint_id, first)
     await fetch(store, a_source(sender.api_url))
     assert [result["run_id"] for result in stored(store)] == [second]
     assert (resource_of(store, endpoint_id), job(store, kind="check")["status"]) == (
@@ -203,14 +203,14 @@ async def test_what_was_announced_second_is_fetched_and_the_first_is_still_waite
 async def test_an_endpoint_that_changes_while_its_run_is_asked_for_stays_as_it_is(
     store: Store, meanwhile: str
 ) -> None:
-    endpoint_id = store.add_endpoint("valyu", "task")
+    endpoint_id = store.endpoints.add("valyu", "task")
     announce(store, "t1", kind="task", endpoint_id=endpoint_id)
 
     def handler(request: httpx.Request) -> httpx.Response:
         if meanwhile == "closed":
-            store.close_endpoint(endpoint_id)
+            store.endpoints.close(endpoint_id)
         else:
-            store.bind_endpoint(endpoint_id, "t2")
+            store.endpoints.bind(endpoint_id, "t2")
         run = {"deepresearch_id": "t1", "status": "completed", "output": "x"}
         return httpx.Response(200, json=run)
 
@@ -226,9 +226,9 @@ async def test_what_was_acknowledged_before_its_endpoint_was_closed_is_fetched(
     store: Store, sender: SandboxServer, kind: str
 ) -> None:
     batch_id, tasks = a_batch(sender, 1)
-    endpoint_id = store.add_endpoint("valyu", kind)
+    endpoint_id = store.endpoints.add("valyu", kind)
     announce(store, batch_id if kind == "batch" else tasks[0], kind=kind, endpoint_id=endpoint_id)
-    store.close_endpoint(endpoint_id)
+    store.endpoints.close(endpoint_id)
     await fetch(store, a_source(sender.api_url))
     assert [result["run_id"] for result in stored(store)] == tasks
     assert resource_of(store, endpoint_id) is None
@@ -241,25 +241,25 @@ async def test_who_has_lost_the_lease_writes_nothing(store: Store, sender: Sandb
     batch_id, tasks = a_batch(sender, 2)
     announce(store, batch_id)
     announce(store, tasks[0], kind="task")
-    for lease in store.claim_jobs("valyu", limit=2):
+    for lease in store.jobs.claim("valyu", limit=2):
         working.taken_over(store)
         with pytest.raises(LeaseLost):
             await fetch(store, a_source(sender.api_url), lease=lease)
-    assert (stored(store), store.list_batches()) == ([], [])
+    assert (stored(store), store.batches.list_newest()) == ([], [])
 
 
 async def test_a_check_finds_its_batch_by_our_url_and_brings_it_in(
     store: Store, sender: SandboxServer
 ) -> None:
-    endpoint_id = store.add_endpoint("valyu", "batch")
+    endpoint_id = store.endpoints.add("valyu", "batch")
     a_batch(sender, 1, url=f"{NOWHERE}/another")
     batch_id, _ = a_batch(sender, 3, url=f"{NOWHERE}/{endpoint_id}")
     make_due(store)
     assert await fetch(store, a_source(sender.api_url)) == "3 of 3 results stored"
-    endpoint = store.find_endpoint(endpoint_id)
+    endpoint = store.endpoints.find(endpoint_id)
     assert endpoint is not None
     assert endpoint.resource == batch_id
-    assert [batch.batch_id for batch in store.list_batches()] == [batch_id]
+    assert [batch.batch_id for batch in store.batches.list_newest()] == [batch_id]
 
 
 @pytest.mark.parametrize("learnt", [True, False])
@@ -267,8 +267,8 @@ async def test_a_check_asks_for_what_its_endpoint_was_bound_to_since(
     store: Store, sender: SandboxServer, learnt: bool
 ) -> None:
     batch_id, _ = a_batch(sender, 3)  # it names no URL of ours
-    endpoint_id = store.add_endpoint("valyu", "batch")
-    store.register_batch("valyu", batch_id, endpoint_id=endpoint_id, secret=None)
+    endpoint_id = store.endpoints.add("valyu", "batch")
+    store.batches.register("valyu", batch_id, endpoint_id=endpoint_id, secret=None)
     assert job(store)["subject"] == batch_id
     if not learnt:  # it was running meanwhile
         sql(store, "UPDATE jobs SET subject = NULL")
@@ -280,11 +280,11 @@ async def test_a_check_asks_for_what_its_endpoint_was_bound_to_since(
 async def test_a_check_of_a_task_asks_for_what_came_with_its_secret(
     store: Store, sender: SandboxServer
 ) -> None:
-    endpoint_id = store.add_endpoint("valyu", "task")
+    endpoint_id = store.endpoints.add("valyu", "task")
     make_due(store)
     with pytest.raises(NotReady, match="not known yet which run"):
         await fetch(store, a_source(sender.api_url))
-    store.set_secret(endpoint_id, "s" * 43, resource=a_task(sender))
+    store.endpoints.set_secret(endpoint_id, "s" * 43, resource=a_task(sender))
     working.taken_over(store)
     assert await fetch(store, a_source(sender.api_url)) == "run completed"
 
@@ -292,7 +292,7 @@ async def test_a_check_of_a_task_asks_for_what_came_with_its_secret(
 async def test_a_check_goes_on_while_no_batch_names_our_url(
     store: Store, sender: SandboxServer
 ) -> None:
-    store.add_endpoint("valyu", "batch")
+    store.endpoints.add("valyu", "batch")
     a_batch(sender, 1, url=f"{NOWHERE}/another")
     make_due(store)
     with pytest.raises(NotReady, match="no batch of the sender names this endpoint"):
@@ -303,7 +303,7 @@ async def test_an_unbound_endpoint_is_not_bound_to_a_batch_that_names_another_ur
     store: Store, sender: SandboxServer
 ) -> None:
     batch_id, _ = a_batch(sender, 1, url=f"{NOWHERE}/another")
-    announce(store, batch_id, endpoint_id=store.add_endpoint("valyu", "batch"))
+    announce(store, batch_id, endpoint_id=store.endpoints.add("valyu", "batch"))
     with pytest.raises(FetchError, match="names another webhook URL"):
         await fetch(store, a_source(sender.api_url))
     assert stored(store) == []

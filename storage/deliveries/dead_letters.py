@@ -1,0 +1,102 @@
+"""Dead letters and attempts, as people read them."""
+
+from datetime import datetime
+from typing import TypedDict
+
+from sqlalchemy import ColumnElement, Connection, or_, select
+from sqlmodel import col
+
+from storage.database import as_dicts
+from storage.models import Attempt, Job, Result, Run
+
+
+class DeadLetter(TypedDict):
+    """A job that ended as a dead letter, with the reason."""
+
+    id: int
+    kind: str
+    source: str
+    subject_kind: str
+    subject: str | None
+    event_id: int | None
+    failures: int
+    reason: str
+    ended_at: datetime | None
+
+
+class BatchDeadLetter(TypedDict):
+    """A dead letter that keeps a result of a batch away."""
+
+    id: int
+    kind: str
+    subject: str | None
+    reason: str
+    ended_at: datetime | None
+
+
+class LastAttempt(TypedDict):
+    """The newest attempt at a batch or one of its runs."""
+
+    job_id: int
+    started_at: datetime
+    outcome: str
+    detail: str | None
+
+
+def list_dead(connection: Connection, *, limit: int) -> list[DeadLetter]:
+    """Return the dead letters, newest first, with the reason of each."""
+    rows = connection.execute(
+        select(
+            col(Job.id),
+            col(Job.kind),
+            col(Job.source),
+            col(Job.subject_kind),
+            col(Job.subject),
+            col(Job.event_id),
+            col(Job.failures),
+            col(Job.reason),
+            col(Job.ended_at),
+        )
+        .where(col(Job.status) == "dead")
+        .order_by(col(Job.id).desc())
+        .limit(limit)
+    )
+    return as_dicts(rows)
+
+
+def dead_of(connection: Connection, source: str, batch_id: str) -> list[BatchDeadLetter]:
+    """Return the dead letters for a batch and for its runs without a result, newest first."""
+    stored = select(col(Result.id)).where(col(Result.run_pk) == col(Run.id), col(Result.is_current))
+    rows = connection.execute(
+        select(col(Job.id), col(Job.kind), col(Job.subject), col(Job.reason), col(Job.ended_at))
+        .where(col(Job.status) == "dead", _concerns(source, batch_id, ~stored.exists()))
+        .order_by(col(Job.id).desc())
+    )
+    return as_dicts(rows)
+
+
+def last_attempt_of(connection: Connection, source: str, batch_id: str) -> LastAttempt | None:
+    """Return the newest attempt at a batch or one of its runs, or None."""
+    rows = connection.execute(
+        select(
+            col(Attempt.job_id), col(Attempt.started_at), col(Attempt.outcome), col(Attempt.detail)
+        )
+        .join(Job, col(Job.id) == col(Attempt.job_id))
+        .where(_concerns(source, batch_id))
+        .order_by(col(Attempt.id).desc())
+        .limit(1)
+    )
+    return next(iter(as_dicts(rows)), None)
+
+
+def _concerns(source: str, batch_id: str, *of_runs: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Select jobs about the batch, or about those of its runs for which `of_runs` holds."""
+    run = select(col(Run.id)).where(
+        col(Run.source) == source,
+        col(Run.run_id) == col(Job.subject),
+        col(Run.batch_id) == batch_id,
+        *of_runs,
+    )
+    is_batch = (col(Job.subject_kind) == "batch") & (col(Job.subject) == batch_id)
+    is_run = (col(Job.subject_kind) != "batch") & run.exists()
+    return (col(Job.source) == source) & or_(is_batch, is_run)

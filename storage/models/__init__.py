@@ -1,0 +1,33 @@
+"""The tables. Each constraint and index has the promise that it keeps, or the query that it serves.
+
+Facts (events, deliveries, results, attempts) are not rewritten for bookkeeping; what changes often
+(jobs, source_state) is narrow. Times are aware datetimes in UTC. Text and JSON columns hold cleaned
+values (no NUL, no lone surrogates); `raw` columns hold what was received.
+"""
+
+from storage.models.access import Endpoint, Meta, Secret, Token
+from storage.models.columns import JSON_DOCUMENT, KEY, ORDERED_DOCUMENT
+from storage.models.deliveries import Delivery, Event, Quarantined
+from storage.models.jobs import Attempt, Job, RateLimit, SourceState
+from storage.models.runs import EMPTIED, Batch, Result, Run
+
+__all__ = [
+    "EMPTIED",
+    "JSON_DOCUMENT",
+    "KEY",
+    "ORDERED_DOCUMENT",
+    "Attempt",
+    "Batch",
+    "Delivery",
+    "Endpoint",
+    "Event",
+    "Job",
+    "Meta",
+    "Quarantined",
+    "RateLimit",
+    "Result",
+    "Run",
+    "Secret",
+    "SourceState",
+    "Token",
+]
