@@ -74,7 +74,7 @@ class EmbedsResults(Provider):
 
     @abstractmethod
     def read_embedded(self, body: bytes, run_id: str) -> FetchedRun | None:
-        """Return a run's result from a signed body; it is used once the API has forgotten the run."""
+        """Return a run's result from a signed body, for when the API has forgotten the run."""
 
 
 class HasArtifacts(Provider):
