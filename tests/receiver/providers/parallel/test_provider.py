@@ -89,7 +89,7 @@ def test_only_unfinished_statuses_are_no_end(status: Any, is_end: bool) -> None:
 def test_other_events_are_named_and_ignored(kind: str, data: Any) -> None:
     found = announced({"type": kind, "data": data})
     assert found is not None
-    assert found.kind == kind.partition(".")[0]
+    assert (found.kind, found.is_end) == (kind.partition(".")[0], False)
     assert found.kind not in PARALLEL.kinds
 
 
@@ -149,12 +149,26 @@ def test_input_column_makes_the_others_metadata() -> None:
         ({"input": "x", "a_name_of_17_char": "y"}, "a name of more than 16 characters"),
         ({"input": "x", "note": "y" * 513}, "more than 512 characters"),
         ({"input": "x", "note": ["y"]}, "must be text or a number"),
+        ({"input": "x", "metadata": {"note": None}}, "must be text or a number"),
         ({"input": "x", "id": "y" * 513}, "more than 512 characters"),
     ],
 )
 def test_bad_row_is_refused(row: dict[str, Any], hint: str) -> None:
     with pytest.raises(ValueError, match=hint):
         PARALLEL.new_task(row)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"input": "x" * MAX_INPUT},
+        {"a": "x" * (MAX_INPUT - 1), "b": "y"},
+        {"input": "x", "a_name_of_16_cha": "y" * 512, "b": 1.5, "c": True},
+    ],
+)
+def test_row_at_the_limits_is_accepted(row: dict[str, Any]) -> None:
+    PARALLEL.new_task(row)
+    PARALLEL.check(Plan(runner="core", name="n" * 512), [])
 
 
 @pytest.mark.parametrize(
@@ -191,6 +205,7 @@ def test_added_runs_have_processor_webhook_and_schema() -> None:
     callback = Callback("https://a.test/webhooks/parallel", "")
     made = PARALLEL.add_tasks(THE_GROUP, tasks, defaults=defaults, callback=callback)
     assert made.path == f"/v1/tasks/groups/{GROUP}/runs"
+    assert made.params == {"refresh_status": "false"}
     webhook = {"url": callback.url, "event_types": ["task_run.status"]}
     assert made.json == {
         "inputs": [
@@ -218,6 +233,7 @@ def test_result_call_waits_for_the_configured_seconds() -> None:
     result, itself = Parallel(result_seconds=25).run(THE_RUN)
     assert (result.path, result.params) == (f"/v1/tasks/runs/{RUN}/result", {"timeout": "25"})
     assert itself.path == f"/v1/tasks/runs/{RUN}"
+    assert (result.waits, itself.waits) == (True, False)
     for value in (0, 601, "5"):
         with pytest.raises(ValueError, match="from 1 to 600"):
             Parallel(result_seconds=value)  # type: ignore[arg-type]

@@ -33,6 +33,7 @@ def test_run_has_input_processor_and_schema() -> None:
         ({"input": "i" * 25_001, "runner": "core"}, "25000 are allowed"),
         ({"input": "i", "runner": "core", "deliverable": ["xlsx"]}, "take no --deliverable"),
         ({"input": "i", "runner": "core", "set": {"webhook": {}}}, "or is ours"),
+        ({"input": "i", "runner": "core", "set": {"processor": "x"}}, "`processor` has an option"),
     ],
 )
 def test_run_beyond_the_limits_is_refused(options: dict[str, Any], said: str) -> None:

@@ -226,6 +226,12 @@ def test_csv_columns_after_the_arguments_are_outputs() -> None:
     assert known.is_result
 
 
+def test_empty_csv_arguments_are_left_out() -> None:
+    head = "task_id,batch_run_id,run_id,status,runner,company,note,city\n"
+    (run,) = rows(f"{head}{TASK},{BATCH},r,complete,x,Acme,,\n", arguments=["company", "note"])
+    assert (run.input, run.output) == ({"company": "Acme"}, {"city": ""})
+
+
 def test_csv_row_without_known_arguments_has_no_output() -> None:
     (run,) = rows(CSV)
     assert (run.run_id, run.status, run.input) == (RUN, "completed", None)
