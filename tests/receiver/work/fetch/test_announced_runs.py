@@ -100,8 +100,13 @@ async def test_all_events_of_a_group_cost_one_write_to_its_check(store: Store) -
     assert len(sql(store, "SELECT * FROM updates_of_jobs")) == 1
 
 
-async def test_news_makes_a_check_that_is_due_much_later_due_sooner(store: Store) -> None:
-    store.batches.register("valyu", GROUP, endpoint_id=None)
+@pytest.mark.parametrize("created", ["now", "2020-01-01"])
+async def test_news_makes_a_check_that_is_due_much_later_due_sooner(
+    store: Store, created: str
+) -> None:
+    store.register_batch("valyu", GROUP, endpoint_id=None)
+    if created != "now":
+        sql(store, "UPDATE batches SET created_at = ?", created)
     assert in_seconds(job(store)) > 500
     announce_run(store, "r1")
     await work_off(store, parallel(), client=answering(GroupSender({"r1": "completed"})))

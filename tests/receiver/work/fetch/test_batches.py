@@ -1,6 +1,7 @@
-"""One try against the sender's API, page by page, on a real store."""
+"""One attempt against the sender's API, page by page, on a real store."""
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
@@ -31,6 +32,7 @@ from tests.receiver.working import (
     job,
     ledger,
     more_tasks,
+    run_named,
     stored,
 )
 
@@ -209,6 +211,49 @@ async def test_a_list_without_outputs_is_completed_by_asking_for_each_task(
     assert all(result["output"] for result in stored(store) if result["status"] == "completed")
     assert all(result["error"] for result in stored(store) if result["status"] == "failed")
     assert sender.state()["calls"][STATUSES] == 12  # the list says of no failed one why it failed
+
+
+@pytest.mark.parametrize(("batch_id", "kept"), [("batch_1", 1), ("another", 0), (None, 1)])
+async def test_a_run_that_says_it_is_of_another_batch_is_not_stored(
+    store: Store, batch_id: str | None, kept: int
+) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/status"):
+            return httpx.Response(200, json=run_named("t1", batch_id=batch_id))
+        return batch_of_one(request, {"total": 1, "completed": 1}, output=None)
+
+    announce(store, "batch_1")
+    with contextlib.nullcontext() if kept else pytest.raises(NotReady):
+        await fetch(store, a_source(), client=answering(handler))
+    assert len(stored(store)) == kept
+
+
+@pytest.mark.parametrize(("status", "single_calls"), [("processing", 0), ("completed", 1)])
+async def test_only_an_ended_batch_is_fetched_run_by_run_where_no_listing_ends(
+    store: Store, status: str, single_calls: int
+) -> None:
+    paths: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        paths.append(request.url.path)
+        if request.url.path.endswith("/status"):
+            return httpx.Response(200, json=run_named("t1"))
+        if not request.url.path.endswith("/tasks"):
+            counts = {"total": 2, "completed": 1, "failed": 0, "cancelled": 0}
+            return httpx.Response(
+                200, json={"batch_id": "batch_1", "status": status, "counts": counts}
+            )
+        if "last_key" in request.url.params:
+            return httpx.Response(400, json={"error": "Invalid last_key"})
+        more = {"last_key": "2", "has_more": True}
+        return httpx.Response(
+            200, json={"tasks": [run_named("t1", output=None)], "pagination": more}
+        )
+
+    announce(store, "batch_1")
+    with pytest.raises(Unavailable, match="cursor is refused"):
+        await fetch(store, a_source(), client=answering(handler))
+    assert sum(path.endswith("/status") for path in paths) == single_calls
 
 
 async def test_one_task_that_cannot_be_asked_for_does_not_keep_the_others_out(
