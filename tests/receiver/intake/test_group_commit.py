@@ -129,7 +129,8 @@ async def test_a_lock_that_is_held_too_long_is_a_refusal_within_two_seconds(stor
         with pytest.raises(CannotStore):
             await GroupCommit(store).commit(delivery("a"))
         assert time.monotonic() - began < SOON
-    assert await GroupCommit(store).commit(delivery("a")) == "accepted"
+    again = await GroupCommit(store, deadline=DEADLINE).commit(delivery("a"))
+    assert again in ("accepted", "duplicate")  # a commit that came late is harmless
 
 
 async def test_a_dead_writer_refuses_at_once(store: Store) -> None:
