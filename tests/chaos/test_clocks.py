@@ -78,7 +78,7 @@ def place(request: pytest.FixtureRequest, clock: Clock, tmp_path: Path) -> Itera
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_a_clock_that_jumps_loses_nothing_and_keeps_no_job_waiting(
+def test_jumping_clock_loses_and_delays_nothing(
     direction: str, place: Place, clock: Clock, tmp_path: Path, note: Note
 ) -> None:
     """It jumps amid held leases and due retries, just after a worker has died with its leases."""

@@ -47,7 +47,7 @@ class Journey:
 
 @pytest.mark.parametrize("kind", [SQLITE, POSTGRES])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_death_at_any_commit_loses_nothing_and_repeats_nothing(
+def test_death_at_any_commit_loses_nothing(
     when: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path, note: Note, say: Say
 ) -> None:
     """Deliveries, a batch that is listed page by page, its results, the end of its checks."""

@@ -19,9 +19,7 @@ CONNECTIONS = 32
 TASKS = 20
 
 
-def test_a_thousand_copies_at_once_leave_one_event_and_one_set_of_results(
-    place: Place, say: Say
-) -> None:
+def test_thousand_copies_leave_one_event(place: Place, say: Say) -> None:
     """32 connections send the end of one batch; all are answered 200, one of them `accepted`."""
     with sandbox(duration=0, webhook=False, max_page_size=7) as sender:
         receiver = Receiver(place, sender.api_url)

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_a_worker_that_wakes_up_after_its_lease_repeats_nothing(
+def test_worker_waking_after_lease_repeats_nothing(
     server: Server, tmp_path: Path, note: Note
 ) -> None:
     """SIGSTOP with leases held; another worker takes its jobs over; SIGCONT."""

@@ -30,9 +30,7 @@ MEBIBYTE = 1024 * 1024
 Do = Callable[[], object]
 
 
-def test_a_file_that_may_not_grow_is_answered_503_in_time_and_forgotten(
-    file: Place, note: Note
-) -> None:
+def test_file_size_limit_is_503_then_recovers(file: Place, note: Note) -> None:
     """The kernel refuses the write itself (RLIMIT_FSIZE), in the middle of a commit."""
     with _world(file) as world:
         usual = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -49,9 +47,7 @@ def test_a_file_that_may_not_grow_is_answered_503_in_time_and_forgotten(
         note(shown)
 
 
-def test_a_full_disk_is_answered_503_in_time_and_forgotten_when_there_is_space(
-    tmp_path: Path, note: Note
-) -> None:
+def test_full_disk_is_503_then_recovers(tmp_path: Path, note: Note) -> None:
     """A small file system of its own is filled to the last byte, and emptied again."""
     with _small_disk(64) as disk, _world(in_a_file(disk), logs=tmp_path) as world:
         filler = disk / "filler"
@@ -59,9 +55,7 @@ def test_a_full_disk_is_answered_503_in_time_and_forgotten_when_there_is_space(
         note(shown)
 
 
-def test_a_full_disk_of_the_server_is_answered_503_and_forgotten_when_there_is_space(
-    tmp_path: Path, note: Note
-) -> None:
+def test_full_server_disk_is_503_then_recovers(tmp_path: Path, note: Note) -> None:
     """Postgres itself finds no space: for rows, for its log, whatever it writes first."""
     with _small_disk(400) as disk, closing(Server(disk)) as server:
         place, filler = on_a_server(server, tmp_path), disk / "filler"

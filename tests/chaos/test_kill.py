@@ -91,9 +91,7 @@ class Creator(threading.Thread):
             self.error = error
 
 
-def test_nothing_acknowledged_is_lost_and_nothing_repeated_by_kills(
-    place: Place, tmp_path: Path, say: Say, note: Note
-) -> None:
+def test_kills_lose_and_repeat_nothing(place: Place, tmp_path: Path, say: Say, note: Note) -> None:
     """KILLS kills, deliveries and batches pouring in; then one start, and no help."""
     say(f"seed {SEED}")
     roles = ROLES if place.is_shared else ("all",)

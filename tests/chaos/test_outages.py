@@ -73,7 +73,7 @@ class Outage:
 
 
 @pytest.mark.parametrize(("name", "faults"), CASES, ids=[name for name, _ in CASES])
-def test_postgres_that_is_gone_is_answered_503_in_time_and_found_again(
+def test_lost_postgres_is_503_then_recovers(
     name: str, faults: list[str], server: Server, tmp_path: Path, note: Note, say: Say
 ) -> None:
     """Intake and worker are cut off from it together, in the midst of deliveries and fetches."""
@@ -88,9 +88,7 @@ def test_postgres_that_is_gone_is_answered_503_in_time_and_found_again(
         _go_through(place, name, [outage(fault) for fault in faults], note, say)
 
 
-def test_a_database_that_another_program_locks_is_answered_503_in_time(
-    place: Place, note: Note, say: Say
-) -> None:
+def test_foreign_lock_is_answered_503_in_time(place: Place, note: Note, say: Say) -> None:
     """An operator's open transaction: no write gets in, for much longer than a sender may wait."""
     holding = _file_locked(place) if not place.is_shared else _tables_locked(place)
     lock = Outage(lambda: next(holding), lambda: next(holding), is_total=not place.is_shared)

@@ -69,14 +69,14 @@ def _delivery(subject: str) -> VerifiedDelivery:
 
 
 @pytest.mark.parametrize("count", [SLOTS, 50])
-def test_a_job_that_kills_its_worker_is_buried_alone(store: Store, count: int) -> None:
+def test_worker_killing_job_is_buried_alone(store: Store, count: int) -> None:
     workers = Workers(store, count)
     while not workers.buried():
         workers.live()
     assert workers.buried() == [POISON]
 
 
-def test_a_job_that_gets_on_is_not_buried_by_kills(store: Store) -> None:
+def test_advancing_job_survives_kills(store: Store) -> None:
     """A long listing under frequent kills: every life brings a page, so none is wasted."""
     workers = Workers(store, 1)
     for number in range(2 * jobs.MAX_CLAIMS):

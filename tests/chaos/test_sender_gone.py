@@ -34,7 +34,7 @@ KINDS = [SQLITE, POSTGRES] if LONG else [SQLITE]
 
 @pytest.mark.parametrize("place", KINDS, indirect=True)
 @pytest.mark.parametrize("names", CASES, ids=", ".join)
-def test_deliveries_are_taken_in_and_fetched_for_whatever_the_senders_api_does(
+def test_sender_outages_lose_no_delivery(
     names: list[str], place: Place, tmp_path: Path, note: Note, say: Say
 ) -> None:
     """Nothing is refused, for none of it needs the sender; its results come when it can again."""

@@ -13,7 +13,7 @@ from tests.chaos.world import World
 STOPS = 10 if "CHAOS_KILLS" in os.environ else 1
 
 
-def test_polite_stops_under_load_keep_what_was_answered_and_give_leases_back(
+def test_polite_stops_under_load_lose_nothing(
     place: Place, tmp_path: Path, say: Say, note: Note
 ) -> None:
     """SIGTERM amid deliveries and fetches: exit code 0, no job left in dead hands."""

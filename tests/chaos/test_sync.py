@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 Start = Callable[[Receiver], None]
 
 
-def test_a_shim_sees_every_delivery_synced_before_its_200(tmp_path: Path, say: Say) -> None:
+def test_shim_sees_sync_before_200(tmp_path: Path, say: Say) -> None:
     """With a C compiler alone: a library between the process and the system."""
     library = build_shim(tmp_path)
     if library is None:
@@ -42,7 +42,7 @@ def test_a_shim_sees_every_delivery_synced_before_its_200(tmp_path: Path, say: S
     say(_replay(read_shim(log), disk, answered, tmp_path))
 
 
-def test_strace_sees_every_delivery_synced_before_its_200(tmp_path: Path, say: Say) -> None:
+def test_strace_sees_sync_before_200(tmp_path: Path, say: Say) -> None:
     """The kernel's own word for it, where strace may be used."""
     log, folder = tmp_path / "trace", tmp_path / "served"
     command = strace_command(log)

@@ -10,9 +10,7 @@ from tests.processes import until
 RUNS = 40
 
 
-def test_the_worst_habits_together_cost_calls_but_no_run(
-    case: Case, sandbox: SandboxServer, sink: Sink
-) -> None:
+def test_worst_habits_cost_calls_only(case: Case, sandbox: SandboxServer, sink: Sink) -> None:
     sandbox.change(duration=(0.2, 1.5), **habits.worst(case, RUNS))
     habits.order_faults(sandbox, case, every=3)
     batch_id = sink.create(case, RUNS)
@@ -25,7 +23,7 @@ def test_the_worst_habits_together_cost_calls_but_no_run(
     assert sum(fetching_calls(sandbox).values()) < RUNS
 
 
-def test_a_batch_that_ends_at_once_takes_a_few_calls(
+def test_batch_ending_at_once_takes_few_calls(
     case: Case, sandbox: SandboxServer, sink: Sink
 ) -> None:
     outcome: Outcome = bring_in(case, sandbox, sink, RUNS)
@@ -34,9 +32,7 @@ def test_a_batch_that_ends_at_once_takes_a_few_calls(
     assert outcome.calls == fetching_calls(sandbox)
 
 
-def test_single_runs_take_one_call_each_and_none_twice(
-    case: Case, sandbox: SandboxServer, sink: Sink
-) -> None:
+def test_single_runs_take_one_call_each(case: Case, sandbox: SandboxServer, sink: Sink) -> None:
     sandbox.change(copies=2, hold=True)
     ids = {sink.create_alone(case, number, sandbox) for number in range(5)}
     sandbox.change(hold=False)

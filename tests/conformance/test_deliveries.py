@@ -42,7 +42,7 @@ def endpoint_of(sink: Sink, case: Case, resource: str) -> str | None:
     return found.id if found else None
 
 
-def test_what_is_announced_is_fetched_and_stored(
+def test_announced_runs_are_fetched_and_stored(
     case: Case, sandbox: SandboxServer, sink: Sink
 ) -> None:
     sandbox.change(hold=True)
@@ -61,9 +61,7 @@ def test_what_is_announced_is_fetched_and_stored(
     assert sink.warned == []
 
 
-def test_copies_are_one_event_with_one_effect(
-    case: Case, sandbox: SandboxServer, sink: Sink
-) -> None:
+def test_copies_are_one_event(case: Case, sandbox: SandboxServer, sink: Sink) -> None:
     sandbox.change(hold=True, copies=3, reorder=4, reorder_wait=0.1)
     batch_id = sink.create(case, 3)
     sandbox.change(hold=False)
@@ -82,9 +80,7 @@ def test_copies_are_one_event_with_one_effect(
     assert [result["version"] for result in sink.results(batch_id)] == [1, 1, 1]
 
 
-def test_a_forgery_is_quarantined_and_changes_nothing_else(
-    case: Case, sandbox: SandboxServer, sink: Sink
-) -> None:
+def test_forgery_is_quarantined_only(case: Case, sandbox: SandboxServer, sink: Sink) -> None:
     sandbox.change(hold=True)
     batch_id = sink.create(case, 1)
     resource = {"batch": batch_id, "run": sink.runs(batch_id)[0]}[case.announced]
@@ -101,9 +97,7 @@ def test_a_forgery_is_quarantined_and_changes_nothing_else(
     assert sink.complete(batch_id).stored == 1
 
 
-def test_the_holder_of_one_secret_cannot_speak_for_another_s(
-    case: Case, sandbox: SandboxServer, sink: Sink
-) -> None:
+def test_secret_cannot_speak_for_another_s(case: Case, sandbox: SandboxServer, sink: Sink) -> None:
     """Where one secret is the account's it may speak of all, but the API says what is true."""
     sandbox.change(hold=True)
     mine, other = sink.create(case, 1), sink.create(case, 1)
@@ -158,9 +152,7 @@ def test_a_rotated_secret_needs_no_restart(
 
 
 @pytest.mark.parametrize("case", BOUND, ids=lambda case: case.name)
-def test_a_webhook_that_is_faster_than_its_secret_is_asked_to_come_again(
-    case: Case, sandbox: SandboxServer, sink: Sink
-) -> None:
+def test_webhook_before_secret_is_retried(case: Case, sandbox: SandboxServer, sink: Sink) -> None:
     endpoint = sink.store.endpoints.add(case.name, case.resource)
     secret, body = case.secret("late"), case.body("something_1")
     path = f"/webhooks/{case.name}/{endpoint}"
@@ -172,7 +164,7 @@ def test_a_webhook_that_is_faster_than_its_secret_is_asked_to_come_again(
     assert len(sink.events()) == 1
 
 
-def test_webhooks_that_come_before_the_answer_to_the_creation_are_not_lost(
+def test_webhooks_before_creation_answer_are_kept(
     case: Case, sandbox: SandboxServer, sink: Sink
 ) -> None:
     sandbox.add_fault(case.adds, kind="slow", seconds=0.7)

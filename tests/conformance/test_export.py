@@ -18,7 +18,7 @@ pytestmark = pytest.mark.one_database
 FIXED = ("task_id", "batch_run_id", "run_id", "status", "runner")
 
 
-def test_an_export_has_the_columns_that_the_guide_names_and_all_keys(
+def test_export_has_documented_columns_and_keys(
     case: Case, sandbox: SandboxServer, long_lived: Sink, run: Run
 ) -> None:
     sink = long_lived

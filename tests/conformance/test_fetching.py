@@ -29,7 +29,7 @@ def shown(sink: Sink, batch_id: str) -> list[dict[str, Any]]:
     return [{name: result[name] for name in names} for result in sink.results(batch_id)]
 
 
-def test_every_field_is_as_the_sender_tells_it_of_the_run_alone(
+def test_fields_equal_those_of_single_run(
     case: Case, sandbox: SandboxServer, long_lived: Sink
 ) -> None:
     sink = long_lived
@@ -81,7 +81,7 @@ BAD_LISTINGS: dict[str, tuple[Case, dict[str, Any], list[dict[str, Any]]]] = {
 
 
 @pytest.mark.parametrize("habit", BAD_LISTINGS)
-def test_however_a_listing_goes_wrong_every_run_is_brought_in_once(
+def test_failing_listing_stores_each_run_once(
     habit: str, sandbox: SandboxServer, long_lived: Sink
 ) -> None:
     sink = long_lived
@@ -100,7 +100,7 @@ def test_however_a_listing_goes_wrong_every_run_is_brought_in_once(
     assert shown(sink, batch_id) == shown_alone(case, sandbox, sink, batch_id)
 
 
-def test_an_export_as_csv_brings_every_run_in_too(
+def test_csv_export_brings_every_run(
     database_url: str, tmp_path: Path, sandbox: SandboxServer
 ) -> None:
     """CSV knows no types: what it brings is text."""
@@ -116,9 +116,7 @@ def test_an_export_as_csv_brings_every_run_in_too(
         assert shown(sink, batch_id) == expected
 
 
-def test_a_failed_run_that_cannot_be_asked_for_alone_is_what_the_status_map_says(
-    sandbox: SandboxServer, long_lived: Sink
-) -> None:
+def test_status_map_stands_for_unaskable_run(sandbox: SandboxServer, long_lived: Sink) -> None:
     sink = long_lived
     sandbox.change(failing_tasks=1, v0_run_path="result", webhook=False)
     batch_id = sink.create(V0, 3)
@@ -131,9 +129,7 @@ def test_a_failed_run_that_cannot_be_asked_for_alone_is_what_the_status_map_says
     ]
 
 
-def test_what_was_never_announced_is_found_all_the_same(
-    case: Case, sandbox: SandboxServer, long_lived: Sink
-) -> None:
+def test_unannounced_runs_are_found(case: Case, sandbox: SandboxServer, long_lived: Sink) -> None:
     sink = long_lived
     sandbox.change(hold=True, webhook=False)
     batch_id = sink.create(case, 3)

@@ -89,9 +89,7 @@ def tell(sink: Sink, sandbox: SandboxServer, receiver: Receiver) -> Story:
     return Story(sink, batches, at_the_kill, before, after)
 
 
-def test_a_receiver_that_is_killed_in_a_listing_goes_on_behind_what_is_stored(
-    case: Case, story: Story
-) -> None:
+def test_killed_listing_resumes_after_stored_part(case: Case, story: Story) -> None:
     first = story.at_the_kill[case.name]
     assert 0 < len(first) < RUNS
     results = story.sink.results(story.batches[case.name])
@@ -101,12 +99,12 @@ def test_a_receiver_that_is_killed_in_a_listing_goes_on_behind_what_is_stored(
     assert {result["run_id"]: result["digest"] for result in first}.items() <= stored.items()
 
 
-def test_every_event_of_before_the_kill_is_there_once(case: Case, story: Story) -> None:
+def test_events_before_kill_are_there_once(case: Case, story: Story) -> None:
     resources = [story.batches[case.name], *story.sink.runs(story.batches[case.name])]
     assert len(story.sink.events(*resources)) == case.deliveries(RUNS)
 
 
-def test_pages_and_events_that_are_stored_are_not_asked_for_again(story: Story) -> None:
+def test_stored_pages_are_not_asked_again(story: Story) -> None:
     """v0's export has no cursor: it comes whole once more."""
     more = {name: story.calls[name] - story.calls_at_the_kill.get(name, 0) for name in story.calls}
     assert more["GET /deepresearch/batches/{batch_id}/tasks"] == 1

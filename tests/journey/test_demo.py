@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 
-def test_the_demo_survives_the_sender_s_bad_mood_and_ends_with_an_export() -> None:
+def test_demo_survives_bad_mood_and_exports() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "receiver", "demo"], capture_output=True, text=True, timeout=120
     )

@@ -55,7 +55,7 @@ def make_checks_due() -> None:
     )
 
 
-def test_from_a_tasks_file_to_exported_results_against_a_sender_in_a_bad_mood(
+def test_tasks_file_to_export_in_bad_mood(
     receiver: Receiver, sender: SandboxServer, run: Run
 ) -> None:
     rows = "".join(f'"query {number}\nof two lines",id{number},{number}\n' for number in range(8))
@@ -95,7 +95,7 @@ def test_from_a_tasks_file_to_exported_results_against_a_sender_in_a_bad_mood(
     assert "Traceback" not in log
 
 
-def test_other_code_creates_the_batch_and_its_early_webhook_is_not_lost(
+def test_early_webhook_of_foreign_batch_is_kept(
     receiver: Receiver, sender: SandboxServer, run: Run
 ) -> None:
     made = parsed(run, "endpoint", "add", "valyu", "--kind", "batch")
@@ -130,7 +130,7 @@ def test_other_code_creates_a_single_task(
     assert (result["status"], result["input"]["query"]) == ("completed", "alone")
 
 
-def test_a_creation_that_was_not_answered_and_no_webhook_at_all_still_end_complete(
+def test_unanswered_creation_without_webhooks_completes(
     receiver: Receiver, sender: SandboxServer, run: Run
 ) -> None:
     sender.change(webhook=False)
@@ -147,9 +147,7 @@ def test_a_creation_that_was_not_answered_and_no_webhook_at_all_still_end_comple
     assert events(run, batch["batch_id"]) == []
 
 
-def test_a_receiver_that_is_stopped_and_started_goes_on(
-    receiver: Receiver, sender: SandboxServer, run: Run
-) -> None:
+def test_restarted_receiver_continues(receiver: Receiver, sender: SandboxServer, run: Run) -> None:
     sender.change(hold=True, first_retry_wait=2.0)  # a start may take a while
     Path("tasks.csv").write_text("query\none\n")
     batch_id = run("batch", "create", "valyu", "--tasks", "tasks.csv").out.strip()
@@ -177,13 +175,13 @@ def exported_to(receiver: Receiver, descriptor: int) -> tuple[int, str]:
     return ended.returncode, ended.stderr
 
 
-def test_who_has_read_enough_of_an_export_may_leave(receiver: Receiver) -> None:
+def test_export_reader_may_leave_early(receiver: Receiver) -> None:
     read, write = os.pipe()
     os.close(read)
     assert exported_to(receiver, write) == (1, "")
 
 
-def test_an_export_to_a_full_disk_ends_with_a_sentence(receiver: Receiver) -> None:
+def test_export_to_full_disk_is_one_sentence(receiver: Receiver) -> None:
     code, said = exported_to(receiver, os.open("/dev/full", os.O_WRONLY))
     assert (code, said.count("Traceback")) == (2, 0)
     assert said.startswith("resultsink: Standard output cannot be written: No space left")

@@ -176,7 +176,7 @@ def test_both_pages_have_the_same_helper() -> None:
 @pytest.mark.parametrize(
     ("name", "source"), [("batch.py", "valyu"), ("group.py", "parallel"), ("v0.py", "legacy")]
 )
-def test_a_batch_ends_complete_and_its_results_are_printed(
+def test_batch_completes_and_prints_results(
     ended: Ended, store: Store, name: str, source: str
 ) -> None:
     text = "\n".join(said(ended, name))
@@ -188,7 +188,7 @@ def test_a_batch_ends_complete_and_its_results_are_printed(
     assert [each["status"] for each in results if each["output"]] == ["completed"] * 3
 
 
-def test_a_single_task_and_a_contents_job_are_awaited(ended: Ended, store: Store) -> None:
+def test_single_task_and_contents_job_complete(ended: Ended, store: Store) -> None:
     report, pages = said(ended, "single.py")
     assert report.startswith("completed [{")
     assert pages.startswith("completed ")
@@ -196,12 +196,12 @@ def test_a_single_task_and_a_contents_job_are_awaited(ended: Ended, store: Store
     assert len(stored(store, "valyu")) == 2
 
 
-def test_a_single_run_of_parallel_is_awaited(ended: Ended, store: Store) -> None:
+def test_single_parallel_run_completes(ended: Ended, store: Store) -> None:
     assert said(ended, "run.py")[0].startswith("completed ")
     assert len(stored(store, "parallel")) == 1
 
 
-def test_a_group_that_nobody_registered_is_known_by_its_webhooks_and_may_grow(
+def test_unregistered_group_known_by_webhooks(
     followed: tuple[Pages, Receiver], store: Store, sandbox: SandboxServer
 ) -> None:
     url = f"{followed[1].url}/webhooks/parallel"
@@ -220,7 +220,7 @@ def is_complete(store: Store, batch_id: str, stored: int) -> bool:
     return (batch_id, "complete", stored) in known
 
 
-def test_webhooks_brought_it_all_and_none_was_refused(
+def test_webhooks_alone_brought_everything(
     ended: Ended, store: Store, sandbox: SandboxServer, followed: tuple[Pages, Receiver]
 ) -> None:
     assert ended
@@ -273,9 +273,7 @@ def answers(followed: tuple[Pages, Receiver], store: Store) -> list[tuple[int, s
 
 
 @pytest.mark.parametrize("page", ["valyu", "parallel"])
-def test_the_sentences_of_the_pages_are_those_of_the_api(
-    page: str, answers: list[tuple[int, str]]
-) -> None:
+def test_page_sentences_are_the_api_s(page: str, answers: list[tuple[int, str]]) -> None:
     rows = promised((PAGES / f"{page}.md").read_text("utf-8"))
     assert {status for status, _ in rows} == {401, 403, 404, 409, 422, 503}
     for status, sentence in rows:

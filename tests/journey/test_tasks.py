@@ -27,7 +27,7 @@ def result_of(run: Run, run_id: str) -> Any:
     return json.loads(run("task", "show", run_id, "--offline", "--json").out)["result"]
 
 
-def test_a_task_is_announced_verified_fetched_and_stored(
+def test_task_goes_from_webhook_to_store(
     receiver: Receiver, sender: SandboxServer, run: Run
 ) -> None:
     run_id = run("task", "create", "valyu", "--query", "Grid", "--deliverable", "xlsx").out.strip()
@@ -41,7 +41,7 @@ def test_a_task_is_announced_verified_fetched_and_stored(
     assert (event["disposition"], event["key"].split(":")[2]) == ("fetch", "completed")
 
 
-def test_a_task_asks_is_answered_and_ends(
+def test_task_question_is_answered_and_ends(
     receiver: Receiver, sender: SandboxServer, run: Run
 ) -> None:
     sender.change(webhook_on_input=True)
@@ -60,7 +60,7 @@ def asks(run: Run, run_id: str, checkpoint: str) -> bool:
     return f"awaits input ({checkpoint})" in run("task", "show", run_id, "--offline").out
 
 
-def test_a_contents_job_of_the_official_sdk_brings_its_pages(
+def test_contents_job_of_sdk_brings_pages(
     receiver: Receiver, sender: SandboxServer, run: Run
 ) -> None:
     added = json.loads(run("endpoint", "add", "valyu", "--kind", "contents", "--json").out)

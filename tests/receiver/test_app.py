@@ -50,7 +50,7 @@ async def post(client: httpx.AsyncClient, path: str) -> httpx.Response:
     return await client.post(path, content=BODY, headers=signed(BODY))
 
 
-async def test_a_webhook_is_taken_and_worked_off(client: httpx.AsyncClient, store: Store) -> None:
+async def test_webhook_is_accepted_and_fetched(client: httpx.AsyncClient, store: Store) -> None:
     path = f"/webhooks/valyu/{add_endpoint(store)}"
     outcomes = [(await post(client, path)).json()["status"] for _ in range(2)]
     assert outcomes == ["accepted", "duplicate"]
@@ -58,7 +58,7 @@ async def test_a_webhook_is_taken_and_worked_off(client: httpx.AsyncClient, stor
     assert events(store)[0]["attempts"][0]["outcome"] == "paused"  # it has no API key
 
 
-async def test_an_accounts_url_ends_after_the_source(store: Store, start: Start) -> None:
+async def test_account_url_ends_after_source(store: Store, start: Start) -> None:
     secret = "5f1c0e9ab7d34826e1f07c9b2a6d8e43905b7fd1c8243ea6b09f5d7e21c4386a"  # noqa: S105
     client = await start(create_app(settings(signing_secrets=[secret]), store=store))
     assert (await post(client, "/webhooks/valyu")).json() == {"status": "accepted"}
@@ -81,7 +81,7 @@ def _escaped(text: str) -> bytes:
 
 
 @pytest.mark.parametrize("path", ["/webhooks/valyu/{}/", "/webhooks/valyu//{}", "//webhooks/{}"])
-async def test_a_slash_too_many_is_no_redirect(
+async def test_extra_slash_is_no_redirect(
     client: httpx.AsyncClient, store: Store, path: str
 ) -> None:
     response = await post(client, path.format(add_endpoint(store)))
@@ -100,7 +100,7 @@ async def test_alive_and_ready_are_told_apart(
     assert (response.status_code, response.json()["status"]) == (503, "not ready")
 
 
-async def test_what_can_only_read_is_not_ready(
+async def test_read_only_database_is_not_ready(
     client: httpx.AsyncClient, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "READY_WITHIN_SECONDS", 0.5)
@@ -117,16 +117,14 @@ async def test_what_is_ready_has_written_something(
     assert execute(database_url, "SELECT 1 FROM meta WHERE key = 'probe'")
 
 
-async def test_readiness_writes_once_a_second_however_many_ask(
-    client: httpx.AsyncClient, store: Store
-) -> None:
+async def test_readiness_writes_once_a_second(client: httpx.AsyncClient, store: Store) -> None:
     assert (await client.get("/readyz")).status_code == 200
     with broken(store, "meta"):
         responses = await asyncio.gather(*(client.get("/readyz") for _ in range(20)))
     assert {response.status_code for response in responses} == {200}
 
 
-async def test_a_change_by_another_process_is_felt_within_two_seconds(
+async def test_foreign_change_felt_within_two_seconds(
     client: httpx.AsyncClient, store: Store, database_url: str
 ) -> None:
     endpoint_id = add_endpoint(store)
@@ -139,9 +137,7 @@ async def test_a_change_by_another_process_is_felt_within_two_seconds(
         await asyncio.sleep(0.05)
 
 
-async def test_it_opens_and_closes_the_store_unless_one_is_given(
-    database_url: str, start: Start
-) -> None:
+async def test_store_is_opened_unless_given(database_url: str, start: Start) -> None:
     app = create_app(Settings.model_validate(databases.settings(database_url)))
     with databases.opened(database_url) as beside:
         async with app.router.lifespan_context(app):
@@ -155,7 +151,7 @@ async def test_it_opens_and_closes_the_store_unless_one_is_given(
 
 
 @pytest.mark.sqlite
-async def test_a_second_process_does_not_serve_the_same_file(database_url: str) -> None:
+async def test_second_process_cannot_serve_same_file(database_url: str) -> None:
     app = create_app(Settings(database_url=database_url))
     async with app.router.lifespan_context(app):
         with pytest.raises(storage.AlreadyServed):
@@ -163,18 +159,18 @@ async def test_a_second_process_does_not_serve_the_same_file(database_url: str) 
     storage.open(database_url, serve=True).close()  # the claim is free
 
 
-async def test_a_database_that_cannot_be_opened_stops_the_start(start: Start) -> None:
+async def test_unopenable_database_stops_the_start(start: Start) -> None:
     with pytest.raises(CannotOpen, match="does not exist"):
         await start(create_app(Settings(database_url="sqlite:////nowhere/at/all.db")))
 
 
-async def test_encryption_keys_of_the_settings_are_used(database_url: str) -> None:
+async def test_encryption_keys_of_settings_are_used(database_url: str) -> None:
     key = storage.new_key()
     with pytest.raises(storage.WrongKey):
         open_store(Settings(database_url=database_url, encryption_keys=[SecretStr(key)]))
 
 
-def test_a_source_that_cannot_be_stops_before_the_start() -> None:
+def test_impossible_source_stops_the_start() -> None:
     with pytest.raises(UsageError, match=r"sources\.valyu\.signing is wrong"):
         create_app(settings(signing={"algorithm": "md5"}))
 
@@ -192,7 +188,7 @@ async def test_a_worker_sends_webhooks_elsewhere(store: Store, start: Start) -> 
     assert events(store) == []
 
 
-async def test_garbage_collection_is_as_it_was_afterwards(store: Store) -> None:
+async def test_garbage_collection_is_restored(store: Store) -> None:
     before, app = gc.get_threshold(), create_app(settings(), store=store)
     async with app.router.lifespan_context(app):
         assert gc.get_threshold() != before
@@ -210,9 +206,7 @@ async def test_a_part_that_breaks_is_reported_with_its_error() -> None:
     assert isinstance(errors[0], ZeroDivisionError)
 
 
-def test_a_part_that_breaks_ends_the_process_as_a_failure_to_be_restarted(
-    database_url: str, tmp_path: Path
-) -> None:
+def test_broken_part_ends_process_as_failure(database_url: str, tmp_path: Path) -> None:
     receiver = Receiver(tmp_path / "log", databases.settings(database_url))
     receiver.start()
     assert receiver.process is not None

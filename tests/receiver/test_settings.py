@@ -51,7 +51,7 @@ def test_the_environment_wins_setting_by_setting(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("around", [" ", "\t", "\r\n", "\u00a0"])
-def test_what_was_pasted_around_an_api_key_is_taken_away(
+def test_paste_residue_around_api_key_is_stripped(
     monkeypatch: pytest.MonkeyPatch, around: str
 ) -> None:
     monkeypatch.setenv("RESULTSINK_SOURCES__VALYU__API_KEY", f"{around}{HIDDEN}{around}")
@@ -61,16 +61,14 @@ def test_what_was_pasted_around_an_api_key_is_taken_away(
 
 
 @pytest.mark.parametrize("inside", [" ", "\n", "\u00a0", "\u2011", "\x7f", "é"])
-def test_an_api_key_that_no_header_can_hold_is_refused_unseen(
-    monkeypatch: pytest.MonkeyPatch, inside: str
-) -> None:
+def test_unsendable_api_key_is_refused_unseen(monkeypatch: pytest.MonkeyPatch, inside: str) -> None:
     monkeypatch.setenv("RESULTSINK_SOURCES__VALYU__API_KEY", f"{HIDDEN}{inside}{HIDDEN}")
     sentence = refused()
     assert sentence.startswith("The setting sources.valyu.api_key is wrong: ")
     assert HIDDEN not in sentence
 
 
-def test_a_source_may_live_in_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_source_may_come_from_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESULTSINK_SOURCES__VALYU__API_KEY", HIDDEN)
     monkeypatch.setenv("RESULTSINK_SOURCES__VALYU__SIGNING_SECRETS", f'["{HIDDEN}"]')
     valyu = load().sources["valyu"]
@@ -82,26 +80,26 @@ def test_another_file_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load().max_connections == 7
 
 
-def test_a_named_file_that_is_missing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_named_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESULTSINK_CONFIG", "missing.toml")
     assert refused() == "The settings file missing.toml does not exist."
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "SOURCES__VALYU__API_KEY"])
-def test_a_value_can_be_mounted_as_a_file(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_value_can_come_from_a_file(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(f"RESULTSINK_{name}_FILE", str(write("mounted\n", "value")))
     settings = load()
     key = settings.sources["valyu"].api_key if settings.sources else None
     assert (key.get_secret_value() if key else settings.database_url) == "mounted"
 
 
-def test_a_mounted_file_that_is_empty_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_mounted_file_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(write(" \n", "value"))
     monkeypatch.setenv("RESULTSINK_ENCRYPTION_KEYS_FILE", path)
     assert refused() == f"The file that RESULTSINK_ENCRYPTION_KEYS_FILE names is empty: {path}."
 
 
-def test_a_mounted_file_that_cannot_be_read_names_its_variable(
+def test_unreadable_mounted_file_names_its_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("RESULTSINK_SOURCES__VALYU__API_KEY_FILE", "missing")
@@ -138,14 +136,14 @@ def test_a_mounted_file_that_cannot_be_read_names_its_variable(
         (f"[sources.valyu]\nsecret = '{HIDDEN}'", "sources.valyu.secret"),
     ],
 )
-def test_a_wrong_value_is_one_sentence_that_names_the_setting(line: str, name: str) -> None:
+def test_wrong_value_names_the_setting(line: str, name: str) -> None:
     write(line)
     sentence = refused()
     assert re.fullmatch(rf"The setting {re.escape(name)}(\.0)? is wrong: [^\n]+\.", sentence)
     assert HIDDEN not in sentence
 
 
-def test_what_there_is_not_is_said_so() -> None:
+def test_unknown_setting_is_reported() -> None:
     write("[sources.valyu]\napi_kye = 'x'")
     assert refused() == "The setting sources.valyu.api_kye is wrong: there is no such setting."
 
@@ -159,7 +157,7 @@ def test_what_there_is_not_is_said_so() -> None:
         ("SOURCES", f'{{"valyu": "{HIDDEN}"'),
     ],
 )
-def test_a_wrong_variable_is_named_without_its_value(
+def test_wrong_variable_is_named_without_value(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(f"RESULTSINK_{name}", value)
@@ -170,15 +168,13 @@ def test_a_wrong_variable_is_named_without_its_value(
 
 
 @pytest.mark.parametrize("between", [" ", ",", ", ", "\n"])
-def test_keys_in_a_variable_may_stand_side_by_side(
-    monkeypatch: pytest.MonkeyPatch, between: str
-) -> None:
+def test_keys_in_variable_may_be_listed(monkeypatch: pytest.MonkeyPatch, between: str) -> None:
     monkeypatch.setenv("RESULTSINK_ENCRYPTION_KEYS", between.join(["first", "second"]))
     assert [key.get_secret_value() for key in load().encryption_keys] == ["first", "second"]
 
 
 @pytest.mark.parametrize("text", ["a = ", f"'{HIDDEN}", f"api_key = {HIDDEN}", "\ufeffx"])
-def test_a_file_that_is_no_toml_is_refused_without_its_text(text: str) -> None:
+def test_invalid_toml_is_refused_without_text(text: str) -> None:
     write(text)
     sentence = refused()
     assert sentence.startswith("The settings cannot be read: ")
@@ -196,7 +192,7 @@ def test_a_file_that_is_no_toml_is_refused_without_its_text(text: str) -> None:
         ("http://[::1]:8000", "http://[::1]:8000"),
     ],
 )
-def test_public_addresses_are_https_and_loopback_may_be_http(url: str, kept: str) -> None:
+def test_public_url_needs_https_except_loopback(url: str, kept: str) -> None:
     assert Settings(public_url=url).public_url == kept
 
 
@@ -243,7 +239,7 @@ def test_reading_settings_writes_nothing() -> None:
         ("QQQ", "one of those in docs/settings.md"),
     ],
 )
-def test_a_variable_that_is_no_setting_is_refused_with_what_was_meant(
+def test_misspelt_variable_suggests_the_setting(
     monkeypatch: pytest.MonkeyPatch, name: str, meant: str
 ) -> None:
     monkeypatch.setenv(f"RESULTSINK_{name}", HIDDEN)
@@ -262,7 +258,7 @@ def test_a_variable_that_is_no_setting_is_refused_with_what_was_meant(
         ("PORT_8000_TCP_ADDR", "10.0.0.1"),
     ],
 )
-def test_variables_for_tests_and_those_of_a_cluster_are_ignored(
+def test_test_and_cluster_variables_are_ignored(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(f"RESULTSINK_{name}", value)
@@ -275,15 +271,13 @@ def test_a_port_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("between", [" ", ",", ", ", "\n"])
-def test_signing_secrets_may_stand_side_by_side_too(
-    monkeypatch: pytest.MonkeyPatch, between: str
-) -> None:
+def test_signing_secrets_may_be_listed(monkeypatch: pytest.MonkeyPatch, between: str) -> None:
     monkeypatch.setenv("RESULTSINK_SOURCES__VALYU__SIGNING_SECRETS", between.join(["new", "old"]))
     secrets = load().sources["valyu"].signing_secrets
     assert [secret.get_secret_value() for secret in secrets] == ["new", "old"]
 
 
-def test_a_file_of_signing_secrets_is_named_and_not_read_in(
+def test_signing_secrets_file_is_named_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("RESULTSINK_SOURCES__VALYU__SIGNING_SECRETS_FILE", "secrets.txt")

@@ -14,7 +14,7 @@ from receiver.sources import configured, named
 from tests.receiver.conftest import OTHER_SECRET, SECRET, settings
 
 
-def test_the_provider_is_the_name_unless_it_is_given() -> None:
+def test_provider_defaults_to_the_name() -> None:
     given = {"valyu": SourceSettings(), "second": SourceSettings(provider="valyu")}
     sources = configured(Settings(sources=given))
     assert {name: type(source.provider) for name, source in sources.items()} == {
@@ -23,7 +23,7 @@ def test_the_provider_is_the_name_unless_it_is_given() -> None:
     }
 
 
-def test_the_providers_defaults_stand_where_nothing_is_set() -> None:
+def test_provider_defaults_fill_unset_settings() -> None:
     source = configured(settings())["valyu"]
     assert isinstance(source.scheme, Scheme)
     assert (source.base_url, source.scheme.tolerance) == ("https://api.valyu.ai/v1", 172800)
@@ -38,7 +38,7 @@ def test_what_is_set_wins() -> None:
     assert (source.scheme.tolerance, source.scheme.prefix) == (60, b"v1=")
 
 
-def test_every_reading_of_every_account_secret_is_a_key() -> None:
+def test_account_secret_readings_are_all_keys() -> None:
     signing = {"readings": ["text", "hex"]}
     source = configured(settings(signing_secrets=[SECRET, OTHER_SECRET], signing=signing))["valyu"]
     assert [key.reading for key in source.account_keys] == ["text", "hex"] * 2
@@ -74,14 +74,14 @@ def test_every_reading_of_every_account_secret_is_a_key() -> None:
         ({"signing_secrets": [""]}, "sources.valyu.signing_secrets is wrong: the signing"),
     ],
 )
-def test_a_source_that_cannot_be_is_one_sentence(wrong: dict[str, Any], sentence: str) -> None:
+def test_impossible_source_is_one_sentence(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError) as caught:
         configured(settings(**wrong))
     assert str(caught.value).startswith(f"The setting {sentence}")
     assert "hunter2" not in str(caught.value)
 
 
-def test_an_unknown_source_is_answered_with_those_there_are() -> None:
+def test_unknown_source_lists_the_known() -> None:
     sources = configured(settings())
     assert named(sources, "valyu") is sources["valyu"]
     with pytest.raises(UsageError, match=r"no source 'x' \(configured: valyu\)"):
@@ -92,7 +92,7 @@ def test_an_unknown_source_is_answered_with_those_there_are() -> None:
         named({}, "valyu")
 
 
-def test_the_advice_for_an_unknown_source_works_when_it_is_followed(
+def test_advice_for_unknown_source_works(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(UsageError) as refusal:
@@ -112,7 +112,7 @@ def test_the_advice_for_an_unknown_source_works_when_it_is_followed(
 
 
 @pytest.mark.parametrize("name", ["Mine", "my-source"])
-def test_a_name_that_no_variable_can_have_is_not_advised_one(name: str) -> None:
+def test_unusable_name_is_not_advised(name: str) -> None:
     with pytest.raises(UsageError) as refusal:
         named({}, name)
     assert "RESULTSINK_" not in str(refusal.value)

@@ -25,14 +25,14 @@ def follow(database: Database, seconds: float) -> timedelta | None:
 
 
 @pytest.mark.parametrize("later", [0.0, 1.0, 15.0, 3600.0])
-def test_a_clock_that_goes_on_changes_nothing(database: Database, later: float) -> None:
+def test_forward_clock_changes_nothing(database: Database, later: float) -> None:
     follow(database, 0)
     enqueue(database, due=at(7200))
     assert follow(database, later) is None
     assert rows(database, Job)[0].next_attempt_at == at(7200)
 
 
-def test_what_waits_is_due_when_the_clock_has_gone_back(database: Database) -> None:
+def test_waiting_jobs_due_after_clock_went_back(database: Database) -> None:
     follow(database, 3600)
     enqueue(database, due=at(3605))
     assert claim(database, now=NOON) == []
@@ -40,7 +40,7 @@ def test_what_waits_is_due_when_the_clock_has_gone_back(database: Database) -> N
     assert len(claim(database, now=NOON)) == 1
 
 
-def test_a_lease_lasts_no_longer_than_from_now_on(database: Database) -> None:
+def test_lease_shortened_after_clock_went_back(database: Database) -> None:
     enqueue(database, due=at(3600))
     claim(database, now=at(3600))
     follow(database, 3600)
@@ -57,13 +57,13 @@ def test_it_is_said_once(database: Database) -> None:
     assert rows(database, Job)[0].next_attempt_at == at(60)
 
 
-def test_a_step_of_less_than_a_second_is_none(database: Database) -> None:
+def test_step_below_a_second_is_ignored(database: Database) -> None:
     """Several machines measure the clock of one server, each a little differently."""
     follow(database, 10)
     assert follow(database, 9.5) is None
 
 
-def test_a_pause_and_a_pace_last_no_longer_than_from_now_on(store: Store) -> None:
+def test_pauses_and_rate_limits_are_shortened(store: Store) -> None:
     later = store.now() + HOUR
     enqueue(store.database, due=NOON)
     (lease,) = claim(store.database, now=NOON)
@@ -75,9 +75,7 @@ def test_a_pause_and_a_pace_last_no_longer_than_from_now_on(store: Store) -> Non
 
 
 @pytest.mark.postgres
-def test_what_others_noted_before_they_knew_is_hurried_too_and_once(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_late_notes_of_others_hurried_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "LOOKED_SECONDS", 0)
     late = store.now() + HOUR
     store.database.write(lambda c: clock.note(c, now=late))
@@ -88,7 +86,7 @@ def test_what_others_noted_before_they_knew_is_hurried_too_and_once(
         assert (rows(store.database, Job)[-1].next_attempt_at < late) == is_hurried
 
 
-def test_very_much_is_hurried_over_several_looks_and_the_moment_is_noted_when_it_is_done(
+def test_large_backlog_is_hurried_over_several_looks(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overdue, "HURRY_SECONDS", 0)
@@ -111,15 +109,13 @@ def test_very_much_is_hurried_over_several_looks_and_the_moment_is_noted_when_it
 @pytest.mark.parametrize(
     ("hours", "ahead"), [(-1, False), (0, False), (23, False), (25, True), (9999, True)]
 )
-def test_a_clock_that_leapt_over_more_than_a_day_may_be_ahead(
-    database: Database, hours: float, ahead: bool
-) -> None:
+def test_clock_leap_over_a_day_is_suspected(database: Database, hours: float, ahead: bool) -> None:
     follow(database, 0)
     moment = NOON + hours * HOUR
     assert database.write(lambda c: clock.may_be_ahead(c, now=moment)) is ahead
 
 
-def test_it_may_be_ahead_for_a_day_after_whoever_has_looked_since(database: Database) -> None:
+def test_suspicion_lasts_a_day_after_last_look(database: Database) -> None:
     leap = 40 * 86_400
     follow(database, 0)
     follow(database, leap)  # a worker, as soon as it starts
@@ -134,5 +130,5 @@ def test_it_may_be_ahead_for_a_day_after_whoever_has_looked_since(database: Data
     assert not ahead(60)  # it was ahead, and has been set right
 
 
-def test_a_new_database_has_seen_no_clock(database: Database) -> None:
+def test_new_database_has_seen_no_clock(database: Database) -> None:
     assert not database.write(lambda c: clock.may_be_ahead(c, now=NOON))

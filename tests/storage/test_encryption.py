@@ -14,7 +14,7 @@ def test_a_vault_opens_what_it_closed() -> None:
     assert vault.decrypt(vault.encrypt(b"\x00secret")) == b"\x00secret"
 
 
-def test_every_key_of_a_vault_opens_and_the_first_closes() -> None:
+def test_every_key_opens_and_first_closes() -> None:
     old, new = new_key(), new_key()
     both = Vault([new, old])
     assert both.decrypt(Vault([old]).encrypt(b"secret")) == b"secret"
@@ -22,7 +22,7 @@ def test_every_key_of_a_vault_opens_and_the_first_closes() -> None:
 
 
 @pytest.mark.parametrize("left", [0, 1, 60, -1])
-def test_a_text_that_is_not_whole_is_opened_by_no_key(left: int) -> None:
+def test_truncated_text_is_opened_by_none(left: int) -> None:
     vault = Vault([new_key()])
     with pytest.raises(WrongKey, match="does not open"):
         vault.decrypt(vault.encrypt(b"secret")[:left])
@@ -34,13 +34,13 @@ def test_a_key_opens_nothing_of_another() -> None:
 
 
 @pytest.mark.parametrize("key", ["", "short", "é" * 44, "x" * 40, "_" * 44])
-def test_a_key_that_is_none_is_refused_and_not_shown(key: str) -> None:
+def test_malformed_key_is_refused_and_hidden(key: str) -> None:
     with pytest.raises(CannotOpen, match="not valid") as refusal:
         Vault([key])
     assert not key or key not in str(refusal.value)
 
 
-def test_a_key_may_stand_in_a_file_with_its_line_end() -> None:
+def test_key_file_may_end_with_newline() -> None:
     key = new_key()
     assert Vault([f"{key}\n"]).decrypt(Vault([key]).encrypt(b"x")) == b"x"
 
@@ -50,7 +50,7 @@ def test_no_key_at_all_is_refused() -> None:
         Vault([])
 
 
-def test_a_key_file_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+def test_key_file_is_private_to_owner(tmp_path: Path) -> None:
     path = tmp_path / "new.key"
     key = read_or_make_key(path, may_make=True)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -58,27 +58,27 @@ def test_a_key_file_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_key_file_that_is_there_is_used_and_not_made_anew(tmp_path: Path) -> None:
+def test_existing_key_file_is_used(tmp_path: Path) -> None:
     path = tmp_path / "old.key"
     path.write_text("the key\n")
     assert read_or_make_key(path, may_make=True) == "the key"
     assert path.read_text() == "the key\n"
 
 
-def test_a_missing_key_file_beside_an_old_database_is_a_wrong_key(tmp_path: Path) -> None:
+def test_missing_key_file_is_wrong_key(tmp_path: Path) -> None:
     with pytest.raises(WrongKey, match="restore it from the backup"):
         read_or_make_key(tmp_path / "gone.key", may_make=False)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_key_file_that_cannot_be_read_or_made_is_refused(tmp_path: Path) -> None:
+def test_unreadable_key_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CannotOpen, match="cannot be read"):
         read_or_make_key(tmp_path, may_make=True)
     with pytest.raises(CannotOpen, match="cannot be made"):
         read_or_make_key(tmp_path / "no" / "folder", may_make=True)
 
 
-def test_a_key_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_binary_key_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bad.key"
     path.write_bytes(b"\xff")
     with pytest.raises(CannotOpen, match="cannot be read"):

@@ -29,19 +29,17 @@ def known(store: Store) -> Any:
     return row.input
 
 
-def test_our_own_input_is_not_overwritten_by_the_sender_s_echo(store: Store, batch: str) -> None:
+def test_sender_s_echo_keeps_our_input(store: Store, batch: str) -> None:
     store.batches.add_runs("valyu", batch, [SubmittedRun("run-1", "t", OURS)])
     assert fetched(store, run(output="x", input={"query": "echo"})) == OURS
 
 
-def test_an_echo_stands_in_for_an_input_that_we_never_had(store: Store) -> None:
+def test_echo_replaces_missing_input(store: Store) -> None:
     assert fetched(store, run(status="running")) is None
     assert fetched(store, run(output="x", input={"query": "echo"}), 1) == {"query": "echo"}
 
 
-def test_what_the_sender_gives_back_whole_wins_over_what_the_order_of_an_answer_says(
-    store: Store, batch: str
-) -> None:
+def test_complete_echo_beats_answer_order(store: Store, batch: str) -> None:
     store.batches.add_runs(
         "valyu", batch, [SubmittedRun("run-1", "t", {"query": "of another run"})]
     )
@@ -50,16 +48,12 @@ def test_what_the_sender_gives_back_whole_wins_over_what_the_order_of_an_answer_
     assert fetched(store, run(output="x", input={"query": "echo"}), 1) == {"query": "its own"}
 
 
-def test_a_sender_that_would_give_all_back_and_gives_nothing_takes_nothing(
-    store: Store, batch: str
-) -> None:
+def test_absent_echo_takes_nothing(store: Store, batch: str) -> None:
     store.batches.add_runs("valyu", batch, [SubmittedRun("run-1", "t", OURS)])
     assert fetched(store, run(output="x", is_input_whole=True)) == OURS
 
 
-def test_the_answer_to_an_addition_fills_in_what_a_quick_run_left_open(
-    store: Store, batch: str
-) -> None:
+def test_addition_answer_fills_open_inputs(store: Store, batch: str) -> None:
     assert fetched(store, run(output="x")) is None
     store.batches.add_runs("valyu", batch, [SubmittedRun("run-1", "t", OURS)])
     assert known(store) == OURS

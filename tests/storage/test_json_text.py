@@ -26,13 +26,13 @@ documents = st.recursive(
 
 
 @given(documents)
-def test_what_is_written_is_what_json_writes_and_is_read_again(value: Any) -> None:
+def test_encoding_equals_json_and_reads_back(value: Any) -> None:
     assert encoded(value) == json.dumps(value)
     assert encoded(value, sort_keys=True) == json.dumps(value, sort_keys=True)
     assert decoded(encoded(value)) == value
 
 
-def test_what_is_no_json_is_not_written() -> None:
+def test_unencodable_value_is_refused() -> None:
     with pytest.raises(TypeError, match="a set is no JSON"):
         encoded({"a": {1}})
 
@@ -78,14 +78,14 @@ def text_of(leaf: Any) -> Any:
 
 
 @given(documents)
-def test_every_leaf_is_changed_and_what_has_none_to_change_is_not_copied(value: Any) -> None:
+def test_leaves_are_mapped_and_unchanged_ones_shared(value: Any) -> None:
     changed = mapped(value, text_of)
     assert mapped(changed, text_of) is changed
     assert mapped(value, lambda leaf: leaf, keys=lambda key: key) is value
     assert changed == json.loads(json.dumps(value), parse_int=str)
 
 
-def test_keys_are_changed_where_that_is_asked_for_and_keep_their_order() -> None:
+def test_keys_are_mapped_in_order() -> None:
     value = {"a": 1, "b": [{"c": "x"}]}
     assert list(mapped(value, text_of, keys=str.upper)) == ["A", "B"]
     assert mapped(value, text_of) == {"a": "1", "b": [{"c": "x"}]}
@@ -98,14 +98,14 @@ def nested(levels: int) -> Any:
     return value
 
 
-def test_what_is_nested_too_deeply_is_not_walked() -> None:
+def test_deep_nesting_is_not_walked() -> None:
     mapped(nested(DEEPEST), text_of)
     with pytest.raises(RecursionError):
         mapped(nested(DEEPEST + 1), text_of)
 
 
 @pytest.mark.parametrize("work", [encoded, lambda value: decoded(json.dumps(value))])
-def test_other_threads_have_their_turn_while_a_large_document_is_worked_on(work: Any) -> None:
+def test_large_documents_let_other_threads_run(work: Any) -> None:
     large = [{"a": n, "b": "x" * 20, "c": [1, 2], "d": {"e": None}} for n in range(100_000)]
     gaps: list[float] = []
     ended = threading.Event()

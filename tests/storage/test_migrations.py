@@ -35,7 +35,7 @@ def parts(sql: str) -> set[str]:
     return {head.strip(), *(part.strip(" ,()") for part in re.split(r", (?![^()]*\))", body))}
 
 
-def test_the_scripts_make_what_the_models_say(database: Database) -> None:
+def test_scripts_make_the_models_tables(database: Database) -> None:
     with database.read() as connection:
         context = MigrationContext.configure(
             connection, opts={"compare_type": True, "compare_server_default": True}
@@ -44,9 +44,7 @@ def test_the_scripts_make_what_the_models_say(database: Database) -> None:
 
 
 @pytest.mark.sqlite
-def test_the_scripts_make_each_constraint_and_condition_of_the_models(
-    store: storage.Store, tmp_path: Path
-) -> None:
+def test_scripts_make_every_constraint(store: storage.Store, tmp_path: Path) -> None:
     engine = create_engine(f"sqlite:///{tmp_path}/models.db")
     SQLModel.metadata.create_all(engine)
     engine.dispose()
@@ -56,7 +54,7 @@ def test_the_scripts_make_each_constraint_and_condition_of_the_models(
     assert any("WHERE" in part for part in by_models["uq_jobs_check"])
 
 
-def test_the_head_written_down_is_the_newest_script(database: Database) -> None:
+def test_head_constant_is_the_newest_script(database: Database) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     assert ScriptDirectory.from_config(config).get_heads() == [migrations.HEAD]
@@ -65,7 +63,7 @@ def test_the_head_written_down_is_the_newest_script(database: Database) -> None:
 
 
 @pytest.mark.sqlite
-def test_opening_again_changes_nothing_of_the_schema(store: storage.Store) -> None:
+def test_reopening_leaves_the_schema(store: storage.Store) -> None:
     before = schema(Path(store.name))
     storage.open(f"sqlite:///{Path(store.name)}").close()
     assert schema(Path(store.name)) == before
@@ -83,7 +81,7 @@ def test_a_script_that_fails_leaves_nothing(tmp_path: Path, database_url: str) -
     assert schema(path) == before
 
 
-def test_a_database_of_the_first_version_keeps_its_rows(tmp_path: Path) -> None:
+def test_first_version_keeps_its_rows(tmp_path: Path) -> None:
     path = tmp_path / "old.db"
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))

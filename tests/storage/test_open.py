@@ -28,9 +28,7 @@ def opens(url: str, *keys: str) -> None:
 # --- keys ---------------------------------------------------------------------------------------
 
 
-def test_a_new_database_gets_a_key_file_for_its_owner_alone(
-    database_url: str, tmp_path: Path
-) -> None:
+def test_new_database_gets_private_key_file(database_url: str, tmp_path: Path) -> None:
     opens(database_url)
     path = tmp_path / "resultsink.key"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -50,20 +48,20 @@ def test_a_wrong_key_is_refused(made_url: str) -> None:
     opens(made_url)
 
 
-def test_a_key_file_of_another_database_is_refused(made_url: str, key_file: Path) -> None:
+def test_foreign_key_file_is_refused(made_url: str, key_file: Path) -> None:
     key_file.write_text(new_key())
     with pytest.raises(WrongKey):
         opens(made_url)
 
 
-def test_a_missing_key_file_is_not_replaced(made_url: str, key_file: Path) -> None:
+def test_missing_key_file_is_not_replaced(made_url: str, key_file: Path) -> None:
     key_file.unlink()
     with pytest.raises(WrongKey, match="is missing"):
         opens(made_url)
     assert not key_file.exists()
 
 
-def test_a_new_key_beside_the_old_one_opens(made_url: str, key_file: Path) -> None:
+def test_new_key_beside_old_one_opens(made_url: str, key_file: Path) -> None:
     old, new = key_file.read_text(), new_key()
     store = storage.open(made_url, [new, old])
     endpoint = store.endpoints.add("valyu", "run")
@@ -74,7 +72,7 @@ def test_a_new_key_beside_the_old_one_opens(made_url: str, key_file: Path) -> No
     opens(made_url, new, old)
 
 
-def test_an_empty_file_is_a_new_database(database_url: str, tmp_path: Path) -> None:
+def test_empty_file_is_a_new_database(database_url: str, tmp_path: Path) -> None:
     (tmp_path / "resultsink.db").touch()
     opens(database_url)
     assert (tmp_path / "resultsink.key").exists()
@@ -101,7 +99,7 @@ def foreign(path: Path) -> None:
     connection.close()
 
 
-def test_a_database_of_another_program_is_refused(database_url: str, tmp_path: Path) -> None:
+def test_foreign_database_is_refused(database_url: str, tmp_path: Path) -> None:
     foreign(tmp_path / "resultsink.db")
     with pytest.raises(CannotOpen, match="another program"):
         opens(database_url, new_key())
@@ -110,7 +108,7 @@ def test_a_database_of_another_program_is_refused(database_url: str, tmp_path: P
     connection.close()
 
 
-def test_a_database_of_another_program_is_left_as_it_was(database_url: str, tmp_path: Path) -> None:
+def test_foreign_database_is_left_untouched(database_url: str, tmp_path: Path) -> None:
     path = tmp_path / "resultsink.db"
     foreign(path)
     before = path.read_bytes()
@@ -119,9 +117,7 @@ def test_a_database_of_another_program_is_left_as_it_was(database_url: str, tmp_
     assert path.read_bytes() == before
 
 
-def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(
-    database_url: str, tmp_path: Path
-) -> None:
+def test_non_database_file_is_refused_untouched(database_url: str, tmp_path: Path) -> None:
     path = tmp_path / "resultsink.db"
     path.write_text("these are my notes " * 100)
     with pytest.raises(CannotOpen, match="belongs to another program"):
@@ -141,16 +137,14 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(
         ("sqlite:///no/such/folder/x.db", "folder .*/no/such/folder does not exist"),
     ],
 )
-def test_a_url_that_is_no_file_is_refused_in_a_sentence(
-    url: str, says: str, tmp_path: Path
-) -> None:
+def test_url_without_file_is_refused(url: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(CannotOpen, match=says) as refusal:
         opens(url)
     assert str(refusal.value).endswith(".")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_refused_url_does_not_show_its_password() -> None:
+def test_refused_url_hides_its_password() -> None:
     with pytest.raises(CannotOpen) as refusal:
         opens("postgresql://user:hunter2@localhost/resultsink")
     assert "hunter2" not in str(refusal.value)
@@ -185,7 +179,7 @@ def server(made_url: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.usefixtures("server")
-def test_a_second_serving_process_is_refused_and_others_work_beside_it(made_url: str) -> None:
+def test_second_server_refused_but_commands_work(made_url: str) -> None:
     with pytest.raises(AlreadyServed, match=r"already serves .*resultsink\.db"):
         storage.open(made_url, serve=True)
     beside = storage.open(made_url)
@@ -195,9 +189,7 @@ def test_a_second_serving_process_is_refused_and_others_work_beside_it(made_url:
     beside.close()
 
 
-def test_a_killed_server_leaves_the_database_free(
-    made_url: str, server: subprocess.Popen[bytes]
-) -> None:
+def test_killed_server_leaves_database_free(made_url: str, server: subprocess.Popen[bytes]) -> None:
     server.kill()
     server.wait()
     store = storage.open(made_url, serve=True)
@@ -205,7 +197,7 @@ def test_a_killed_server_leaves_the_database_free(
     store.close()
 
 
-def test_a_closed_store_is_served_no_longer(made_url: str) -> None:
+def test_closed_store_is_no_longer_served(made_url: str) -> None:
     storage.open(made_url, serve=True).close()
     beside = storage.open(made_url)
     assert not beside.is_served()
@@ -213,22 +205,20 @@ def test_a_closed_store_is_served_no_longer(made_url: str) -> None:
     beside.close()
 
 
-def test_a_refusal_lets_go_of_the_file(made_url: str) -> None:
+def test_refusal_releases_the_file(made_url: str) -> None:
     with pytest.raises(WrongKey):
         storage.open(made_url, [new_key()], serve=True)
     storage.open(made_url, serve=True).close()
 
 
-def test_a_refused_schema_lets_go_of_the_file_too(made_url: str, tmp_path: Path) -> None:
+def test_refused_schema_releases_the_file(made_url: str, tmp_path: Path) -> None:
     make_newer(tmp_path / "resultsink.db")
     for _ in range(2):
         with pytest.raises(NewerSchema):
             storage.open(made_url, serve=True)
 
 
-def test_looking_makes_no_database_whatever_keys_are_given(
-    database_url: str, tmp_path: Path
-) -> None:
+def test_reading_with_keys_creates_nothing(database_url: str, tmp_path: Path) -> None:
     with pytest.raises(NoDatabase, match="There is no database"):
         storage.open(database_url, [new_key()], create=False)
     assert list(tmp_path.iterdir()) == []

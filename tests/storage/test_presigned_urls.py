@@ -30,7 +30,7 @@ def test_what_signs_a_url_is_hidden(url: str, exported: str | None) -> None:
     assert found.split("?")[0] == url.split("?")[0]
 
 
-def test_the_next_parameter_of_a_signed_url_stays() -> None:
+def test_parameter_after_signature_stays() -> None:
     text = without_signatures(f'"see https://a.example/x?id=7&token={SECRET}&page=2, then stop"')
     assert text == '"see https://a.example/x?id=7&token=hidden&page=2, then stop"'
 
@@ -43,7 +43,7 @@ def test_the_next_parameter_of_a_signed_url_stays() -> None:
         '"https://bank.example/search?policy=climate and what banks say of it"',
     ],
 )
-def test_what_signs_nothing_stays_as_it_is(text: str | None) -> None:
+def test_unsigned_urls_stay(text: str | None) -> None:
     assert without_signatures(text) == text
 
 
@@ -64,13 +64,11 @@ def test_what_signs_nothing_stays_as_it_is(text: str | None) -> None:
         ("a token=1 without a URL", None),
     ],
 )
-def test_the_queries_of_signed_urls_are_no_part_of_a_text_s_content(
-    text: str, compared: str | None
-) -> None:
+def test_signed_queries_do_not_count_as_content(text: str, compared: str | None) -> None:
     assert without_queries(text) == (text if compared is None else compared)
 
 
-def test_a_text_of_nothing_but_questions_is_looked_through_once() -> None:
+def test_text_of_question_marks_is_linear() -> None:
     text = "?token" * 200_000 + "ig="
     began = time.thread_time()
     assert without_queries(f"{text} ") == f"{text} "

@@ -103,7 +103,7 @@ def store_results(database: Database, *runs: Any, now: datetime = NOON) -> None:
 # --- deliveries ---------------------------------------------------------------------------------
 
 
-def test_an_old_body_goes_and_its_row_stays_with_the_digest(database: Database) -> None:
+def test_old_body_goes_but_digest_stays(database: Database) -> None:
     record(database, "event", body=b"body")
     work_off(database)
     assert prune(database, now=NOON + 2 * DAY) == {}
@@ -114,7 +114,7 @@ def test_an_old_body_goes_and_its_row_stays_with_the_digest(database: Database) 
     assert row.digest == sha256(b"body").digest()
 
 
-def test_the_same_delivered_again_only_counts_though_its_body_is_gone(database: Database) -> None:
+def test_redelivery_of_pruned_body_only_counts(database: Database) -> None:
     record(database, "event")
     work_off(database)
     prune(database, now=NOON + 3 * DAY)
@@ -124,7 +124,7 @@ def test_the_same_delivered_again_only_counts_though_its_body_is_gone(database: 
     assert [row.status for row in rows(database, Job)] == ["done"]
 
 
-def test_another_body_of_a_pruned_event_is_kept_and_fetched_for(database: Database) -> None:
+def test_other_body_of_pruned_event_is_fetched(database: Database) -> None:
     record(database, "event")
     work_off(database)
     prune(database, now=NOON + 3 * DAY)
@@ -135,7 +135,7 @@ def test_another_body_of_a_pruned_event_is_kept_and_fetched_for(database: Databa
     assert [row.body for row in rows(database, Delivery)] == [b"", b"other"]
 
 
-def test_what_was_emptied_is_not_taken_for_what_a_delivery_carried(store: Store) -> None:
+def test_emptied_delivery_carries_no_result(store: Store) -> None:
     record(store.database, "event", body=b"old")
     work_off(store.database)
     prune(store.database, now=NOON + 3 * DAY)
@@ -147,7 +147,7 @@ def test_what_was_emptied_is_not_taken_for_what_a_delivery_carried(store: Store)
 
 
 @pytest.mark.parametrize("status", ["pending", "running", "dead"])
-def test_nothing_of_a_job_that_is_alive_goes(database: Database, status: str) -> None:
+def test_live_job_keeps_everything(database: Database, status: str) -> None:
     record(database, "event", body=b"body")
     if status != "pending":
         (lease,) = claim(database)
@@ -160,7 +160,7 @@ def test_nothing_of_a_job_that_is_alive_goes(database: Database, status: str) ->
     assert contents(database) == before
 
 
-def test_a_dead_letter_is_replayed_with_its_body_after_years(store: Store) -> None:
+def test_dead_letter_replays_after_years(store: Store) -> None:
     record(store.database, "event", body=b"carried")
     work_off(store.database, outcome=jobs.bury)
     prune(store.database)
@@ -175,7 +175,7 @@ def test_a_dead_letter_is_replayed_with_its_body_after_years(store: Store) -> No
     }
 
 
-def test_a_job_that_comes_between_the_look_and_the_write_is_asked_for(
+def test_job_arriving_during_pruning_is_spared(
     database: Database,
 ) -> None:
     record(database, "event")
@@ -200,7 +200,7 @@ def test_attempts_go_by_their_own_age(database: Database) -> None:
     assert [row.started_at for row in rows(database, Attempt)] == [NOON + 2 * DAY]
 
 
-def test_an_event_goes_with_all_that_hangs_on_it(database: Database) -> None:
+def test_event_goes_with_dependent_rows(database: Database) -> None:
     record(database, "event")
     record(database, "event", body=b"other")
     work_off(database)
@@ -218,7 +218,7 @@ def test_an_ignored_event_goes_too(database: Database) -> None:
 
 
 @pytest.mark.parametrize("body", [b"{}", b"other"])
-def test_an_events_age_counts_from_its_last_delivery(database: Database, body: bytes) -> None:
+def test_event_age_counts_from_last_delivery(database: Database, body: bytes) -> None:
     record(database, "event")
     work_off(database)
     record(database, "event", now=NOON + 4 * DAY, body=body)
@@ -229,21 +229,21 @@ def test_an_events_age_counts_from_its_last_delivery(database: Database, body: b
     assert rows(database, Event) == []
 
 
-def test_an_event_stays_as_long_as_an_attempt_of_it_does(database: Database) -> None:
+def test_event_outlives_its_attempts(database: Database) -> None:
     record(database, "event")
     work_off(database, now=NOON + 4 * DAY)
     prune(database, now=NOON + 6 * DAY)
     assert len(rows(database, Event)) == len(rows(database, Attempt)) == 1
 
 
-def test_checks_that_ended_go_and_those_that_wait_stay(store: Store) -> None:
+def test_ended_checks_go_and_pending_stay(store: Store) -> None:
     ended, _ = store.endpoints.add("valyu", "task"), store.endpoints.add("valyu", "task")
     store.jobs.end_checks(ended)
     assert prune(store.database, now=LATER + 9000 * DAY) == {"jobs": 1}
     assert [row.status for row in rows(store.database, Job)] == ["pending"]
 
 
-def test_what_has_no_age_is_kept_for_ever(database: Database) -> None:
+def test_kinds_without_age_stay_forever(database: Database) -> None:
     record(database, "event")
     work_off(database)
     store_results(database, run())
@@ -260,7 +260,7 @@ def test_what_has_no_age_is_kept_for_ever(database: Database) -> None:
         {"events": DAY, "attempts": 2 * DAY, "deliveries": DAY},
     ],
 )
-def test_events_cannot_go_before_what_hangs_on_them(ages: dict[str, timedelta]) -> None:
+def test_events_never_go_before_dependents(ages: dict[str, timedelta]) -> None:
     with pytest.raises(ValueError, match="before what hangs on them"):
         Ages(**ages)
 
@@ -281,7 +281,7 @@ def complete_batch(database: Database, *run_ids: str) -> None:
     database.write(work)
 
 
-def test_the_content_of_an_old_result_goes_and_what_it_was_stays(database: Database) -> None:
+def test_old_result_content_goes_facts_stay(database: Database) -> None:
     store_results(database, run(output="text", sources=["s"], error="e", cost=0.5))
     (before,) = rows(database, Result)
     assert prune(database, RESULTS, now=NOON + 10 * DAY) == {}
@@ -294,7 +294,7 @@ def test_the_content_of_an_old_result_goes_and_what_it_was_stays(database: Datab
     assert prune(database, RESULTS) == {}
 
 
-def test_a_pruned_batch_is_complete_and_nothing_of_it_is_missing(store: Store) -> None:
+def test_pruned_batch_stays_complete(store: Store) -> None:
     complete_batch(store.database, "run-1", "run-2")
     store_results(store.database, run("alone", output="text"))
     assert prune(store.database, RESULTS) == {"results": 3}
@@ -305,13 +305,13 @@ def test_a_pruned_batch_is_complete_and_nothing_of_it_is_missing(store: Store) -
     assert store.runs.count_outstanding("valyu") == 0
 
 
-def test_the_results_of_an_open_batch_stay(store: Store) -> None:
+def test_results_of_open_batch_stay(store: Store) -> None:
     store.endpoints.add("valyu", "batch", resource="batch-1")
     store_results(store.database, run(batch_id="batch-1"))
     assert prune(store.database, RESULTS) == {}
 
 
-def test_the_same_fetched_again_does_not_come_back(database: Database) -> None:
+def test_refetched_content_does_not_return(database: Database) -> None:
     whole = run(output="text", raw={"id": "run-1", "text": "whole"}, completed_at=NOON)
     store_results(database, whole)
     prune(database, RESULTS)
@@ -321,7 +321,7 @@ def test_the_same_fetched_again_does_not_come_back(database: Database) -> None:
     assert (row.raw, row.output, row.pruned_at) == ("null", None, LATER)
 
 
-def test_a_merge_worked_out_before_the_pruning_does_not_bring_it_back(database: Database) -> None:
+def test_merge_before_pruning_restores_nothing(database: Database) -> None:
     store_results(database, run(output="text"))
     again = run(output="text", raw={"id": "run-1", "more": 1})
     rows_of_page = [row_of(again)]
@@ -334,7 +334,7 @@ def test_a_merge_worked_out_before_the_pruning_does_not_bring_it_back(database: 
     assert rows(database, Result)[0].raw == "null"
 
 
-def test_news_of_a_pruned_run_are_a_version_as_ever(database: Database) -> None:
+def test_news_of_pruned_run_is_a_version(database: Database) -> None:
     store_results(database, run(output="old"))
     prune(database, RESULTS)
     store_results(database, run(output="new"), now=LATER)
@@ -343,7 +343,7 @@ def test_news_of_a_pruned_run_are_a_version_as_ever(database: Database) -> None:
     assert prune(database, RESULTS) == {}
 
 
-def test_superseded_versions_go_once_what_superseded_them_is_old(database: Database) -> None:
+def test_superseded_versions_go_by_successor_age(database: Database) -> None:
     ages = Ages(versions=10 * DAY)
     for day, output in ((0, "first"), (50, "second"), (51, "third")):
         store_results(database, run(output=output), now=NOON + day * DAY)
@@ -360,7 +360,7 @@ def test_superseded_versions_go_once_what_superseded_them_is_old(database: Datab
 
 
 @pytest.mark.parametrize("form", ["csv", "json", "jsonl"])
-def test_an_export_leaves_out_what_was_pruned_and_counts_it(store: Store, form: str) -> None:
+def test_export_omits_and_counts_pruned_results(store: Store, form: str) -> None:
     complete_batch(store.database, "run-1", "run-2")
     prune(store.database, RESULTS, now=NOON + 11 * DAY)
     store_results(store.database, run("run-2", batch_id="batch-1", output="new"), now=LATER)
@@ -373,9 +373,7 @@ def test_an_export_leaves_out_what_was_pruned_and_counts_it(store: Store, form: 
     assert store.export.count_pruned(replace(selection, batch_id="other")) == 0
 
 
-def test_an_export_ends_where_a_result_is_pruned_under_it(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_export_ends_when_result_is_pruned(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export_rows, "PAGE_ROWS", 1)
     complete_batch(store.database, "run-1", "run-2")
     lines = store.export.json_lines(Selection(source="valyu"))
@@ -389,9 +387,7 @@ def test_an_export_ends_where_a_result_is_pruned_under_it(
 # --- steps --------------------------------------------------------------------------------------
 
 
-def test_a_step_takes_few_rows_and_the_walk_goes_on_behind_them(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_step_is_bounded_by_rows(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention.walk, "STEP_ROWS", 2)
     record(database, *(f"event-{number}" for number in range(5)))
     work_off(database)
@@ -404,9 +400,7 @@ def test_a_step_takes_few_rows_and_the_walk_goes_on_behind_them(
     assert taken == [[1, 2], [3, 4], [5], []]
 
 
-def test_a_step_takes_few_bytes_but_one_row_at_least(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_step_is_bounded_by_bytes(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention.walk, "STEP_BYTES", 100)
     for number, size in enumerate((200, 30, 30, 200)):
         record(database, f"event-{number}", body=b"x" * size)
@@ -431,19 +425,19 @@ def steps(store: Store, *bodies: bytes) -> list[Step]:
     return taken
 
 
-def test_no_transaction_takes_more_than_250_rows(store: Store) -> None:
+def test_transaction_takes_at_most_250_rows(store: Store) -> None:
     taken = [step.rows for step in steps(store, *[b"{}"] * 600)]
     assert sum(taken) == 600
     assert max(taken) <= 250
 
 
-def test_no_transaction_takes_more_than_8_mb(store: Store) -> None:
+def test_transaction_takes_at_most_8_mb(store: Store) -> None:
     taken = [step.bytes for step in steps(store, *[b"x" * 3_000_000] * 3)]
     assert sum(taken) > 9_000_000
     assert max(taken) <= 8 * 1024 * 1024
 
 
-def test_the_walk_ends_where_the_young_begin_and_stays_there(database: Database) -> None:
+def test_walk_stops_at_the_young(database: Database) -> None:
     record(database, "old-1", "old-2")
     record(database, "young", now=NOON + DAY)
     work_off(database, now=NOON + DAY)
@@ -469,7 +463,7 @@ def test_the_walk_passes_what_must_stay(
     assert len(rows(database, Event)) == 4
 
 
-def test_replayed_jobs_do_not_end_the_walk(
+def test_replayed_jobs_do_not_stop_walk(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention.walk, "LOOK_ROWS", 2)
@@ -482,7 +476,7 @@ def test_replayed_jobs_do_not_end_the_walk(
     assert prune(database)["jobs"] == 1
 
 
-def test_a_dry_run_says_what_would_go_and_changes_nothing(store: Store) -> None:
+def test_dry_run_reports_and_changes_nothing(store: Store) -> None:
     database = store.database
     record(database, "event-0", "event-1")
     work_off(database)
@@ -500,7 +494,7 @@ def test_a_dry_run_says_what_would_go_and_changes_nothing(store: Store) -> None:
     assert gone == {**told, "results": 2}  # one of them went as a superseded version
 
 
-def test_two_pruners_at_once_do_no_harm(database: Database) -> None:
+def test_two_pruners_do_no_harm(database: Database) -> None:
     record(database, *(f"event-{number}" for number in range(600)))
     work_off(database)
     record(database, "alive")
@@ -516,9 +510,7 @@ def test_two_pruners_at_once_do_no_harm(database: Database) -> None:
 
 
 @pytest.mark.postgres
-def test_what_somebody_holds_is_left_for_another_time_and_the_rest_goes(
-    database: Database, made_url: str
-) -> None:
+def test_locked_rows_are_left_for_later(database: Database, made_url: str) -> None:
     """The intake, for one, holds an event to which it adds a delivery with its job."""
     record(database, "held", "free")
     work_off(database)
@@ -638,7 +630,7 @@ class Retaining(RuleBasedStateMachine):
             assert (came.body, came.pruned_at) == (body, None)
 
 
-def test_no_sequence_of_prunes_gives_a_redelivery_an_effect_or_loses_what_is_alive(
+def test_pruning_never_repeats_effects_or_loses_live_rows(
     new_database: Callable[[Path], Database],
 ) -> None:
     machine = type("Machine", (Retaining,), {"open_database": staticmethod(new_database)})

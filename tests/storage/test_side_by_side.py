@@ -71,7 +71,7 @@ def count(store: Store, model: type[SQLModel]) -> int:
 # --- deliveries ---------------------------------------------------------------------------------
 
 
-def test_an_event_delivered_at_two_machines_at_once_is_one(pair: tuple[Store, Store]) -> None:
+def test_event_at_two_machines_is_one(pair: tuple[Store, Store]) -> None:
     for number in range(20):
         one = delivery(f"k{number}")
         said = together(*(partial(deliver, store, one) for store in pair))
@@ -80,7 +80,7 @@ def test_an_event_delivered_at_two_machines_at_once_is_one(pair: tuple[Store, St
     assert all(row.copies == 1 for row in rows(pair[0].database, Delivery))
 
 
-def test_groups_that_share_events_in_another_order_are_both_stored(
+def test_groups_in_opposite_order_both_store(
     pair: tuple[Store, Store],
 ) -> None:
     for round_ in range(10):
@@ -93,7 +93,7 @@ def test_groups_that_share_events_in_another_order_are_both_stored(
         assert all(sorted(map(str, both)) == ["accepted", "duplicate"] for both in pairs)
 
 
-def test_another_body_that_comes_to_two_machines_at_once_is_kept_once(
+def test_differing_body_at_two_machines_kept_once(
     pair: tuple[Store, Store],
 ) -> None:
     for number in range(20):
@@ -109,7 +109,7 @@ def test_another_body_that_comes_to_two_machines_at_once_is_kept_once(
 # --- jobs ---------------------------------------------------------------------------------------
 
 
-def test_no_job_is_claimed_twice_and_the_slots_of_a_source_hold_together(
+def test_slots_hold_across_processes(
     pair: tuple[Store, Store],
 ) -> None:
     for _ in range(40):
@@ -125,9 +125,7 @@ def test_no_job_is_claimed_twice_and_the_slots_of_a_source_hold_together(
     assert len(set(claimed)) == 40
 
 
-def test_a_job_that_somebody_holds_is_passed_over_and_the_others_are_claimed(
-    store: Store, made_url: str
-) -> None:
+def test_locked_job_is_skipped(store: Store, made_url: str) -> None:
     held, *free = (enqueue(store.database) for _ in range(3))
     with psycopg.connect(made_url) as other:
         other.execute("SELECT 1 FROM jobs WHERE id = %s FOR UPDATE", [held])
@@ -136,7 +134,7 @@ def test_a_job_that_somebody_holds_is_passed_over_and_the_others_are_claimed(
     assert [lease.job_id for lease in store.jobs.claim("valyu", limit=3)] == [held]
 
 
-def test_nobody_changes_a_job_that_is_fenced_before_the_commit(store: Store, made_url: str) -> None:
+def test_fenced_job_is_unchanged_until_commit(store: Store, made_url: str) -> None:
     """Otherwise its lease could be let go of between the look and what is written upon it."""
     job_id = enqueue(store.database)
     leases = store.jobs.claim("valyu", limit=1)
@@ -150,7 +148,7 @@ def test_nobody_changes_a_job_that_is_fenced_before_the_commit(store: Store, mad
     store.database.write(work)
 
 
-def test_a_dead_machine_s_jobs_start_elsewhere_when_their_lease_has_run_out(
+def test_dead_machine_s_jobs_start_elsewhere(
     pair: tuple[Store, Store],
 ) -> None:
     job_id = enqueue(pair[0].database)
@@ -176,7 +174,7 @@ def run_out(store: Store, job_id: int) -> None:
     )
 
 
-def test_a_renewed_lease_is_nobody_else_s(pair: tuple[Store, Store]) -> None:
+def test_renewed_lease_stays_exclusive(pair: tuple[Store, Store]) -> None:
     job_id = enqueue(pair[0].database)
     (lease,) = pair[0].jobs.claim("valyu", limit=1)
     run_out(pair[0], job_id)
@@ -186,7 +184,7 @@ def test_a_renewed_lease_is_nobody_else_s(pair: tuple[Store, Store]) -> None:
     assert timedelta(seconds=LEASE_SECONDS - 5) < left <= timedelta(seconds=LEASE_SECONDS)
 
 
-def test_of_many_ends_at_once_only_those_still_held_count(pair: tuple[Store, Store]) -> None:
+def test_only_held_leases_finish_in_group(pair: tuple[Store, Store]) -> None:
     """They go into one transaction; the lost ones must not keep the others from it."""
     for _ in range(16):
         enqueue(pair[0].database)
@@ -208,7 +206,7 @@ def test_of_many_ends_at_once_only_those_still_held_count(pair: tuple[Store, Sto
     assert count(pair[0], Attempt) == 8
 
 
-def test_a_source_that_one_has_paused_is_paused_for_all_and_probed_by_one(
+def test_pause_is_shared_and_probed_once(
     pair: tuple[Store, Store],
 ) -> None:
     for _ in range(4):
@@ -224,7 +222,7 @@ def test_a_source_that_one_has_paused_is_paused_for_all_and_probed_by_one(
 # --- results and batches ------------------------------------------------------------------------
 
 
-def test_two_that_bring_the_same_runs_store_each_once(pair: tuple[Store, Store]) -> None:
+def test_same_runs_from_two_are_stored_once(pair: tuple[Store, Store]) -> None:
     pages = [[run(f"r{number}", output=number) for number in range(40)] for _ in pair]
     pages[1].reverse()
     for store in pair:
@@ -243,7 +241,7 @@ def test_two_that_bring_the_same_runs_store_each_once(pair: tuple[Store, Store])
     assert {row.version for row in stored} == {1}
 
 
-def test_a_batch_to_which_another_adds_is_never_complete_too_early(
+def test_concurrent_addition_never_completes_too_early(
     pair: tuple[Store, Store],
 ) -> None:
     """One settles what it has counted, while the other adds a run."""
@@ -272,7 +270,7 @@ def test_a_batch_to_which_another_adds_is_never_complete_too_early(
         assert len(live) == 1, "nobody looks at the open batch any more"
 
 
-def test_runs_that_come_while_others_are_added_are_counted_once(pair: tuple[Store, Store]) -> None:
+def test_runs_during_addition_count_once(pair: tuple[Store, Store]) -> None:
     for number in range(10):
         name = f"b{number}"
         pair[0].batches.register("valyu", name, endpoint_id=None)
@@ -289,7 +287,7 @@ def test_runs_that_come_while_others_are_added_are_counted_once(pair: tuple[Stor
         assert pair[0].batches.ledger(name).expected == 30
 
 
-def test_additions_of_several_at_once_count_each_its_unknown_runs_once(
+def test_concurrent_additions_count_unlisted_runs_once(
     pair: tuple[Store, Store],
 ) -> None:
     pair[0].batches.register("valyu", "b", endpoint_id=None)
@@ -321,9 +319,7 @@ VERBS: dict[str, Callable[[Store, Any], Any]] = {
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_whatever_counts_a_batch_waits_for_who_counts_it_already(
-    store: Store, made_url: str, verb: str
-) -> None:
+def test_batch_counting_is_serialized(store: Store, made_url: str, verb: str) -> None:
     """Otherwise two counts would pass each other by, and neither see what the other adds."""
     store.batches.register("valyu", "b", endpoint_id=None)
     store.batches.check("valyu", "b")
@@ -337,9 +333,7 @@ def test_whatever_counts_a_batch_waits_for_who_counts_it_already(
         waiting.result(10)
 
 
-def test_a_run_that_another_adds_while_a_batch_is_settled_is_counted(
-    store: Store, made_url: str
-) -> None:
+def test_run_added_while_settling_is_counted(store: Store, made_url: str) -> None:
     store.batches.register("valyu", "b", endpoint_id=None)
     store.batches.check("valyu", "b")
     (lease,) = store.jobs.claim("valyu", limit=1)
@@ -358,7 +352,7 @@ def test_a_run_that_another_adds_while_a_batch_is_settled_is_counted(
         assert settling.result(10).state == "open"
 
 
-def test_pages_of_a_batch_do_not_wait_for_each_other(store: Store, made_url: str) -> None:
+def test_pages_of_batch_do_not_block(store: Store, made_url: str) -> None:
     store.batches.register("valyu", "b", endpoint_id=None)
     enqueue(store.database)
     (lease,) = store.jobs.claim("valyu", limit=1)
@@ -368,7 +362,7 @@ def test_pages_of_a_batch_do_not_wait_for_each_other(store: Store, made_url: str
     assert store.batches.ledger("b").stored == 1
 
 
-def test_of_two_that_wait_for_each_other_one_begins_anew(pair: tuple[Store, Store]) -> None:
+def test_deadlock_victim_starts_again(pair: tuple[Store, Store]) -> None:
     for name in ("a", "b"):
         pair[0].batches.register("valyu", name, endpoint_id=None)
     have_one = threading.Barrier(2)
@@ -394,7 +388,7 @@ def test_of_two_that_wait_for_each_other_one_begins_anew(pair: tuple[Store, Stor
 # --- endpoints ----------------------------------------------------------------------------------
 
 
-def test_every_change_of_an_endpoint_is_a_change_of_the_revision(
+def test_every_endpoint_change_raises_the_revision(
     pair: tuple[Store, Store],
 ) -> None:
     before = pair[0].endpoints.revision()
@@ -403,9 +397,7 @@ def test_every_change_of_an_endpoint_is_a_change_of_the_revision(
     assert pair[0].endpoints.revision() == before + 20
 
 
-def test_a_watcher_notices_a_commit_that_began_before_the_one_it_saw(
-    store: Store, made_url: str
-) -> None:
+def test_watcher_sees_commits_that_began_earlier(store: Store, made_url: str) -> None:
     with psycopg.connect(made_url) as other, store.watch() as version:
         other.execute("INSERT INTO meta VALUES ('older', '')")
         enqueue(store.database)
@@ -414,7 +406,7 @@ def test_a_watcher_notices_a_commit_that_began_before_the_one_it_saw(
         assert version() != seen
 
 
-def test_a_hint_of_one_is_heard_by_the_others(pair: tuple[Store, Store]) -> None:
+def test_hint_reaches_other_processes(pair: tuple[Store, Store]) -> None:
     heard = threading.Event()
     pair[1].listen(heard.set)
     pair[0].hint()
@@ -424,7 +416,7 @@ def test_a_hint_of_one_is_heard_by_the_others(pair: tuple[Store, Store]) -> None
 # --- the clock ----------------------------------------------------------------------------------
 
 
-def test_all_have_the_clock_of_the_server(
+def test_all_share_the_server_s_clock(
     pair: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever our own says: it may be wrong, and may jump."""
@@ -435,9 +427,7 @@ def test_all_have_the_clock_of_the_server(
         assert abs(store.now() - theirs) < timedelta(seconds=1)
 
 
-def test_an_answer_that_a_stall_drew_out_does_not_move_the_clock(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stalled_answer_does_not_move_clock(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres, "PROMPT_SECONDS", 0.05)
     monkeypatch.setattr(postgres, "CLOCK", f"{presence.CLOCK} FROM pg_sleep(1)")
     began, right = time.monotonic(), store.now()
@@ -447,9 +437,7 @@ def test_an_answer_that_a_stall_drew_out_does_not_move_the_clock(
     assert abs(store.now() - right - passed) < timedelta(seconds=0.1)
 
 
-def test_a_server_that_goes_while_its_clock_is_looked_at_is_one_that_cannot_now(
-    store: Store, made_url: str
-) -> None:
+def test_server_lost_during_clock_read_is_temporary(store: Store, made_url: str) -> None:
     """Whoever waits for the database to recover must be told so in its words."""
 
     def work(connection: Any) -> None:
@@ -474,12 +462,12 @@ def bare(maker: Maker, tmp_path: Path) -> Iterator[str]:
     maker.drop(url)
 
 
-def test_the_schema_is_made_once_whoever_else_tries(bare: str) -> None:
+def test_schema_is_made_once_by_many(bare: str) -> None:
     before = together(*(lambda: storage.upgrade(bare, [KEY]) for _ in range(4)))
     assert sorted(str(one) for one in before) == sorted(["None", *[migrations.HEAD] * 3])
 
 
-def test_a_database_without_tables_is_not_opened(bare: str) -> None:
+def test_database_without_tables_is_refused(bare: str) -> None:
     with pytest.raises(NoDatabase, match="run `resultsink db upgrade`"):
         storage.open(bare, [KEY])
 
@@ -491,7 +479,7 @@ def test_a_database_without_tables_is_not_opened(bare: str) -> None:
         ("9999", NewerSchema, "install the newer resultsink"),
     ],
 )
-def test_a_schema_of_another_version_is_not_opened(
+def test_other_schema_version_is_refused(
     made_url: str, revision: str, error: type[CannotOpen], says: str
 ) -> None:
     with psycopg.connect(made_url, autocommit=True) as connection:
@@ -500,7 +488,7 @@ def test_a_schema_of_another_version_is_not_opened(
         storage.open(made_url, [KEY])
 
 
-def test_a_database_of_another_program_is_left_alone(bare: str) -> None:
+def test_foreign_database_is_left_alone(bare: str) -> None:
     with psycopg.connect(bare, autocommit=True) as connection:
         connection.execute("CREATE TABLE theirs (id int)")
     with pytest.raises(CannotOpen, match="another program"):
@@ -513,13 +501,13 @@ def test_the_wrong_key_is_refused(made_url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["postgresql://nobody@127.0.0.1:1/x", "postgresql://u@/x?host=/no"])
-def test_a_server_that_is_not_there_is_said_without_the_password(url: str) -> None:
+def test_unreachable_server_hides_the_password(url: str) -> None:
     with pytest.raises(CannotOpen, match="cannot be opened") as refusal:
         storage.open(url.replace("@", ":hunter2@"), [KEY])
     assert "hunter2" not in str(refusal.value)
 
 
-def test_it_is_served_for_as_long_as_somebody_serves_it(made_url: str) -> None:
+def test_served_as_long_as_anyone_serves(made_url: str) -> None:
     with databases.opened(made_url) as beside:
         assert not beside.is_served()
         with databases.opened(made_url, serve=True):
@@ -527,7 +515,7 @@ def test_it_is_served_for_as_long_as_somebody_serves_it(made_url: str) -> None:
         assert not beside.is_served()
 
 
-def test_what_repeats_an_event_that_is_pruned_meanwhile_is_kept_whole(made_url: str) -> None:
+def test_repeat_during_pruning_is_kept_whole(made_url: str) -> None:
     """Another machine prunes between our look whether it is there and our lock on it."""
     pruned = threading.Event()
 

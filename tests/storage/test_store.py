@@ -7,7 +7,7 @@ from tests.storage.build import rows
 ENDED = FetchedBatch("batch-1", "completed", is_terminal=True, total=0, ended=0)
 
 
-def test_a_batch_that_grew_while_its_check_ended_is_watched_again(store: Store) -> None:
+def test_growth_during_check_end_is_watched(store: Store) -> None:
     store.endpoints.add("valyu", "batch", resource="batch-1")
     store.batches.check("valyu", "batch-1")
     (check,) = store.jobs.claim("valyu", limit=1)

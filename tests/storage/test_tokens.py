@@ -13,7 +13,7 @@ from tests.databases import url_of
 from tests.storage.build import contents, rows
 
 
-def test_a_token_is_found_by_its_text_with_what_it_opens(store: Store) -> None:
+def test_token_found_by_text_with_scopes(store: Store) -> None:
     made = store.tokens.create("ci", ["register", "read", "read"], source="valyu")
     assert re.fullmatch(r"rs_[A-Za-z0-9_-]{43}", made.text)
     found = store.tokens.find(made.text)
@@ -22,20 +22,20 @@ def test_a_token_is_found_by_its_text_with_what_it_opens(store: Store) -> None:
     assert found.scopes == {"read", "register"}
 
 
-def test_only_a_digest_is_kept_and_no_repr_shows_the_text(store: Store) -> None:
+def test_only_a_digest_is_kept(store: Store) -> None:
     made = store.tokens.create("ci", ["read"])
     assert made.text not in f"{made}{store.tokens.find(made.text)}{store.tokens.list_all()}"
     assert made.text[3:].encode() not in behind.everything(url_of(store))
     assert [len(row.digest) for row in rows(store.database, Token)] == [32]
 
 
-def test_two_tokens_differ_though_all_that_is_said_of_them_is_the_same(store: Store) -> None:
+def test_equal_requests_make_different_tokens(store: Store) -> None:
     one, other = (store.tokens.create("ci", ["read"]) for _ in range(2))
     assert one.text != other.text
     assert store.tokens.find(one.text) != store.tokens.find(other.text)
 
 
-def test_a_revoked_token_opens_nothing_and_stays_listed(store: Store) -> None:
+def test_revoked_token_opens_nothing_but_lists(store: Store) -> None:
     kept, ended = (store.tokens.create(name, ["read"]) for name in ("kept", "ended"))
     store.tokens.revoke(ended.id)
     assert store.tokens.find(ended.text) is None
@@ -44,7 +44,7 @@ def test_a_revoked_token_opens_nothing_and_stays_listed(store: Store) -> None:
     assert listed == [("ended", False), ("kept", True)]
 
 
-def test_what_is_not_valid_cannot_be_revoked(store: Store) -> None:
+def test_unknown_token_cannot_be_revoked(store: Store) -> None:
     made = store.tokens.create("ci", ["read"])
     store.tokens.revoke(made.id)
     before = contents(store.database)
@@ -60,6 +60,6 @@ def test_no_other_text_finds_a_token(store: Store, text: str) -> None:
     assert store.tokens.find(text) is None
 
 
-def test_a_name_that_a_database_would_refuse_is_cleaned(store: Store) -> None:
+def test_unstorable_name_is_cleaned(store: Store) -> None:
     store.tokens.create("a\0b\ud800", ["read"])
     assert [row["name"] for row in store.tokens.list_all()] == ["a�b�"]

@@ -92,7 +92,7 @@ async def test_an_endpoint_is_read_once(
     assert (first.view.resource, reads) == (BATCH, [])
 
 
-async def test_many_who_ask_for_the_same_at_once_cost_few_reads(
+async def test_concurrent_lookups_share_few_reads(
     store: Store, cache: EndpointCache, reads: list[str]
 ) -> None:
     endpoint_id = add_endpoint(store)
@@ -102,14 +102,14 @@ async def test_many_who_ask_for_the_same_at_once_cost_few_reads(
     assert len(reads) <= endpoint_cache.READS_AT_ONCE
 
 
-async def test_an_unknown_id_costs_one_bounded_read(cache: EndpointCache, reads: list[str]) -> None:
+async def test_unknown_id_costs_one_read(cache: EndpointCache, reads: list[str]) -> None:
     assert await cache.find(UNKNOWN) is None
     assert len(reads) == 1
     assert re.search(r"WHERE endpoints\.id = \S+\s*(LIMIT|$)", reads[0])
 
 
 @given(st.text().filter(lambda text: len(text) != 22) | st.sampled_from(["/" * 22, UNKNOWN + "\n"]))
-async def test_what_cannot_be_an_id_costs_nothing(endpoint_id: str) -> None:
+async def test_impossible_id_costs_no_read(endpoint_id: str) -> None:
     cache = EndpointCache.__new__(EndpointCache)  # without a store, any read would fail
     cache._cached = {}
     assert await cache.find(endpoint_id) is None
@@ -137,7 +137,7 @@ def bound(other: Store, endpoint_id: str) -> Callable[[CachedEndpoint], bool]:
 
 
 @pytest.mark.parametrize("change", [closed, rotated, bound])
-async def test_a_change_by_another_process_is_felt_within_two_seconds(
+async def test_foreign_change_felt_within_two_seconds(
     store: Store,
     database_url: str,
     cache: EndpointCache,
@@ -153,15 +153,13 @@ async def test_a_change_by_another_process_is_felt_within_two_seconds(
         await asyncio.sleep(0.05)
 
 
-async def test_an_endpoint_of_a_source_that_is_not_configured_is_unknown(
+async def test_endpoint_of_unconfigured_source_is_unknown(
     store: Store, cache: EndpointCache
 ) -> None:
     assert await cache.find(store.endpoints.add("elsewhere", "batch")) is None
 
 
-async def test_the_reading_that_matched_is_tried_first_and_the_others_stay(
-    store: Store, cache: EndpointCache
-) -> None:
+async def test_matched_reading_first_and_others_stay(store: Store, cache: EndpointCache) -> None:
     endpoint_id = add_endpoint(store)
     endpoint = await in_memory(cache, endpoint_id)
     text, hexed = endpoint.keys(NOON.timestamp())
@@ -172,7 +170,7 @@ async def test_the_reading_that_matched_is_tried_first_and_the_others_stay(
     assert cache.remember(await found(cache, endpoint_id), hexed) is None
 
 
-async def test_a_remembered_reading_is_first_after_a_start(store: Store) -> None:
+async def test_remembered_reading_is_first_after_restart(store: Store) -> None:
     endpoint_id = add_endpoint(store)
     sources = configured(settings(signing={"readings": ["text", "hex"]}))
     endpoint = await found(EndpointCache(store, sources), endpoint_id)
@@ -181,7 +179,7 @@ async def test_a_remembered_reading_is_first_after_a_start(store: Store) -> None
     assert [key.reading for key in again.keys(NOON.timestamp())] == ["hex", "text"]
 
 
-async def test_remembering_a_reading_does_not_bring_back_what_was_closed(
+async def test_remembering_reading_revives_no_closed_endpoint(
     store: Store, cache: EndpointCache
 ) -> None:
     endpoint_id = add_endpoint(store)
@@ -223,7 +221,7 @@ async def test_a_read_overtaken_by_a_close_is_not_kept(
     assert (await found(cache, endpoint_id)).view.state == "closed"
 
 
-async def test_memory_is_bounded_and_what_was_dropped_is_read_again(
+async def test_memory_is_bounded_and_reread(
     store: Store, cache: EndpointCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoint_cache, "MAX_CACHED", 3)
@@ -234,7 +232,7 @@ async def test_memory_is_bounded_and_what_was_dropped_is_read_again(
         assert sum(cache.cached(each) is not None for each in ids) <= 3
 
 
-async def test_a_secret_that_no_longer_fits_the_settings_is_our_fault_not_the_senders(
+async def test_misfit_secret_is_our_fault(
     store: Store,
 ) -> None:
     endpoint_id = add_endpoint(store, secret="not-hex-but-long-enough")  # noqa: S106
@@ -255,15 +253,13 @@ async def test_the_accounts_keys_serve_where_no_secret_of_the_endpoint_can(store
     assert list(keys) == list(sources["valyu"].account_keys)
 
 
-async def test_a_database_that_cannot_be_read_is_no_unknown_endpoint(store: Store) -> None:
+async def test_unreadable_database_is_no_unknown_endpoint(store: Store) -> None:
     cache = EndpointCache(store, configured(settings()))
     with broken(store, "endpoints"), pytest.raises(CannotStore):
         await cache.find(UNKNOWN)
 
 
-async def test_a_secret_under_a_key_that_came_later_is_our_fault_not_the_senders(
-    store: Store, database_url: str
-) -> None:
+async def test_secret_under_newer_key_is_our_fault(store: Store, database_url: str) -> None:
     endpoint_id = add_endpoint(store)
     old = databases.key(store)
     with closing(storage.open(database_url, [storage.new_key(), old])) as other:
@@ -275,7 +271,7 @@ async def test_a_secret_under_a_key_that_came_later_is_our_fault_not_the_senders
         await cache.find_by_resource("valyu", BATCH)
 
 
-async def test_the_wait_for_a_turn_to_read_counts_into_the_deadline(
+async def test_waiting_to_read_counts_into_deadline(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoint_cache, "READ_SECONDS", 1.0)
@@ -298,7 +294,7 @@ async def test_the_wait_for_a_turn_to_read_counts_into_the_deadline(
         event.remove(Engine, "before_cursor_execute", hang)
 
 
-async def test_following_goes_on_after_the_database_could_not_be_read(
+async def test_following_survives_an_unreadable_database(
     store: Store, cache: EndpointCache
 ) -> None:
     endpoint_id = add_endpoint(store)
@@ -310,7 +306,7 @@ async def test_following_goes_on_after_the_database_could_not_be_read(
         await asyncio.sleep(0.05)
 
 
-def test_a_secret_is_tried_until_its_end_and_at_once_by_whatever_clock() -> None:
+def test_secret_is_tried_until_its_end() -> None:
     hour = timedelta(hours=1)
     secret = SigningSecret(1, SECRET, NOON, NOON + hour, None)
     keys = SecretKeys(secret, ())
@@ -319,7 +315,7 @@ def test_a_secret_is_tried_until_its_end_and_at_once_by_whatever_clock() -> None
     assert SecretKeys(replace(secret, valid_until=None), ()).valid_at(NOON + 1000 * hour)
 
 
-async def test_an_ended_secret_is_not_tried_while_its_successor_is(store: Store) -> None:
+async def test_ended_secret_yields_to_its_successor(store: Store) -> None:
     endpoint = await found(
         EndpointCache(store, configured(settings())), add_endpoint(store, secret=SECRET)
     )

@@ -85,9 +85,7 @@ async def test_both_ways_give_the_same_answers(taking: Taking, store: Store) -> 
     assert found == [200, 401, 401, 200, 503]
 
 
-async def test_what_is_refused_unread_or_must_be_looked_up_is_left_to_the_other_way(
-    taking: Taking, store: Store
-) -> None:
+async def test_refusals_and_lookups_leave_fast_path(taking: Taking, store: Store) -> None:
     known, unknown = add_endpoint(store), add_endpoint(store)
     path, proof = f"/webhooks/valyu/{known}", signed(BODY)
     large = b"x" * (intake.INLINE_BYTES + 1)
@@ -110,7 +108,7 @@ async def test_a_body_over_the_limit_is_left_to_the_other_way(store: Store) -> N
         assert await ways.fast_path(path, signed(larger), larger, known=known) is None
 
 
-async def test_what_is_in_flight_counts_until_the_answer(taking: Taking, store: Store) -> None:
+async def test_bytes_in_flight_count_until_answer(taking: Taking, store: Store) -> None:
     known = add_endpoint(store)
     path, ways = f"/webhooks/valyu/{known}", BothWays(taking, bodies=len(BODY))
     for headers in (signed(BODY), [], signed(BODY)) * 2:

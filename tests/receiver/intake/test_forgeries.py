@@ -159,7 +159,7 @@ def changed(headers: Headers, body: bytes, how: tuple[Any, ...]) -> tuple[Header
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-async def test_only_what_the_reference_takes_is_taken(
+async def test_only_what_reference_libraries_accept_is_accepted(
     intakes: dict[str, Taking],
     store: Store,
     name: str,
@@ -205,7 +205,7 @@ def endpoint(store: Store) -> str:
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-async def test_bytes_at_random_are_refused_and_nothing_else(
+async def test_random_bytes_are_only_ever_refused(
     intakes: dict[str, Taking], store: Store, name: str, headers: Headers, body: bytes
 ) -> None:
     path = f"/webhooks/valyu/{endpoint(store)}"

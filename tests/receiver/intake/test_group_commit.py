@@ -41,7 +41,7 @@ async def all_of(group: GroupCommit, *deliveries: VerifiedDelivery) -> list[str 
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_an_answer_leaves_only_after_the_commit(store: Store) -> None:
+async def test_answer_follows_the_commit(store: Store) -> None:
     group = GroupCommit(store)
     with locked(store):
         answer = asyncio.create_task(group.commit(delivery("a")))
@@ -52,7 +52,7 @@ async def test_an_answer_leaves_only_after_the_commit(store: Store) -> None:
     assert keys(store) == ["a"]
 
 
-async def test_at_the_moment_of_an_answer_others_can_see_the_delivery(store: Store) -> None:
+async def test_answered_delivery_is_visible_to_others(store: Store) -> None:
     group = GroupCommit(store)
     for number in range(50):
         assert await group.commit(delivery(str(number))) == "accepted"
@@ -77,13 +77,13 @@ async def test_a_group_has_a_bounded_size(store: Store, monkeypatch: pytest.Monk
     assert len({event["received_at"] for event in store.events.list_newest()}) == 3
 
 
-async def test_duplicates_within_a_group_are_told_apart(store: Store) -> None:
+async def test_duplicates_within_group_are_distinguished(store: Store) -> None:
     outcomes = await all_of(GroupCommit(store), *[delivery("a")] * 3, delivery("b"))
     assert outcomes == ["accepted", "duplicate", "duplicate", "accepted"]
     assert [event["deliveries"][0]["copies"] for event in events(store)] == [2, 0]
 
 
-async def test_a_row_that_cannot_be_stored_fails_alone(store: Store) -> None:
+async def test_unstorable_row_fails_alone(store: Store) -> None:
     bad = delivery("\ud800")  # no text that a database could hold
     first, refused, last = await all_of(GroupCommit(store), delivery("a"), bad, delivery("b"))
     assert (first, last) == ("accepted", "accepted")
@@ -91,7 +91,7 @@ async def test_a_row_that_cannot_be_stored_fails_alone(store: Store) -> None:
     assert keys(store) == ["a", "b"]
 
 
-async def test_who_stops_waiting_does_not_cancel_what_was_handed_over(store: Store) -> None:
+async def test_departed_waiter_cancels_nothing(store: Store) -> None:
     group = GroupCommit(store)
     with locked(store):
         gone, stays = (asyncio.create_task(group.commit(delivery(key))) for key in "ab")
@@ -101,7 +101,7 @@ async def test_who_stops_waiting_does_not_cancel_what_was_handed_over(store: Sto
     assert keys(store) == ["a", "b"]
 
 
-async def test_a_late_answer_is_refused_and_its_late_commit_is_harmless(store: Store) -> None:
+async def test_late_commit_after_refusal_is_harmless(store: Store) -> None:
     group = GroupCommit(store, deadline=0.2)
     began = time.monotonic()
     with stuck(store):
@@ -112,7 +112,7 @@ async def test_a_late_answer_is_refused_and_its_late_commit_is_harmless(store: S
     assert keys(store) == ["a", "b"]
 
 
-async def test_what_was_refused_before_it_was_handed_over_is_let_go(store: Store) -> None:
+async def test_refused_before_submission_is_released(store: Store) -> None:
     group = GroupCommit(store, deadline=0.1)
     with stuck(store):
         flying = asyncio.create_task(all_of(group, delivery("a")))
@@ -123,7 +123,7 @@ async def test_what_was_refused_before_it_was_handed_over_is_let_go(store: Store
     assert keys(store) == ["a", "b"]
 
 
-async def test_a_lock_that_is_held_too_long_is_a_refusal_within_two_seconds(store: Store) -> None:
+async def test_held_lock_refuses_within_two_seconds(store: Store) -> None:
     with locked(store):
         began = time.monotonic()
         with pytest.raises(CannotStore):
@@ -141,7 +141,7 @@ async def test_a_dead_writer_refuses_at_once(store: Store) -> None:
     assert {type(outcome) for outcome in outcomes} == {CannotStore}
 
 
-async def test_a_writer_that_ends_meanwhile_leaves_nobody_waiting(store: Store) -> None:
+async def test_ending_writer_leaves_nobody_waiting(store: Store) -> None:
     group = GroupCommit(store, deadline=DEADLINE)
     with stuck(store):
         waiting = asyncio.create_task(all_of(group, *[delivery(str(n)) for n in range(300)]))
@@ -154,9 +154,7 @@ async def test_a_writer_that_ends_meanwhile_leaves_nobody_waiting(store: Store) 
     assert {type(outcome) for outcome in outcomes[256:]} == {CannotStore}
 
 
-async def test_too_many_that_wait_are_refused_at_once(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_too_many_waiting_are_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit, "MAX_WAITING", 3)
     group = GroupCommit(store)
     with stuck(store):
@@ -169,13 +167,13 @@ async def test_too_many_that_wait_are_refused_at_once(
     assert [await flying, *await waiting] == ["accepted"] * 4
 
 
-async def test_nothing_is_left_running_when_nobody_waits(store: Store) -> None:
+async def test_idle_leaves_nothing_running(store: Store) -> None:
     group = GroupCommit(store)
     await group.commit(delivery("a"))
     await until(lambda: group._watch is None)
 
 
-async def test_an_answer_that_cannot_be_given_keeps_no_other_from_its_own(store: Store) -> None:
+async def test_failing_answer_keeps_no_other(store: Store) -> None:
     group = GroupCommit(store)
     results: list[object] = []
     faults: list[BaseException] = []
@@ -192,7 +190,7 @@ async def test_an_answer_that_cannot_be_given_keeps_no_other_from_its_own(store:
     assert [str(fault) for fault in faults] == ["cannot say accepted"]
 
 
-async def test_deliveries_that_come_fast_are_noticed_for_as_long_as_they_come(
+async def test_fast_deliveries_are_noticed_while_they_last(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group_commit, "WINDOW_SECONDS", 0.5)
@@ -207,7 +205,7 @@ async def test_deliveries_that_come_fast_are_noticed_for_as_long_as_they_come(
     assert next(number) > 1
 
 
-async def test_deliveries_that_come_slowly_keep_nobody_waiting(
+async def test_slow_deliveries_hold_up_nobody(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group_commit, "WINDOW_SECONDS", 0.02)

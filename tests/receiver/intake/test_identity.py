@@ -62,7 +62,7 @@ def speaks_for(view: EndpointView | None, found: EventIdentity) -> bool:
     said=st.tuples(announcements, message_ids, bodies),
     other_said=st.tuples(announcements, message_ids, bodies),
 )
-def test_no_endpoint_makes_a_key_of_what_another_one_is_for(
+def test_no_endpoint_makes_another_s_key(
     first: EndpointView,
     other: EndpointView | None,
     said: tuple[Any, Any, Any],
@@ -77,7 +77,7 @@ def test_no_endpoint_makes_a_key_of_what_another_one_is_for(
 
 
 @given(at=views(1), said=announcements, message_id=message_ids, body=bodies)
-def test_whatever_is_fetched_is_what_the_endpoint_is_for_or_has_yet_to_be_proven(
+def test_fetch_is_bound_to_its_endpoint(
     at: EndpointView, said: Announcement | None, message_id: str | None, body: bytes
 ) -> None:
     found = identity(at, said, message_id, body)
@@ -89,20 +89,20 @@ def test_whatever_is_fetched_is_what_the_endpoint_is_for_or_has_yet_to_be_proven
 
 
 @given(at=st.none() | views(1), said=announcements, body=bodies)
-def test_the_id_of_a_message_is_what_makes_it_the_same_event(
+def test_message_id_makes_the_event(
     at: EndpointView | None, said: Announcement | None, body: bytes
 ) -> None:
     first, again, other = (identity(at, said, name, body) for name in ("m1", "m1", "m2"))
     assert first.key == again.key != other.key
 
 
-def test_no_name_can_reach_into_the_next_part_of_a_key() -> None:
+def test_names_cannot_cross_key_parts() -> None:
     pairs = [("a:completed", "1"), ("a", "completed:1"), ("a%3Acompleted", "1"), ("a", "completed")]
     keys = {Announcement("run", name, status=status).key for name, status in pairs}
     assert len(keys) == len(pairs)
 
 
-def test_an_unreadable_delivery_is_a_fetch_that_waits_until_its_endpoint_is_bound() -> None:
+def test_unreadable_delivery_awaits_the_binding() -> None:
     found = identity(view(1, "batch", None), None)
     assert (found.disposition, found.subject_kind, found.subject) == (
         "fetch",
@@ -113,13 +113,13 @@ def test_an_unreadable_delivery_is_a_fetch_that_waits_until_its_endpoint_is_boun
     assert identity(None, None).disposition == "unusable"
 
 
-def test_what_is_known_of_a_run_spares_the_worker_calls() -> None:
+def test_known_run_facts_spare_calls() -> None:
     run = Announcement("run", "r1", "g1", "failed", is_end=True)
     assert identity(None, run).hints == {"batch": "g1", "status": "failed"}
     assert identity(None, Announcement("batch", "b1", "b1", "completed")).hints is None
 
 
-def test_of_a_body_that_is_not_signed_the_batch_of_a_run_is_no_hint() -> None:
+def test_unsigned_body_gives_no_batch_hint() -> None:
     run = Announcement("run", "r1", "g1", "failed")
     for at in (None, view(1, "account", None), view(1, "run", "r1"), view(1, "batch", "g1")):
         found = identify(at, run, None, b"", kinds=KINDS, is_signed=False)
@@ -128,12 +128,12 @@ def test_of_a_body_that_is_not_signed_the_batch_of_a_run_is_no_hint() -> None:
     assert identity(None, Announcement("run", "r1")).hints == {"status": None}
 
 
-def test_what_a_provider_does_not_fetch_is_recorded_and_ignored() -> None:
+def test_unfetched_kinds_are_ignored() -> None:
     found = identity(None, Announcement("findall", "f1", status=None, is_end=False))
     assert found.disposition == "ignored"
 
 
-def test_another_batch_s_run_is_unusable_at_a_batch_s_endpoint() -> None:
+def test_other_batch_s_run_is_unusable() -> None:
     at = view(1, "batch", "b1")
     mine, other = (Announcement("run", "r1", batch, "completed") for batch in ("b1", "b2"))
     assert identity(at, mine).subject == "r1"

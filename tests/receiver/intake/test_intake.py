@@ -83,9 +83,7 @@ UNREADABLE = {
 }
 
 
-async def test_a_large_body_is_taken_while_all_threads_of_the_worker_wait(
-    taking: Taking, store: Store
-) -> None:
+async def test_large_body_accepted_while_worker_threads_wait(taking: Taking, store: Store) -> None:
     """They wait for the disk, without a deadline; a sender does not."""
     endpoint, free = add_endpoint(store), threading.Event()
     waiting = [asyncio.create_task(run_in_threadpool(free.wait, 60)) for _ in range(80)]
@@ -101,9 +99,7 @@ async def test_a_large_body_is_taken_while_all_threads_of_the_worker_wait(
 # Identity.
 
 
-async def test_whatever_the_body_looks_like_the_bound_batch_is_fetched(
-    taking: Taking, store: Store
-) -> None:
+async def test_any_body_fetches_the_bound_batch(taking: Taking, store: Store) -> None:
     for name, body in (READABLE | UNREADABLE).items():
         outcome = await taking.deliver(add_endpoint(store), body)
         assert outcome in (ACCEPTED, DUPLICATE), name  # those with one key and other bodies
@@ -115,7 +111,7 @@ async def test_whatever_the_body_looks_like_the_bound_batch_is_fetched(
 
 @given(body=st.binary() | st.dictionaries(st.text(), st.text()).map(json.dumps).map(str.encode))
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_any_bytes_at_all_make_a_fetch_of_exactly_the_bound_batch(
+async def test_any_bytes_fetch_exactly_the_bound_batch(
     taking: Taking, store: Store, body: bytes
 ) -> None:
     known = len(store.events.list_newest(limit=1000))
@@ -125,9 +121,7 @@ async def test_any_bytes_at_all_make_a_fetch_of_exactly_the_bound_batch(
     assert [(job["status"], job["subject"]) for job in newest["jobs"]] == [("pending", BATCH)]
 
 
-async def test_a_body_that_names_another_batch_is_buried_without_a_fetch(
-    taking: Taking, store: Store
-) -> None:
+async def test_body_naming_another_batch_is_buried(taking: Taking, store: Store) -> None:
     mine, theirs = add_endpoint(store), add_endpoint(store, OTHER_BATCH, secret=OTHER_SECRET)
     assert await taking.deliver(mine, batch_body(OTHER_BATCH)) == ACCEPTED
     assert fetches(store) == []
@@ -152,13 +146,13 @@ async def test_a_body_that_names_another_batch_is_buried_without_a_fetch(
     ],
     ids=["a task of another batch", "a contents job"],
 )
-async def test_what_is_not_the_batchs_is_buried(taking: Taking, store: Store, body: bytes) -> None:
+async def test_unrelated_body_at_batch_is_buried(taking: Taking, store: Store, body: bytes) -> None:
     assert await taking.deliver(add_endpoint(store), body) == ACCEPTED
     assert (fetches(store), len(store.jobs.list_dead())) == ([], 1)
 
 
 @pytest.mark.parametrize("more", [{}, {"batch_id": BATCH}])
-async def test_a_tasks_event_at_a_batch_endpoint_is_fetched_under_that_endpoint(
+async def test_task_event_at_batch_endpoint_is_fetched(
     taking: Taking, store: Store, more: dict[str, str]
 ) -> None:
     mine, theirs = (add_endpoint(store) for _ in range(2))
@@ -172,7 +166,7 @@ async def test_a_tasks_event_at_a_batch_endpoint_is_fetched_under_that_endpoint(
 
 
 @pytest.mark.parametrize("more", [{}, {"batch_id": BATCH}])
-async def test_a_tasks_event_at_a_batch_endpoint_that_is_not_bound_yet_is_fetched_too(
+async def test_task_event_at_unbound_endpoint_is_fetched(
     taking: Taking, store: Store, more: dict[str, str]
 ) -> None:
     endpoint_id = add_endpoint(store, None)
@@ -183,24 +177,20 @@ async def test_a_tasks_event_at_a_batch_endpoint_that_is_not_bound_yet_is_fetche
 
 
 @pytest.mark.parametrize("body", [task_body(), task_body(batch_id=BATCH), b"?"], ids=len)
-async def test_a_single_tasks_endpoint_fetches_its_task(
-    taking: Taking, store: Store, body: bytes
-) -> None:
+async def test_task_endpoint_fetches_its_task(taking: Taking, store: Store, body: bytes) -> None:
     assert await taking.deliver(add_endpoint(store, TASK, kind="task"), body) == ACCEPTED
     assert fetches(store) == [("task", TASK)]
 
 
 @pytest.mark.parametrize("body", [task_body("another"), batch_body()], ids=len)
-async def test_a_single_tasks_endpoint_fetches_nothing_else(
+async def test_task_endpoint_fetches_nothing_else(
     taking: Taking, store: Store, body: bytes
 ) -> None:
     assert await taking.deliver(add_endpoint(store, TASK, kind="task"), body) == ACCEPTED
     assert (fetches(store), len(store.jobs.list_dead())) == ([], 1)
 
 
-async def test_an_endpoint_without_a_resource_takes_what_it_is_told(
-    taking: Taking, store: Store
-) -> None:
+async def test_unbound_endpoint_takes_the_named_resource(taking: Taking, store: Store) -> None:
     endpoint_id = add_endpoint(store, None)
     assert await taking.deliver(endpoint_id, batch_body(OTHER_BATCH)) == ACCEPTED
     assert fetches(store) == [("batch", OTHER_BATCH)]
@@ -210,16 +200,14 @@ async def test_an_endpoint_without_a_resource_takes_what_it_is_told(
     assert fetches(store) == [("batch", OTHER_BATCH), ("batch", None)]
 
 
-async def test_what_came_before_its_endpoint_was_bound_is_fetched_then(
-    taking: Taking, store: Store
-) -> None:
+async def test_delivery_before_binding_is_fetched_after(taking: Taking, store: Store) -> None:
     endpoint_id = add_endpoint(store, None)
     assert await taking.deliver(endpoint_id, b"unreadable") == ACCEPTED
     store.endpoints.bind(endpoint_id, BATCH)
     assert fetches(store) == [("batch", BATCH)]
 
 
-async def test_something_that_goes_on_is_looked_at_once(taking: Taking, store: Store) -> None:
+async def test_running_status_is_looked_at_once(taking: Taking, store: Store) -> None:
     endpoint_id = add_endpoint(store)
     for status in ("processing", "completed"):
         assert await taking.deliver(endpoint_id, batch_body(status=status)) == ACCEPTED
@@ -230,7 +218,7 @@ async def test_something_that_goes_on_is_looked_at_once(taking: Taking, store: S
 # Event keys.
 
 
-async def test_the_key_is_made_of_what_the_signature_covers(taking: Taking, store: Store) -> None:
+async def test_key_covers_the_signed_content(taking: Taking, store: Store) -> None:
     body = batch_body(completed_at="2026-10-05T09:06:12.480Z")
     endpoint_id = add_endpoint(store)
     for second in range(3):
@@ -244,7 +232,7 @@ async def test_the_key_is_made_of_what_the_signature_covers(taking: Taking, stor
     assert taking.work == 1
 
 
-async def test_another_status_or_stamp_is_another_event(taking: Taking, store: Store) -> None:
+async def test_other_status_or_stamp_is_another_event(taking: Taking, store: Store) -> None:
     endpoint_id = add_endpoint(store)
     bodies = [batch_body(status=status) for status in ("completed", "cancelled")]
     bodies += [batch_body(completed_at=str(minute)) for minute in range(2)]
@@ -252,9 +240,7 @@ async def test_another_status_or_stamp_is_another_event(taking: Taking, store: S
     assert fetches(store) == THE_BATCH * 4
 
 
-async def test_the_same_key_with_another_body_is_kept_and_fetched(
-    taking: Taking, store: Store
-) -> None:
+async def test_same_key_other_body_is_fetched(taking: Taking, store: Store) -> None:
     endpoint_id = add_endpoint(store)
     bodies = [batch_body(cost=cost) for cost in range(7)]
     outcomes = [await taking.deliver(endpoint_id, body) for body in bodies * 2]
@@ -264,7 +250,7 @@ async def test_the_same_key_with_another_body_is_kept_and_fetched(
     assert fetches(store) == THE_BATCH * 5
 
 
-async def test_without_a_readable_status_the_body_is_the_key(taking: Taking, store: Store) -> None:
+async def test_unreadable_status_keys_by_body(taking: Taking, store: Store) -> None:
     endpoint_id = add_endpoint(store)
     outcomes = [await taking.deliver(endpoint_id, body) for body in (b"a", b"b", b"a")]
     assert outcomes == [ACCEPTED, ACCEPTED, DUPLICATE]
@@ -280,9 +266,7 @@ async def test_two_at_once_are_one_event(taking: Taking, store: Store) -> None:
 
 
 @pytest.mark.parametrize("way", [-1, 1])
-async def test_a_replay_is_a_duplicate_within_the_tolerance_and_refused_outside(
-    store: Store, way: int
-) -> None:
+async def test_replay_is_duplicate_inside_tolerance_only(store: Store, way: int) -> None:
     async with Taking(store, tolerance=300) as taking:
         endpoint_id, body = add_endpoint(store), batch_body()
         headers = signed(body, at=taking.now)
@@ -295,7 +279,7 @@ async def test_a_replay_is_a_duplicate_within_the_tolerance_and_refused_outside(
         assert await taking.refusal() == "stale"
 
 
-async def test_a_signed_message_id_is_the_key_under_its_endpoint(store: Store) -> None:
+async def test_message_id_is_key_under_endpoint(store: Store) -> None:
     signing = {
         "signature_header": "webhook-signature",
         "timestamp_header": "webhook-timestamp",
@@ -326,9 +310,7 @@ def standard_headers(webhook: Any, message_id: str, body: bytes, at: float) -> H
 # Secrets.
 
 
-async def test_every_registered_secret_opens_its_endpoint_and_no_other_does(
-    taking: Taking, store: Store
-) -> None:
+async def test_each_secret_opens_only_its_endpoint(taking: Taking, store: Store) -> None:
     endpoint_id = add_endpoint(store)
     store.endpoints.set_secret(endpoint_id, OTHER_SECRET)
     secrets = (SECRET, OTHER_SECRET, "f" * 64)
@@ -363,9 +345,7 @@ def remembered(store: Store, endpoint_id: str) -> str | None:
     return view.secrets[0].reading
 
 
-async def test_a_pending_secret_is_told_to_try_again_for_a_day_then_refused(
-    taking: Taking, store: Store
-) -> None:
+async def test_pending_secret_answers_503_then_401(taking: Taking, store: Store) -> None:
     endpoint_id = add_endpoint(store, secret=None)
     assert await taking.deliver(endpoint_id, batch_body()) == SECRET_PENDING
     taking.now += 23.9 * HOUR
@@ -377,9 +357,7 @@ async def test_a_pending_secret_is_told_to_try_again_for_a_day_then_refused(
     assert events(store) == []
 
 
-async def test_an_early_webhook_is_taken_once_its_secret_is_registered(
-    taking: Taking, store: Store
-) -> None:
+async def test_early_webhook_accepted_after_registration(taking: Taking, store: Store) -> None:
     endpoint_id = add_endpoint(store, secret=None)
     assert await taking.deliver(endpoint_id, batch_body()) == SECRET_PENDING
     store.endpoints.set_secret(endpoint_id, SECRET)
@@ -397,7 +375,7 @@ async def test_an_early_webhook_is_taken_once_its_secret_is_registered(
     ("body", "subject"),
     [(batch_body(), ("batch", BATCH)), (task_body(batch_id=BATCH), ("task", TASK))],
 )
-async def test_an_accounts_url_fetches_what_the_signed_body_names(
+async def test_account_url_fetches_the_named_resource(
     store: Store, body: bytes, subject: tuple[str, str]
 ) -> None:
     async with Taking(store, signing_secrets=[OTHER_SECRET, SECRET]) as taking:
@@ -407,7 +385,7 @@ async def test_an_accounts_url_fetches_what_the_signed_body_names(
     assert fetches(store) == [subject]
 
 
-async def test_what_cannot_be_read_at_an_accounts_url_is_kept_raw_as_a_dead_letter(
+async def test_unreadable_account_body_is_dead_letter(
     store: Store,
 ) -> None:
     async with Taking(store, signing_secrets=[SECRET]) as taking:
@@ -417,7 +395,7 @@ async def test_what_cannot_be_read_at_an_accounts_url_is_kept_raw_as_a_dead_lett
     assert [event["deliveries"][0]["body"] for event in events(store)] == [*UNREADABLE.values()]
 
 
-async def test_a_type_that_we_do_not_fetch_is_recorded_as_ignored(store: Store) -> None:
+async def test_unfetched_type_is_recorded_as_ignored(store: Store) -> None:
     event = {"type": "findall.run.completed", "data": {"findall_id": "findall_1"}}
     body = json.dumps(event).encode()
     given: Any = {"provider": "parallel", "signing": {"scheme": "timestamp.body"}}
@@ -427,11 +405,11 @@ async def test_a_type_that_we_do_not_fetch_is_recorded_as_ignored(store: Store) 
     assert (event["disposition"], event["jobs"]) == ("ignored", [])
 
 
-async def test_a_source_without_account_secrets_has_no_url_of_its_own(taking: Taking) -> None:
+async def test_source_without_account_secrets_has_no_url(taking: Taking) -> None:
     assert await taking.deliver(None, batch_body()) == NOT_FOUND
 
 
-async def test_looking_up_by_the_body_finds_the_endpoint_and_still_needs_its_secret(
+async def test_body_lookup_still_needs_the_secret(
     store: Store,
 ) -> None:
     add_endpoint(store)
@@ -450,7 +428,7 @@ async def test_an_id_in_a_body_does_not_tell_that_a_secret_is_pending(store: Sto
         assert await taking.refusal() == "mismatch"
 
 
-async def test_an_event_found_by_its_body_is_the_event_of_its_endpoint(store: Store) -> None:
+async def test_event_found_by_body_is_endpoint_s(store: Store) -> None:
     endpoint_id = add_endpoint(store)
     async with Taking(store, lookup_by_body=True) as taking:
         assert await taking.deliver(None, batch_body()) == ACCEPTED
@@ -459,9 +437,7 @@ async def test_an_event_found_by_its_body_is_the_event_of_its_endpoint(store: St
 
 
 @pytest.mark.parametrize("pending", [True, False])
-async def test_the_accounts_secret_opens_every_endpoint_of_its_source(
-    store: Store, pending: bool
-) -> None:
+async def test_account_secret_opens_every_endpoint(store: Store, pending: bool) -> None:
     endpoint_id = add_endpoint(store, secret=None if pending else OTHER_SECRET)
     async with Taking(store, signing_secrets=[SECRET]) as taking:
         assert await taking.deliver(endpoint_id, batch_body()) == ACCEPTED
@@ -471,7 +447,7 @@ async def test_the_accounts_secret_opens_every_endpoint_of_its_source(
     assert events(store)[0]["endpoint_id"] == endpoint_id
 
 
-async def test_the_accounts_secret_still_announces_only_what_the_endpoint_is_for(
+async def test_account_secret_announces_only_endpoint_resource(
     store: Store,
 ) -> None:
     async with Taking(store, signing_secrets=[SECRET]) as taking:
@@ -479,7 +455,7 @@ async def test_the_accounts_secret_still_announces_only_what_the_endpoint_is_for
     assert (fetches(store), len(store.jobs.list_dead())) == ([], 1)
 
 
-async def test_an_endpoint_for_the_account_means_what_the_accounts_url_means(
+async def test_account_endpoint_equals_the_account_url(
     store: Store,
 ) -> None:
     first, second = (add_endpoint(store, None, kind="account") for _ in range(2))
@@ -492,9 +468,7 @@ async def test_an_endpoint_for_the_account_means_what_the_accounts_url_means(
     assert [event["endpoint_id"] for event in events(store)] == [first, second]
 
 
-async def test_a_secret_that_ended_opens_nothing_and_until_then_it_does(
-    taking: Taking, store: Store
-) -> None:
+async def test_ended_secret_opens_nothing(taking: Taking, store: Store) -> None:
     endpoint_id = add_endpoint(store)
     ends = datetime.now(UTC) + timedelta(minutes=2)
     store.endpoints.rotate_secret(endpoint_id, OTHER_SECRET, old_until=ends)
@@ -508,7 +482,7 @@ async def test_a_secret_that_ended_opens_nothing_and_until_then_it_does(
     assert outcomes == [ACCEPTED, *[DUPLICATE] * 3, UNAUTHORIZED, DUPLICATE]
 
 
-async def test_a_file_of_secrets_is_felt_without_a_restart(store: Store, tmp_path: Path) -> None:
+async def test_secrets_file_is_felt_without_restart(store: Store, tmp_path: Path) -> None:
     file = tmp_path / "secrets.txt"
     file.write_text(f"{SECRET}\n")
     async with Taking(store, signing_secrets_file=file) as taking:
@@ -528,7 +502,7 @@ def bearing(token: str, body: bytes) -> Headers:
     return [(b"authorization", f"Bearer {token}".encode()), (b"x-body", str(len(body)).encode())]
 
 
-async def test_a_token_opens_its_endpoint_and_is_nowhere_kept(store: Store) -> None:
+async def test_token_opens_endpoint_and_is_unstored(store: Store) -> None:
     async with Taking(store, signing={"scheme": "bearer"}) as taking:
         endpoint_id = add_endpoint(store)
         for token in (SECRET, bearer_token(SECRET)):
@@ -546,9 +520,7 @@ async def test_a_token_opens_its_endpoint_and_is_nowhere_kept(store: Store) -> N
 # Doors.
 
 
-async def test_unknown_closed_and_foreign_endpoints_are_not_found(
-    taking: Taking, store: Store
-) -> None:
+async def test_unknown_closed_and_foreign_endpoints_404(taking: Taking, store: Store) -> None:
     closed = add_endpoint(store)
     store.endpoints.close(closed)
     foreign = store.endpoints.add("elsewhere", "batch")
@@ -557,7 +529,7 @@ async def test_unknown_closed_and_foreign_endpoints_are_not_found(
     assert await taking.intake.find_or_read("unknown", closed) == NOT_FOUND
 
 
-async def test_an_endpoint_answers_under_its_own_source_only(taking: Taking, store: Store) -> None:
+async def test_endpoint_answers_under_own_source_only(taking: Taking, store: Store) -> None:
     taking.sources["second"] = replace(taking.sources["valyu"], name="second")
     foreign = store.endpoints.add("second", "batch", resource=BATCH)
     store.endpoints.set_secret(foreign, SECRET)
@@ -597,9 +569,7 @@ REFUSED: dict[str, tuple[str, Callable[[Headers], Headers]]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-async def test_every_failure_has_one_answer_and_its_reason_is_the_operators_only(
-    taking: Taking, store: Store, case: str
-) -> None:
+async def test_every_refusal_looks_the_same(taking: Taking, store: Store, case: str) -> None:
     reason, change = REFUSED[case]
     outcome = await taking.deliver(add_endpoint(store), BODY, change(signed(BODY)))
     assert outcome == UNAUTHORIZED
@@ -607,9 +577,7 @@ async def test_every_failure_has_one_answer_and_its_reason_is_the_operators_only
     assert events(store) == []
 
 
-async def test_a_body_that_was_changed_after_signing_is_refused(
-    taking: Taking, store: Store
-) -> None:
+async def test_body_changed_after_signing_is_refused(taking: Taking, store: Store) -> None:
     reserialised = json.dumps(json.loads(BODY), indent=1).encode()
     outcome = await taking.deliver(add_endpoint(store), reserialised, signed(BODY))
     assert outcome == UNAUTHORIZED
@@ -620,7 +588,7 @@ async def test_a_body_that_was_changed_after_signing_is_refused(
 
 @pytest.mark.parametrize("taking", [DEADLINE_SECONDS], indirect=True)
 @pytest.mark.parametrize("fault", [locked, stuck], ids=["locked", "stuck"])
-async def test_when_we_cannot_store_the_sender_is_told_so_within_two_seconds(
+async def test_unavailable_store_answers_within_two_seconds(
     taking: Taking, store: Store, fault: Any
 ) -> None:
     endpoint_id = add_endpoint(store)
@@ -635,18 +603,14 @@ async def test_when_we_cannot_store_the_sender_is_told_so_within_two_seconds(
     assert fetches(store) == THE_BATCH
 
 
-async def test_an_endpoint_that_cannot_be_looked_up_is_no_unknown_one(
-    taking: Taking, store: Store
-) -> None:
+async def test_failed_lookup_is_no_unknown_endpoint(taking: Taking, store: Store) -> None:
     endpoint_id = add_endpoint(store)
     with broken(store, "endpoints"):
         assert await taking.deliver(endpoint_id, BODY) == NOT_STORED
     assert await taking.deliver(endpoint_id, BODY) == ACCEPTED
 
 
-async def test_a_sender_that_leaves_does_not_take_its_delivery_along(
-    taking: Taking, store: Store
-) -> None:
+async def test_departed_sender_keeps_its_delivery(taking: Taking, store: Store) -> None:
     endpoint_id = add_endpoint(store)
     with locked(store):
         leaving = asyncio.create_task(taking.deliver(endpoint_id, BODY))
@@ -675,7 +639,7 @@ async def test_headers_are_kept_without_credentials(taking: Taking, store: Store
     assert {"x-nul: a\ufffdb", "x-latin: é"} < set(kept.splitlines())
 
 
-async def test_no_secret_and_no_body_comes_into_the_log(
+async def test_log_holds_no_secret_or_body(
     taking: Taking, store: Store, caplog: pytest.LogCaptureFixture, capsys: Any
 ) -> None:
     logs.configure(json=True, level="debug")
@@ -691,7 +655,7 @@ async def test_no_secret_and_no_body_comes_into_the_log(
     assert not any(text in said for text in (SECRET, OTHER_SECRET, "hunter2", "sha256="))
 
 
-async def test_a_flood_of_forgeries_is_one_line_in_the_log(
+async def test_forgery_flood_is_one_log_line(
     taking: Taking, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logs.configure(json=True)

@@ -40,18 +40,14 @@ async def quarantine(store: Store) -> AsyncIterator[QuarantineWriter]:
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_a_refused_request_is_kept_with_its_reason(
-    store: Store, quarantine: QuarantineWriter
-) -> None:
+async def test_refused_request_kept_with_reason(store: Store, quarantine: QuarantineWriter) -> None:
     quarantine.offer(refused())
     await until(store.quarantine.list_newest)
     (row,) = store.quarantine.list_newest()
     assert (row["source"], row["reason"], row["body_bytes"]) == ("valyu", "mismatch", 2)
 
 
-async def test_a_flood_costs_a_few_rows_a_second(
-    store: Store, quarantine: QuarantineWriter
-) -> None:
+async def test_flood_costs_few_rows_a_second(store: Store, quarantine: QuarantineWriter) -> None:
     began = time.monotonic()
     while time.monotonic() - began < 1:
         quarantine.offer(refused())
@@ -60,7 +56,7 @@ async def test_a_flood_costs_a_few_rows_a_second(
     assert 2 <= rows <= ROWS_PER_SECOND * (time.monotonic() - began) + 1
 
 
-async def test_what_waits_is_bounded_in_number_and_the_first_are_kept(
+async def test_queue_is_bounded_and_keeps_first(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quarantine_writer, "ROWS_PER_SECOND", 1000)
@@ -81,9 +77,7 @@ async def test_what_waits_is_bounded_in_bytes(store: Store) -> None:
     assert sum(len(each.body) for each in quarantine._refused) < 1500 * KIB
 
 
-async def test_a_body_is_cut_and_its_size_is_kept(
-    store: Store, quarantine: QuarantineWriter
-) -> None:
+async def test_body_is_cut_with_its_size(store: Store, quarantine: QuarantineWriter) -> None:
     quarantine.offer(refused(body=b"x" * 100 * KIB))
     await until(store.quarantine.list_newest)
     assert store.quarantine.list_newest()[0]["body_bytes"] == 100 * KIB
@@ -92,7 +86,7 @@ async def test_a_body_is_cut_and_its_size_is_kept(
     assert cut == 64 * KIB
 
 
-async def test_a_refusal_does_not_wait_for_the_disk(taking: Taking, store: Store) -> None:
+async def test_refusal_does_not_wait_for_disk(taking: Taking, store: Store) -> None:
     endpoint_id = add_endpoint(store)
     await taking.intake.find_or_read("valyu", endpoint_id)
     with stuck(store):
@@ -102,7 +96,7 @@ async def test_a_refusal_does_not_wait_for_the_disk(taking: Taking, store: Store
     assert await taking.refusal() == "mismatch"
 
 
-async def test_it_goes_on_after_the_database_could_not_store(
+async def test_writer_survives_an_unavailable_database(
     store: Store, quarantine: QuarantineWriter
 ) -> None:
     with broken(store, "quarantine"):
@@ -113,9 +107,7 @@ async def test_it_goes_on_after_the_database_could_not_store(
     await until(lambda: kept(store) == ["number 2"])
 
 
-async def test_readings_may_be_noted_from_any_thread(
-    store: Store, quarantine: QuarantineWriter
-) -> None:
+async def test_readings_noted_from_any_thread(store: Store, quarantine: QuarantineWriter) -> None:
     endpoint_id = add_endpoint(store)
     view = store.endpoints.find(endpoint_id)
     assert view is not None
@@ -128,9 +120,7 @@ async def test_readings_may_be_noted_from_any_thread(
     await until(lambda: reading() == "hex")
 
 
-async def test_the_reading_that_matched_last_is_the_one_that_stays(
-    store: Store, quarantine: QuarantineWriter
-) -> None:
+async def test_last_matched_reading_stays(store: Store, quarantine: QuarantineWriter) -> None:
     endpoint_id = add_endpoint(store)
     with stuck(store):
         quarantine.remember(1, "text")

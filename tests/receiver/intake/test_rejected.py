@@ -51,7 +51,7 @@ def rejected(store: Store, **source: Any) -> Rejected:
 # Letting in.
 
 
-def test_what_is_genuine_by_now_is_let_in_and_leaves_the_quarantine(store: Store) -> None:
+def test_now_genuine_request_is_accepted(store: Store) -> None:
     endpoint_id = add_endpoint(store, secret=OTHER_SECRET)
     kept = refused(store, endpoint_id)
     assert rejected(store).retry(kept).outcome == "no signature fits any of 1 keys"
@@ -64,9 +64,7 @@ def test_what_is_genuine_by_now_is_let_in_and_leaves_the_quarantine(store: Store
         rejected(store).retry(kept)
 
 
-async def test_it_is_the_same_event_that_the_intake_would_have_made(
-    store: Store, taking: Taking
-) -> None:
+async def test_retried_event_equals_the_intake_s(store: Store, taking: Taking) -> None:
     endpoint_id = add_endpoint(store)
     kept = refused(store, endpoint_id)
     assert (await taking.deliver(endpoint_id, BODY)).outcome == "accepted"
@@ -75,13 +73,13 @@ async def test_it_is_the_same_event_that_the_intake_would_have_made(
     assert (event["deliveries"][0]["copies"], len(event["jobs"])) == (1, 1)
 
 
-def test_what_names_another_resource_is_buried_as_ever(store: Store) -> None:
+def test_foreign_resource_is_buried_on_retry(store: Store) -> None:
     kept = refused(store, add_endpoint(store), batch_body(OTHER_BATCH))
     assert rejected(store).retry(kept).outcome == "accepted"
     assert (fetches(store), len(store.jobs.list_dead())) == ([], 1)
 
 
-def test_the_tolerance_is_that_of_its_receipt(store: Store) -> None:
+def test_tolerance_is_that_of_receipt(store: Store) -> None:
     endpoint_id = add_endpoint(store)
     at = time.time() - 400_000
     received = storage.now().fromtimestamp(at + 5, tz=now().tzinfo)
@@ -92,7 +90,7 @@ def test_the_tolerance_is_that_of_its_receipt(store: Store) -> None:
     assert rejected(store, tolerance=500_000).retry(stale).is_in
 
 
-def test_a_secret_that_has_ended_lets_nothing_in(store: Store) -> None:
+def test_ended_secret_lets_nothing_in(store: Store) -> None:
     endpoint_id = add_endpoint(store)
     store.endpoints.rotate_secret(endpoint_id, OTHER_SECRET, old_until=now())
     kept = refused(store, endpoint_id)
@@ -102,20 +100,20 @@ def test_a_secret_that_has_ended_lets_nothing_in(store: Store) -> None:
     assert "this endpoint's secret (ended 20" in diagnosis.advice
 
 
-def test_a_delivery_to_the_account_is_let_in_by_the_accounts_secret(store: Store) -> None:
+def test_account_secret_lets_account_delivery_in(store: Store) -> None:
     kept = refused(store, None)
     assert not rejected(store).retry(kept).is_in
     assert rejected(store, signing_secrets=[SECRET]).retry(kept).is_in
     assert fetches(store) == [("batch", BATCH)]
 
 
-def test_a_pending_endpoint_takes_what_the_account_signed(store: Store) -> None:
+def test_pending_endpoint_accepts_account_signature(store: Store) -> None:
     kept = refused(store, add_endpoint(store, secret=None))
     assert "resultsink endpoint secret" in rejected(store).retry(kept).outcome
     assert rejected(store, signing_secrets=[SECRET]).retry(kept).is_in
 
 
-def test_looking_up_by_the_body_finds_the_endpoint_as_the_intake_does(store: Store) -> None:
+def test_body_lookup_works_as_in_intake(store: Store) -> None:
     endpoint_id = add_endpoint(store)
     kept = refused(store, None)
     assert rejected(store, lookup_by_body=True).retry(kept).is_in
@@ -145,7 +143,7 @@ STAYS: dict[str, tuple[Callable[[Store], int], str]] = {
 
 
 @pytest.mark.parametrize("case", STAYS)
-def test_what_cannot_be_let_in_stays_and_says_why(store: Store, case: str) -> None:
+def test_still_refused_stays_with_reason(store: Store, case: str) -> None:
     make, reason = STAYS[case]
     kept = make(store)
     retried = rejected(store).retry(kept)
@@ -157,7 +155,7 @@ def test_what_cannot_be_let_in_stays_and_says_why(store: Store, case: str) -> No
     assert reason in said
 
 
-def test_a_token_was_not_kept_so_that_its_request_stays(store: Store) -> None:
+def test_token_request_stays_for_lack_of_token(store: Store) -> None:
     headers = [(b"authorization", f"Bearer {SECRET}".encode())]
     kept = refused(store, add_endpoint(store), headers=headers)
     retried = rejected(store, signing={"scheme": "bearer"}).retry(kept)
@@ -165,7 +163,7 @@ def test_a_token_was_not_kept_so_that_its_request_stays(store: Store) -> None:
     assert "authorization was not kept" in retried.outcome
 
 
-def test_a_stored_secret_that_fits_no_more_keeps_it_out_with_a_sentence(store: Store) -> None:
+def test_misfit_stored_secret_is_one_sentence(store: Store) -> None:
     kept = refused(store, add_endpoint(store, secret="no-hex-at-all-no-hex"))  # noqa: S106
     assert "can be used" in rejected(store, signing={"readings": "hex"}).retry(kept).outcome
 
@@ -183,7 +181,7 @@ def test_all_of_it_happens_or_nothing(store: Store, table: str) -> None:
     assert store.quarantine.admit(kept, delivery) == "accepted"
 
 
-def test_two_who_retry_at_once_let_it_in_once(store: Store) -> None:
+def test_concurrent_retries_accept_once(store: Store) -> None:
     kept = refused(store, add_endpoint(store))
     delivery = rejected(store)._verified(store.quarantine.show(kept))
     assert store.quarantine.admit(kept, delivery) == "accepted"
@@ -193,7 +191,7 @@ def test_two_who_retry_at_once_let_it_in_once(store: Store) -> None:
     assert event["deliveries"][0]["copies"] == 0
 
 
-def test_a_locked_database_is_no_reason_to_lose_it(store: Store) -> None:
+def test_locked_database_loses_no_request(store: Store) -> None:
     kept = refused(store, add_endpoint(store))
     with locked(store), pytest.raises(CannotStore):
         rejected(store).retry(kept)
@@ -203,7 +201,7 @@ def test_a_locked_database_is_no_reason_to_lose_it(store: Store) -> None:
 # Looking.
 
 
-def test_another_endpoints_secret_is_told_by_its_endpoint(store: Store) -> None:
+def test_other_endpoint_s_secret_is_named(store: Store) -> None:
     other = add_endpoint(store, OTHER_BATCH, secret=OTHER_SECRET)
     kept = refused(store, add_endpoint(store), secret=OTHER_SECRET)
     row, diagnosis = rejected(store).explain(kept)
@@ -212,7 +210,7 @@ def test_another_endpoints_secret_is_told_by_its_endpoint(store: Store) -> None:
     assert row["body"] == BODY
 
 
-def test_what_looks_like_a_credential_is_not_shown() -> None:
+def test_credential_headers_are_not_shown() -> None:
     kept = "host: x\nx-webhook-secret: hunter2\nx-token: hunter2\nx-signature: abc\n"
     assert shown_headers(kept) == [
         ("host", "x"),
@@ -222,9 +220,7 @@ def test_what_looks_like_a_credential_is_not_shown() -> None:
     ]
 
 
-async def test_what_the_intake_refused_is_explained_by_the_moment_of_its_receipt(
-    store: Store, taking: Taking
-) -> None:
+async def test_explanation_uses_the_receipt_time(store: Store, taking: Taking) -> None:
     endpoint_id = add_endpoint(store)
     taking.now -= 3600
     await taking.deliver(endpoint_id, BODY, secret=OTHER_SECRET)

@@ -37,18 +37,18 @@ async def nothing_counts(bodies: Bodies) -> bool:
 
 
 @pytest.mark.parametrize("chunks", [(b"",), (b"abc",), (b"a", b"", b"bc"), (b"x" * KIB,)])
-async def test_a_body_comes_out_as_it_came(chunks: tuple[bytes, ...]) -> None:
+async def test_body_arrives_unchanged(chunks: tuple[bytes, ...]) -> None:
     assert await read(Bodies(KIB), wire(*chunks)) == b"".join(chunks)
 
 
-async def test_a_body_that_declares_too_much_is_refused_unread() -> None:
+async def test_too_large_declared_body_is_unread() -> None:
     with pytest.raises(BodyRefused, match="too large"):
         await read(Bodies(KIB), wire(), declared=KIB + 1)
 
 
 @pytest.mark.parametrize("declared", [None, 3])
 @pytest.mark.parametrize("chunks", [(b"x" * (KIB + 1),), (b"x" * KIB, b"x"), (b"x",) * (KIB + 1)])
-async def test_a_body_over_the_limit_is_refused_and_never_cut(
+async def test_body_over_limit_is_never_cut(
     chunks: tuple[bytes, ...], declared: int | None
 ) -> None:
     bodies = Bodies(KIB * 4)
@@ -57,13 +57,13 @@ async def test_a_body_over_the_limit_is_refused_and_never_cut(
     assert await nothing_counts(bodies)
 
 
-async def test_a_body_that_never_begins_is_refused() -> None:
+async def test_body_that_never_begins_is_refused() -> None:
     with pytest.raises(BodyRefused, match="timeout"):
         await read(Bodies(KIB, seconds=0.02), wire(b"late", wait=5))
 
 
 @pytest.mark.parametrize(("wait", "chunks"), [(0.02, 40), (0.15, 2)])
-async def test_the_time_is_for_the_whole_body_however_it_trickles(wait: float, chunks: int) -> None:
+async def test_deadline_covers_a_trickled_body(wait: float, chunks: int) -> None:
     bodies = Bodies(KIB, seconds=0.2)
     with pytest.raises(BodyRefused, match="timeout"):
         await read(bodies, wire(*[b"x"] * chunks, wait=wait))
@@ -71,14 +71,14 @@ async def test_the_time_is_for_the_whole_body_however_it_trickles(wait: float, c
 
 
 @pytest.mark.parametrize("chunks", [(GONE,), (b"x", GONE)])
-async def test_a_sender_that_leaves_gets_no_answer(chunks: tuple[Any, ...]) -> None:
+async def test_departed_sender_gets_no_answer(chunks: tuple[Any, ...]) -> None:
     bodies = Bodies(KIB)
     with pytest.raises(ClientGone):
         await read(bodies, wire(*chunks))
     assert await nothing_counts(bodies)
 
 
-async def test_bodies_count_together_until_they_are_released() -> None:
+async def test_bodies_count_until_released() -> None:
     bodies = Bodies(KIB)
     body = await read(bodies, wire(b"x" * 600))
     with pytest.raises(BodyRefused, match="overloaded"):
@@ -89,7 +89,7 @@ async def test_bodies_count_together_until_they_are_released() -> None:
     assert await nothing_counts(bodies)
 
 
-async def test_a_body_that_has_come_whole_counts_like_the_others() -> None:
+async def test_whole_body_counts_too() -> None:
     bodies = Bodies(KIB)
     body = b"x" * 600
     assert not bodies.hold(body, limit=599)
@@ -100,7 +100,7 @@ async def test_a_body_that_has_come_whole_counts_like_the_others() -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, 700), min_size=1, max_size=4), max_size=20))
-async def test_whatever_came_nothing_counts_once_all_is_released(bodies_: list[list[int]]) -> None:
+async def test_everything_released_counts_nothing(bodies_: list[list[int]]) -> None:
     bodies, kept = Bodies(2 * KIB), []
     for sizes in bodies_:
         try:

@@ -93,9 +93,7 @@ async def client(store: Store, request: pytest.FixtureRequest) -> AsyncIterator[
 # 200.
 
 
-async def test_stored_now_and_stored_before_are_both_good(
-    client: httpx.AsyncClient, store: Store
-) -> None:
+async def test_new_and_duplicate_are_both_200(client: httpx.AsyncClient, store: Store) -> None:
     endpoint_id = add_endpoint(store)
     responses = [await post(client, endpoint_id) for _ in range(2)]
     assert [response.status_code for response in responses] == [200, 200]
@@ -106,9 +104,7 @@ async def test_stored_now_and_stored_before_are_both_good(
     assert fetches(store) == [("batch", BATCH)]
 
 
-async def test_verified_but_unusable_is_good_and_kept(
-    client: httpx.AsyncClient, store: Store
-) -> None:
+async def test_verified_unusable_is_200_and_kept(client: httpx.AsyncClient, store: Store) -> None:
     body = batch_body(OTHER_BATCH)
     response = await post(client, add_endpoint(store), body)
     assert (response.status_code, response.json()) == (200, {"status": "accepted"})
@@ -120,7 +116,7 @@ async def test_verified_but_unusable_is_good_and_kept(
 
 
 @pytest.mark.parametrize("path", ["/webhooks/unknown/x", "/webhooks/valyu", "/webhooks/valyu/x"])
-async def test_what_is_not_there_is_not_found(client: httpx.AsyncClient, path: str) -> None:
+async def test_unknown_place_is_404(client: httpx.AsyncClient, path: str) -> None:
     response = await client.post(path, content=BODY, headers=signed(BODY))
     assert (response.status_code, response.json()) == (404, {"error": "not found"})
 
@@ -137,7 +133,7 @@ async def test_only_post_is_taken(client: httpx.AsyncClient, store: Store, metho
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
 
 
-async def test_every_failed_proof_has_one_answer_to_the_byte(
+async def test_all_failed_proofs_answer_identically(
     client: httpx.AsyncClient, store: Store
 ) -> None:
     url = f"/webhooks/valyu/{add_endpoint(store)}"
@@ -160,7 +156,7 @@ async def test_every_failed_proof_has_one_answer_to_the_byte(
 
 
 @pytest.mark.parametrize("how", ["declared", "streamed", "lied"])
-async def test_a_body_over_the_limit_is_refused_whatever_it_declared(
+async def test_body_over_limit_refused_despite_declaration(
     client: httpx.AsyncClient, store: Store, how: str
 ) -> None:
     body = b"x" * 5000
@@ -172,7 +168,7 @@ async def test_a_body_over_the_limit_is_refused_whatever_it_declared(
     assert events(store) == store.quarantine.list_newest() == []
 
 
-async def test_a_body_at_the_limit_is_taken_whole(client: httpx.AsyncClient, store: Store) -> None:
+async def test_body_at_the_limit_is_accepted(client: httpx.AsyncClient, store: Store) -> None:
     body = b"x" * 4096
     assert (await post(client, add_endpoint(store), body)).status_code == 200
     assert events(store)[0]["deliveries"][0]["body"] == body
@@ -192,7 +188,7 @@ async def test_only_plain_bodies_are_taken(
     assert response.headers.get("connection") == ("close" if status == 415 else None)
 
 
-async def test_a_body_that_takes_too_long_is_given_up(taking: Taking, store: Store) -> None:
+async def test_slow_body_is_408(taking: Taking, store: Store) -> None:
     endpoint_id = add_endpoint(store)
     slow = [{"type": "http.request", "body": b"{", "more_body": True}]
     path = f"/webhooks/valyu/{endpoint_id}"
@@ -200,9 +196,7 @@ async def test_a_body_that_takes_too_long_is_given_up(taking: Taking, store: Sto
     assert (start["status"], (b"connection", b"close") in start["headers"]) == (408, True)
 
 
-async def test_who_leaves_before_the_body_is_complete_is_not_answered(
-    taking: Taking, store: Store
-) -> None:
+async def test_leaving_before_body_end_gets_nothing(taking: Taking, store: Store) -> None:
     path = f"/webhooks/valyu/{add_endpoint(store)}"
     part = {"type": "http.request", "body": BODY[:5], "more_body": True}
     assert await request(state(taking), path, signed(BODY), [part, GONE]) == []
@@ -219,7 +213,7 @@ def assert_told_to_try_again(response: httpx.Response) -> None:
 
 @pytest.mark.parametrize("client", [DEADLINE_SECONDS], indirect=True)
 @pytest.mark.parametrize("fault", [locked, stuck], ids=["locked", "stuck"])
-async def test_a_writer_that_is_stuck_is_told_within_two_seconds(
+async def test_stuck_writer_answers_within_two_seconds(
     client: httpx.AsyncClient, store: Store, fault: Any
 ) -> None:
     endpoint_id = add_endpoint(store)
@@ -235,7 +229,7 @@ async def test_a_writer_that_is_stuck_is_told_within_two_seconds(
 
 
 @pytest.mark.parametrize("table", ["endpoints", "events"])
-async def test_a_database_that_fails_is_told_and_forgotten(
+async def test_failing_database_answers_503_and_recovers(
     client: httpx.AsyncClient, store: Store, table: str
 ) -> None:
     endpoint_id = add_endpoint(store)
@@ -244,13 +238,11 @@ async def test_a_database_that_fails_is_told_and_forgotten(
     assert (await post(client, endpoint_id)).json() == {"status": "accepted"}
 
 
-async def test_a_pending_secret_is_told_to_try_again(
-    client: httpx.AsyncClient, store: Store
-) -> None:
+async def test_pending_secret_answers_503(client: httpx.AsyncClient, store: Store) -> None:
     assert_told_to_try_again(await post(client, add_endpoint(store, secret=None)))
 
 
-async def test_too_much_at_once_is_told_to_try_again(taking: Taking, store: Store) -> None:
+async def test_overload_answers_503(taking: Taking, store: Store) -> None:
     path = f"/webhooks/valyu/{add_endpoint(store)}"
     bodies = Bodies(100)
     half = {"type": "http.request", "body": b"x" * 80, "more_body": True}
@@ -264,7 +256,7 @@ async def test_too_much_at_once_is_told_to_try_again(taking: Taking, store: Stor
     first.cancel()
 
 
-async def test_what_is_in_flight_is_let_go_after_the_answer(taking: Taking, store: Store) -> None:
+async def test_in_flight_is_released_after_answer(taking: Taking, store: Store) -> None:
     path, bodies = f"/webhooks/valyu/{add_endpoint(store)}", Bodies(2 * len(BODY))
     for headers in (signed(BODY), [], signed(BODY)) * 3:
         whole = {"type": "http.request", "body": BODY}

@@ -38,9 +38,7 @@ def said() -> Iterator[Said]:
     structlog.reset_defaults()
 
 
-async def test_the_first_genuine_delivery_of_a_source_is_logged_as_such(
-    taking: Taking, store: Store, said: Said
-) -> None:
+async def test_first_genuine_delivery_is_logged(taking: Taking, store: Store, said: Said) -> None:
     endpoint_id = add_endpoint(store)
     assert await taking.deliver(endpoint_id, b"1", secret=OTHER_SECRET) == UNAUTHORIZED
     said()
@@ -53,7 +51,7 @@ async def test_the_first_genuine_delivery_of_a_source_is_logged_as_such(
 
 
 @pytest.mark.parametrize(("off", "lines"), [(50, 0), (70, 1), (-70, 1)])
-async def test_a_clock_that_is_off_by_more_than_a_minute_is_warned_about_once(
+async def test_clock_offset_is_warned_about_once(
     taking: Taking, store: Store, said: Said, off: float, lines: int
 ) -> None:
     endpoint_id = add_endpoint(store)
@@ -64,7 +62,7 @@ async def test_a_clock_that_is_off_by_more_than_a_minute_is_warned_about_once(
     assert all(abs(line["skew"] - off) <= 1 for line in warned)
 
 
-async def test_an_old_secret_that_still_verifies_is_warned_about_with_its_end(
+async def test_old_endpoint_secret_is_warned_about(
     taking: Taking, store: Store, said: Said
 ) -> None:
     endpoint_id = add_endpoint(store)
@@ -80,9 +78,7 @@ async def test_an_old_secret_that_still_verifies_is_warned_about_with_its_end(
     assert line["valid_until"] == until.isoformat()
 
 
-async def test_an_old_secret_of_the_account_is_warned_about_with_its_place(
-    store: Store, said: Said
-) -> None:
+async def test_old_account_secret_is_warned_about(store: Store, said: Said) -> None:
     endpoint_id = add_endpoint(store, secret=None)
     async with Taking(store, signing_secrets=[OTHER_SECRET, SECRET]) as taking:
         for target in (None, endpoint_id):

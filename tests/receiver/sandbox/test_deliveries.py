@@ -12,7 +12,7 @@ from tests.processes import until
 from tests.receiver.sandbox.conftest import Inbox, a_batch, genuine, log
 
 
-def test_the_signature_is_that_of_the_contracts_example() -> None:
+def test_signature_matches_the_contract_s_example() -> None:
     key = "5f1c0e9ab7d34826e1f07c9b2a6d8e43905b7fd1c8243ea6b09f5d7e21c4386a"
     body = (
         b'{"batch_id":"batch_7d1f6f0e-3c1a-4c5e-9b2e-0a4f5d8c9e21","mode":"fast",'
@@ -49,9 +49,7 @@ def test_tries_can_repeat_the_first_signature(
     assert len({each.signature for each in inbox.expect(3)}) == 1
 
 
-def test_a_delivery_is_given_up_after_its_tries(
-    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
-) -> None:
+def test_delivery_is_given_up_eventually(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
     inbox.answers = [503] * 9
     sandbox.change(tries=3)
     a_batch(sdk, webhook_url=inbox.url)
@@ -65,9 +63,7 @@ def test_a_client_error_can_be_final(sdk: Valyu, sandbox: SandboxServer, inbox: 
     assert len(log(sandbox)) == 1
 
 
-def test_a_slow_receiver_is_not_waited_for(
-    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
-) -> None:
+def test_slow_receiver_times_out(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
     inbox.answering.clear()
     sandbox.change(delivery_timeout=0.05, tries=1)
     a_batch(sdk, webhook_url=inbox.url)
@@ -77,16 +73,14 @@ def test_a_slow_receiver_is_not_waited_for(
     assert entry["error"].endswith("Timeout")
 
 
-def test_every_delivery_can_be_made_several_times(
-    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
-) -> None:
+def test_deliveries_can_be_multiplied(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
     sandbox.change(copies=3)
     batch = a_batch(sdk, webhook_url=inbox.url)
     assert len(log(sandbox)) == 3
     assert all(genuine(each, batch.webhook_secret) for each in inbox.received)
 
 
-def test_forgeries_come_beside_the_genuine_one_and_are_none(
+def test_forgeries_accompany_the_genuine_one(
     sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     sandbox.change(forgeries=3)
@@ -176,7 +170,7 @@ def test_other_machines_are_not_called(sdk: Valyu, sandbox: SandboxServer) -> No
     assert entry["error"].startswith("not sent: receiver.example is not this machine")
 
 
-def test_the_time_can_be_in_milliseconds_and_wrong(
+def test_clock_may_be_milliseconds_or_wrong(
     sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     sandbox.change(timestamp_unit="ms", clock_skew=-86_400)

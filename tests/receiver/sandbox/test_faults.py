@@ -20,7 +20,7 @@ def test_a_fault_hits_as_often_as_ordered(sandbox: SandboxServer, http: httpx.Cl
     assert sandbox.state()["faults"] == []
 
 
-def test_a_fault_hits_only_what_it_names(sandbox: SandboxServer, http: httpx.Client) -> None:
+def test_fault_hits_only_its_target(sandbox: SandboxServer, http: httpx.Client) -> None:
     sandbox.add_fault(f"GET {BATCHES}/*/tasks", status=503, times=None)
     assert http.get(BATCHES).status_code == 200
     assert http.post(f"{BATCHES}/b/tasks", json={}).status_code == 404
@@ -34,7 +34,7 @@ def test_two_stars_name_everything(sandbox: SandboxServer, http: httpx.Client) -
     assert http.post("/contents").status_code == 500
 
 
-def test_a_page_cursor_can_be_refused_once(sandbox: SandboxServer, sdk: Valyu) -> None:
+def test_cursor_can_be_refused_once(sandbox: SandboxServer, sdk: Valyu) -> None:
     batch = sdk.batch.create().batch_id
     sdk.batch.add_tasks(batch, [{"query": "one"}, {"query": "two"}])
     match = f"GET {BATCHES}/*/tasks?**last_key=**"
@@ -44,13 +44,13 @@ def test_a_page_cursor_can_be_refused_once(sandbox: SandboxServer, sdk: Valyu) -
     assert [task.query for task in sdk.batch.list_tasks(batch, last_key=key).tasks] == ["two"]
 
 
-def test_a_429_says_when_to_come_back(sandbox: SandboxServer, sdk: Valyu) -> None:
+def test_rate_limit_says_when(sandbox: SandboxServer, sdk: Valyu) -> None:
     sandbox.add_fault(f"POST {BATCHES}", status=429, retry_after=7)
     limited = sdk.batch.create()
     assert (limited.error, limited.rate_limit.retry_after) == ("rate_limited", 7)
 
 
-def test_the_sdk_tries_a_429_again_by_itself(sandbox: SandboxServer) -> None:
+def test_sdk_retries_a_429_itself(sandbox: SandboxServer) -> None:
     sandbox.add_fault(f"POST {BATCHES}", status=429, retry_after=0)
     with Valyu(api_key="val_test", base_url=sandbox.api_url) as sdk:
         assert sdk.batch.create().success
@@ -75,9 +75,7 @@ def test_retry_after_can_be_a_date(sandbox: SandboxServer, http: httpx.Client) -
     assert 55 <= (until - parsedate_to_datetime(limited.headers["Date"])).total_seconds() <= 61
 
 
-def test_an_error_has_the_usual_text_unless_another_is_given(
-    sandbox: SandboxServer, http: httpx.Client
-) -> None:
+def test_error_text_can_be_set(sandbox: SandboxServer, http: httpx.Client) -> None:
     sandbox.add_fault(f"GET {BATCHES}", status=402)
     sandbox.add_fault(f"GET {BATCHES}", status=403, error="Not for you")
     assert [http.get(BATCHES).json()["error"] for _ in range(2)] == [
@@ -105,9 +103,7 @@ def test_a_silence_ends_with_the_connection(
             answer.result()
 
 
-def test_a_silence_can_outlast_the_clients_patience(
-    sandbox: SandboxServer, http: httpx.Client
-) -> None:
+def test_silence_can_outlast_the_client(sandbox: SandboxServer, http: httpx.Client) -> None:
     sandbox.add_fault(f"GET {BATCHES}", kind="hang", seconds=30)
     with pytest.raises(httpx.TimeoutException):
         http.get(BATCHES, timeout=0.05)
@@ -147,7 +143,7 @@ def test_a_body_can_stop_half_way(sandbox: SandboxServer, http: httpx.Client) ->
         http.get(BATCHES)
 
 
-def test_the_sdk_reads_a_status_through_a_bad_gateway(
+def test_sdk_survives_a_bad_gateway(
     sandbox: SandboxServer, sdk: Valyu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("valyu.deepresearch_client.time.sleep", lambda _: None)
@@ -163,6 +159,6 @@ def test_faults_can_be_among_the_switches(sandbox: SandboxServer, http: httpx.Cl
     assert [http.get(BATCHES).status_code for _ in range(2)] == [500, 200]
 
 
-def test_a_fault_of_an_unknown_kind_is_refused(sandbox: SandboxServer) -> None:
+def test_unknown_fault_is_refused(sandbox: SandboxServer) -> None:
     with pytest.raises(SandboxError, match="kind"):
         sandbox.add_fault(f"GET {BATCHES}", kind="flood")

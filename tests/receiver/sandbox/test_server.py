@@ -30,7 +30,7 @@ def process(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
             started.terminate()
 
 
-def test_a_process_prints_where_it_listens_and_takes_switches() -> None:
+def test_process_prints_url_and_takes_switches() -> None:
     with process("--port", "0", "--set", "copies=3") as started:
         assert started.stdout is not None
         url = json.loads(started.stdout.readline())["url"]
@@ -46,7 +46,7 @@ def test_a_process_prints_where_it_listens_and_takes_switches() -> None:
         (["--set", "copies"], "name=value"),
     ],
 )
-def test_wrong_use_ends_with_2_and_a_sentence(arguments: list[str], said: str) -> None:
+def test_wrong_use_ends_with_2(arguments: list[str], said: str) -> None:
     with process(*arguments) as started:
         _, errors = started.communicate(timeout=30)
     assert started.returncode == 2
@@ -59,7 +59,7 @@ def test_other_hosts_are_refused(host: str) -> None:
         run(host)
 
 
-def test_a_port_that_is_taken_is_named() -> None:
+def test_port_in_use_is_named() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -68,7 +68,7 @@ def test_a_port_that_is_taken_is_named() -> None:
             run(port=port)
 
 
-def test_a_sandbox_in_a_thread_ends_with_its_block() -> None:
+def test_threaded_sandbox_ends_with_block() -> None:
     with serve_in_thread() as sandbox:
         assert sandbox.state()["batches"] == []
     with pytest.raises(httpx.ConnectError):

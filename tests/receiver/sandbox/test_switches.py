@@ -15,7 +15,7 @@ def a_batch_id(sdk: Valyu, *queries: str) -> str:
     return str(a_batch(sdk, *queries).batch_id)
 
 
-def test_every_switch_says_what_it_is_for() -> None:
+def test_every_switch_is_described() -> None:
     assert [each.name for each in described() if not each.meaning] == []
 
 
@@ -23,9 +23,7 @@ def test_every_switch_says_what_it_is_for() -> None:
     "wrong",
     [{"copys": 2}, {"copies": 0}, {"duration": [2, 1]}, {"speed": 0}, {"faults": [{"kind": "x"}]}],
 )
-def test_a_wrong_switch_is_refused_and_changes_nothing(
-    sandbox: SandboxServer, wrong: dict[str, object]
-) -> None:
+def test_wrong_switch_changes_nothing(sandbox: SandboxServer, wrong: dict[str, object]) -> None:
     before = sandbox.state()["switches"]
     with pytest.raises(SandboxError):
         sandbox.change(**wrong)
@@ -68,7 +66,7 @@ def test_posts_can_succeed_in_three_ways(
     assert (created.status_code, created.json()["success"]) == (status, True)
 
 
-def test_the_sdk_takes_answers_marked_as_successes(sdk: Valyu, sandbox: SandboxServer) -> None:
+def test_sdk_takes_answers_marked_success(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(success_flag=True)
     batch = a_batch_id(sdk)
     page = sdk.batch.list_tasks(batch)
@@ -76,7 +74,7 @@ def test_the_sdk_takes_answers_marked_as_successes(sdk: Valyu, sandbox: SandboxS
     assert sdk.deepresearch.status(page.tasks[0].deepresearch_id).status == "completed"
 
 
-def test_the_first_tasks_of_a_batch_can_fail(sdk: Valyu, sandbox: SandboxServer) -> None:
+def test_first_tasks_may_fail(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(failing_tasks=2)
     tasks = sdk.batch.list_tasks(a_batch_id(sdk, "a", "b", "c")).tasks
     assert [task.status for task in tasks] == ["failed", "failed", "completed"]
@@ -95,7 +93,7 @@ def test_switches_decide_what_a_failed_task_shows(sdk: Valyu, sandbox: SandboxSe
     assert sdk.batch.status(batch).batch.cost == 0.625
 
 
-def test_an_ended_batch_takes_no_more_tasks(sdk: Valyu) -> None:
+def test_ended_batch_takes_no_tasks(sdk: Valyu) -> None:
     refused = sdk.batch.add_tasks(a_batch_id(sdk), [{"query": "late"}])
     assert refused.error == "Cannot add tasks to a batch that is completed"
 
@@ -120,7 +118,7 @@ def test_a_batch_can_settle_after_its_last_task(sdk: Valyu, sandbox: SandboxServ
     assert sdk.batch.status(batch).batch.status == "completed"
 
 
-def test_held_tasks_go_when_they_are_let(sdk: Valyu, sandbox: SandboxServer) -> None:
+def test_held_tasks_go_when_released(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(hold=True)
     batch = a_batch_id(sdk, "a", "b")
     assert sdk.batch.status(batch).batch.counts.queued == 2
@@ -138,7 +136,7 @@ def test_speed_shortens_every_wait(sdk: Valyu, sandbox: SandboxServer, clock: Ma
     assert sdk.batch.status(batch).batch.status == "completed"
 
 
-def test_a_batch_can_be_limited_in_size(sdk: Valyu, sandbox: SandboxServer) -> None:
+def test_batch_size_can_be_limited(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(hold=True, max_batch_tasks=3)
     batch = a_batch_id(sdk, "a", "b")
     assert "at most 3" in sdk.batch.add_tasks(batch, [{"query": "c"}, {"query": "d"}]).error
@@ -154,7 +152,7 @@ def test_a_switch_refuses_duplicate_task_ids(sdk: Valyu, sandbox: SandboxServer)
     assert "unique" in sdk.batch.add_tasks(batch, twice[:1]).error
 
 
-def test_running_tasks_of_a_cancelled_batch_can_go_on(sdk: Valyu, sandbox: SandboxServer) -> None:
+def test_tasks_may_outlive_cancel(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(cancel_keeps_running=True, hold=True)
     batch = a_batch_id(sdk, "one [stuck]")
     sandbox.change(hold=False)
@@ -176,15 +174,13 @@ def test_a_switch_decides_the_end_after_single_cancels(
 
 
 @pytest.mark.parametrize("size", [1, 50, 1_000_000])
-def test_an_output_has_the_size_that_was_ordered(
-    sdk: Valyu, sandbox: SandboxServer, size: int
-) -> None:
+def test_output_size_can_be_set(sdk: Valyu, sandbox: SandboxServer, size: int) -> None:
     sandbox.change(output_bytes=size)
     task = sdk.batch.list_tasks(a_batch_id(sdk, "größe"), include_output=True).tasks[0]
     assert len(task.output.encode()) == size
 
 
-def test_outputs_come_from_the_seed_and_the_query(sdk: Valyu, sandbox: SandboxServer) -> None:
+def test_outputs_follow_seed_and_query(sdk: Valyu, sandbox: SandboxServer) -> None:
     def output(seed: int) -> str:
         sandbox.change(seed=seed)
         return str(sdk.batch.list_tasks(a_batch_id(sdk), include_output=True).tasks[0].output)
@@ -192,7 +188,7 @@ def test_outputs_come_from_the_seed_and_the_query(sdk: Valyu, sandbox: SandboxSe
     assert output(1) == output(1) != output(2)
 
 
-def test_the_mode_can_have_its_new_name_only(sdk: Valyu, sandbox: SandboxServer) -> None:
+def test_mode_may_have_new_name(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(research_mode_only=True)
     created = sdk.deepresearch.create(query="q", mode="fast")
     task = sdk.deepresearch.status(created.deepresearch_id)
@@ -208,7 +204,7 @@ def test_a_status_can_carry_the_metadata(sandbox: SandboxServer, http: httpx.Cli
 
 
 @pytest.mark.parametrize(("form", "key"), [("storage", False), ("presigned", False), ("api", True)])
-def test_a_pdf_is_where_its_url_says(
+def test_pdf_is_at_its_url(
     sdk: Valyu, sandbox: SandboxServer, http: httpx.Client, form: str, key: bool
 ) -> None:
     sandbox.change(pdf_url=form)
@@ -230,11 +226,11 @@ def test_signed_urls_can_run_out(
 
 
 @pytest.mark.parametrize("body", [b"not json", b"[]", b'{"tasks": 1}'])
-def test_a_body_that_makes_no_sense_is_refused(sdk: Valyu, http: httpx.Client, body: bytes) -> None:
+def test_nonsensical_body_is_refused(sdk: Valyu, http: httpx.Client, body: bytes) -> None:
     refused = http.post(f"{BATCHES}/{a_batch_id(sdk)}/tasks", content=body)
     assert (refused.status_code, refused.json()["success"]) == (400, False)
 
 
-def test_unknown_paths_and_methods_are_refused_in_json(http: httpx.Client) -> None:
+def test_unknown_paths_refused_in_json(http: httpx.Client) -> None:
     assert http.get("/nothing").json() == {"success": False, "error": "Not found"}
     assert http.put(BATCHES).json() == {"success": False, "error": "Method not allowed"}

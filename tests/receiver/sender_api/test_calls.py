@@ -76,9 +76,7 @@ async def refused(*answer: Any, **more: Any) -> FetchError:
         (302, Unavailable),
     ],
 )
-async def test_a_status_means_what_to_do_and_keeps_the_sender_s_words(
-    status: int, kind: type[FetchError]
-) -> None:
+async def test_status_decides_and_keeps_sender_s_words(status: int, kind: type[FetchError]) -> None:
     error = await refused(status, json={"error": "because of this"})
     assert type(error) is kind
     assert str(error) == f"the sender answered {status}: because of this"
@@ -88,9 +86,7 @@ async def test_a_status_means_what_to_do_and_keeps_the_sender_s_words(
     ("status", "kind"), [(200, Unreadable), (400, Unavailable), (502, Unavailable)]
 )
 @pytest.mark.parametrize("body", [HTML, "", '{"half": ', "\udcff", "[" * 100_000])
-async def test_what_is_no_json_object_is_no_answer_whatever_its_status(
-    status: int, kind: type[FetchError], body: str
-) -> None:
+async def test_non_json_object_is_no_answer(status: int, kind: type[FetchError], body: str) -> None:
     error = await refused(status, content=body.encode("utf-8", "surrogateescape"))
     assert type(error) is kind
 
@@ -105,7 +101,7 @@ async def test_what_is_no_json_object_is_no_answer_whatever_its_status(
         ({"retry-after": "soon"}, {"retry_after": "later"}, None),
     ],
 )
-async def test_a_429_says_when_in_seconds_as_a_date_or_in_its_body(
+async def test_retry_after_in_seconds_date_or_body(
     headers: dict[str, str], body: dict[str, Any], seconds: float | None
 ) -> None:
     error = await refused(429, json=body, headers=headers)
@@ -114,14 +110,14 @@ async def test_a_429_says_when_in_seconds_as_a_date_or_in_its_body(
 
 
 @pytest.mark.parametrize("kind", ["reset", "lost", "cut", "html"])
-async def test_a_sender_that_breaks_off_is_unavailable(sender: SandboxServer, kind: str) -> None:
+async def test_interrupted_answer_is_unavailable(sender: SandboxServer, kind: str) -> None:
     sender.add_fault("GET /deepresearch/batches", kind=kind)
     with pytest.raises(Unavailable):
         await call(a_source(sender.api_url))
     assert await call(a_source(sender.api_url)) == []
 
 
-async def test_a_sender_that_is_silent_for_too_long_is_unavailable(
+async def test_silent_sender_is_unavailable(
     sender: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("receiver.sender_api.calls.CALL_SECONDS", 0.1)
@@ -130,23 +126,23 @@ async def test_a_sender_that_is_silent_for_too_long_is_unavailable(
         await call(a_source(sender.api_url))
 
 
-async def test_a_sender_that_nobody_reaches_has_done_nothing() -> None:
+async def test_unreachable_sender_has_done_nothing() -> None:
     with pytest.raises(NotReached):
         await call(a_source("http://127.0.0.1:1/v1"))
 
 
-async def test_what_makes_no_url_is_the_fault_of_what_is_asked_for() -> None:
+async def test_impossible_url_blames_the_resource() -> None:
     async with clients_for() as wire:
         with pytest.raises(Refused, match="makes no URL"):
             await Calls(a_source(), wire).call(Request("GET", "/" + "x" * 70_000))
 
 
-async def test_a_source_without_a_key_says_which_variable_to_set() -> None:
+async def test_missing_key_names_the_variable() -> None:
     with pytest.raises(SourceRefused, match="RESULTSINK_SOURCES__VALYU__API_KEY"):
         await call(a_source(api_key=None))
 
 
-async def test_the_key_is_sent_to_the_sender_and_not_where_it_redirects_to() -> None:
+async def test_key_never_follows_a_redirect() -> None:
     requests: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -160,16 +156,14 @@ async def test_the_key_is_sent_to_the_sender_and_not_where_it_redirects_to() -> 
     ]
 
 
-async def test_the_key_is_not_in_what_an_error_says() -> None:
+async def test_errors_hide_the_key() -> None:
     for error in [await refused(401, json={}), await refused(500, json={})]:
         assert "val_test" not in f"{error!r} {error}"
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 404, 500])
 @pytest.mark.parametrize("where", ["json", "text", "error"])
-async def test_a_sender_that_says_the_key_again_is_not_quoted_with_it(
-    status: int, where: str
-) -> None:
+async def test_echoed_key_is_not_quoted(status: int, where: str) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         words = f"Invalid API key {request.headers['x-api-key']}"
         if where == "error":
@@ -184,13 +178,13 @@ async def test_a_sender_that_says_the_key_again_is_not_quoted_with_it(
 
 
 @pytest.mark.parametrize("before", range(MAX_ERROR_CHARACTERS - 40, MAX_ERROR_CHARACTERS))
-async def test_a_long_story_is_cut_and_no_part_of_the_key_stays_at_its_end(before: int) -> None:
+async def test_long_error_cut_without_key_remains(before: int) -> None:
     text = str(await refused(400, json={"error": "-" * before + "val_test" + "-" * 10**6}))
     assert len(text) == MAX_ERROR_CHARACTERS
     assert "v" not in text.removeprefix("the sender answered 400")
 
 
-async def test_a_stream_s_errors_do_not_quote_the_key_either() -> None:
+async def test_stream_errors_hide_the_key() -> None:
     body = 'data: {"type": "error"}\n\ndata: val_test\n\n'
     answer = httpx.Response(200, text=body, headers={"content-type": "text/event-stream"})
 
@@ -205,7 +199,7 @@ async def test_a_stream_s_errors_do_not_quote_the_key_either() -> None:
             await read(wire)
 
 
-async def test_a_stream_that_was_refused_says_what_a_call_would() -> None:
+async def test_refused_stream_errors_like_a_call() -> None:
     for status, kind in ((401, SourceRefused), (404, Missing), (302, Unavailable)):
         answer = httpx.Response(status, json={"error": "no"})
         async with answering(lambda _: answer) as wire:  # noqa: B023  it is used at once
@@ -215,7 +209,7 @@ async def test_a_stream_that_was_refused_says_what_a_call_would() -> None:
         assert type(raised.value) is kind
 
 
-async def test_an_answer_that_trickles_has_a_deadline_for_all_of_it(
+async def test_trickled_answer_has_total_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("receiver.sender_api.calls.TOTAL_SECONDS", 0.2)
@@ -237,7 +231,7 @@ async def test_an_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(("size", "is_large"), [(LARGE_BYTES - 100, False), (LARGE_BYTES, True)])
-async def test_a_large_answer_is_parsed_in_a_thread_that_lets_the_others_have_their_turn(
+async def test_large_answer_parsed_without_blocking_others(
     monkeypatch: pytest.MonkeyPatch, size: int, is_large: bool
 ) -> None:
     parsed_by: list[tuple[bool, bool]] = []
@@ -254,9 +248,7 @@ async def test_a_large_answer_is_parsed_in_a_thread_that_lets_the_others_have_th
     assert parsed_by == [(not is_large, is_large)]
 
 
-async def test_only_large_items_of_a_stream_are_parsed_in_a_thread_and_all_keep_their_order() -> (
-    None
-):
+async def test_large_stream_items_keep_their_order() -> None:
     parsed_by: list[tuple[bool, bool]] = []
 
     class Watched(ServerSentEvents):
@@ -296,9 +288,7 @@ async def proxied(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[bytes]]
         yield lines
 
 
-async def test_what_is_on_this_machine_is_reached_without_the_proxy(
-    sender: SandboxServer, proxied: list[bytes]
-) -> None:
+async def test_loopback_bypasses_the_proxy(sender: SandboxServer, proxied: list[bytes]) -> None:
     port = sender.api_url.rpartition(":")[2]
     for host in ("127.0.0.1", "localhost"):
         assert await call(a_source(f"http://{host}:{port}")) == []
@@ -308,7 +298,7 @@ async def test_what_is_on_this_machine_is_reached_without_the_proxy(
     assert proxied == []
 
 
-async def test_a_real_sender_is_reached_through_the_proxy(proxied: list[bytes]) -> None:
+async def test_remote_sender_uses_the_proxy(proxied: list[bytes]) -> None:
     with pytest.raises(NotReached):
         await call(a_source("https://sender.test/v1"))
     assert proxied == [b"CONNECT sender.test:443 HTTP/1.1\r\n"]
@@ -333,12 +323,12 @@ async def moments(source: Source, calls: int, *answers: httpx.Response) -> list[
     return found
 
 
-async def test_calls_are_spread_over_the_seconds_that_the_limit_gives_them() -> None:
+async def test_calls_are_spread_over_seconds() -> None:
     found = await moments(a_source(requests_per_second=50), 11)
     assert found[-1] - found[0] >= 10 / 50 - 0.01
 
 
-async def test_a_429_holds_everybody_back_also_who_waits_for_a_turn_already() -> None:
+async def test_rate_limit_answer_holds_waiting_calls() -> None:
     limited = httpx.Response(429, headers={"retry-after": "0.4"}, json={})
     found = await moments(a_source(requests_per_second=50), 5, limited)
     assert len(found) == 5
@@ -346,7 +336,7 @@ async def test_a_429_holds_everybody_back_also_who_waits_for_a_turn_already() ->
     assert found[4] - found[1] >= 3 / 50 - 0.01  # and then the limit holds again, no burst
 
 
-async def test_a_429_is_obeyed_for_an_hour_and_no_longer() -> None:
+async def test_rate_limit_obeyed_for_an_hour() -> None:
     seconds = [0.0]
     limited = httpx.Response(429, headers={"retry-after": "86400"}, json={})
     answers = [limited, httpx.Response(200, json=[])]

@@ -72,16 +72,12 @@ async def until(connections: tuple[int, int], *, of: Sender) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_calls_one_after_the_other_share_a_connection(
-    wire: ClientPool, sender: Sender
-) -> None:
+async def test_sequential_calls_share_a_connection(wire: ClientPool, sender: Sender) -> None:
     assert [await get(wire, sender) for _ in range(5)] == [200] * 5
     assert (sender.opened, sender.closed) == (1, 0)
 
 
-async def test_calls_at_once_have_a_connection_each_and_the_next_have_them_again(
-    wire: ClientPool, sender: Sender
-) -> None:
+async def test_parallel_calls_have_own_connections(wire: ClientPool, sender: Sender) -> None:
     for _ in range(3):
         sender.may_answer.clear()
         calls = [asyncio.create_task(get(wire, sender)) for _ in range(40)]
@@ -94,9 +90,7 @@ async def test_calls_at_once_have_a_connection_each_and_the_next_have_them_again
     assert (sender.opened, sender.closed) == (40, 0)
 
 
-async def test_a_call_that_is_cancelled_takes_its_connection_with_it(
-    wire: ClientPool, sender: Sender
-) -> None:
+async def test_cancelled_call_drops_its_connection(wire: ClientPool, sender: Sender) -> None:
     sender.may_answer.clear()
     call = asyncio.create_task(get(wire, sender))
     await until((1, 0), of=sender)
@@ -108,7 +102,7 @@ async def test_a_call_that_is_cancelled_takes_its_connection_with_it(
     await until((2, 1), of=sender)
 
 
-async def test_a_refusal_keeps_its_connection_and_a_broken_answer_harms_no_other_call(
+async def test_refusal_keeps_but_breakage_drops_connection(
     wire: ClientPool, sender: Sender
 ) -> None:
     async def refused() -> None:
@@ -127,7 +121,7 @@ async def test_a_refusal_keeps_its_connection_and_a_broken_answer_harms_no_other
     assert await get(wire, sender) == 200
 
 
-async def test_what_nobody_needs_any_more_is_closed(
+async def test_unused_connections_are_closed(
     wire: ClientPool, sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await asyncio.gather(*(get(wire, sender) for _ in range(8)))
@@ -140,7 +134,7 @@ async def test_what_nobody_needs_any_more_is_closed(
     await until((opened, opened - 1), of=sender)
 
 
-async def test_one_that_cannot_be_closed_harms_no_call_of_another(
+async def test_failing_close_harms_no_call(
     wire: ClientPool, sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = httpx.AsyncClient.aclose
@@ -156,9 +150,7 @@ async def test_one_that_cannot_be_closed_harms_no_call_of_another(
         assert await get(wire, sender) == 200
 
 
-async def test_an_answer_that_is_left_in_the_middle_takes_its_connection_with_it(
-    wire: ClientPool, sender: Sender
-) -> None:
+async def test_unfinished_answer_drops_its_connection(wire: ClientPool, sender: Sender) -> None:
     async def lines() -> AsyncGenerator[str]:
         async with wire.stream("GET", sender.url) as response:
             async for line in response.aiter_lines():
@@ -170,7 +162,7 @@ async def test_an_answer_that_is_left_in_the_middle_takes_its_connection_with_it
     assert await get(wire, sender) == 200
 
 
-async def test_each_origin_has_connections_of_its_own(wire: ClientPool, sender: Sender) -> None:
+async def test_origins_have_separate_connections(wire: ClientPool, sender: Sender) -> None:
     other = Sender()
     async with await asyncio.start_server(other.serve, "127.0.0.1", 0) as server:
         other.port = server.sockets[0].getsockname()[1]
@@ -179,14 +171,14 @@ async def test_each_origin_has_connections_of_its_own(wire: ClientPool, sender: 
     assert (sender.opened, other.opened) == (1, 1)
 
 
-async def test_after_the_end_there_are_no_more_calls(sender: Sender) -> None:
+async def test_closed_pool_makes_no_calls(sender: Sender) -> None:
     async with clients_for() as wire:
         pass
     with pytest.raises(RuntimeError, match="closed"):
         await get(wire, sender)
 
 
-def test_a_proxy_that_cannot_be_is_an_error_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_impossible_proxy_fails_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "gopher://127.0.0.1:1")
     with pytest.raises(ValueError, match="gopher"):
         clients_for()

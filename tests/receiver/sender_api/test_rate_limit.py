@@ -45,7 +45,7 @@ async def moments(clock: Clock, limiter: SharedRateLimiter, count: int) -> list[
     return found
 
 
-async def test_two_processes_together_are_no_faster_than_one(clock: Clock) -> None:
+async def test_two_processes_share_one_rate(clock: Clock) -> None:
     ours, theirs = clock.limiter(40.0), clock.limiter(40.0)
     found = [await moments(clock, limiter, 1) for limiter in (ours, theirs) * 12]
     assert [moment for (moment,) in found] == pytest.approx([n / 40 for n in range(24)], abs=1e-4)

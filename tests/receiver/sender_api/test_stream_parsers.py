@@ -80,7 +80,7 @@ def event(item: Any, end: str, *, comment: bool, indented: bool) -> str:
     bom=boms,
     places=cuts,
 )
-def test_events_are_the_same_however_they_are_written_and_cut(
+def test_events_parse_alike_however_cut(
     written: list[tuple[Any, str, bool, bool]], bom: bytes, places: Cuts
 ) -> None:
     text = "".join(
@@ -93,7 +93,7 @@ def test_events_are_the_same_however_they_are_written_and_cut(
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
-def test_an_event_without_the_blank_line_behind_it_never_happened(end: bytes) -> None:
+def test_unterminated_event_never_happened(end: bytes) -> None:
     body = b"data: 1" + end * 2 + b"data: 2" + end
     assert cut(ServerSentEvents(), body) == one_by_one(ServerSentEvents(), body) == [1]
     assert (
@@ -101,13 +101,13 @@ def test_an_event_without_the_blank_line_behind_it_never_happened(end: bytes) ->
     )
 
 
-def test_comments_and_events_without_data_are_none() -> None:
+def test_comments_and_empty_events_are_skipped() -> None:
     body = b": hello\n\nevent: ping\n\n\n\ndatum: 1\n\nretry: 5\n\ndata:2\n\n"
     assert cut(ServerSentEvents(), body) == [2]
 
 
 @pytest.mark.parametrize("data", [b"data: {", b"data: no", b"data:", b"data: \xff"])
-def test_an_event_that_is_no_json_cannot_be_read_and_those_around_it_can(data: bytes) -> None:
+def test_unreadable_event_spares_its_neighbours(data: bytes) -> None:
     parser = ServerSentEvents()
     first, odd, last = parser.feed(b"data: 1\n\n" + data + b"\n\ndata: 3\n\n")
     assert (parser.parse(first), parser.parse(last)) == ([1], [3])
@@ -119,7 +119,7 @@ def test_an_event_that_is_no_json_cannot_be_read_and_those_around_it_can(data: b
 
 
 @given(items=st.lists(objects | values, max_size=4), bom=boms, indent=st.none() | st.just(1))
-def test_the_items_of_an_array_are_the_same_however_it_is_cut(
+def test_array_items_parse_alike_however_cut(
     items: list[Any], bom: bytes, indent: int | None
 ) -> None:
     body = bom + json.dumps(items, indent=indent, ensure_ascii=False).encode() + b"\r\n"
@@ -127,7 +127,7 @@ def test_the_items_of_an_array_are_the_same_however_it_is_cut(
 
 
 @given(items=st.lists(objects, min_size=1, max_size=4), end=line_ends, bom=boms, places=cuts)
-def test_the_lines_of_json_lines_are_the_same_however_they_are_cut(
+def test_json_lines_parse_alike_however_cut(
     items: list[Any], end: str, bom: bytes, places: Cuts
 ) -> None:
     text = end.join(json.dumps(item) for item in items)
@@ -136,7 +136,7 @@ def test_the_lines_of_json_lines_are_the_same_however_they_are_cut(
 
 
 @given(items=st.lists(objects, min_size=1, max_size=4), at=st.integers(1, 400))
-def test_an_array_that_is_cut_off_is_never_taken_for_whole(items: list[Any], at: int) -> None:
+def test_truncated_array_is_never_whole(items: list[Any], at: int) -> None:
     body = json.dumps(items).encode()
     parser = JsonDocuments()
     found = fed(parser, body[: at % len(body)] or b"[")
@@ -166,12 +166,12 @@ def test_an_array_that_is_cut_off_is_never_taken_for_whole(items: list[Any], at:
     ],
     ids=range(15),
 )
-def test_what_is_no_array_and_no_object_is_refused(body: bytes, reason: str) -> None:
+def test_neither_array_nor_object_is_refused(body: bytes, reason: str) -> None:
     assert reason in refusal(JsonDocuments(), body)
     assert reason in refusal(JsonDocuments(), body, range(min(len(body), 3000)))
 
 
-def test_an_item_of_an_array_comes_with_its_last_byte_and_nothing_behind_the_array_counts() -> None:
+def test_array_item_comes_with_last_byte() -> None:
     parser = JsonDocuments()
     chunks = [b" [", b'{"a":', b' "]"}', b",,4", b"2", b" ,", b"[[]", b"]", b"] x", b"[1"]
     found = [fed(parser, chunk) for chunk in chunks]
@@ -179,7 +179,7 @@ def test_an_item_of_an_array_comes_with_its_last_byte_and_nothing_behind_the_arr
     assert list(parser.end()) == []
 
 
-def test_an_answer_of_nothing_has_no_items() -> None:
+def test_empty_answer_has_no_items() -> None:
     assert [
         cut(kind(), body)
         for kind in (JsonDocuments, CsvRows, ServerSentEvents)
@@ -199,7 +199,7 @@ cells = st.text(st.sampled_from('ab é",;\r\n\u2028😀'), max_size=6)
     bom=boms,
     places=cuts,
 )
-def test_rows_are_the_same_however_they_are_cut_also_with_line_ends_in_quotes(
+def test_csv_rows_parse_alike_however_cut(
     rows: list[tuple[str, str]], end: str, bom: bytes, places: Cuts
 ) -> None:
     out = io.StringIO()
@@ -237,7 +237,7 @@ ENDLESS = {ServerSentEvents: b"data: ", JsonDocuments: b'[{"a": "', CsvRows: b'a
 
 
 @pytest.mark.parametrize("kind", ENDLESS)
-def test_a_giant_item_is_refused_and_many_small_ones_are_not(
+def test_giant_item_is_refused(
     monkeypatch: pytest.MonkeyPatch, kind: type[ServerSentEvents | JsonDocuments | CsvRows]
 ) -> None:
     monkeypatch.setattr("receiver.sender_api.stream_parsers.MAX_ITEM_BYTES", 1_000)

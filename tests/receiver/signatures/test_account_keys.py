@@ -35,14 +35,14 @@ def account(*secrets: str, path: Path | None = FILE) -> AccountKeys:
     return AccountKeys("valyu", TIMESTAMP_BODY, secrets, path)
 
 
-def test_a_file_has_one_secret_a_line_newest_first_before_those_of_the_settings() -> None:
+def test_file_secrets_precede_those_of_settings() -> None:
     write("# rotated in May", "", f"  {SECRET}  ", OTHER_SECRET, "#" + THIRD)
     keys = account(THIRD)
     assert keys.texts == (SECRET, OTHER_SECRET, THIRD)
     assert [key.secret_id for key in keys.keys] == [-1, -2, -3]
 
 
-def test_a_source_has_the_keys_of_its_file() -> None:
+def test_source_has_keys_of_its_file() -> None:
     source = configured(settings(signing_secrets_file=write(SECRET)))["valyu"]
     (before,) = source.account_keys
     assert source.account.is_watched
@@ -74,7 +74,7 @@ def test_a_file_that_is_just_being_written_is_read_again() -> None:
     assert keys.texts == (OTHER_SECRET,)
 
 
-def test_a_change_is_taken_over_and_nothing_is_read_without_one() -> None:
+def test_file_change_is_read_once() -> None:
     write(SECRET)
     keys = account()
     before = keys.keys
@@ -86,7 +86,7 @@ def test_a_change_is_taken_over_and_nothing_is_read_without_one() -> None:
     assert not keys.look()
 
 
-def test_another_file_put_in_its_place_is_a_change() -> None:
+def test_replaced_file_is_a_change() -> None:
     keys = account(path=write(SECRET))
     at = FILE.stat().st_mtime_ns
     other = Path("other.txt")
@@ -112,9 +112,7 @@ BROKEN: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_file_that_breaks_leaves_the_last_good_secrets_and_says_so_once(
-    case: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_broken_file_keeps_last_secrets(case: str, capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(json=True)
     keys = account(path=write(SECRET))
     BROKEN[case]()
@@ -133,7 +131,7 @@ def test_a_file_that_breaks_leaves_the_last_good_secrets_and_says_so_once(
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_file_that_is_broken_at_the_start_is_one_sentence(case: str) -> None:
+def test_file_broken_at_start_is_refused(case: str) -> None:
     write(SECRET)
     BROKEN[case]()
     with pytest.raises(UsageError) as refusal:
@@ -144,7 +142,7 @@ def test_a_file_that_is_broken_at_the_start_is_one_sentence(case: str) -> None:
     assert SECRET not in sentence
 
 
-def test_what_is_wrong_in_the_settings_is_not_put_on_the_file() -> None:
+def test_settings_errors_do_not_blame_file() -> None:
     with pytest.raises(UsageError, match=r"valyu\.signing_secrets is wrong: the signing secret is"):
         account("short", path=write(SECRET))
     with pytest.raises(UsageError, match=r"valyu\.signing_secrets is wrong: there are too many"):
@@ -159,7 +157,7 @@ def test_two_readings_count_twice(scheme: Any) -> None:
         AccountKeys("valyu", scheme, secrets)
 
 
-def test_who_serves_is_told_of_secrets_that_do_not_look_right(
+def test_dubious_secrets_are_reported_to_server(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     logs.configure(json=True)

@@ -46,7 +46,7 @@ def shown(token: str = VALYU_SECRET, word: str = "Bearer") -> Headers:
 
 
 @pytest.mark.parametrize("word", ["Bearer", "bearer", "BEARER"])
-def test_the_secret_or_the_derived_token_opens_and_nothing_says_when(word: str) -> None:
+def test_secret_or_derived_token_opens(word: str) -> None:
     for token, reading in ((VALYU_SECRET, "text"), (bearer_token(VALYU_SECRET), "derived")):
         match = check(shown(token, word))
         assert (match.key.reading, match.timestamp, match.skew) == (reading, None, None)
@@ -61,7 +61,7 @@ def test_no_more_tokens_are_tried_than_keys() -> None:
     assert reason(lambda: verify(BEARER, tried_too_late, shown(), b"", now=NOW)) == "mismatch"
 
 
-def test_another_header_may_hold_the_token_alone() -> None:
+def test_another_header_may_hold_the_token() -> None:
     for value in (VALYU_SECRET, f"Bearer {VALYU_SECRET}"):
         assert check([(b"x-callback-token", value.encode())], scheme=ALONE)
     assert reason(lambda: check(shown(), scheme=ALONE)) == "missing"
@@ -86,13 +86,13 @@ REFUSED: dict[str, tuple[str, Headers]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_no_token_or_another_one_is_refused(case: str) -> None:
+def test_malformed_or_other_token_is_refused(case: str) -> None:
     expected, headers = REFUSED[case]
     assert reason(lambda: check(headers)) == expected
 
 
 @pytest.mark.parametrize("value", [" Bearer %b", "Bearer %b \t", "\tBearer  %b"])
-def test_white_space_around_a_value_is_no_part_of_it(value: str) -> None:
+def test_white_space_around_token_is_ignored(value: str) -> None:
     text = value.replace("%b", VALYU_SECRET).encode()
     assert check([(b"authorization", text)])
     assert check([(b"x-callback-token", text), (b"x-callback-token", text + b" ")], scheme=ALONE)
@@ -109,7 +109,7 @@ def body_mac(secret: str, body: bytes = b"{}") -> Headers:
     return [(b"x-webhook-signature", mac.encode())]
 
 
-def test_with_a_signature_both_must_be_right() -> None:
+def test_token_and_signature_must_both_match() -> None:
     token, mac = shown(bearer_token(VALYU_SECRET)), body_mac(VALYU_SECRET)
     match = check(token + mac, scheme=SIGNED)
     assert (match.key.reading, match.timestamp, match.skew) == ("derived", None, None)
@@ -118,7 +118,7 @@ def test_with_a_signature_both_must_be_right() -> None:
     assert reason(lambda: check(token + mac, scheme=SIGNED, body=b"{ }")) == "mismatch"
 
 
-def test_who_sees_the_derived_token_cannot_sign_with_it() -> None:
+def test_derived_token_cannot_sign() -> None:
     token = bearer_token(VALYU_SECRET)
     assert reason(lambda: check(shown(token) + body_mac(token), scheme=SIGNED)) == "mismatch"
 
@@ -130,7 +130,7 @@ def test_a_token_signs_nothing_not_even_with_an_empty_key() -> None:
     assert reason(lambda: check(forged, scheme=SIGNED)) == "mismatch"
 
 
-def test_a_standard_signature_beside_the_token_tells_when_and_which() -> None:
+def test_standard_signature_beside_token_gives_time() -> None:
     at = datetime.fromtimestamp(NOW, UTC)
     signature = standardwebhooks.Webhook(PARALLEL_A).sign("m-1", at, "{}")
     headers = [
@@ -162,7 +162,7 @@ values = (
     body=st.just(b"{}") | st.binary(),
     now=st.floats(),
 )
-def test_it_is_total_and_believes_only_who_shows_the_token(
+def test_total_and_accepts_only_the_token(
     scheme: Bearer, headers: Headers, body: bytes, now: float
 ) -> None:
     try:

@@ -53,7 +53,7 @@ from tests.receiver.signatures.test_verify import PARALLEL_A, VALYU_SECRET
         ("https://hooks.example.com/webhooks/parallel", "is a URL: paste the secret itself"),
     ],
 )
-def test_a_secret_that_cannot_be_one_says_why_and_not_what(secret: str, hint: str) -> None:
+def test_impossible_secret_is_explained_unseen(secret: str, hint: str) -> None:
     with pytest.raises(ValueError, match=hint) as caught:
         prepare(STANDARD_WEBHOOKS, secret)
     assert not secret or len(secret) < 8 or secret not in str(caught.value)
@@ -72,7 +72,7 @@ def test_the_readings_of_a_secret() -> None:
         readings("not-hex-but-long-enough", "hex")
 
 
-def test_a_text_without_whsec_is_doubted_only_where_others_have_it() -> None:
+def test_missing_whsec_doubted_only_where_usual() -> None:
     for scheme in (STANDARD_WEBHOOKS, Bearer(signature=STANDARD_WEBHOOKS)):
         assert doubt(scheme, PARALLEL_A) is None
         said = doubt(scheme, VALYU_SECRET)
@@ -82,7 +82,7 @@ def test_a_text_without_whsec_is_doubted_only_where_others_have_it() -> None:
     assert [doubt(scheme, VALYU_SECRET) for scheme in (TIMESTAMP_BODY, BEARER)] == [None, None]
 
 
-def test_a_key_shows_nothing_and_is_not_pickled() -> None:
+def test_key_hides_itself_and_refuses_pickle() -> None:
     (key,) = prepare(TIMESTAMP_BODY, VALYU_SECRET, secret_id=3)
     token = prepare(BEARER, VALYU_SECRET, secret_id=3)[0]
     assert repr(key) == repr(token) == "Key(secret_id=3, reading='text')"
@@ -94,7 +94,7 @@ def test_a_key_shows_nothing_and_is_not_pickled() -> None:
 # Tokens.
 
 
-def test_a_token_is_the_secret_itself_or_what_is_derived_from_it() -> None:
+def test_token_is_secret_or_derived() -> None:
     derived = hmac.digest(VALYU_SECRET.encode(), b"resultsink bearer token", "sha256").hex()
     assert bearer_token(VALYU_SECRET) == derived
     text, other = prepare(BEARER, VALYU_SECRET, secret_id=7)
@@ -106,14 +106,14 @@ def test_a_token_is_the_secret_itself_or_what_is_derived_from_it() -> None:
     assert not other.is_shown_by(hashlib.sha256(VALYU_SECRET.encode()).digest())
 
 
-def test_a_secret_that_also_signs_has_its_keys_behind_its_tokens() -> None:
+def test_signing_secret_has_keys_after_tokens() -> None:
     keys = prepare(Bearer(signature=STANDARD_WEBHOOKS), PARALLEL_A)
     assert [key.reading for key in keys] == ["text", "derived", "decoded", "text"]
     assert [isinstance(key, BearerToken) for key in keys] == [True, True, False, False]
 
 
 @pytest.mark.parametrize(("secret", "hint"), [("short", "too short"), ("whpk_" + "A" * 44, "pair")])
-def test_a_token_that_cannot_be_one_is_refused(secret: str, hint: str) -> None:
+def test_impossible_token_is_refused(secret: str, hint: str) -> None:
     with pytest.raises(ValueError, match=hint):
         prepare(BEARER, secret)
     with pytest.raises(ValueError, match=r"not base64|too short|pair"):
@@ -136,9 +136,7 @@ def readings_of(scheme: AnyScheme, secret: str) -> list[str]:
 
 
 @given(scheme=schemes, secret=st.text() | st.from_regex(r"whsec_[ -~]*"))
-def test_prepare_is_total_and_every_reading_that_can_be_is_a_key(
-    scheme: AnyScheme, secret: str
-) -> None:
+def test_prepare_is_total_over_readings(scheme: AnyScheme, secret: str) -> None:
     try:
         keys = prepare(scheme, secret)
     except ValueError:

@@ -58,7 +58,7 @@ def test_override_changes_what_a_source_says() -> None:
         verify(scheme, prepare(scheme, VALYU_SECRET), [*headers[:2], (b"x-id", b"e:1")], b"", now=1)
 
 
-def test_an_id_that_is_no_longer_signed_is_no_longer_read() -> None:
+def test_unsigned_id_is_no_longer_read() -> None:
     scheme = override(STANDARD_WEBHOOKS, {"template": "{timestamp}.{body}"}, None)
     assert scheme.id_header is None
     assert scheme.tolerance == 300
@@ -104,7 +104,7 @@ def test_an_id_that_is_no_longer_signed_is_no_longer_read() -> None:
         ({"scheme": "bearer", "template": "{timestamp}.{body}"}, "needs a timestamp header"),
     ],
 )
-def test_what_is_unknown_or_unsafe_is_refused(settings: dict[str, object], hint: str) -> None:
+def test_unknown_or_unsafe_override_is_refused(settings: dict[str, object], hint: str) -> None:
     with pytest.raises(ValueError, match=hint):
         overrides.override(TIMESTAMP_BODY, settings, None)
 
@@ -129,7 +129,7 @@ def test_override_raises_only_value_error(settings: dict[str, object]) -> None:
 # Other schemes to begin with.
 
 
-def test_a_source_may_begin_with_another_scheme() -> None:
+def test_source_may_begin_with_another_scheme() -> None:
     assert override(TIMESTAMP_BODY, {"scheme": "standard-webhooks"}) == STANDARD_WEBHOOKS
     scheme = override(STANDARD_WEBHOOKS, {"scheme": "timestamp.body", "prefix": "v1="}, 60)
     assert (scheme.name, scheme.prefix, scheme.tolerance) == ("timestamp.body", b"v1=", 60)
@@ -137,7 +137,7 @@ def test_a_source_may_begin_with_another_scheme() -> None:
     assert bearer({"header": "X-Callback-Token"}).header == b"x-callback-token"
 
 
-def test_beside_a_token_all_else_is_about_the_signature() -> None:
+def test_overrides_beside_token_concern_the_signature() -> None:
     assert bearer({}).signature is None
     assert bearer({"scheme": "standard-webhooks"}).signature == STANDARD_WEBHOOKS
     alone = bearer({"signature_header": "X-Parallel-Signature", "prefix": "sha256="}).signature
@@ -155,7 +155,7 @@ def test_beside_a_token_all_else_is_about_the_signature() -> None:
     ),
     base=st.sampled_from([BEARER, TIMESTAMP_BODY, STANDARD_WEBHOOKS]),
 )
-def test_only_beside_a_token_is_a_signature_without_a_time_enough(
+def test_only_token_permits_timeless_signature(
     settings: dict[str, object], base: AnyScheme
 ) -> None:
     with suppress(ValueError):

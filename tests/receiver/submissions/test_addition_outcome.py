@@ -59,7 +59,7 @@ ALL_THREE = "id 'id0', id 'id1', id 'id2'. Look"
         (2, [of(0)], 2, "but not 1 of these, without saying which: id 'id1', id 'id2'. Look"),
     ],
 )
-async def test_tasks_that_the_sender_did_not_take_are_named_and_the_others_kept(
+async def test_refused_tasks_named_and_others_kept(
     store: Store, count: int | None, runs: list[Any], expected: int, words: str
 ) -> None:
     client, how = answering(accepting(count, runs)), {"warn": lambda _: None}
@@ -71,7 +71,7 @@ async def test_tasks_that_the_sender_did_not_take_are_named_and_the_others_kept(
     assert all(json.loads(row["input"])["row"] == int(row["task_id"][2:]) for row in kept)
 
 
-async def test_tasks_without_ids_are_named_by_their_place_in_the_file(store: Store) -> None:
+async def test_tasks_without_ids_named_by_place(store: Store) -> None:
     sent = [NewTask(None, {"query": "q"}, {"query": "q"}) for _ in range(150)]
     runs = [f"r{number}" for number in range(98)]
     known(store, "batch_1")
@@ -85,7 +85,7 @@ async def test_tasks_without_ids_are_named_by_their_place_in_the_file(store: Sto
     assert "and the 50 tasks after them with `batch add batch_1 --tasks FILE --skip 350`." in text
 
 
-async def test_tasks_that_are_counted_and_not_listed_are_expected_and_said_so(store: Store) -> None:
+async def test_counted_but_unlisted_tasks_are_expected(store: Store) -> None:
     warnings: list[str] = []
     client = answering(accepting(3, []))
     await create(store, a_source(), 3, client=client, how={"warn": warnings.append})
@@ -97,7 +97,7 @@ async def test_tasks_that_are_counted_and_not_listed_are_expected_and_said_so(st
     assert (ledger(store, "batch_1").expected, ledger(store, "batch_1").state) == (3, "open")
 
 
-async def test_what_is_told_without_ids_counts_once_though_the_answer_to_a_commit_was_lost(
+async def test_unlisted_tasks_count_once_after_lost_commit(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, lost = store.database.write, [True, False]
@@ -116,7 +116,7 @@ async def test_what_is_told_without_ids_counts_once_though_the_answer_to_a_commi
     assert (ledger(store, "batch_1").expected, lost) == (3, [])
 
 
-async def test_an_answer_that_says_nothing_is_not_taken_for_a_yes(store: Store) -> None:
+async def test_empty_answer_is_no_success(store: Store) -> None:
     sentence = await refusal(store, a_source(), 3, client=answering(accepting(None, [])))
     assert sentence == (
         "0 of 3 tasks were added to batch_1; whether the next 3 were, the sender's answer does not "
@@ -125,7 +125,7 @@ async def test_an_answer_that_says_nothing_is_not_taken_for_a_yes(store: Store) 
     )
 
 
-async def test_a_batch_that_ended_between_two_calls_is_not_added_to_again(
+async def test_batch_ended_between_calls_stops_addition(
     store: Store, sender: SandboxServer
 ) -> None:
     sentence = await refusal(store, a_source(sender.api_url), 250)  # its tasks take no time
@@ -137,9 +137,7 @@ async def test_a_batch_that_ended_between_two_calls_is_not_added_to_again(
     )
 
 
-async def test_another_refusal_than_that_of_an_ended_batch_is_not_taken_for_it(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_other_refusals_are_no_ended_batch(store: Store, sender: SandboxServer) -> None:
     sender.change(hold=True, max_batch_tasks=120)
     sentence = await refusal(store, a_source(sender.api_url), 250)
     assert "A batch takes at most 120 tasks. Once that is mended: batch add" in sentence
@@ -149,9 +147,7 @@ async def test_another_refusal_than_that_of_an_ended_batch_is_not_taken_for_it(
 
 
 @pytest.mark.usefixtures("short_locks")
-async def test_a_database_that_is_locked_while_a_batch_is_made_is_waited_for(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_locked_database_is_waited_for(store: Store, sender: SandboxServer) -> None:
     sender.change(hold=True)
     sender.add_fault(CREATE, kind="slow", seconds=0.3)
     source = a_source(sender.api_url)
@@ -165,9 +161,7 @@ async def test_a_database_that_is_locked_while_a_batch_is_made_is_waited_for(
 
 
 @pytest.mark.usefixtures("short_locks")
-async def test_a_batch_that_cannot_be_stored_is_named_without_its_secret(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_unstorable_batch_named_without_secret(store: Store, sender: SandboxServer) -> None:
     sender.change(hold=True)
     sender.add_fault(CREATE, kind="slow", seconds=0.3)
     source = a_source(sender.api_url)
@@ -193,7 +187,7 @@ async def test_a_batch_that_cannot_be_stored_is_named_without_its_secret(
     ("count", "go_on"),
     [(120, "batch add {} --tasks FILE --skip 100."), (20, "batch status {}.")],
 )
-async def test_tasks_that_were_accepted_and_cannot_be_stored_are_not_to_be_added_again(
+async def test_accepted_unstorable_tasks_not_added_again(
     store: Store, sender: SandboxServer, count: int, go_on: str
 ) -> None:
     sender.change(hold=True)

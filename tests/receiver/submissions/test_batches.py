@@ -37,7 +37,7 @@ from tests.receiver.working import (
 running_sender, sender = working.running_sender, working.sender
 
 
-async def test_the_url_exists_before_the_batch_and_the_secret_before_the_first_task(
+async def test_url_precedes_batch_secret_precedes_tasks(
     store: Store, sender: SandboxServer
 ) -> None:
     seen: list[Any] = []
@@ -54,9 +54,7 @@ async def test_the_url_exists_before_the_batch_and_the_secret_before_the_first_t
     assert seen == [("open", True, 1), 0, True]
 
 
-async def test_250_tasks_are_added_in_three_calls_of_a_hundred_at_most(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_large_file_takes_several_calls(store: Store, sender: SandboxServer) -> None:
     sender.change(hold=True)
     counts: list[int] = []
     batch_id = await create(store, a_source(sender.api_url), 250, added=counts.append)
@@ -65,9 +63,7 @@ async def test_250_tasks_are_added_in_three_calls_of_a_hundred_at_most(
     assert (ledger(store, batch_id).expected, ledger(store, batch_id).state) == (250, "open")
 
 
-async def test_what_was_submitted_is_kept_as_the_input_of_its_run(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_submission_is_kept_as_input(store: Store, sender: SandboxServer) -> None:
     await create(store, a_source(sender.api_url), 2)
     rows = working.sql(store, "SELECT task_id, input FROM runs ORDER BY id")
     assert [(row["task_id"], json.loads(row["input"])["row"]) for row in rows] == [
@@ -76,9 +72,7 @@ async def test_what_was_submitted_is_kept_as_the_input_of_its_run(
     ]
 
 
-async def test_a_refusal_on_the_way_names_how_many_were_added_and_where_to_go_on(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_refusal_names_count_and_next_skip(store: Store, sender: SandboxServer) -> None:
     sender.add_fault(ADD, status=402, after=1)
     sentence = await refusal(store, a_source(sender.api_url), 250)
     (batch,) = store.batches.list_newest()
@@ -90,9 +84,7 @@ async def test_a_refusal_on_the_way_names_how_many_were_added_and_where_to_go_on
     assert batch.expected == 100
 
 
-async def test_a_lost_answer_to_an_addition_is_not_taken_for_a_refusal(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_lost_addition_answer_is_no_refusal(store: Store, sender: SandboxServer) -> None:
     sender.change(hold=True)
     sender.add_fault(ADD, kind="lost", after=1)
     sentence = await refusal(store, a_source(sender.api_url), 250)
@@ -101,9 +93,7 @@ async def test_a_lost_answer_to_an_addition_is_not_taken_for_a_refusal(
     assert sender.state()["batches"][0]["counts"]["total"] == 200  # they were
 
 
-async def test_where_to_go_on_counts_what_was_skipped_before(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_next_skip_counts_earlier_skip(store: Store, sender: SandboxServer) -> None:
     sender.change(hold=True)
     batch_id = await create(store, a_source(sender.api_url))
     sender.add_fault(ADD, status=402, after=1)
@@ -113,7 +103,7 @@ async def test_where_to_go_on_counts_what_was_skipped_before(
             await batches.add(batch_id, tasks(150), added=lambda _: None, skipped=250)
 
 
-async def test_a_429_while_creating_is_waited_out(store: Store) -> None:
+async def test_rate_limit_while_creating_is_waited_out(store: Store) -> None:
     answer, limited = accepting(1, ["r1"]), set[str]()
     answered: list[str] = []
 
@@ -141,9 +131,7 @@ async def test_a_refused_creation_leaves_nothing_behind(
     assert store.batches.list_newest() == []
 
 
-async def test_a_wrong_mode_a_missing_key_and_a_sender_out_of_reach_leave_nothing_behind(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_early_failure_leaves_nothing_behind(store: Store, sender: SandboxServer) -> None:
     with pytest.raises(UsageError, match="RESULTSINK_SOURCES__VALYU__API_KEY"):
         await create(store, a_source(api_key=None))
     assert "ConnectError" in await refusal(store, a_source("http://127.0.0.1:1/v1"))
@@ -157,7 +145,7 @@ async def test_a_wrong_mode_a_missing_key_and_a_sender_out_of_reach_leave_nothin
         (None, "The sender gave no signing secret for batch_1: its webhooks cannot be verified"),
     ],
 )
-async def test_without_a_usable_secret_a_batch_is_made_all_the_same_and_found_by_its_check(
+async def test_batch_without_secret_found_by_check(
     store: Store, secret: str | None, why: str
 ) -> None:
     made = {"batch_id": "batch_1", "webhook_secret": secret}
@@ -175,7 +163,7 @@ async def test_without_a_usable_secret_a_batch_is_made_all_the_same_and_found_by
     assert (left_behind(store)[1], ledger(store, "batch_1").expected) == (["pending"], 1)
 
 
-async def test_a_missing_public_url_is_said_before_anything_is_made(store: Store) -> None:
+async def test_missing_public_url_stops_before_creation(store: Store) -> None:
     async with clients_for() as wire:
         batches = BatchSubmissions(store, Calls(a_source(), wire), None)
         with pytest.raises(UsageError, match="RESULTSINK_PUBLIC_URL"):
@@ -184,7 +172,7 @@ async def test_a_missing_public_url_is_said_before_anything_is_made(store: Store
 
 
 @pytest.mark.parametrize("kind", ["lost", "cut", "html"])
-async def test_a_batch_whose_creation_was_not_answered_is_found_by_our_url(
+async def test_unanswered_creation_found_by_url(
     store: Store, sender: SandboxServer, kind: str
 ) -> None:
     sender.add_fault(CREATE, kind=kind)
@@ -202,7 +190,7 @@ async def test_a_batch_whose_creation_was_not_answered_is_found_by_our_url(
     assert (ledger(store, batch["batch_id"]).state, len(stored(store))) == ("complete", 3)
 
 
-async def test_a_batch_that_sends_no_webhook_ends_complete_by_its_check(
+async def test_batch_without_webhooks_completes_by_check(
     store: Store, sender: SandboxServer
 ) -> None:
     sender.change(hold=True)
@@ -214,9 +202,7 @@ async def test_a_batch_that_sends_no_webhook_ends_complete_by_its_check(
     assert (ledger(store, batch_id).state, ledger(store, batch_id).stored) == ("complete", 120)
 
 
-async def test_tasks_added_after_the_end_are_brought_in_too(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_tasks_added_after_end_are_fetched(store: Store, sender: SandboxServer) -> None:
     sender.change(add_after_end=True)
     source = a_source(sender.api_url)
     batch_id = await create(store, source, 2)
@@ -234,9 +220,7 @@ async def test_tasks_added_after_the_end_are_brought_in_too(
     assert (ledger(store, batch_id).state, ledger(store, batch_id).stored) == ("complete", 5)
 
 
-async def test_a_cancel_is_asked_of_the_sender_and_its_answer_kept(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_cancel_keeps_the_sender_s_answer(store: Store, sender: SandboxServer) -> None:
     sender.change(hold=True)
     source = a_source(sender.api_url)
     batch_id = await create(store, source, 2)
@@ -250,9 +234,7 @@ async def test_a_cancel_is_asked_of_the_sender_and_its_answer_kept(
     assert (ledger(store, batch_id).state, ledger(store, batch_id).failed) == ("complete", 2)
 
 
-async def test_what_had_ended_before_a_cancel_or_a_status_is_brought_in_at_once(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_ended_before_cancel_is_fetched_now(store: Store, sender: SandboxServer) -> None:
     sender.change(hold=True)
     source = a_source(sender.api_url)
     batch_ids = [await create(store, source, 2) for _ in range(2)]
@@ -266,7 +248,7 @@ async def test_what_had_ended_before_a_cancel_or_a_status_is_brought_in_at_once(
 
 
 @pytest.mark.parametrize("kind", ["lost", "html"])
-async def test_a_cancel_is_done_although_the_status_after_it_cannot_be_seen(
+async def test_cancel_stands_without_following_status(
     store: Store, sender: SandboxServer, kind: str
 ) -> None:
     sender.change(hold=True)
@@ -279,9 +261,7 @@ async def test_a_cancel_is_done_although_the_status_after_it_cannot_be_seen(
     assert ledger(store, batch_id).state == "complete"
 
 
-async def test_a_status_that_cannot_be_had_names_the_batch(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_failed_status_call_names_the_batch(store: Store, sender: SandboxServer) -> None:
     batch_id = await create(store, a_source(sender.api_url))
     sender.add_fault("GET /deepresearch/batches/*", status=500)
     async with clients_for() as wire:

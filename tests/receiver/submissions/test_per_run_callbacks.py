@@ -68,7 +68,7 @@ def states(store: Store) -> list[str]:
     return [endpoint["state"] for endpoint in store.endpoints.list_all()]
 
 
-async def test_every_run_has_an_endpoint_of_its_own_with_a_secret_before_the_call(
+async def test_each_run_has_endpoint_before_call(
     store: Store,
 ) -> None:
     sender = Creating()
@@ -87,7 +87,7 @@ async def test_every_run_has_an_endpoint_of_its_own_with_a_secret_before_the_cal
     assert await creating == [BATCH, 2]
 
 
-async def test_runs_are_bound_in_the_order_of_the_request_and_keep_their_inputs(
+async def test_runs_bound_in_order_with_inputs(
     store: Store,
 ) -> None:
     sender = Creating()
@@ -102,7 +102,7 @@ async def test_runs_are_bound_in_the_order_of_the_request_and_keep_their_inputs(
     assert (known.expected, known.state, known.task_id) == (3, "open", TASK)
 
 
-async def test_an_early_callback_s_bond_is_kept_and_stops_nothing(store: Store) -> None:
+async def test_early_callback_keeps_its_binding(store: Store) -> None:
     sender = Creating(["r1", "r0"])  # in another order than that of the request
     sender.go_on.clear()
     creating = asyncio.create_task(submit(store, sender))
@@ -117,7 +117,7 @@ async def test_an_early_callback_s_bond_is_kept_and_stops_nothing(store: Store) 
     assert (view.resource, ledger(store, BATCH).expected) == ("r0", 2)
 
 
-async def test_the_sender_s_own_word_on_inputs_wins_over_the_order_of_its_answer(
+async def test_sender_s_inputs_beat_answer_order(
     store: Store,
 ) -> None:
     await submit(store, Creating(["1", "0"]))
@@ -129,7 +129,7 @@ async def test_the_sender_s_own_word_on_inputs_wins_over_the_order_of_its_answer
     assert ledger(store, BATCH).state == "complete"
 
 
-async def test_the_batch_is_watched_and_its_runs_are_not_one_by_one(store: Store) -> None:
+async def test_batch_is_watched_not_each_run(store: Store) -> None:
     await submit(store, Creating(), 3)
     check = working.job(store)
     assert (check["kind"], check["subject_kind"], check["subject"]) == ("check", "batch", BATCH)
@@ -137,14 +137,14 @@ async def test_the_batch_is_watched_and_its_runs_are_not_one_by_one(store: Store
     assert claim(store).subject == BATCH
 
 
-async def test_a_prompt_makes_the_stored_task_first(store: Store) -> None:
+async def test_prompt_creates_the_stored_task_first(store: Store) -> None:
     sender = Creating()
     await submit(store, sender, plan=Plan(runner="neon", prompt="of ${q}"))
     assert [list(body)[-1] for body in sender.bodies] == ["processor", "runner"]
     assert ledger(store, BATCH).task_id == TASK
 
 
-async def test_runs_that_cannot_be_told_apart_get_no_input_and_no_endpoint(store: Store) -> None:
+async def test_indistinguishable_runs_get_no_endpoint(store: Store) -> None:
     reported = await submit(store, Creating(["r1"]), 2)
     assert reported[0].startswith(f"The sender named 1 runs for 2 tasks of {BATCH}")
     assert [row["input"] for row in sql(store, "SELECT input FROM runs")] == [None]
@@ -168,13 +168,13 @@ async def test_a_refusal_closes_the_endpoints_again(store: Store, status: int) -
     assert (states(store), store.batches.list_newest()) == (["closed"] * 2, [])
 
 
-async def test_after_a_lost_answer_the_endpoints_stay_open_for_the_callbacks(store: Store) -> None:
+async def test_lost_answer_keeps_endpoints_open(store: Store) -> None:
     with pytest.raises(NotDone, match=r"was lost .* see `event list`"):
         await submit(store, Creating(batch=httpx.Response(502)))
     assert states(store) == ["open"] * 2
 
 
-async def test_a_stored_task_that_is_refused_leaves_nothing(store: Store) -> None:
+async def test_refused_stored_task_leaves_nothing(store: Store) -> None:
     refused = httpx.Response(422, json={"detail": "No"})
     with pytest.raises(NotDone, match=r"task was not created, and nothing was run: .* No\.$"):
         await submit(store, Creating(task=refused), plan=Plan(runner="neon", prompt="p"))
@@ -188,7 +188,7 @@ async def test_a_stored_task_that_is_refused_leaves_nothing(store: Store) -> Non
         (PLAN, None, "RESULTSINK_PUBLIC_URL"),
     ],
 )
-async def test_what_cannot_be_is_said_before_anything_is_made(
+async def test_impossible_plan_stops_before_creation(
     store: Store, plan: Plan, url: str | None, sentence: str
 ) -> None:
     sender = Creating()
@@ -198,7 +198,7 @@ async def test_what_cannot_be_is_said_before_anything_is_made(
 
 
 @pytest.mark.usefixtures("short_locks")
-async def test_a_batch_that_cannot_be_stored_is_named_with_what_to_do(store: Store) -> None:
+async def test_unstorable_batch_is_named_with_advice(store: Store) -> None:
     sender = Creating()
     sender.go_on.clear()
     creating = asyncio.create_task(submit(store, sender, store_seconds=0.0))
@@ -212,7 +212,7 @@ async def test_a_batch_that_cannot_be_stored_is_named_with_what_to_do(store: Sto
     assert f"--kind batch --resource {BATCH} --task {TASK}." in str(raised.value)
 
 
-async def test_nothing_is_added_to_such_a_batch_and_nothing_cancels_it(store: Store) -> None:
+async def test_fixed_batch_refuses_additions_and_cancel(store: Store) -> None:
     await submit(store, Creating())
     source = parallel_v0()
     async with answering(Creating()) as wire:
@@ -223,7 +223,7 @@ async def test_nothing_is_added_to_such_a_batch_and_nothing_cancels_it(store: St
             await batches.cancel(BATCH)
 
 
-async def test_a_run_whose_callback_was_quicker_than_the_answer_keeps_its_result(
+async def test_callback_before_answer_keeps_result(
     store: Store,
 ) -> None:
     working.announce(store, "r0", kind="run")

@@ -64,19 +64,19 @@ async def called(
     return calls, None
 
 
-async def test_a_429_is_waited_out_and_not_for_ever() -> None:
+async def test_rate_limit_is_waited_out_boundedly() -> None:
     assert await called(429, 429, 200) == (3, None)
     calls, error = await called(429)
     assert (calls, type(error)) == (RETRIES + 1, RateLimited)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 409, 500, 502, 503])
-async def test_nothing_else_is_repeated_for_the_sender_may_have_acted(status: int) -> None:
+async def test_nothing_else_is_repeated(status: int) -> None:
     calls, error = await called(status, 200)
     assert (calls, error is None) == (1, False)
 
 
-async def test_a_wait_is_as_long_as_the_sender_says() -> None:
+async def test_wait_lasts_as_sender_says() -> None:
     clock = Clock()
     assert await called(429, 200, retry_after="30", clock=clock) == (2, None)
     assert clock.now == pytest.approx(30)
@@ -109,13 +109,11 @@ async def test_a_wait_is_a_minute_at_most() -> None:
         (SourceRefused("401"), False),
     ],
 )
-def test_only_an_answer_that_is_missing_leaves_it_open_what_was_done(
-    error: Exception, acted: bool
-) -> None:
+def test_only_missing_answers_leave_doubt(error: Exception, acted: bool) -> None:
     assert may_have_acted(error) is acted
 
 
-async def test_a_timeout_of_the_sender_leaves_it_open_too() -> None:
+async def test_sender_timeout_leaves_doubt() -> None:
     run = Parallel().create_run(NewRun({}, {}), webhook_url=None)
     async with answering(lambda _: httpx.Response(408, json={"error": "timeout"})) as wire:
         with pytest.raises(Unavailable) as raised:
@@ -137,26 +135,26 @@ def failing(times: int, error: Exception) -> Callable[[], int]:
     return write
 
 
-async def test_a_write_is_tried_until_the_database_takes_it(
+async def test_write_repeats_until_database_accepts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("receiver.submissions.retries.STORE_RETRY_SECONDS", 0.01)
     assert await keep_trying(failing(5, CannotStore("locked")), seconds=10) == 6
 
 
-async def test_a_write_that_stays_impossible_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_impossible_write_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("receiver.submissions.retries.STORE_RETRY_SECONDS", 0.01)
     with pytest.raises(CannotStore, match="locked"):
         await keep_trying(failing(10_000, CannotStore("locked")), seconds=0.1)
 
 
 @pytest.mark.parametrize("error", [NotFound("gone"), ValueError("bug")])
-async def test_a_write_that_is_wrong_is_not_repeated(error: Exception) -> None:
+async def test_wrong_write_is_not_repeated(error: Exception) -> None:
     with pytest.raises(type(error)):
         await keep_trying(failing(1, error), seconds=10)
 
 
-async def test_without_a_key_nobody_was_asked_and_it_is_the_user_s_to_mend() -> None:
+async def test_missing_key_calls_nobody() -> None:
     async with answering(lambda _: httpx.Response(200)) as wire:
         assert type(failed(Calls(a_source(api_key=None), wire), "No.")) is UsageError
         assert type(failed(Calls(a_source(), wire), "No.")) is NotDone

@@ -77,9 +77,7 @@ def endpoint(store: Store) -> EndpointListing:
 # --- creating -----------------------------------------------------------------------------------
 
 
-async def test_a_task_has_an_endpoint_of_its_own_whose_secret_verifies_its_webhook(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_task_endpoint_verifies_its_webhook(store: Store, sender: SandboxServer) -> None:
     sender.change(hold=True)
     run_id = await create(store, a_source(sender.api_url), metadata={"team": "x"})
     made = endpoint(store)
@@ -98,9 +96,7 @@ async def test_a_task_has_an_endpoint_of_its_own_whose_secret_verifies_its_webho
     assert outcome == ACCEPTED
 
 
-async def test_a_webhook_brings_the_result_and_nothing_is_looked_for_any_more(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_webhook_brings_result_and_ends_check(store: Store, sender: SandboxServer) -> None:
     source = a_source(sender.api_url)
     run_id = await create(store, source)
     announce(store, run_id, kind="task", endpoint_id=endpoint(store)["id"])
@@ -110,9 +106,7 @@ async def test_a_webhook_brings_the_result_and_nothing_is_looked_for_any_more(
     assert json.loads(working.sql(store, "SELECT input FROM runs")[0]["input"]) == {"query": "q"}
 
 
-async def test_a_task_without_any_webhook_is_found_by_its_check(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_task_without_webhook_found_by_check(store: Store, sender: SandboxServer) -> None:
     source = a_source(sender.api_url)
     run_id = await create(store, source)
     make_due(store)
@@ -121,7 +115,7 @@ async def test_a_task_without_any_webhook_is_found_by_its_check(
 
 
 @pytest.mark.parametrize(("hitl", "every"), [({}, None), ({"hitl": ["all"]}, 60.0)])
-async def test_a_task_that_may_ask_is_looked_at_every_minute(
+async def test_task_that_may_ask_polled_minutely(
     store: Store, sender: SandboxServer, hitl: dict[str, Any], every: float | None
 ) -> None:
     sender.change(hold=True)
@@ -143,9 +137,7 @@ async def test_a_refused_task_leaves_nothing_behind(store: Store, sender: Sandbo
     assert store.runs.list_single() == []
 
 
-async def test_a_lost_answer_says_how_to_have_the_task_brought_in(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_lost_answer_says_how_to_recover(store: Store, sender: SandboxServer) -> None:
     sender.add_fault(CREATE, kind="lost")
     source = a_source(sender.api_url)
     sentence = await refusal(store, source)
@@ -158,20 +150,18 @@ async def test_a_lost_answer_says_how_to_have_the_task_brought_in(
     assert [each["run_id"] for each in stored(store)] == [made["deepresearch_id"]]
 
 
-async def test_a_sender_that_cannot_be_reached_has_made_nothing(store: Store) -> None:
+async def test_unreachable_sender_has_made_nothing(store: Store) -> None:
     sentence = await refusal(store, a_source("http://127.0.0.1:1/v1"))
     assert sentence.startswith("The task was not created: the sender could not be asked")
 
 
-async def test_without_an_api_key_nobody_is_asked(store: Store) -> None:
+async def test_missing_api_key_calls_nobody(store: Store) -> None:
     with pytest.raises(UsageError, match="no api_key is set"):
         await create(store, a_source(api_key=None))
 
 
 @pytest.mark.parametrize("secret", [None, "  "])
-async def test_an_unusable_secret_is_a_warning_for_checks_will_find_the_result(
-    store: Store, secret: str | None
-) -> None:
+async def test_unusable_secret_is_only_a_warning(store: Store, secret: str | None) -> None:
     made = {"deepresearch_id": TASK, "status": "queued", "webhook_secret": secret}
     warnings: list[str] = []
     client = answering(lambda _: httpx.Response(200, json=made))
@@ -184,7 +174,7 @@ async def test_an_unusable_secret_is_a_warning_for_checks_will_find_the_result(
 
 
 @pytest.mark.usefixtures("short_locks")
-async def test_a_task_that_cannot_be_stored_is_named_with_what_to_do(store: Store) -> None:
+async def test_unstorable_task_is_named_with_advice(store: Store) -> None:
     def lock(_: httpx.Request) -> httpx.Response:
         lock_held.__enter__()
         return httpx.Response(200, json={"deepresearch_id": TASK, "webhook_secret": "s" * 64})
@@ -200,7 +190,7 @@ async def test_a_task_that_cannot_be_stored_is_named_with_what_to_do(store: Stor
     assert "ssss" not in sentence
 
 
-async def test_without_a_public_url_nothing_is_begun(store: Store) -> None:
+async def test_missing_public_url_begins_nothing(store: Store) -> None:
     source = a_source()
     async with clients_for() as wire:
         tasks = TaskSubmissions(store, Calls(source, wire), None)
@@ -225,9 +215,7 @@ async def create_run(store: Store, source: Source, **how: Any) -> str:
         return await tasks.create(new)
 
 
-async def test_a_run_of_parallel_is_announced_at_the_account_and_checked_alone(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_parallel_run_uses_account_url(store: Store, sender: SandboxServer) -> None:
     source = parallel(sender, signing_secrets=["whsec_" + "c2VjcmV0" * 6])
     run_id = await create_run(store, source)
     assert store.endpoints.list_all() == []
@@ -239,7 +227,7 @@ async def test_a_run_of_parallel_is_announced_at_the_account_and_checked_alone(
     assert (facts["runner"], raw is None) == ("core", False)
 
 
-async def test_without_account_secrets_a_run_is_found_by_checks_and_that_is_said(
+async def test_parallel_run_without_account_secrets_warns(
     store: Store, sender: SandboxServer
 ) -> None:
     warnings: list[str] = []
@@ -247,9 +235,7 @@ async def test_without_account_secrets_a_run_is_found_by_checks_and_that_is_said
     assert "No signing_secrets are set for source parallel" in warnings[0]
 
 
-async def test_a_run_that_goes_on_is_looked_at_by_the_call_that_does_not_wait(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_running_task_uses_nonblocking_call(store: Store, sender: SandboxServer) -> None:
     sender.change(hold=True)
     source = parallel(sender, api={"result_seconds": 1})
     run_id = await create_run(store, source, warn=lambda _: None)
@@ -262,7 +248,7 @@ async def test_a_run_that_goes_on_is_looked_at_by_the_call_that_does_not_wait(
 # --- looking and steering -----------------------------------------------------------------------
 
 
-async def test_a_look_stores_what_the_sender_tells(store: Store, sender: SandboxServer) -> None:
+async def test_status_look_stores_the_answer(store: Store, sender: SandboxServer) -> None:
     source = a_source(sender.api_url)
     run_id = await create(store, source, deliverable=["xlsx"])
     async with tasks_of(store, source) as tasks:
@@ -291,9 +277,7 @@ async def test_a_task_is_updated_and_cancelled(store: Store, sender: SandboxServ
             await tasks.update(run_id, " ")
 
 
-async def test_a_question_is_shown_and_answered_and_the_task_goes_on(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_question_is_shown_answered_and_passed(store: Store, sender: SandboxServer) -> None:
     source = a_source(sender.api_url)
     run_id = await create(store, source, hitl=["plan_review"])
     async with tasks_of(store, source) as tasks:
@@ -314,7 +298,7 @@ async def test_a_question_is_shown_and_answered_and_the_task_goes_on(
             await tasks.respond(run_id, {"approved": True})
 
 
-async def test_what_a_task_asks_is_logged_once_and_is_no_end(
+async def test_question_is_logged_once(
     store: Store, sender: SandboxServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sender.change(hitl_timeout=0)
@@ -336,9 +320,7 @@ def ask_status(sender: SandboxServer, run_id: str) -> str:
     return status
 
 
-async def test_an_announced_question_is_fetched_and_its_event_is_done(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_announced_question_ends_its_event(store: Store, sender: SandboxServer) -> None:
     source = a_source(sender.api_url)
     run_id = await create(store, source, hitl=["plan_review"])
     made = endpoint(store)["id"]
@@ -357,9 +339,7 @@ async def test_an_announced_question_is_fetched_and_its_event_is_done(
     ]
 
 
-async def test_who_waits_is_told_of_the_question_at_once_and_goes_on_waiting(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_waiting_reports_question_and_continues(store: Store, sender: SandboxServer) -> None:
     source = a_source(sender.api_url)
     run_id = await create(store, source, hitl=["plan_review"])
     seen: list[str | None] = []
@@ -387,9 +367,7 @@ async def test_who_waits_is_told_of_the_question_at_once_and_goes_on_waiting(
 # --- what the sender has forgotten --------------------------------------------------------------
 
 
-async def test_a_task_that_was_deleted_is_stored_as_its_signed_body_carried_it(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_deleted_task_uses_embedded_result(store: Store, sender: SandboxServer) -> None:
     source = a_source(sender.api_url)
     run_id = await create(store, source)
     body = json.dumps(ask(sender, "GET", f"/deepresearch/tasks/{run_id}/status")).encode()

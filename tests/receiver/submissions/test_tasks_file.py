@@ -52,32 +52,32 @@ def test_each_format_brings_the_same_tasks(name: str, content: str) -> None:
     assert [(task.task_id, task.body["query"]) for task in tasks] == [("a", "one"), ("b", "two")]
 
 
-def test_a_quoted_cell_may_have_commas_quotes_and_lines() -> None:
+def test_quoted_cell_may_hold_anything() -> None:
     assert queries("t.csv", 'query\n"one, ""two""\nthree"\n') == ['one, "two"\nthree']
 
 
 @pytest.mark.parametrize("odd", ["\u2028", "\x85", "\x0c", "\x1e"])
-def test_only_line_ends_end_a_row_of_csv(odd: str) -> None:
+def test_only_line_ends_end_csv_rows(odd: str) -> None:
     assert queries("t.csv", f"query\none{odd}two\n") == [f"one{odd}two"]
 
 
-def test_columns_that_the_sender_does_not_know_travel_as_metadata_and_stay_the_input() -> None:
+def test_unknown_columns_travel_as_metadata() -> None:
     (task,) = read("t.csv", "query,row,empty\none,7,\n")
     assert task.body == {"query": "one", "metadata": {"row": "7"}}
     assert task.input == {"query": "one", "row": "7"}
 
 
-def test_the_user_s_own_columns_keep_their_case() -> None:
+def test_user_columns_keep_their_case() -> None:
     (task,) = read("t.csv", "QUERY, Row ,Metadata\none,7,x\n")
     assert task.body == {"query": "one", "metadata": {"Row": "7", "Metadata": "x"}}
 
 
-def test_metadata_of_a_json_task_is_kept_beside_further_columns() -> None:
+def test_json_metadata_joins_further_columns() -> None:
     (task,) = read("t.json", '[{"query": "one", "metadata": {"a": 1}, "row": 7}]')
     assert task.body["metadata"] == {"a": 1, "row": 7}
 
 
-def test_fields_that_the_sender_knows_are_sent_as_such() -> None:
+def test_known_fields_are_sent_as_such() -> None:
     (task,) = read("t.csv", "query,urls,research_strategy\none,https://a https://b,slowly\n")
     assert task.body["urls"] == ["https://a", "https://b"]
     assert task.body["research_strategy"] == "slowly"
@@ -168,26 +168,24 @@ def test_fields_that_the_sender_knows_are_sent_as_such() -> None:
         ),
     ],
 )
-def test_what_is_wrong_is_said_in_one_sentence_with_file_and_line(
-    name: str, content: str | bytes, sentence: str
-) -> None:
+def test_errors_name_file_and_line(name: str, content: str | bytes, sentence: str) -> None:
     assert refusal(name, content) == sentence
 
 
 @pytest.mark.parametrize("rest", ['"one"x', '"one', '"one"\n"two"x'])
-def test_csv_that_is_none_is_refused_with_the_line(rest: str) -> None:
+def test_broken_csv_names_the_line(rest: str) -> None:
     lines = rest.count("\n") + 2
     assert refusal("t.csv", f"query\n{rest}\n").startswith(f"t.csv, line {lines}: not valid CSV: ")
 
 
 @pytest.mark.parametrize("value", ["NaN", "1e999", '"\\ud800"', "[" * 100_000 + "]" * 100_000])
 @pytest.mark.parametrize("name", ["t.json", "t.jsonl"])
-def test_what_no_sender_can_be_sent_is_refused_where_it_stands(name: str, value: str) -> None:
+def test_unsendable_text_refused_by_line(name: str, value: str) -> None:
     row = f'{{"query": "a", "n": {value}}}'
     assert refusal(name, f"[{row}]" if name == "t.json" else row).startswith(name)
 
 
-def test_a_file_that_is_not_there_and_one_that_is_a_folder_are_named() -> None:
+def test_missing_file_and_folder_are_named() -> None:
     Path("folder.csv").mkdir()
     for name, sentence in [
         ("none.csv", "none.csv does not exist."),

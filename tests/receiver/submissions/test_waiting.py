@@ -56,7 +56,7 @@ async def waited(store: Store, batch_id: str, **more: Any) -> Any:
     return await wait(store, batch_id, **given)
 
 
-async def test_a_deadline_ends_the_wait_with_the_ledger_as_it_is(store: Store) -> None:
+async def test_deadline_returns_the_ledger(store: Store) -> None:
     known(store, "batch_1")
     store.batches.add_runs("valyu", "batch_1", [SubmittedRun("r1", None, None)])
     began = time.monotonic()
@@ -65,9 +65,7 @@ async def test_a_deadline_ends_the_wait_with_the_ledger_as_it_is(store: Store) -
     assert time.monotonic() - began >= 0.2
 
 
-async def test_a_wait_shows_how_far_it_is_and_asks_the_sender_now_and_then(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_wait_reports_progress_and_asks_sender(store: Store, sender: SandboxServer) -> None:
     sender.change(hold=True)
     source = a_source(sender.api_url)
     batch_id, _ = a_batch(sender, 3)
@@ -93,7 +91,7 @@ async def test_a_wait_shows_how_far_it_is_and_asks_the_sender_now_and_then(
     assert shown[0] == 0
 
 
-async def test_a_sender_in_trouble_does_not_end_a_wait(store: Store) -> None:
+async def test_sender_in_trouble_keeps_waiting(store: Store) -> None:
     known(store, "batch_1")
     async with answering(lambda _: httpx.Response(500)) as wire:
         batches = BatchSubmissions(store, Calls(a_source(), wire), PUBLIC)
@@ -102,9 +100,7 @@ async def test_a_sender_in_trouble_does_not_end_a_wait(store: Store) -> None:
 
 
 @pytest.mark.usefixtures("short_locks")
-async def test_a_look_that_cannot_be_stored_does_not_end_a_wait(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_unstorable_look_keeps_waiting(store: Store, sender: SandboxServer) -> None:
     batch_id, _ = a_batch(sender, 3)
     known(store, batch_id)
     async with clients_for() as wire:
@@ -115,7 +111,7 @@ async def test_a_look_that_cannot_be_stored_does_not_end_a_wait(
     assert sender.state()["calls"]["GET /deepresearch/batches/{batch_id}"] >= 1
 
 
-async def test_a_database_that_cannot_be_read_for_a_while_does_not_end_a_wait(
+async def test_unreadable_database_keeps_waiting(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("receiver.submissions.waiting.REREAD_SECONDS", 0.05)
@@ -130,7 +126,7 @@ async def test_a_database_that_cannot_be_read_for_a_while_does_not_end_a_wait(
 
 
 @pytest.mark.postgres
-async def test_lost_connections_do_not_end_a_wait(store: Store, database_url: str) -> None:
+async def test_lost_connections_keep_waiting(store: Store, database_url: str) -> None:
     known(store, "batch_1")
     seen: list[Any] = []
     errors: list[Exception] = []
@@ -149,7 +145,7 @@ async def test_lost_connections_do_not_end_a_wait(store: Store, database_url: st
     assert (ended.state, len(errors)) == ("complete", 1)
 
 
-async def test_a_deadline_that_comes_while_the_database_cannot_be_read_says_so(
+async def test_deadline_during_outage_says_so(
     store: Store,
 ) -> None:
     known(store, "batch_1")
@@ -190,7 +186,7 @@ async def test_a_batch_that_is_fetched_before_its_tasks_are_stored_stays_complet
     assert sorted(json.loads(each)["row"] for each in inputs) == [0, 1]
 
 
-async def test_a_wait_wakes_at_once_when_another_process_has_stored_without_asking_the_sender(
+async def test_store_by_other_process_wakes_wait(
     database_url: str, tmp_path: Path, sender: SandboxServer
 ) -> None:
     settings = {

@@ -42,7 +42,7 @@ def shown(event: str, **fields: Any) -> str:
     return stream.getvalue()
 
 
-def test_a_json_line_starts_with_the_promised_keys() -> None:
+def test_json_line_starts_with_promised_keys() -> None:
     line = written(source="valyu", bytes=12, ms=0.5, ok=True, nothing=None)
     assert list(line)[:4] == ["timestamp", "level", "logger", "event"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("timestamp"))
@@ -81,7 +81,7 @@ def test_an_unknown_level_is_refused() -> None:
         logs.configure(level="loud")
 
 
-def test_configuring_again_moves_loggers_that_have_already_written() -> None:
+def test_reconfiguring_moves_used_loggers() -> None:
     first, second = io.StringIO(), io.StringIO()
     log = logs.get_logger("test")
     logs.configure(json=True, stream=first)
@@ -94,14 +94,14 @@ def test_configuring_again_moves_loggers_that_have_already_written() -> None:
     assert "{" not in second.getvalue()
 
 
-def test_fields_cannot_take_the_place_of_ours() -> None:
+def test_fields_cannot_replace_ours() -> None:
     line = written(level="fatal", logger="x", timestamp="yesterday")
     assert (line["level"], line["logger"], line["level_"]) == ("info", "test", "fatal")
 
 
 @pytest.mark.parametrize("json_", [True, False])
 @pytest.mark.parametrize("level", ["info", "warning"])
-def test_a_prepared_line_is_the_line_that_its_logger_writes(json_: bool, level: str) -> None:
+def test_prepared_line_equals_the_logger_s(json_: bool, level: str) -> None:
     fields: dict[str, Any] = {
         "source": "valyu",
         "key": f"a {WHSEC} \x1b\n",
@@ -136,13 +136,13 @@ def test_a_prepared_line_is_the_line_that_its_logger_writes(json_: bool, level: 
     ],
 )
 @pytest.mark.parametrize("value", ["hunter2", b"hunter2", ["hunter2"], {"a": "hunter2"}], ids=type)
-def test_a_secret_looking_name_hides_its_value(name: str, value: object) -> None:
+def test_secret_looking_name_hides_value(name: str, value: object) -> None:
     assert written(**{name: value})[name] == redaction.HIDDEN
     assert written(headers={name: value})["headers"] == {name: redaction.HIDDEN}
     assert "hunter2" not in shown("said", **{name: value})
 
 
-def test_numbers_under_such_names_are_sizes_and_stay() -> None:
+def test_numbers_under_secret_names_stay() -> None:
     line = written(body_bytes=1021, secret_id=7, tokens=1.5)
     assert (line["body_bytes"], line["secret_id"], line["tokens"]) == (1021, 7, 1.5)
 
@@ -162,7 +162,7 @@ def test_numbers_under_such_names_are_sizes_and_stay() -> None:
         ("interval_of_something_long", "interval_of_something_long"),
     ],
 )
-def test_secrets_inside_text_are_hidden_wherever_it_stands(text: str, comes_out: str) -> None:
+def test_secrets_inside_text_are_hidden(text: str, comes_out: str) -> None:
     line = written(note=text, deep={"list": [text]}, error=ValueError(text))
     assert (line["note"], line["deep"], line["error"]) == (
         comes_out,
@@ -175,7 +175,7 @@ def test_secrets_inside_text_are_hidden_wherever_it_stands(text: str, comes_out:
     assert json.loads(stream.getvalue())["event"] == comes_out
 
 
-def test_a_configured_secret_never_comes_out_whatever_it_looks_like() -> None:
+def test_configured_secret_never_comes_out() -> None:
     source = {"api_key": "plain-words", "signing_secrets": ["plain-words-and-more"]}
     given = {"encryption_keys": ["key-of-the-database"], "sources": {"a": source}}
     settings = GivenSettings.model_validate(given)
@@ -189,7 +189,7 @@ def test_a_configured_secret_never_comes_out_whatever_it_looks_like() -> None:
     assert written(cut="x" * (redaction.MAX_TEXT - 3) + "plain-words")["cut"].count("pla") == 0
 
 
-def test_a_traceback_comes_out_scrubbed_as_one_field() -> None:
+def test_traceback_is_one_scrubbed_field() -> None:
     stream = io.StringIO()
     logs.configure(json=True, stream=stream)
     try:
@@ -217,9 +217,7 @@ values = st.recursive(
 
 
 @given(value=values, name=st.text(min_size=1), event=st.text())
-def test_whatever_is_said_is_one_line_of_json_with_no_more_than_redact_lets_out(
-    value: Any, name: str, event: str
-) -> None:
+def test_any_value_is_one_redacted_line(value: Any, name: str, event: str) -> None:
     fields = {"event": event, name: value}
     text = logs._to_json(logging.getLogger("test"), "info", dict(fields))
     line = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
@@ -238,12 +236,12 @@ def test_long_and_deep_things_are_cut() -> None:
     assert line["raw"] == "<9 bytes>"
 
 
-def test_what_json_has_no_number_for_is_text() -> None:
+def test_non_finite_numbers_become_text() -> None:
     line = written(far=float("-inf"), none=[float("nan")])
     assert (line["far"], line["none"]) == ("-inf", ["nan"])
 
 
-def test_a_terminal_is_not_steered_by_what_came_from_outside() -> None:
+def test_terminal_escapes_are_neutralised() -> None:
     text = shown("a\x1b[2Jb\nc", agent="\x1b]0;x\x07", other="\ud800\u202e")
     assert "\x1b" not in text
     assert text.count("\n") == 1
@@ -253,7 +251,7 @@ def test_a_terminal_is_not_steered_by_what_came_from_outside() -> None:
 # The standard library's loggers.
 
 
-def test_the_standard_librarys_records_have_the_same_form() -> None:
+def test_standard_library_records_look_alike() -> None:
     stream = io.StringIO()
     logs.configure(json=True, stream=stream)
     logging.getLogger("some.library").info("Going from %s", "a to b")
@@ -275,7 +273,7 @@ def test_uvicorns_own_handlers_are_taken_away(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("name", ["httpx", "httpcore.http11", "uvicorn.access"])
-def test_request_lines_are_silent_and_warnings_are_not(name: str) -> None:
+def test_request_lines_silent_but_not_warnings(name: str) -> None:
     stream = io.StringIO()
     logs.configure(json=True, level="debug", stream=stream)
     logging.getLogger(name).info("HTTP Request: GET https://x.test/?sig=1")
@@ -284,7 +282,7 @@ def test_request_lines_are_silent_and_warnings_are_not(name: str) -> None:
     assert "odd" in stream.getvalue()
 
 
-def test_arguments_that_do_not_fit_are_no_error() -> None:
+def test_misfit_arguments_are_no_error() -> None:
     stream = io.StringIO()
     logs.configure(json=True, stream=stream)
     del logging.getLogger().handlers[:-1]  # pytest's own handlers would raise
@@ -300,7 +298,7 @@ class Full(io.StringIO):
         raise OSError(28, "No space left on device")
 
 
-def test_a_full_disk_or_a_closed_stream_does_not_reach_the_caller() -> None:
+def test_unwritable_stream_does_not_reach_caller() -> None:
     closed = io.StringIO()
     for stream in (Full(), closed):
         logs.configure(json=True, stream=stream)
@@ -308,7 +306,7 @@ def test_a_full_disk_or_a_closed_stream_does_not_reach_the_caller() -> None:
         logs.get_logger("test").info("said")
 
 
-def test_lines_to_a_file_are_written_soon_and_in_order(tmp_path: Path) -> None:
+def test_lines_to_file_soon_and_ordered(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w+") as stream:
         logs.configure(json=True, stream=stream)
         for number in range(500):
@@ -348,7 +346,7 @@ log.info("at the end")
 """
 
 
-def test_an_ordinary_exit_loses_nothing_also_in_a_fork() -> None:
+def test_ordinary_exit_loses_no_line() -> None:
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-c", PROGRAM], stderr=subprocess.PIPE, check=True, text=True
     )

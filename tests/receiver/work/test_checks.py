@@ -31,9 +31,7 @@ running_sender, sender = working.running_sender, working.sender
 MONTH = 31 * 24 * 60.0
 
 
-async def test_a_batch_whose_webhook_never_came_is_found_by_its_check(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_batch_without_webhook_is_found(store: Store, sender: SandboxServer) -> None:
     batch_id, _ = a_batch(sender, ["a", "b [stuck]"])
     store.endpoints.add("valyu", "batch", resource=batch_id)
     assert in_seconds(job(store)) > 500
@@ -51,9 +49,7 @@ async def test_a_batch_whose_webhook_never_came_is_found_by_its_check(
     assert (job(store)["status"], ledger(store, batch_id).state) == ("done", "complete")
 
 
-async def test_a_check_of_a_batch_that_we_made_needs_no_list_and_can_be_replayed(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_own_batch_check_needs_no_list(store: Store, sender: SandboxServer) -> None:
     batch_id, _ = a_batch(sender, 3)  # it names no URL of ours
     endpoint_id = store.endpoints.add("valyu", "batch")
     store.batches.register("valyu", batch_id, endpoint_id=endpoint_id, secret=None)
@@ -67,7 +63,7 @@ async def test_a_check_of_a_batch_that_we_made_needs_no_list_and_can_be_replayed
     assert (job(store)["status"], ledger(store, batch_id).state) == ("done", "complete")
 
 
-async def test_a_check_learns_the_task_that_comes_with_its_secret_and_can_be_replayed(
+async def test_check_learns_task_from_secret(
     store: Store,
 ) -> None:
     endpoint_id = store.endpoints.add("valyu", "task")
@@ -81,7 +77,7 @@ async def test_a_check_learns_the_task_that_comes_with_its_secret_and_can_be_rep
     assert job(store)["status"] == "done"
 
 
-async def test_a_check_waits_longer_each_time_that_there_is_nothing_yet(store: Store) -> None:
+async def test_fruitless_check_waits_longer(store: Store) -> None:
     store.endpoints.add("valyu", "batch", resource="batch_1")
     for least in (590, 1190, 2390):
         make_due(store)
@@ -90,7 +86,7 @@ async def test_a_check_waits_longer_each_time_that_there_is_nothing_yet(store: S
     assert job(store)["failures"] == 0
 
 
-async def test_a_check_that_brings_something_new_begins_its_waits_anew(store: Store) -> None:
+async def test_news_resets_the_waits(store: Store) -> None:
     sender = GroupSender({"a": "running", "b": "running"})
     store.batches.check("valyu", GROUP)
     for _ in range(3):
@@ -104,7 +100,7 @@ async def test_a_check_that_brings_something_new_begins_its_waits_anew(store: St
     assert 590 < in_seconds(job(store)) <= 600
 
 
-async def test_a_check_that_got_no_answer_asks_again_soon_and_outlives_the_trouble(
+async def test_unanswered_check_retries_soon(
     store: Store,
 ) -> None:
     store.endpoints.add("valyu", "batch", resource="batch_1")
@@ -120,7 +116,7 @@ async def test_a_check_that_got_no_answer_asks_again_soon_and_outlives_the_troub
     assert 590 < in_seconds(job(store)) <= 6 * 60 * 60
 
 
-async def test_the_month_of_a_check_begins_with_its_first_try_in_vain(store: Store) -> None:
+async def test_month_begins_with_first_vain_attempt(store: Store) -> None:
     store.endpoints.add("valyu", "batch", resource="batch_1")
     make_due(store)
     make_old(store, MONTH)  # its source was paused all the time
@@ -128,7 +124,7 @@ async def test_the_month_of_a_check_begins_with_its_first_try_in_vain(store: Sto
     assert job(store)["status"] == "pending"
 
 
-async def test_a_check_gives_up_after_a_month_and_says_so(store: Store) -> None:
+async def test_check_gives_up_after_a_month(store: Store) -> None:
     store.endpoints.add("valyu", "batch", resource="batch_1")
     make_due(store)
     tried_in_vain(store, MONTH)
@@ -136,9 +132,7 @@ async def test_a_check_gives_up_after_a_month_and_says_so(store: Store) -> None:
     assert "given up after 30 days" in store.jobs.list_dead()[0]["reason"]
 
 
-async def test_a_fetch_that_completes_a_batch_ends_the_check(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_completing_fetch_ends_the_check(store: Store, sender: SandboxServer) -> None:
     batch_id, _ = a_batch(sender, 1)
     endpoint_id = store.endpoints.add("valyu", "batch", resource=batch_id)
     announce(store, batch_id, endpoint_id=endpoint_id)

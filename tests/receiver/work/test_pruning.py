@@ -60,14 +60,14 @@ def left(store: Store) -> list[str]:
 # --- the clock ----------------------------------------------------------------------------------
 
 
-async def test_a_look_lets_go_of_all_that_is_old(store: Store) -> None:
+async def test_look_prunes_everything_old(store: Store) -> None:
     old(store, "1", "2")
     record(store.database, "young", now=now())
     assert await Pruning(store, AGES, sleep=at_once).look() is False
     assert left(store) == ["young"]
 
 
-async def test_a_look_ends_in_time_and_the_next_goes_on(
+async def test_look_ends_in_time_and_continues(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pruning, "LOOK_SECONDS", 10.0)
@@ -85,7 +85,7 @@ async def test_a_look_ends_in_time_and_the_next_goes_on(
     assert left(store) == []
 
 
-async def test_what_had_to_stay_is_looked_at_again_a_day_later(store: Store) -> None:
+async def test_retained_rows_are_revisited_daily(store: Store) -> None:
     clock = Clock()
     record(store.database, "1", now=now() - 10 * DAY)
     looking = Pruning(store, AGES, clock=clock, sleep=at_once)
@@ -98,7 +98,7 @@ async def test_what_had_to_stay_is_looked_at_again_a_day_later(store: Store) -> 
     assert left(store) == []
 
 
-async def test_a_clock_that_jumps_ahead_lets_go_of_nothing_for_a_day(
+async def test_forward_clock_prunes_nothing_for_day(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right, ahead = now, [timedelta()]
@@ -120,7 +120,7 @@ async def test_a_clock_that_jumps_ahead_lets_go_of_nothing_for_a_day(
     assert left(store) == []
 
 
-async def test_a_start_after_the_clock_leapt_lets_go_of_nothing(store: Store) -> None:
+async def test_start_after_leap_prunes_nothing(store: Store) -> None:
     old(store, "old")
     store.database.write(lambda c: clock.note(c, now=now() - 2 * DAY))
     looking = Pruning(store, AGES, sleep=at_once)
@@ -172,11 +172,11 @@ async def rests(store: Any, *, times: int, step: float = 0.0) -> list[float]:
     return waited
 
 
-async def test_the_first_look_is_after_a_minute_and_then_every_ten(store: Store) -> None:
+async def test_first_look_after_minute_then_ten(store: Store) -> None:
     assert await rests(store, times=3) == [60.0, 600.0, 600.0]
 
 
-async def test_a_look_follows_soon_where_the_last_did_not_come_to_its_end() -> None:
+async def test_unfinished_look_is_followed_soon() -> None:
     stub: Any = Stub(Step(250, 1, 250, is_end=False), Step(250, 1, 250, is_end=False))
     assert (await rests(stub, times=2, step=1.0))[1] == 10.0
 
@@ -189,7 +189,7 @@ async def test_each_kind_has_its_turn() -> None:
     assert stub.pruned[-1] == ("attempts", 250)
 
 
-async def test_nothing_is_looked_at_where_all_is_kept_for_ever() -> None:
+async def test_nothing_configured_looks_at_nothing() -> None:
     stub: Any = Stub()
     await Pruning(stub, Ages()).run()
     assert stub.pruned == []
@@ -203,9 +203,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.mark.usefixtures("short_locks")
-async def test_a_database_that_is_held_is_told_once_an_interval_and_tried_again(
-    store: Store, lines: list[Any]
-) -> None:
+async def test_held_database_is_reported_and_retried(store: Store, lines: list[Any]) -> None:
     old(store, "1")
     clock = Clock()
     looking = Pruning(store, AGES, clock=clock, sleep=at_once)
@@ -226,9 +224,7 @@ async def test_no_fault_ends_the_clock(error: Exception, lines: list[Any]) -> No
     assert len(lines) == 1
 
 
-async def test_what_went_is_logged_and_nothing_is_where_nothing_did(
-    store: Store, lines: list[Any]
-) -> None:
+async def test_only_actual_pruning_is_logged(store: Store, lines: list[Any]) -> None:
     old(store, "1")
     looking = Pruning(store, AGES, sleep=at_once)
     await looking.look()
@@ -257,7 +253,7 @@ def of(**days: Any) -> RetentionSettings:
     return RetentionSettings(**days)
 
 
-def test_by_default_results_are_kept_for_ever_and_events_outlive_what_hangs_on_them() -> None:
+def test_default_keeps_results_and_event_keys() -> None:
     assert ages(of(), []) == Ages(deliveries=30 * DAY, attempts=30 * DAY, events=90 * DAY)
 
 
@@ -271,9 +267,7 @@ def test_by_default_results_are_kept_for_ever_and_events_outlive_what_hangs_on_t
         ([Bearer(signature=STANDARD_WEBHOOKS)], "4"),
     ],
 )
-def test_an_event_is_kept_for_as_long_as_it_may_come_again(
-    schemes: list[AnyScheme], least: str
-) -> None:
+def test_event_outlives_redelivery_span(schemes: list[AnyScheme], least: str) -> None:
     assert ages(of(deliveries=1, attempts=1, events=float(least)), schemes).events is not None
     with pytest.raises(UsageError) as refused:
         ages(of(deliveries=1, attempts=1, events=float(least) - 0.1), schemes)
@@ -283,7 +277,7 @@ def test_an_event_is_kept_for_as_long_as_it_may_come_again(
     )
 
 
-def test_a_wider_window_of_a_source_makes_it_longer(store: Store) -> None:
+def test_wider_tolerance_lengthens_event_age(store: Store) -> None:
     given = Settings(
         sources={"valyu": SourceSettings(tolerance=10 * 86_400)},
         retention=of(deliveries=1, attempts=1, events=19),
@@ -307,9 +301,7 @@ def test_a_wider_window_of_a_source_makes_it_longer(store: Store) -> None:
         ),
     ],
 )
-def test_nothing_of_an_event_is_kept_longer_than_the_event(
-    days: dict[str, Any], sentence: str
-) -> None:
+def test_event_rows_never_outlive_event(days: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError, match=re.escape(sentence)):
         ages(of(**days), [])
     assert ages(of(**days, events="never"), []).events is None
@@ -339,7 +331,7 @@ def test_a_misspelt_age_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         load()
 
 
-def test_the_ages_are_those_of_the_page() -> None:
+def test_ages_match_the_docs() -> None:
     page = (Path(__file__).parents[3] / "docs/retention.md").read_text("utf-8")
     steps = re.findall(r"^\| `(\w+)` \| `?(\w+)`? \| ([^|]+) \|$", page, re.MULTILINE)
     assert steps == [

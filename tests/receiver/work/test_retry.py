@@ -41,7 +41,7 @@ def after(
 @pytest.mark.parametrize(
     ("failures", "ceiling"), [(0, 2), (1, 4), (2, 8), (10, 2048), (11, HOUR), (10**9, HOUR)]
 )
-def test_unavailable_doubles_with_full_jitter_up_to_an_hour(failures: int, ceiling: float) -> None:
+def test_unavailable_doubles_with_full_jitter(failures: int, ceiling: float) -> None:
     error = Unavailable("502")
     assert after(error, failures=failures, jitter=0.0) == RetryLater(0.0, True, "502")
     assert after(error, failures=failures) == RetryLater(ceiling / 2, True, "502")
@@ -49,9 +49,7 @@ def test_unavailable_doubles_with_full_jitter_up_to_an_hour(failures: int, ceili
 
 @pytest.mark.parametrize(("waits", "least"), [(0, 5), (1, 10), (4, 80), (5, 150), (10**9, 150)])
 @pytest.mark.parametrize("kind", [NotReady, RateLimited])
-def test_waiting_grows_from_5_seconds_to_5_minutes_uncounted(
-    kind: type[FetchError], waits: int, least: float
-) -> None:
+def test_not_ready_waits_grow_uncounted(kind: type[FetchError], waits: int, least: float) -> None:
     assert after(kind("later"), waits=waits, jitter=0.0) == RetryLater(least, False, "later")
     assert after(kind("later"), waits=waits) == RetryLater(least * 1.5, False, "later")
 
@@ -60,7 +58,7 @@ def test_waiting_grows_from_5_seconds_to_5_minutes_uncounted(
 @pytest.mark.parametrize(
     ("retry_after", "seconds"), [(None, 60), (5, 60), (90, 90), (10**9, HOUR), (math.nan, 60)]
 )
-def test_a_refused_source_is_probed_after_a_minute_or_when_it_says_however_long_we_waited(
+def test_refused_source_probed_after_minute(
     waits: int, retry_after: float | None, seconds: float
 ) -> None:
     error = SourceRefused("no credit", retry_after=retry_after)
@@ -103,7 +101,7 @@ def test_a_clock_that_jumps_ahead_buries_nothing_before_the_fifth_attempt(
     assert isinstance(decision, Bury) is buried
 
 
-def test_the_dead_letter_says_how_long_it_was_tried() -> None:
+def test_dead_letter_says_how_long() -> None:
     decision = decide(Missing("404"), failures=9, waits=0, age=HOUR, jitter=HALF)
     assert decision == Bury("404 (given up after 15 minutes)")
     decision = decide(Unavailable("502"), failures=9, waits=0, age=8 * DAY, jitter=HALF)
@@ -118,12 +116,12 @@ def test_the_dead_letter_says_how_long_it_was_tried() -> None:
         (30.0, 30.0),
     ],
 )
-def test_a_longer_retry_after_wins_up_to_an_hour(retry_after: float | None, seconds: float) -> None:
+def test_longer_retry_after_wins_capped(retry_after: float | None, seconds: float) -> None:
     error = Unavailable("503", retry_after=retry_after)
     assert after(error) == RetryLater(seconds, True, "503")
 
 
-def test_rate_limited_waits_as_long_as_the_sender_says() -> None:
+def test_rate_limited_waits_as_told() -> None:
     assert after(RateLimited("429", retry_after=1.5)) == RetryLater(1.5, False, "429")
     assert after(RateLimited("429", retry_after=0.0)) == RetryLater(7.5, False, "429")
 
@@ -133,7 +131,7 @@ def test_a_too_early_answer_waits_at_least_as_long_as_its_retry_after() -> None:
     assert after(NotReady("409", retry_after=1.0)) == RetryLater(7.5, False, "409")
 
 
-def test_missing_is_looked_for_often_while_it_may_still_appear() -> None:
+def test_missing_is_retried_often() -> None:
     assert after(Missing("404"), failures=99, jitter=1.0) == RetryLater(60.0, True, "404")
 
 
@@ -147,7 +145,7 @@ jitters = st.floats(0, 1, exclude_max=True)
 
 
 @given(error=errors, failures=counts, waits=counts, age=st.floats(), jitter=jitters)
-def test_no_delay_is_negative_endless_or_beyond_an_hour(
+def test_delays_are_bounded_and_positive(
     error: FetchError, failures: int, waits: int, age: float, jitter: float
 ) -> None:
     decision = decide(error, failures=failures, waits=waits, age=age, jitter=jitter)
@@ -156,7 +154,7 @@ def test_no_delay_is_negative_endless_or_beyond_an_hour(
 
 
 @given(error=errors, failures=counts, waits=counts, jitter=jitters, age=st.floats(0, GIVE_UP / 2))
-def test_more_failures_and_more_waits_never_mean_sooner_but_may_be_the_last(
+def test_more_failures_never_mean_sooner(
     error: FetchError, failures: int, waits: int, jitter: float, age: float
 ) -> None:
     first = decide(error, failures=failures, waits=waits, age=age, jitter=jitter)
@@ -167,7 +165,7 @@ def test_more_failures_and_more_waits_never_mean_sooner_but_may_be_the_last(
 
 
 @given(failures=counts, waits=counts, age=st.floats(0, 1e9), jitter=jitters, error=errors)
-def test_only_what_is_a_failure_of_one_resource_counts(
+def test_only_resource_failures_count(
     error: FetchError, failures: int, waits: int, age: float, jitter: float
 ) -> None:
     decision = decide(error, failures=failures, waits=waits, age=age, jitter=jitter)
@@ -206,7 +204,7 @@ NOW = 784111747.0  # ten seconds before 06 Nov 1994 08:49:37 GMT, less 20
     ],
     ids=lambda value: str(value)[:32],
 )
-def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | None) -> None:
+def test_retry_after_is_seconds_or_date(value: str | None, seconds: float | None) -> None:
     assert parse_retry_after(value, now=NOW) == seconds
 
 

@@ -52,7 +52,7 @@ running_sender, sender = working.running_sender, working.sender
 
 
 @pytest.mark.parametrize(("status", "calls"), [(401, 1), (402, 1), (403, 2)])
-async def test_a_refused_account_pauses_the_source_says_why_and_burns_no_attempt(
+async def test_refused_account_pauses_without_attempts(
     store: Store, sender: SandboxServer, status: int, calls: int
 ) -> None:
     batch_id, _ = a_batch(sender, 1)
@@ -66,9 +66,7 @@ async def test_a_refused_account_pauses_the_source_says_why_and_burns_no_attempt
     assert attempts(store) == ["paused"]
 
 
-async def test_a_403_for_one_resource_alone_buries_it_and_the_others_go_on(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_resource_403_is_buried_alone(store: Store, sender: SandboxServer) -> None:
     (mine, _), (other, _) = a_batch(sender, 1), a_batch(sender, 1)
     sender.add_fault(f"GET /deepresearch/batches/{other}", status=403, error="Not yours.")
     for batch_id in (other, mine):
@@ -87,7 +85,7 @@ def v0_runs(store: Store, *run_ids: str) -> None:
         announce(store, run_id, kind="run", endpoint_id=endpoint_id)
 
 
-async def test_a_403_is_a_run_s_own_once_the_sender_has_answered_for_another(store: Store) -> None:
+async def test_run_403_proven_by_other_answer(store: Store) -> None:
     v0_runs(store, "mine", "other")
     sender = BatchSender({"other": "complete"})
     refused = httpx.Response(403, json={"detail": "Not yours."})
@@ -101,7 +99,7 @@ async def test_a_403_is_a_run_s_own_once_the_sender_has_answered_for_another(sto
             await fetching.attempt(leases["mine"])
 
 
-async def test_a_v0_source_goes_on_without_a_run_that_it_is_refused(store: Store) -> None:
+async def test_v0_source_continues_after_refused_run(store: Store) -> None:
     v0_runs(store, "mine", "other")
     sender = BatchSender({"other": "complete"})
     refused = httpx.Response(403, json={"detail": "Not yours."})
@@ -121,7 +119,7 @@ async def test_a_v0_source_goes_on_without_a_run_that_it_is_refused(store: Store
     assert [result["run_id"] for result in stored(store)] == ["other"]
 
 
-async def test_a_403_that_nothing_can_explain_is_a_run_s_own_after_a_few(store: Store) -> None:
+async def test_unexplained_403_becomes_run_s_own(store: Store) -> None:
     v0_runs(store, "mine")
     refused = httpx.Response(403, json={"detail": "Not yours."})
     for refusals in range(REFUSALS):
@@ -134,7 +132,7 @@ async def test_a_403_that_nothing_can_explain_is_a_run_s_own_after_a_few(store: 
     assert dead["subject"] == "mine"
 
 
-async def test_a_run_that_a_v0_batch_is_refused_pauses_nobody(store: Store) -> None:
+async def test_refused_v0_batch_run_pauses_nobody(store: Store) -> None:
     sender = BatchSender({"r1": "complete", "r2": "failed"})
     store.batches.register("valyu", BATCH, endpoint_id=None, task_id=TASK)
     refused = httpx.Response(403, json={"detail": "Not yours."})
@@ -145,7 +143,7 @@ async def test_a_run_that_a_v0_batch_is_refused_pauses_nobody(store: Store) -> N
     assert [result["run_id"] for result in stored(store)] == ["r1"]
 
 
-async def test_a_job_that_asked_nobody_resumes_no_source(store: Store) -> None:
+async def test_job_without_call_resumes_nothing(store: Store) -> None:
     refused = answering(lambda _: httpx.Response(401, json={"error": "Invalid API key"}))
     store.batches.check("valyu", GROUP)
     await work_off(store, parallel(), client=refused)
@@ -157,7 +155,7 @@ async def test_a_job_that_asked_nobody_resumes_no_source(store: Store) -> None:
     assert len(store.sources.list_paused()) == 1
 
 
-async def test_jobs_refused_together_pause_their_source_for_a_minute(store: Store) -> None:
+async def test_simultaneous_refusals_pause_a_minute(store: Store) -> None:
     latch = Latch(httpx.Response(401, json={"error": "Invalid API key"}))
     for number in range(8):
         announce(store, f"t{number}", kind="task")
@@ -169,7 +167,7 @@ async def test_jobs_refused_together_pause_their_source_for_a_minute(store: Stor
     assert 50 < in_seconds(state) <= 60
 
 
-async def test_while_its_source_is_paused_no_job_comes_nearer_to_its_end(store: Store) -> None:
+async def test_paused_jobs_do_not_age(store: Store) -> None:
     answers = [httpx.Response(401, json={})]
     announce(store, "t1", kind="task")
     tried_in_vain(store, 16)
@@ -182,9 +180,7 @@ async def test_while_its_source_is_paused_no_job_comes_nearer_to_its_end(store: 
     assert attempts(store)[:2] == ["paused", "failed"]
 
 
-async def test_a_paused_source_is_left_alone_until_its_probe_which_resumes_it(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_paused_source_resumes_by_probe(store: Store, sender: SandboxServer) -> None:
     batches = [a_batch(sender, 1)[0] for _ in range(3)]
     sender.add_fault("GET /deepresearch/batches/*", status=401)
     announce(store, batches[0])
@@ -200,7 +196,7 @@ async def test_a_paused_source_is_left_alone_until_its_probe_which_resumes_it(
     assert {each["failures"] for each in jobs(store)} == {0}
 
 
-async def test_a_start_probes_a_paused_source_at_once(store: Store, sender: SandboxServer) -> None:
+async def test_start_probes_paused_source(store: Store, sender: SandboxServer) -> None:
     announce(store, a_batch(sender, 1)[0])
     await work_off(store, a_source(sender.api_url, api_key="wrong"))
     assert len(store.sources.list_paused()) == 1
@@ -210,7 +206,7 @@ async def test_a_start_probes_a_paused_source_at_once(store: Store, sender: Sand
     assert store.sources.list_paused() == []
 
 
-async def test_a_paused_source_is_probed_by_one_job_and_not_by_all_slots(store: Store) -> None:
+async def test_paused_source_has_one_probe(store: Store) -> None:
     paths: list[str] = []
 
     async def refuse(request: httpx.Request) -> httpx.Response:
@@ -253,7 +249,7 @@ class Latch:
         self._opened.set()
 
 
-async def test_no_more_jobs_are_claimed_than_there_are_free_slots(store: Store) -> None:
+async def test_claims_fill_only_free_slots(store: Store) -> None:
     latch = Latch()
     for number in range(7):
         announce(store, f"t{number}", kind="task")
@@ -267,7 +263,7 @@ async def test_no_more_jobs_are_claimed_than_there_are_free_slots(store: Store) 
     assert latch.most == 3
 
 
-async def test_a_polite_stop_gives_back_what_is_not_finished_as_if_never_tried(
+async def test_polite_stop_returns_jobs_untried(
     store: Store,
 ) -> None:
     latch = Latch()
@@ -280,7 +276,7 @@ async def test_a_polite_stop_gives_back_what_is_not_finished_as_if_never_tried(
     assert (given_back["lease_token"], attempts(store)) == (None, [])
 
 
-async def test_a_polite_stop_gives_back_also_what_is_just_being_claimed(store: Store) -> None:
+async def test_polite_stop_returns_jobs_being_claimed(store: Store) -> None:
     async with AsyncExitStack() as stack:
         work = working.working(store, a_source(), client=answering(a_run))
         worker = await stack.enter_async_context(work)
@@ -297,7 +293,7 @@ async def test_a_polite_stop_gives_back_also_what_is_just_being_claimed(store: S
 
 
 @pytest.mark.parametrize("error", [CannotStore("down"), ValueError("a bug")])
-async def test_a_polite_stop_between_two_pages_does_not_wait_for_a_store_that_fails(
+async def test_polite_stop_ignores_failing_store(
     store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     latch, has_failed = Latch(), asyncio.Event()
@@ -328,7 +324,7 @@ async def test_a_polite_stop_between_two_pages_does_not_wait_for_a_store_that_fa
     assert job(store)["failures"] == 0
 
 
-async def test_a_start_goes_on_with_what_an_earlier_process_left_behind(store: Store) -> None:
+async def test_start_continues_leftover_jobs(store: Store) -> None:
     announce(store, "t1", kind="task")
     claim(store)
     if store.is_shared:  # then it may be alive until its lease runs out
@@ -337,7 +333,7 @@ async def test_a_start_goes_on_with_what_an_earlier_process_left_behind(store: S
     assert (job(store)["status"], len(stored(store))) == ("done", 1)
 
 
-async def test_who_lost_his_lease_records_nothing_and_the_other_does_the_work(
+async def test_lost_lease_records_nothing(
     store: Store,
 ) -> None:
     latch = Latch()
@@ -353,7 +349,7 @@ async def test_who_lost_his_lease_records_nothing_and_the_other_does_the_work(
     assert (attempts(store), len(stored(store))) == (["done"], 1)
 
 
-async def test_a_job_claimed_anew_is_still_ours_when_the_loser_of_its_lease_ends(
+async def test_reclaimed_job_survives_loser_s_end(
     store: Store,
 ) -> None:
     latches = [Latch(), Latch()]
@@ -374,7 +370,7 @@ async def test_a_job_claimed_anew_is_still_ours_when_the_loser_of_its_lease_ends
     assert job(store)["status"] == "pending"  # given back, for it was known to be held
 
 
-def test_a_lease_outlives_a_renewal_that_fails_and_ends_within_15_seconds_of_its_worker() -> None:
+def test_lease_survives_one_failed_renewal() -> None:
     """A renewal is late by a look at most, and so is the one who notices that there is none."""
     assert 2 * (RENEW_SECONDS + lease_keeper.LOOK_SECONDS) < LEASE_SECONDS
     assert LEASE_SECONDS + lease_keeper.LOOK_SECONDS <= 15
@@ -397,7 +393,7 @@ async def test_renewing_outlives_whatever_breaks_in_it(
 
 
 @pytest.mark.parametrize("released", [0, 1])
-async def test_jobs_of_a_worker_that_is_gone_wake_the_one_that_found_them(
+async def test_released_jobs_wake_their_finder(
     store: Store, monkeypatch: pytest.MonkeyPatch, released: int
 ) -> None:
     looks, wakes = list[int](), list[int]()
@@ -415,9 +411,7 @@ async def test_jobs_of_a_worker_that_is_gone_wake_the_one_that_found_them(
     assert bool(wakes) is bool(released)
 
 
-async def test_nothing_is_begun_while_answers_need_the_processor(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_busy_intake_delays_new_jobs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots, "BEHIND_ACKS_SECONDS", 60)
     announce(store, "t1", kind="task")
     busy, looks = [True], list[int]()
@@ -433,7 +427,7 @@ async def test_nothing_is_begun_while_answers_need_the_processor(
         await until(lambda: job(store)["status"] == "done")
 
 
-async def test_work_goes_on_all_the_same_however_long_deliveries_come_fast(
+async def test_long_busy_intake_does_not_starve(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slots, "BEHIND_ACKS_SECONDS", 0.1)

@@ -40,9 +40,7 @@ running_sender, sender = working.running_sender, working.sender
 # --- outcomes -------------------------------------------------------------------------------------
 
 
-async def test_an_announced_batch_is_brought_in_and_its_job_is_done(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_announced_batch_is_fetched(store: Store, sender: SandboxServer) -> None:
     batch_id, _ = a_batch(sender, 3)
     announce(store, batch_id)
     await work_off(store, a_source(sender.api_url))
@@ -50,9 +48,7 @@ async def test_an_announced_batch_is_brought_in_and_its_job_is_done(
     assert ledger(store, batch_id).state == "complete"
 
 
-async def test_done_says_the_webhook_not_yet_says_the_api_and_that_is_no_failure(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_done_but_not_ready_is_no_failure(store: Store, sender: SandboxServer) -> None:
     sender.change(hold=True)
     batch_id, _ = a_batch(sender, 2)
     announce(store, batch_id)
@@ -67,9 +63,7 @@ async def test_done_says_the_webhook_not_yet_says_the_api_and_that_is_no_failure
 
 
 @pytest.mark.parametrize("where", ["header", "date", "body", "both"])
-async def test_a_429_is_no_failure_and_the_sender_says_when(
-    store: Store, sender: SandboxServer, where: str
-) -> None:
+async def test_rate_limit_is_no_failure(store: Store, sender: SandboxServer, where: str) -> None:
     batch_id, _ = a_batch(sender, 1)
     fault = {"status": 429, "retry_after": 20, "retry_after_in": where}
     sender.add_fault("GET /deepresearch/batches/*", **fault)
@@ -83,7 +77,7 @@ async def test_a_429_is_no_failure_and_the_sender_says_when(
 @pytest.mark.parametrize(
     "fault", [{"status": 500}, {"kind": "html"}, {"kind": "reset"}, {"kind": "cut"}]
 )
-async def test_a_sender_in_trouble_is_a_failure_that_is_backed_off_from(
+async def test_sender_trouble_backs_off(
     store: Store, sender: SandboxServer, fault: dict[str, Any]
 ) -> None:
     batch_id, _ = a_batch(sender, 1)
@@ -99,7 +93,7 @@ async def test_a_sender_in_trouble_is_a_failure_that_is_backed_off_from(
     assert attempts(store) == ["failed", "failed", "done"]
 
 
-async def test_a_clock_that_goes_back_during_a_try_does_not_delay_the_next(
+async def test_backward_clock_does_not_delay_retry(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right, ahead = store.now, [timedelta(hours=1)]
@@ -115,7 +109,7 @@ async def test_a_clock_that_goes_back_during_a_try_does_not_delay_the_next(
     assert in_seconds(job(store)) < 60
 
 
-async def test_a_timeout_is_a_failure_that_is_backed_off_from(store: Store) -> None:
+async def test_timeout_backs_off(store: Store) -> None:
     def silent(request: httpx.Request) -> httpx.Response:
         raise httpx.ReadTimeout("", request=request)
 
@@ -126,7 +120,7 @@ async def test_a_timeout_is_a_failure_that_is_backed_off_from(store: Store) -> N
     assert "ReadTimeout" in job(store)["reason"]
 
 
-async def test_a_404_soon_after_the_event_is_tried_again(store: Store) -> None:
+async def test_early_404_is_retried(store: Store) -> None:
     answers = [NOT_FOUND]
     announce(store, "t1", kind="task")
     client = answering(lambda r: answers.pop() if answers else a_run(r))
@@ -138,7 +132,7 @@ async def test_a_404_soon_after_the_event_is_tried_again(store: Store) -> None:
     assert attempts(store) == ["failed", "done"]
 
 
-async def test_a_job_that_is_first_tried_late_has_its_quarter_of_an_hour_all_the_same(
+async def test_late_first_attempt_has_full_quarter(
     store: Store,
 ) -> None:
     announce(store, "t1", kind="task")
@@ -148,7 +142,7 @@ async def test_a_job_that_is_first_tried_late_has_its_quarter_of_an_hour_all_the
     assert (job(store)["status"], attempts(store)[0]) == ("pending", "failed")
 
 
-async def test_a_404_after_a_quarter_of_an_hour_is_a_dead_letter(store: Store) -> None:
+async def test_a_404_after_15_minutes_is_dead(store: Store) -> None:
     announce(store, "t1", kind="task")
     tried_in_vain(store, 16)
     await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
@@ -158,7 +152,7 @@ async def test_a_404_after_a_quarter_of_an_hour_is_a_dead_letter(store: Store) -
     assert stored(store) == []
 
 
-async def test_a_job_that_waited_long_still_tries_its_first_404_again(store: Store) -> None:
+async def test_long_waiting_job_retries_first_404(store: Store) -> None:
     announce(store, "t1", kind="task")
     tried_in_vain(store, 16)
     sql(store, "UPDATE jobs SET missing_since = NULL, failures = 3")
@@ -166,7 +160,7 @@ async def test_a_job_that_waited_long_still_tries_its_first_404_again(store: Sto
     assert store.jobs.list_dead() == []
 
 
-async def test_a_forgotten_run_is_taken_from_the_signed_body_that_carried_it(store: Store) -> None:
+async def test_forgotten_run_uses_embedded_result(store: Store) -> None:
     await carried(store, "t1", None, batch_id="batch_1")
     (result,) = stored(store)
     assert (result["run_id"], result["origin"], result["output"]) == ("t1", "delivery", '"x"')
@@ -182,14 +176,14 @@ async def carried(store: Store, run_id: str, endpoint_id: str | None, **more: An
     await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
 
 
-async def test_a_run_s_own_endpoint_carries_it_and_waits_no_longer(store: Store) -> None:
+async def test_run_endpoint_embeds_and_ends_check(store: Store) -> None:
     await carried(store, "t1", store.endpoints.add("valyu", "task", resource="t1"))
     assert [result["run_id"] for result in stored(store)] == ["t1"]
     assert [each["status"] for each in jobs(store)] == ["done", "done"]
 
 
 @pytest.mark.parametrize("kind", ["task", "batch"])
-async def test_an_endpoint_that_is_not_bound_carries_nobody_s_run(store: Store, kind: str) -> None:
+async def test_unbound_endpoint_embeds_nothing(store: Store, kind: str) -> None:
     store.endpoints.add("valyu", "batch", resource="batch_1")
     store.batches.add_runs("valyu", "batch_1", [SubmittedRun("somebody's", None, None)])
     await carried(store, "somebody's", store.endpoints.add("valyu", kind), batch_id="batch_1")
@@ -198,9 +192,7 @@ async def test_an_endpoint_that_is_not_bound_carries_nobody_s_run(store: Store, 
 
 
 @pytest.mark.parametrize("bound", [True, False])
-async def test_a_result_that_is_stored_is_not_replaced_by_what_a_body_carried(
-    store: Store, bound: bool
-) -> None:
+async def test_stored_result_beats_embedded_one(store: Store, bound: bool) -> None:
     announce(store, "t1", kind="task")
     await work_off(store, a_source(), client=answering(a_run))
     endpoint_id = store.endpoints.add("valyu", "task", resource="t1") if bound else None
@@ -216,19 +208,19 @@ async def carried_at_a_batch(store: Store, run_id: str) -> None:
     await carried(store, run_id, endpoint_id, batch_id="batch_1")
 
 
-async def test_a_batch_s_endpoint_carries_a_forgotten_run_that_we_know_of(store: Store) -> None:
+async def test_batch_endpoint_embeds_known_run(store: Store) -> None:
     await carried_at_a_batch(store, "mine")
     assert [result["run_id"] for result in stored(store)] == ["mine"]
 
 
-async def test_a_batch_s_endpoint_carries_no_run_but_its_own_whatever_the_body_says(
+async def test_batch_endpoint_embeds_only_own_runs(
     store: Store,
 ) -> None:
     await carried_at_a_batch(store, "somebody's")
     assert (stored(store), len(store.jobs.list_dead())) == ([], 1)
 
 
-async def test_poison_ends_as_a_dead_letter_and_the_others_go_on(store: Store) -> None:
+async def test_poison_is_buried_and_others_continue(store: Store) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         if "poison" in request.url.path:
             return httpx.Response(400, json={"error": "cannot be shown"})
@@ -242,7 +234,7 @@ async def test_poison_ends_as_a_dead_letter_and_the_others_go_on(store: Store) -
     assert (dead["subject"], "cannot be shown" in dead["reason"]) == ("poison", True)
 
 
-async def test_an_answer_that_breaks_our_own_code_is_backed_off_from_like_any_other(
+async def test_our_bug_backs_off_like_failures(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Valyu, "run", lambda *_: 1 / 0)
@@ -252,7 +244,7 @@ async def test_an_answer_that_breaks_our_own_code_is_backed_off_from_like_any_ot
     assert (job(store)["failures"] > 0, "ZeroDivisionError" in job(store)["reason"]) == (True, True)
 
 
-async def test_a_statement_of_ours_that_cannot_be_is_a_counted_failure_too(store: Store) -> None:
+async def test_impossible_statement_is_counted_failure(store: Store) -> None:
     announce(store, "t1", kind="task")
     sql(store, "ALTER TABLE results RENAME TO elsewhere")
     async with working.working(store, a_source(), client=answering(a_run)):
@@ -262,7 +254,7 @@ async def test_a_statement_of_ours_that_cannot_be_is_a_counted_failure_too(store
     assert re.search(r"no such table: results|\"results\" does not exist", waiting["reason"])
 
 
-async def test_a_replayed_dead_letter_is_worked_again_from_our_store(store: Store) -> None:
+async def test_replayed_dead_letter_is_fetched(store: Store) -> None:
     announce(store, "t1", kind="task")
     tried_in_vain(store, 16)
     await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
@@ -272,7 +264,7 @@ async def test_a_replayed_dead_letter_is_worked_again_from_our_store(store: Stor
     assert attempts(store) == ["dead", "replayed", "done"]
 
 
-async def test_a_replayed_dead_letter_is_tried_for_as_long_as_a_new_one(store: Store) -> None:
+async def test_replayed_dead_letter_has_full_time(store: Store) -> None:
     announce(store, "t1", kind="task")
     tried_in_vain(store, 16)
     await work_off(store, a_source(), client=answering(lambda _: NOT_FOUND))
@@ -282,7 +274,7 @@ async def test_a_replayed_dead_letter_is_tried_for_as_long_as_a_new_one(store: S
     assert (attempts(store)[:3], store.jobs.list_dead()) == (["dead", "replayed", "failed"], [])
 
 
-async def test_a_task_of_another_batch_is_buried(store: Store, sender: SandboxServer) -> None:
+async def test_foreign_task_is_buried(store: Store, sender: SandboxServer) -> None:
     mine, _ = a_batch(sender, 1)
     _, (other,) = a_batch(sender, 1)
     endpoint_id = store.endpoints.add("valyu", "batch", resource=mine)

@@ -47,7 +47,7 @@ def look(store: Store, batch: FetchedBatch) -> Ledger:
 
 
 @pytest.mark.usefixtures("endpoint")
-def test_a_batch_is_complete_when_ids_and_counts_agree(store: Store) -> None:
+def test_complete_when_ids_and_counts_agree(store: Store) -> None:
     results(store, "r1", "r2")
     ledger = look(store, shown(total=2, ended=2))
     assert (ledger.state, ledger.sender_status) == ("complete", "completed")
@@ -66,9 +66,7 @@ def test_a_batch_is_complete_when_ids_and_counts_agree(store: Store) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_batch_is_open_while_anything_disagrees(
-    store: Store, why: str, batch: FetchedBatch
-) -> None:
+def test_open_while_anything_disagrees(store: Store, why: str, batch: FetchedBatch) -> None:
     results(store, "r1", "r2")
     ledger = look(store, batch)
     assert (ledger.state, ledger.completed_at) == ("open", None), why
@@ -76,7 +74,7 @@ def test_a_batch_is_open_while_anything_disagrees(
 
 @pytest.mark.usefixtures("endpoint")
 @pytest.mark.parametrize("how", [{"status": "running"}, {"has_output": False}])
-def test_a_batch_is_open_while_a_run_has_no_result(store: Store, how: dict[str, Any]) -> None:
+def test_open_while_a_result_is_missing(store: Store, how: dict[str, Any]) -> None:
     results(store, "r1")
     results(store, "r2", **how)
     assert look(store, shown(total=2, ended=2)).state == "open"
@@ -84,7 +82,7 @@ def test_a_batch_is_open_while_a_run_has_no_result(store: Store, how: dict[str, 
 
 
 @pytest.mark.usefixtures("endpoint")
-def test_a_sender_that_tells_no_counts_is_not_taken_at_its_word(store: Store) -> None:
+def test_sender_without_counts_never_completes(store: Store) -> None:
     results(store, "r1")
     assert look(store, shown()).state == "open"
     assert look(store, shown(ended=1)).state == "open"
@@ -92,12 +90,12 @@ def test_a_sender_that_tells_no_counts_is_not_taken_at_its_word(store: Store) ->
 
 
 @pytest.mark.usefixtures("endpoint")
-def test_a_batch_that_was_cancelled_empty_is_complete(store: Store) -> None:
+def test_batch_cancelled_empty_is_complete(store: Store) -> None:
     assert look(store, shown("cancelled", total=0, ended=0)).state == "complete"
 
 
 @pytest.mark.usefixtures("endpoint")
-def test_failed_and_cancelled_runs_complete_a_batch_too(store: Store) -> None:
+def test_failed_and_cancelled_runs_complete(store: Store) -> None:
     results(store, "r1", status="failed", error="x")
     results(store, "r2", status="cancelled", has_output=False)
     ledger = look(store, shown(total=2, ended=2))
@@ -105,13 +103,13 @@ def test_failed_and_cancelled_runs_complete_a_batch_too(store: Store) -> None:
 
 
 @pytest.mark.usefixtures("endpoint")
-def test_the_runs_of_another_batch_or_source_do_not_count(store: Store) -> None:
+def test_runs_of_others_do_not_count(store: Store) -> None:
     results(store, "r1")
     store.database.write(lambda c: keep(c, run("r2", batch_id="other"), run("r3")))
     assert look(store, shown(total=1, ended=1)).stored == 1
 
 
-def test_a_complete_batch_keeps_the_moment_of_its_end(store: Store, endpoint: str) -> None:
+def test_completion_keeps_its_first_moment(store: Store, endpoint: str) -> None:
     results(store, "r1")
     first = look(store, shown(total=1, ended=1)).completed_at
     assert look(store, shown(total=1, ended=1)).completed_at == first
@@ -121,7 +119,7 @@ def test_a_complete_batch_keeps_the_moment_of_its_end(store: Store, endpoint: st
 
 
 @pytest.mark.usefixtures("endpoint")
-def test_a_batch_that_the_sender_counts_larger_is_open_again(store: Store) -> None:
+def test_larger_count_opens_batch_again(store: Store) -> None:
     results(store, "r1")
     look(store, shown(total=1, ended=1))
     ledger = store.batches.note("valyu", shown(total=2, ended=1))
@@ -129,7 +127,7 @@ def test_a_batch_that_the_sender_counts_larger_is_open_again(store: Store) -> No
 
 
 @pytest.mark.usefixtures("endpoint")
-def test_a_batch_is_open_again_when_we_add_to_it(store: Store) -> None:
+def test_our_addition_opens_batch_again(store: Store) -> None:
     results(store, "r1")
     look(store, shown(total=1, ended=1))
     store.batches.add_runs("valyu", "b", [SubmittedRun("r2", None, None)])
@@ -137,9 +135,7 @@ def test_a_batch_is_open_again_when_we_add_to_it(store: Store) -> None:
     assert (ledger.state, ledger.completed_at, ledger.expected) == ("open", None, 2)
 
 
-def test_a_batch_stays_complete_when_all_that_was_added_has_its_result(
-    store: Store, endpoint: str
-) -> None:
+def test_addition_with_results_stays_complete(store: Store, endpoint: str) -> None:
     results(store, "r1", "r2")
     ended = look(store, shown(total=2, ended=2)).completed_at
     store.batches.add_runs(
@@ -152,7 +148,7 @@ def test_a_batch_stays_complete_when_all_that_was_added_has_its_result(
 
 
 @pytest.mark.usefixtures("endpoint")
-def test_one_added_run_without_a_result_opens_a_batch_again(store: Store) -> None:
+def test_added_run_without_result_reopens(store: Store) -> None:
     results(store, "r1")
     look(store, shown(total=1, ended=1))
     store.batches.add_runs(
@@ -161,7 +157,7 @@ def test_one_added_run_without_a_result_opens_a_batch_again(store: Store) -> Non
     assert (store.batches.ledger("b").state, store.batches.ledger("b").expected) == ("open", 2)
 
 
-def test_runs_whose_ids_are_not_told_are_expected_too(store: Store, endpoint: str) -> None:
+def test_runs_without_ids_are_expected(store: Store, endpoint: str) -> None:
     store.batches.add_runs("valyu", "b", [SubmittedRun("r1", None, None)])
     results(store, "r1")
     look(store, shown(total=1, ended=1))
@@ -173,7 +169,7 @@ def test_runs_whose_ids_are_not_told_are_expected_too(store: Store, endpoint: st
 
 
 @pytest.mark.usefixtures("endpoint")
-def test_runs_whose_ids_are_not_told_count_once_when_they_are_found(store: Store) -> None:
+def test_unlisted_runs_count_once_when_found(store: Store) -> None:
     store.batches.add_runs("valyu", "b", [SubmittedRun("r1", None, None)], unlisted=2)
     assert store.batches.ledger("b").expected == 3
     results(store, "r1", "r2", "r3")
@@ -182,7 +178,7 @@ def test_runs_whose_ids_are_not_told_count_once_when_they_are_found(store: Store
 
 
 @pytest.mark.usefixtures("endpoint")
-def test_an_addition_that_is_repeated_counts_its_unknown_runs_once(store: Store) -> None:
+def test_repeated_addition_counts_unlisted_runs_once(store: Store) -> None:
     for addition in ("one", "one", "another", "one"):
         store.batches.add_runs(
             "valyu", "b", [SubmittedRun("r1", None, None)], unlisted=2, idempotency_key=addition
@@ -191,7 +187,7 @@ def test_an_addition_that_is_repeated_counts_its_unknown_runs_once(store: Store)
 
 
 @pytest.mark.usefixtures("endpoint")
-def test_additions_are_known_again_for_a_day(store: Store) -> None:
+def test_idempotency_keys_last_a_day(store: Store) -> None:
     def noted() -> list[str]:
         return [
             row.key
@@ -212,7 +208,7 @@ def live_checks(store: Store) -> list[str]:
     return [row.endpoint_id for row in found if row.status == "pending"]
 
 
-def test_the_end_of_a_batch_ends_its_check(store: Store, endpoint: str) -> None:
+def test_completion_ends_the_check(store: Store, endpoint: str) -> None:
     assert live_checks(store) == [endpoint]
     look(store, shown("running", total=1, ended=0, is_terminal=False))
     assert live_checks(store) == [endpoint]
@@ -220,19 +216,19 @@ def test_the_end_of_a_batch_ends_its_check(store: Store, endpoint: str) -> None:
     assert live_checks(store) == []
 
 
-def test_the_end_of_a_batch_leaves_the_checks_of_others(store: Store, endpoint: str) -> None:
+def test_completion_leaves_the_checks_of_others(store: Store, endpoint: str) -> None:
     other = store.endpoints.add("valyu", "batch", resource="other")
     look(store, shown(total=0, ended=0))
     assert live_checks(store) == [other]
 
 
-def test_adding_to_a_batch_that_had_ended_watches_it_again(store: Store, endpoint: str) -> None:
+def test_addition_after_the_end_is_watched(store: Store, endpoint: str) -> None:
     look(store, shown(total=0, ended=0))
     store.batches.add_runs("valyu", "b", [SubmittedRun("r1", None, None)])
     assert live_checks(store) == [endpoint]
 
 
-def test_a_batch_that_grew_at_the_sender_is_watched_again(store: Store, endpoint: str) -> None:
+def test_growth_at_the_sender_is_watched(store: Store, endpoint: str) -> None:
     look(store, shown(total=0, ended=0))
     store.batches.note("valyu", shown(total=2, ended=1))
     assert live_checks(store) == [endpoint]
@@ -241,7 +237,7 @@ def test_a_batch_that_grew_at_the_sender_is_watched_again(store: Store, endpoint
 # --- the ledger ---------------------------------------------------------------------------------
 
 
-def test_a_ledger_tells_expected_announced_stored_and_failed(store: Store, endpoint: str) -> None:
+def test_ledger_counts_every_kind_of_run(store: Store, endpoint: str) -> None:
     submitted = [SubmittedRun(f"r{n}", None, None) for n in range(4)]
     store.batches.add_runs("valyu", "b", submitted)
     results(store, "r0")
@@ -254,9 +250,7 @@ def test_a_ledger_tells_expected_announced_stored_and_failed(store: Store, endpo
 
 @pytest.mark.usefixtures("endpoint")
 @pytest.mark.parametrize(("total", "expected"), [(None, 2), (1, 2), (7, 7)])
-def test_expected_is_what_the_sender_counts_or_we_know(
-    store: Store, total: int | None, expected: int
-) -> None:
+def test_expected_is_larger_of_both_counts(store: Store, total: int | None, expected: int) -> None:
     store.batches.add_runs(
         "valyu", "b", [SubmittedRun("r1", None, None), SubmittedRun("r2", None, None)]
     )
@@ -270,7 +264,7 @@ def test_a_stored_result_counts_as_announced(store: Store) -> None:
 
 
 @pytest.mark.usefixtures("endpoint")
-def test_only_the_current_version_of_a_result_counts(store: Store) -> None:
+def test_only_current_versions_count(store: Store) -> None:
     results(store, "r1", status="failed", error="x")
     again = run("r1", batch_id="b", output="y")
     store.database.write(lambda c: keep(c, again, fetched_at=at(1)))
@@ -278,14 +272,14 @@ def test_only_the_current_version_of_a_result_counts(store: Store) -> None:
 
 
 @pytest.mark.usefixtures("endpoint")
-def test_adding_the_same_runs_again_expects_them_once(store: Store) -> None:
+def test_adding_same_runs_again_counts_once(store: Store) -> None:
     for _ in range(2):
         store.batches.add_runs("valyu", "b", [SubmittedRun("r1", "t", {"query": "q"})])
     assert store.batches.ledger("b").expected == 1
 
 
 @pytest.mark.usefixtures("endpoint")
-def test_a_run_that_was_known_before_we_said_so_belongs_to_its_batch(store: Store) -> None:
+def test_run_known_before_joins_its_batch(store: Store) -> None:
     store.database.write(lambda c: keep(c, run("r1", "running")))
     store.batches.add_runs("valyu", "b", [SubmittedRun("r1", "t", {"query": "q"})])
     (known,) = rows(store.database, Run)
@@ -294,7 +288,7 @@ def test_a_run_that_was_known_before_we_said_so_belongs_to_its_batch(store: Stor
 
 
 @pytest.mark.usefixtures("endpoint")
-def test_what_we_add_may_hold_any_text(store: Store) -> None:
+def test_added_runs_may_hold_any_text(store: Store) -> None:
     store.batches.add_runs("valyu", "b", [SubmittedRun("r1", "t\ud800", {"query": "\x00"})])
     (known,) = rows(store.database, Run)
     assert (known.task_id, known.input) == ("t\ufffd", {"query": "\ufffd"})
@@ -303,19 +297,19 @@ def test_what_we_add_may_hold_any_text(store: Store) -> None:
 # --- what a status call says --------------------------------------------------------------------
 
 
-def test_a_status_call_makes_a_batch_known(store: Store) -> None:
+def test_status_call_registers_a_batch(store: Store) -> None:
     store.batches.note("valyu", shown(total=5, name="night", runner="fast"))
     ledger = store.batches.ledger("b")
     assert (ledger.name, ledger.runner, ledger.expected) == ("night", "fast", 5)
 
 
-def test_what_a_sender_counts_may_have_any_name(store: Store) -> None:
+def test_sender_counts_may_have_any_name(store: Store) -> None:
     store.batches.note("valyu", shown(total=2, counts={"\x00": 1, "\ud800 b": 1}))
     (kept,) = rows(store.database, Batch)
     assert kept.counts == {"\ufffd": 1, "\ufffd b": 1, "total": 2, "ended": None}
 
 
-def test_knowing_a_batch_again_fills_in_and_takes_nothing(store: Store) -> None:
+def test_registering_again_only_fills_in(store: Store) -> None:
     endpoint = store.endpoints.add("valyu", "batch")
     store.batches.register("valyu", "b", endpoint_id=endpoint, secret="s", name="night")  # noqa: S106
     store.batches.note("valyu", shown(runner="fast"))
@@ -323,7 +317,7 @@ def test_knowing_a_batch_again_fills_in_and_takes_nothing(store: Store) -> None:
     assert (ledger.name, ledger.runner, ledger.endpoint_id) == ("night", "fast", endpoint)
 
 
-def test_a_registered_batch_has_its_endpoint_and_secret_in_one_commit(store: Store) -> None:
+def test_registration_binds_endpoint_and_secret_together(store: Store) -> None:
     endpoint = store.endpoints.add("valyu", "batch")
     store.batches.register("valyu", "b", endpoint_id=endpoint, secret="s")  # noqa: S106
     view = store.endpoints.find_by_resource("valyu", "b")
@@ -331,7 +325,7 @@ def test_a_registered_batch_has_its_endpoint_and_secret_in_one_commit(store: Sto
     assert (view.id, view.secrets[0].text) == (endpoint, "s")
 
 
-def test_what_is_known_of_a_batch_is_filled_in_and_never_overwritten(store: Store) -> None:
+def test_known_facts_are_never_overwritten(store: Store) -> None:
     first, second = store.endpoints.add("valyu", "batch"), store.endpoints.add("valyu", "batch")
     store.batches.check("valyu", "b")
     mine: dict[str, Any] = {"endpoint_id": first, "name": "mine", "runner": "r", "task_id": "t"}
@@ -348,7 +342,7 @@ def test_what_is_known_of_a_batch_is_filled_in_and_never_overwritten(store: Stor
     assert store.batches.defaults_of("valyu", "b") == {"arguments": ["q"]}
 
 
-def test_an_endpoint_that_an_early_callback_bound_stays_bound_and_stops_no_addition(
+def test_early_callback_binding_survives_an_addition(
     store: Store,
 ) -> None:
     store.batches.register("valyu", "b", endpoint_id=None, task_id="t")
@@ -362,19 +356,19 @@ def test_an_endpoint_that_an_early_callback_bound_stays_bound_and_stops_no_addit
     assert view.resource == "r2"
 
 
-def test_a_batch_is_not_registered_at_another_s_endpoint(store: Store, endpoint: str) -> None:
+def test_foreign_endpoint_registers_no_batch(store: Store, endpoint: str) -> None:
     with pytest.raises(NotFound):
         store.batches.register("valyu", "other", endpoint_id=endpoint, secret="s")  # noqa: S106
     assert [row.batch_id for row in rows(store.database, Batch)] == ["b"]
 
 
-def test_a_batch_s_name_may_be_any_text(store: Store) -> None:
+def test_batch_name_may_be_any_text(store: Store) -> None:
     assert store.batches.note("valyu", shown(name="n\ud800\x00")).name == "n\ufffd\ufffd"
 
 
 @pytest.mark.usefixtures("endpoint")
 @pytest.mark.parametrize("by_event", [True, False])
-def test_a_batch_is_announced_by_an_event_and_not_by_a_check(store: Store, by_event: bool) -> None:
+def test_event_announces_batch_but_check_does_not(store: Store, by_event: bool) -> None:
     job: dict[str, Any] = {"subject_kind": "batch", "subject": "b"}
     if by_event:
         deliver(store, delivery(disposition="ignored"))
@@ -383,7 +377,7 @@ def test_a_batch_is_announced_by_an_event_and_not_by_a_check(store: Store, by_ev
     assert (rows(store.database, Batch)[0].announced_at is not None) is by_event
 
 
-def test_a_job_that_ends_watches_no_other_batch_again(store: Store) -> None:
+def test_ended_job_watches_no_other_batch(store: Store) -> None:
     """Neither of its source nor of another; all have no endpoint."""
     store.batches.register("other", "given up", endpoint_id=None)
     store.batches.register("valyu", "ours", endpoint_id=None)
@@ -395,7 +389,7 @@ def test_a_job_that_ends_watches_no_other_batch_again(store: Store) -> None:
     assert live == [("valyu", "ours")]
 
 
-def test_a_run_that_ended_anew_is_not_stored_until_its_new_result_is(store: Store) -> None:
+def test_rerun_is_unstored_until_its_result(store: Store) -> None:
     store.batches.register("valyu", "b", endpoint_id=None)
     for told in (run(status="failed", batch_id="b"), run(has_output=False, batch_id="b")):
         store.runs.note("valyu", told, fetched_at=store.now())
@@ -405,7 +399,7 @@ def test_a_run_that_ended_anew_is_not_stored_until_its_new_result_is(store: Stor
     ] == ["run-1"]
 
 
-def test_many_runs_are_expected_in_several_transactions(store: Store) -> None:
+def test_many_runs_take_several_transactions(store: Store) -> None:
     store.batches.register("valyu", "b", endpoint_id=None)
     many = [SubmittedRun(f"r{number}", None, {"n": number}) for number in range(RUNS_AT_ONCE + 1)]
     store.batches.add_runs("valyu", "b", many, unlisted=2)
@@ -416,7 +410,7 @@ def test_many_runs_are_expected_in_several_transactions(store: Store) -> None:
 # --- finding ------------------------------------------------------------------------------------
 
 
-def test_a_batch_that_is_not_there_is_not_found(store: Store) -> None:
+def test_unknown_batch_is_not_found(store: Store) -> None:
     with pytest.raises(NotFound, match="no batch b"):
         store.batches.ledger("b")
     with pytest.raises(NotFound):
@@ -424,7 +418,7 @@ def test_a_batch_that_is_not_there_is_not_found(store: Store) -> None:
     assert rows(store.database, Run) == []
 
 
-def test_a_batch_that_two_sources_have_must_be_named_with_its_source(store: Store) -> None:
+def test_batch_of_two_sources_needs_source(store: Store) -> None:
     for source in ("valyu", "parallel"):
         store.batches.note(source, shown())
     with pytest.raises(NotFound, match="--source \\(parallel, valyu\\)"):
@@ -432,7 +426,7 @@ def test_a_batch_that_two_sources_have_must_be_named_with_its_source(store: Stor
     assert store.batches.ledger("b", source="valyu").source == "valyu"
 
 
-def test_batches_are_listed_newest_first_and_by_source(store: Store) -> None:
+def test_batches_listed_newest_first_by_source(store: Store) -> None:
     for source in ("valyu", "parallel"):
         store.batches.note(source, shown())
     assert [ledger.source for ledger in store.batches.list_newest()] == ["parallel", "valyu"]
@@ -441,7 +435,7 @@ def test_batches_are_listed_newest_first_and_by_source(store: Store) -> None:
 
 
 @pytest.mark.usefixtures("endpoint")
-def test_runs_without_a_result_are_named_with_the_sender_s_last_word(store: Store) -> None:
+def test_missing_runs_show_sender_s_last_status(store: Store) -> None:
     results(store, "r1")
     results(store, "r2", status="running", sender_status="in_progress", task_id="t2")
     assert store.batches.missing(store.batches.ledger("b"))["missing"] == [

@@ -18,9 +18,7 @@ def stored(store: Store, *page: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["task", "run", "contents"])
-def test_a_run_is_missing_from_its_endpoint_on_until_its_result_is_here(
-    store: Store, kind: str
-) -> None:
+def test_run_outstanding_from_endpoint_until_result(store: Store, kind: str) -> None:
     endpoint_id = store.endpoints.add("valyu", kind)
     assert store.runs.count_outstanding("valyu") == 1  # whichever it will be
     store.endpoints.bind(endpoint_id, "run-1")
@@ -32,13 +30,13 @@ def test_a_run_is_missing_from_its_endpoint_on_until_its_result_is_here(
     assert store.runs.count_outstanding("valyu") == 0
 
 
-def test_an_endpoint_that_nothing_looks_for_any_more_is_not_waited_for(store: Store) -> None:
+def test_unwatched_endpoint_is_not_outstanding(store: Store) -> None:
     endpoint_id = store.endpoints.add("valyu", "task")
     store.jobs.end_checks(endpoint_id)
     assert store.runs.count_outstanding("valyu") == 0
 
 
-def test_what_a_dead_letter_was_for_is_missing(store: Store) -> None:
+def test_run_of_dead_letter_is_outstanding(store: Store) -> None:
     enqueue(store.database)
     store.jobs.bury(claim(store.database)[0], tried("dead"))
     assert store.runs.count_outstanding("valyu") == 1
@@ -46,7 +44,7 @@ def test_what_a_dead_letter_was_for_is_missing(store: Store) -> None:
     assert store.runs.count_outstanding("valyu") == 0
 
 
-def test_the_runs_of_batches_are_left_to_their_ledgers(store: Store) -> None:
+def test_runs_of_batches_are_left_out(store: Store) -> None:
     store.endpoints.add("valyu", "batch", resource="batch-1")
     store.endpoints.add("valyu", "account")
     enqueue(store.database, subject="of-a-batch", due=NOON)
@@ -54,9 +52,7 @@ def test_the_runs_of_batches_are_left_to_their_ledgers(store: Store) -> None:
     assert store.runs.count_outstanding("valyu") == 0
 
 
-def test_however_many_are_missing_each_counts_once(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_outstanding_run_counts_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "a", "b", "c", "d", "e", "of-a-batch", "stored"):
         store.endpoints.add("valyu", "run", resource=name)
     for name in ("e", "f", "f", "g", "h", "known", "stored"):
@@ -69,9 +65,7 @@ def test_however_many_are_missing_each_counts_once(
         assert store.runs.count_outstanding("valyu") == len(missing)
 
 
-def test_a_source_is_counted_in_many_short_reads(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_counting_takes_many_short_reads(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         store.endpoints.add("valyu", "run", resource=f"run-{number}")
         store.batches.register("valyu", f"batch-{number}", endpoint_id=None)
@@ -96,7 +90,7 @@ def test_a_source_is_counted_in_many_short_reads(
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("counted", ["FROM jobs", "FROM runs"])
-def test_a_connection_that_is_lost_meanwhile_is_a_database_that_cannot_now(
+def test_lost_connection_while_counting_is_temporary(
     store: Store, made_url: str, counted: str
 ) -> None:
     enqueue(store.database)

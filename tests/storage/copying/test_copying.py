@@ -143,7 +143,7 @@ def test_everything_arrives(make: Make, source_kind: Kind, target_kind: Kind, ba
 
 
 @pytest.mark.parametrize(("source_kind", "target_kind"), PAIRS)
-def test_what_is_stored_next_collides_with_nothing(
+def test_new_rows_after_copy_collide_with_nothing(
     make: Make, source_kind: Kind, target_kind: Kind
 ) -> None:
     source, target = make(source_kind), new(make, source_kind, target_kind)
@@ -163,7 +163,7 @@ def test_what_is_stored_next_collides_with_nothing(
         assert len(after[table]) == len(before[table]) + 1
 
 
-def test_jobs_that_were_running_are_taken_over_when_their_leases_have_run_out(make: Make) -> None:
+def test_running_jobs_are_released_after_copy(make: Make) -> None:
     source, target = make("sqlite"), make("postgres")
     fill(source)
     assert copied(source, target).running == 1
@@ -183,7 +183,7 @@ def test_an_empty_database_is_copied_too(make: Make) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data())
-def test_random_contents_survive_the_way_to_postgres_and_back(make: Make, data: Any) -> None:
+def test_random_contents_survive_both_ways(make: Make, data: Any) -> None:
     there = make("postgres")
     with tempfile.TemporaryDirectory() as folder:
         first, last = (f"sqlite:///{folder}/{name}.db" for name in ("first", "last"))
@@ -206,7 +206,7 @@ def sql(url: str, statement: str, *given: Any) -> None:
         file.commit()
 
 
-def test_a_document_keeps_its_order_and_spelling(make: Make) -> None:
+def test_document_keeps_order_and_spelling(make: Make) -> None:
     source, target, back = make("sqlite"), make("postgres"), make("sqlite", bare=True)
     text = '{"z": 1.0, "a": 1e22, "\\u00e9": [1, 1.50]}'
     sql(
@@ -220,7 +220,7 @@ def test_a_document_keeps_its_order_and_spelling(make: Make) -> None:
         assert file.execute("SELECT input FROM runs").fetchall() == [(text,)]
 
 
-def test_numbers_that_jsonb_spells_another_way_are_the_same(make: Make) -> None:
+def test_numbers_respelled_by_jsonb_are_equal(make: Make) -> None:
     source, target, back = make("sqlite"), make("postgres"), make("sqlite", bare=True)
     counts = {"a": 1e300, "b": -0.0, "c": 10**30, "d": 0.1, "e": 1e-7, "f": 2.0**70}
     sql(
@@ -238,7 +238,7 @@ def test_numbers_that_jsonb_spells_another_way_are_the_same(make: Make) -> None:
 
 
 @pytest.mark.parametrize("text", ["42", "1.5", "1.0", "1e30", str(2**70), "-0.0", "true", '"7"'])
-def test_an_output_that_is_a_mere_number_arrives(make: Make, text: str) -> None:
+def test_bare_number_as_output_arrives(make: Make, text: str) -> None:
     """SQLite takes it out of its text: it has no type for JSON."""
     first, there, back = make("sqlite"), make("postgres"), make("sqlite", bare=True)
     sql(
@@ -277,7 +277,7 @@ def an_old_file(url: str) -> None:
     )
 
 
-def test_what_postgres_refuses_is_cleaned_and_counted(make: Make) -> None:
+def test_text_refused_by_postgres_is_cleaned(make: Make) -> None:
     source, target = make("sqlite"), make("postgres")
     an_old_file(source)
     report = copied(source, target)
@@ -301,7 +301,7 @@ def secret(url: str, endpoint: str, *given: str) -> str:
     return found.secrets[0].text
 
 
-def test_the_first_of_the_given_keys_opens_everything_afterwards(make: Make) -> None:
+def test_first_given_key_opens_the_copy(make: Make) -> None:
     source, target = make("sqlite"), make("postgres", bare=True)
     endpoint = fill(source)
     first, second = new_key(), new_key()
@@ -312,7 +312,7 @@ def test_the_first_of_the_given_keys_opens_everything_afterwards(make: Make) -> 
         storage.open(target, [second])
 
 
-def test_without_given_keys_the_source_s_own_goes_on_on_postgres(make: Make) -> None:
+def test_postgres_takes_key_file_of_source(make: Make) -> None:
     source, target = make("sqlite"), make("postgres", bare=True)
     endpoint = fill(source)
     report = storage.copy(source, target)
@@ -320,7 +320,7 @@ def test_without_given_keys_the_source_s_own_goes_on_on_postgres(make: Make) -> 
     assert secret(target, endpoint, report.key_file.read_text()) == "whsec_kept"
 
 
-def test_without_given_keys_a_file_gets_a_key_of_its_own_beside_it(make: Make) -> None:
+def test_file_target_gets_its_own_key(make: Make) -> None:
     source, target = make("sqlite"), make("sqlite", bare=True)
     endpoint = fill(source)
     report = storage.copy(source, target)
@@ -331,7 +331,7 @@ def test_without_given_keys_a_file_gets_a_key_of_its_own_beside_it(make: Make) -
     assert secret(target, endpoint) == "whsec_kept"
 
 
-def test_secrets_under_several_keys_need_all_of_them(make: Make) -> None:
+def test_secrets_under_several_keys_need_all(make: Make) -> None:
     source, target = make("sqlite"), make("postgres", bare=True)
     newer = new_key()
     with opened(source, [newer, (folder_of(source) / "resultsink.key").read_text()]) as store:
@@ -364,9 +364,7 @@ KINDS: tuple[Kind, ...] = databases.KINDS
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_source_that_is_served_is_refused(
-    make: Make, refused: Callable[..., str], kind: Kind
-) -> None:
+def test_served_source_is_refused(make: Make, refused: Callable[..., str], kind: Kind) -> None:
     source, target = make(kind), new(make, kind, "sqlite")
     with databases.opened(source, serve=True):
         sentence = refused(source, target, by=AlreadyServed)
@@ -375,9 +373,7 @@ def test_a_source_that_is_served_is_refused(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_target_that_is_served_is_refused(
-    make: Make, refused: Callable[..., str], kind: Kind
-) -> None:
+def test_served_target_is_refused(make: Make, refused: Callable[..., str], kind: Kind) -> None:
     source, target = make("sqlite"), make(kind)
     with databases.opened(target, serve=True):
         assert "is served now: stop" in refused(source, target, by=AlreadyServed)
@@ -385,9 +381,7 @@ def test_a_target_that_is_served_is_refused(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_source_that_is_not_there_is_refused(
-    make: Make, refused: Callable[..., str], kind: Kind
-) -> None:
+def test_missing_source_is_refused(make: Make, refused: Callable[..., str], kind: Kind) -> None:
     source, target = make(kind, bare=True), make("sqlite")
     assert "There is no database " in refused(source, target, by=NoDatabase)
     if kind == "sqlite":
@@ -397,7 +391,7 @@ def test_a_source_that_is_not_there_is_refused(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("revision", "by"), [("0001", CannotOpen), ("9999", NewerSchema)])
 @pytest.mark.parametrize("is_source", [True, False])
-def test_another_schema_is_refused_on_either_side(
+def test_foreign_schema_version_is_refused(
     make: Make, refused: Callable[..., str], kind: Kind, revision: str, by: Any, is_source: bool
 ) -> None:
     other, fine = make(kind), make("sqlite")
@@ -409,7 +403,7 @@ def test_another_schema_is_refused_on_either_side(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_another_program_s_database_is_refused_as_target(
+def test_foreign_program_as_target_is_refused(
     make: Make, refused: Callable[..., str], kind: Kind
 ) -> None:
     source, target = make("sqlite"), make(kind, bare=True)
@@ -418,7 +412,7 @@ def test_another_program_s_database_is_refused_as_target(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_target_that_holds_anything_is_refused_and_left_as_it_was(
+def test_filled_target_is_refused_and_untouched(
     make: Make, refused: Callable[..., str], kind: Kind
 ) -> None:
     source, target = make("sqlite"), make(kind)
@@ -430,14 +424,14 @@ def test_a_target_that_holds_anything_is_refused_and_left_as_it_was(
     assert everything(target, databases.keys(target)) == before
 
 
-def test_a_target_that_was_only_looked_at_is_empty(make: Make) -> None:
+def test_opened_but_empty_target_is_taken(make: Make) -> None:
     source, target = make("sqlite"), make("postgres")
     with databases.opened(target) as store:
         store.probe()
     copied(source, target)
 
 
-def test_a_database_is_not_copied_into_itself(
+def test_copy_onto_itself_is_refused(
     make: Make, refused: Callable[..., str], tmp_path: Path
 ) -> None:
     file, server = make("sqlite"), make("postgres")
@@ -447,33 +441,27 @@ def test_a_database_is_not_copied_into_itself(
         assert "are the same database" in refused(source, target, by=CannotOpen)
 
 
-def test_a_key_that_does_not_open_the_source_is_refused(
-    make: Make, refused: Callable[..., str]
-) -> None:
+def test_wrong_source_key_is_refused(make: Make, refused: Callable[..., str]) -> None:
     source, target = make("postgres"), make("sqlite", bare=True)
     assert "made with another key" in refused(source, target, [new_key()], by=WrongKey)
     assert "set RESULTSINK_ENCRYPTION_KEYS" in refused(source, target, [], by=CannotOpen)
     assert not (folder_of(target) / "resultsink.key").exists()
 
 
-def test_a_key_that_does_not_open_the_target_is_refused(
-    make: Make, refused: Callable[..., str]
-) -> None:
+def test_wrong_target_key_is_refused(make: Make, refused: Callable[..., str]) -> None:
     source, target = make("sqlite"), make("postgres")
     for ours in ([], [new_key()], [new_key(), KEY]):
         assert "put that one first" in refused(source, target, ours, by=WrongKey)
 
 
-def test_a_source_whose_key_file_is_away_is_refused(
-    make: Make, refused: Callable[..., str]
-) -> None:
+def test_source_without_key_file_is_refused(make: Make, refused: Callable[..., str]) -> None:
     source, target = make("sqlite"), make("sqlite")
     (folder_of(source) / "resultsink.key").unlink()
     with pytest.raises(WrongKey, match="is missing: restore it"):
         storage.copy(source, target)
 
 
-def test_a_server_that_is_not_there_is_named_without_its_password(make: Make) -> None:
+def test_unreachable_server_named_without_password(make: Make) -> None:
     with pytest.raises(CannotOpen, match="cannot be opened") as refusal:
         storage.copy(make("sqlite"), "postgresql://user:hunter2@127.0.0.1:1/nothing")
     assert "hunter2" not in str(refusal.value)
@@ -484,9 +472,7 @@ def test_a_server_that_is_not_there_is_named_without_its_password(make: Make) ->
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bare", [False, True])
-def test_a_failure_half_way_leaves_nothing_and_running_again_works(
-    make: Make, kind: Kind, bare: bool
-) -> None:
+def test_failed_copy_leaves_nothing_and_repeats(make: Make, kind: Kind, bare: bool) -> None:
     """Two runs whose names are one when they are clean, after other tables were copied."""
     source, target = make("sqlite"), make(kind, bare=bare)
     fill(source)
@@ -500,7 +486,7 @@ def test_a_failure_half_way_leaves_nothing_and_running_again_works(
     assert everything(target, keys(source, target)) == everything(source, [])
 
 
-def test_a_row_without_its_parent_is_refused(make: Make) -> None:
+def test_row_without_parent_is_refused(make: Make) -> None:
     source, target = make("sqlite"), make("sqlite")
     sql(
         source,
@@ -529,9 +515,7 @@ LOSES = {
         "UPDATE deliveries SET last_copy_at = received_at WHERE id = 2;",
     ],
 )
-def test_what_is_read_back_otherwise_than_it_was_copied_is_not_kept(
-    make: Make, kind: Kind, change: str
-) -> None:
+def test_altered_copy_is_not_kept(make: Make, kind: Kind, change: str) -> None:
     source, target = make("sqlite"), make(kind)
     fill(source)
     sql(target, LOSES[kind].format(change))
@@ -570,7 +554,7 @@ def test_nobody_serves_and_nobody_writes_meanwhile(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_interrupted_copy_leaves_nothing_and_lets_go(make: Make, kind: Kind) -> None:
+def test_interrupted_copy_leaves_no_lock(make: Make, kind: Kind) -> None:
     source, target = make("sqlite"), make(kind)
     fill(source)
 
@@ -584,7 +568,7 @@ def test_an_interrupted_copy_leaves_nothing_and_lets_go(make: Make, kind: Kind) 
     copied(source, target)
 
 
-def test_progress_counts_what_was_written_and_what_was_read_back(make: Make) -> None:
+def test_progress_counts_written_and_verified_rows(make: Make) -> None:
     source = make("sqlite")
     fill(source)
     told: list[tuple[str, int, int]] = []

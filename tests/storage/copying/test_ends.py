@@ -101,7 +101,7 @@ def is_free(url: str) -> bool:
     ("kind", "what"),
     [("sqlite", "copying runs"), ("postgres", "copying runs"), ("postgres", "verifying runs")],
 )
-def test_an_interrupted_copy_lets_the_source_go(
+def test_interrupted_copy_releases_the_source(
     source: str, bare: Callable[[Kind], str], kind: Kind, what: str
 ) -> None:
     target = bare(kind)
@@ -110,7 +110,7 @@ def test_an_interrupted_copy_lets_the_source_go(
     assert is_free(source)
 
 
-def test_a_target_whose_connection_is_lost_lets_the_source_go(
+def test_lost_target_connection_releases_the_source(
     source: str, bare: Callable[[Kind], str]
 ) -> None:
     target = bare("postgres")
@@ -127,9 +127,7 @@ def test_a_target_whose_connection_is_lost_lets_the_source_go(
     assert is_free(source)
 
 
-def test_a_file_that_takes_no_more_lets_the_source_go(
-    source: str, bare: Callable[[Kind], str]
-) -> None:
+def test_full_target_file_releases_the_source(source: str, bare: Callable[[Kind], str]) -> None:
     target = bare("sqlite")
     storage.open(target, [KEY]).close()
     with closing(sqlite3.connect(target.removeprefix("sqlite:///"))) as file:
@@ -139,7 +137,7 @@ def test_a_file_that_takes_no_more_lets_the_source_go(
     assert is_free(source)
 
 
-def test_rows_that_are_not_wanted_any_more_are_not_waited_for(source: str) -> None:
+def test_abandoned_rows_are_not_waited_for(source: str) -> None:
     with psycopg.connect(source) as server:
         server.execute("CREATE VIEW endless AS SELECT generate_series(1, 1e15::bigint) AS id")
     endless = Table("endless", MetaData(), Column("id", BigInteger))

@@ -35,7 +35,7 @@ def said(source: str, target: str) -> str:
     return str(refusal.value)
 
 
-def test_a_user_who_may_not_look_is_told_so(server: str, tmp_path: Path) -> None:
+def test_missing_read_right_is_reported(server: str, tmp_path: Path) -> None:
     restricted = f"{server}&options=-c%20role%3Dpg_monitor"
     sentences = said(restricted, f"sqlite:///{tmp_path}/target.db")
     assert "permission denied for table alembic_version. Look at" in sentences
@@ -43,7 +43,7 @@ def test_a_user_who_may_not_look_is_told_so(server: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("looks", ["revision", "claim"])
-def test_a_connection_that_is_lost_before_the_copy_begins_is_said(server: str, looks: str) -> None:
+def test_connection_lost_before_copy_is_reported(server: str, looks: str) -> None:
     with closing(PostgresSide(server)) as side:
         with psycopg.connect(server) as other:
             other.execute(
@@ -56,9 +56,7 @@ def test_a_connection_that_is_lost_before_the_copy_begins_is_said(server: str, l
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
-def test_a_server_that_cannot_keep_any_character_is_refused_on_either_side(
-    server: str, tmp_path: Path, encoding: str
-) -> None:
+def test_server_not_in_utf8_is_refused(server: str, tmp_path: Path, encoding: str) -> None:
     other = f"{make_url(server).database}_{encoding.lower()}"
     url = make_url(server).set(database=other).render_as_string(hide_password=False)
     with closing(psycopg.connect(server, autocommit=True)) as admin:
@@ -77,7 +75,7 @@ def test_a_server_that_cannot_keep_any_character_is_refused_on_either_side(
 
 
 @pytest.mark.parametrize("limit", ["statement_timeout", "transaction_timeout"])
-def test_a_limit_that_a_role_or_a_database_has_ends_no_copy(server: str, limit: str) -> None:
+def test_role_timeouts_end_no_copy(server: str, limit: str) -> None:
     with psycopg.connect(server) as other:
         if other.execute("SELECT current_setting(%s, true)", [limit]).fetchone() == (None,):
             pytest.skip(f"this server knows no {limit}")

@@ -50,13 +50,13 @@ def no_connection_for_work(store: Store) -> Iterator[None]:
             go_on.set()
 
 
-def test_a_delivery_is_recorded_while_work_holds_all_its_connections(store: Store) -> None:
+def test_delivery_recorded_while_work_pool_exhausted(store: Store) -> None:
     with no_connection_for_work(store):
         assert deliver(store, delivery("event")) == ["accepted"]
     assert [row.key for row in rows(store.database, Event)] == ["event"]
 
 
-def test_an_endpoint_is_found_while_work_holds_all_its_connections(store: Store) -> None:
+def test_endpoint_found_while_work_pool_exhausted(store: Store) -> None:
     endpoint_id = store.endpoints.add("valyu", "batch", resource="batch-1")
     store.endpoints.set_secret(endpoint_id, "secret")
     with no_connection_for_work(store):
@@ -84,9 +84,7 @@ def keep_writing(store: Store) -> None:
         store.sources.probe_now()
 
 
-def test_nothing_is_written_where_somebody_has_the_database_alone(
-    store: Store, made_url: str
-) -> None:
+def test_exclusively_locked_database_takes_no_writes(store: Store, made_url: str) -> None:
     """As `db copy` has it: what came in behind its back would be lost."""
     with psycopg.connect(made_url, autocommit=True) as other:
         while other.execute("SELECT pg_try_advisory_lock(%s, %s)", SERVED).fetchone() != (True,):
@@ -98,7 +96,7 @@ def test_nothing_is_written_where_somebody_has_the_database_alone(
     assert rows(store.database, Event) == []
 
 
-def test_a_session_has_its_limits_and_waits_for_the_disk_whatever_the_server_is_told(
+def test_session_sets_timeouts_and_synchronous_commit(
     made_url: str,
 ) -> None:
     names = (
@@ -126,9 +124,7 @@ def test_a_session_has_its_limits_and_waits_for_the_disk_whatever_the_server_is_
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
-def test_a_database_that_does_not_take_every_character_is_refused(
-    made_url: str, encoding: str
-) -> None:
+def test_database_not_in_utf8_is_refused(made_url: str, encoding: str) -> None:
     name = f"{make_url(made_url).database}_{encoding.lower()}"
     create = f"CREATE DATABASE {name} ENCODING {encoding} LOCALE 'C' TEMPLATE template0"
     url = make_url(made_url).set(database=name).render_as_string(hide_password=False)
@@ -142,7 +138,7 @@ def test_a_database_that_does_not_take_every_character_is_refused(
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
-def test_what_a_missing_right_forbids_cannot_be_stored_now(made_url: str, store: Store) -> None:
+def test_missing_right_is_a_temporary_fault(made_url: str, store: Store) -> None:
     with psycopg.connect(made_url, autocommit=True) as admin:
         admin.execute("CREATE ROLE onlooker")
         try:
@@ -158,7 +154,7 @@ def test_what_a_missing_right_forbids_cannot_be_stored_now(made_url: str, store:
             admin.execute("DROP ROLE onlooker")
 
 
-def test_hints_are_heard_above_the_thousandth_descriptor(made_url: str) -> None:
+def test_hints_arrive_above_thousandth_descriptor(made_url: str) -> None:
     """Connections of senders take the low numbers; the standing one may be made anew any time."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
@@ -174,7 +170,7 @@ def test_hints_are_heard_above_the_thousandth_descriptor(made_url: str) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_server_that_was_told_to_be_read_only_is_obeyed(made_url: str) -> None:
+def test_read_only_server_is_obeyed(made_url: str) -> None:
     with psycopg.connect(made_url, autocommit=True) as admin:
         change = f"ALTER DATABASE {admin.info.dbname}".encode()
         admin.execute(change + b" SET default_transaction_read_only = on")
@@ -188,7 +184,7 @@ def test_a_server_that_was_told_to_be_read_only_is_obeyed(made_url: str) -> None
 
 
 @pytest.mark.parametrize(("limit", "name"), [("1", "statement"), ("2", "cut")])
-def test_what_took_too_long_is_said_to_have(
+def test_statement_timeout_is_named_as_such(
     made_url: str, monkeypatch: pytest.MonkeyPatch, limit: str, name: str
 ) -> None:
     class Short(engine.Pool):
@@ -204,9 +200,7 @@ def test_what_took_too_long_is_said_to_have(
         connection.exec_driver_sql("SELECT pg_sleep(60)")
 
 
-def test_what_somebody_stopped_is_not_said_to_have_taken_too_long(
-    store: Store, made_url: str
-) -> None:
+def test_cancelled_statement_is_no_timeout(store: Store, made_url: str) -> None:
     def work(connection: Connection) -> None:
         pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
         stop = f"SELECT pg_cancel_backend({pid})"

@@ -39,12 +39,12 @@ SAFE = {
 
 
 @pytest.mark.sqlite
-def test_the_connection_that_writes_survives_a_power_cut(database: Database) -> None:
+def test_write_connection_survives_a_power_cut(database: Database) -> None:
     assert database.write(pragmas) == SAFE
 
 
 @pytest.mark.sqlite
-def test_a_command_s_connection_survives_a_power_cut_too(made_url: str) -> None:
+def test_command_connection_survives_a_power_cut(made_url: str) -> None:
     store = storage.open(made_url)
     assert store.database.write(pragmas) == {**SAFE, "busy_timeout": COMMAND_BUSY_MILLISECONDS}
     store.close()
@@ -69,7 +69,7 @@ def test_a_read_sees_one_moment(database: Database) -> None:
 
 
 @pytest.mark.sqlite
-def test_a_watcher_notices_what_others_commit_and_nothing_else(store: Store) -> None:
+def test_watcher_notices_commits_of_others_only(store: Store) -> None:
     with store.watch() as version:
         before = version()
         assert version() == before
@@ -93,7 +93,7 @@ def test_a_write_begins_with_the_lock(database: Database) -> None:
 
 
 @pytest.mark.sqlite
-def test_an_error_does_not_tell_what_was_to_be_written(database: Database) -> None:
+def test_errors_hide_the_bound_values(database: Database) -> None:
     secret = "x" * 40
     with pytest.raises(Exception, match="CHECK") as refusal:
         enqueue(database, kind=secret)
@@ -112,7 +112,7 @@ def test_moments_come_back_aware_and_exact(database: Database) -> None:
 
 @pytest.mark.sqlite
 @pytest.mark.parametrize("moment", [NOON, NOON.replace(microsecond=7), NOON.replace(year=2000)])
-def test_a_stamp_is_what_the_columns_hold(database: Database, moment: datetime) -> None:
+def test_stamps_read_back_as_stored(database: Database, moment: datetime) -> None:
     enqueue(database, due=moment)
     with database.read() as connection:
         raw = connection.exec_driver_sql("SELECT next_attempt_at FROM jobs").scalar()
@@ -135,9 +135,7 @@ def full_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
 
 @pytest.mark.sqlite
-def test_a_full_disk_refuses_before_it_is_full_and_recovers(
-    store: Store, full_disk: Callable[[], None]
-) -> None:
+def test_full_disk_refuses_early_and_recovers(store: Store, full_disk: Callable[[], None]) -> None:
     before = contents(store.database)
     with pytest.raises(DiskFull, match=r"free beside resultsink\.db"):
         store.probe()
@@ -149,9 +147,7 @@ def test_a_full_disk_refuses_before_it_is_full_and_recovers(
 
 
 @pytest.mark.sqlite
-def test_a_disk_that_our_own_log_has_filled_is_freed_by_cutting_it(
-    short_log: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disk_filled_by_wal_is_freed(short_log: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """It grew beside a reader; nobody can write any more, so no commit would cut it."""
     monkeypatch.setattr(checkpoints, "LIMIT_PAGES", 1 << 20)
     log = Path(f"{short_log.name}-wal")
@@ -170,7 +166,7 @@ def test_a_disk_that_our_own_log_has_filled_is_freed_by_cutting_it(
 
 @pytest.mark.usefixtures("full_disk")
 @pytest.mark.sqlite
-def test_what_is_stored_can_be_read_on_a_full_disk(store: Store) -> None:
+def test_reads_work_on_a_full_disk(store: Store) -> None:
     beside = storage.open(f"sqlite:///{Path(store.name)}")
     assert beside.batches.list_newest() == []
     beside.close()
@@ -189,7 +185,7 @@ def intruder(store: Store) -> Iterator[sqlite3.Connection]:
 
 
 @pytest.mark.sqlite
-def test_a_locked_database_refuses_in_time_and_recovers(
+def test_locked_database_refuses_in_time_and_recovers(
     store: Store, intruder: sqlite3.Connection
 ) -> None:
     began = time.monotonic()
@@ -208,7 +204,7 @@ def test_a_locked_database_can_be_read(store: Store) -> None:
 
 
 @pytest.mark.sqlite
-def test_a_connection_that_failed_is_replaced_by_a_fresh_one(database: Database) -> None:
+def test_failed_connection_is_replaced(database: Database) -> None:
     def fail(connection: Connection) -> None:
         connection.exec_driver_sql("PRAGMA cache_size = 77")
         connection.exec_driver_sql("SELECT * FROM nowhere")
@@ -225,7 +221,7 @@ def test_a_connection_that_failed_is_replaced_by_a_fresh_one(database: Database)
 
 
 @pytest.mark.sqlite
-def test_the_fault_of_a_statement_is_not_taken_for_a_database_that_cannot_now(
+def test_statement_error_is_not_temporary(
     database: Database,
 ) -> None:
     ids = ", ".join("?" * 300_000)  # more than SQLite's variables
@@ -240,7 +236,7 @@ def test_the_fault_of_a_statement_is_not_taken_for_a_database_that_cannot_now(
 
 
 @pytest.mark.sqlite
-def test_a_database_that_is_broken_is_one_that_cannot_now(made_url: str) -> None:
+def test_corrupt_database_is_a_temporary_fault(made_url: str) -> None:
     path = Path(made_url.removeprefix("sqlite:///"))
     with closing(sqlite3.connect(path)) as connection:
         (size,) = connection.execute("PRAGMA page_size").fetchone()
@@ -279,13 +275,13 @@ def short_log(made_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Databa
 
 
 @pytest.mark.sqlite
-def test_the_log_is_begun_anew_while_writing_goes_on(short_log: Database) -> None:
+def test_wal_restarts_while_writing_goes_on(short_log: Database) -> None:
     sizes = [write_much(short_log) for _ in range(300)]
     assert max(sizes) < 300 * 300_000 / 2
 
 
 @pytest.mark.sqlite
-def test_a_log_that_grew_beside_a_reader_is_cut_back_behind_him(short_log: Database) -> None:
+def test_wal_grown_beside_reader_shrinks_again(short_log: Database) -> None:
     with short_log.read() as connection:
         connection.exec_driver_sql("SELECT * FROM meta").all()
         grown = max(write_much(short_log) for _ in range(40))
@@ -296,7 +292,7 @@ def test_a_log_that_grew_beside_a_reader_is_cut_back_behind_him(short_log: Datab
 
 
 @pytest.mark.sqlite
-def test_a_command_keeps_the_log_short_in_its_commits(made_url: str) -> None:
+def test_command_commits_keep_the_wal_short(made_url: str) -> None:
     database = open_database(made_url)
     pages = database.write(lambda c: c.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar())
     database.close()
@@ -304,7 +300,7 @@ def test_a_command_keeps_the_log_short_in_its_commits(made_url: str) -> None:
 
 
 @pytest.mark.sqlite
-def test_closing_leaves_one_file_with_everything_in_it(store: Store) -> None:
+def test_closing_leaves_one_complete_file(store: Store) -> None:
     deliver(store, delivery())
     store.close()
     assert not Path(f"{Path(store.name)}-wal").exists()

@@ -53,7 +53,7 @@ def text(path: Path) -> None:
 
 @pytest.mark.parametrize("make", [sqlite_of_another, alembic_of_another, wal_of_another, text])
 @pytest.mark.parametrize("serve", [False, True])
-def test_another_program_s_file_is_said_to_be_one_and_left_as_it_was(
+def test_foreign_file_is_refused_and_untouched(
     database_url: str, tmp_path: Path, make: Callable[[Path], None], serve: bool
 ) -> None:
     make(tmp_path / "resultsink.db")
@@ -63,7 +63,7 @@ def test_another_program_s_file_is_said_to_be_one_and_left_as_it_was(
     assert everything(tmp_path) == before
 
 
-def test_the_revision_is_seen_while_all_of_it_is_in_the_log(made_url: str, tmp_path: Path) -> None:
+def test_revision_in_wal_alone_is_seen(made_url: str, tmp_path: Path) -> None:
     path = tmp_path / "resultsink.db"
     assert look(path) == HEAD
     with closing(storage.open(made_url)) as store:
@@ -75,24 +75,20 @@ def test_the_revision_is_seen_while_all_of_it_is_in_the_log(made_url: str, tmp_p
             look(tmp_path / "log.db")
 
 
-def test_no_file_and_an_empty_one_have_no_revision(tmp_path: Path) -> None:
+def test_missing_or_empty_file_has_no_revision(tmp_path: Path) -> None:
     assert look(tmp_path / "none.db") is None
     (tmp_path / "empty.db").touch()
     assert look(tmp_path / "empty.db") is None
 
 
-def test_a_current_database_is_opened_while_another_process_writes(
-    made_url: str, tmp_path: Path
-) -> None:
+def test_current_database_opens_beside_a_writer(made_url: str, tmp_path: Path) -> None:
     writing = another(tmp_path / "resultsink.db", "BEGIN IMMEDIATE")
     with writing, closing(storage.open(made_url)) as store:
         assert store.batches.list_newest() == []
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_locked_database_that_must_be_changed_says_that_it_is_locked(
-    database_url: str, tmp_path: Path
-) -> None:
+def test_locked_database_needing_upgrade_is_reported(database_url: str, tmp_path: Path) -> None:
     path = tmp_path / "resultsink.db"
     locked = another(path, "PRAGMA journal_mode = WAL", "BEGIN IMMEDIATE")
     with locked, pytest.raises(CannotOpen) as refusal:
@@ -102,9 +98,7 @@ def test_a_locked_database_that_must_be_changed_says_that_it_is_locked(
     )
 
 
-def test_nothing_is_made_where_only_what_is_there_was_to_be_opened(
-    database_url: str, tmp_path: Path
-) -> None:
+def test_opening_without_create_makes_nothing(database_url: str, tmp_path: Path) -> None:
     with pytest.raises(NoDatabase, match=r"no database .*resultsink\.db yet: `resultsink serve`"):
         storage.open(database_url, create=False)
     assert list(tmp_path.iterdir()) == []
@@ -124,7 +118,7 @@ def looking(path: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def test_who_looks_does_not_take_others_who_look_for_a_server(tmp_path: Path) -> None:
+def test_readers_are_not_taken_for_servers(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     assert not is_served(path)
     assert list(tmp_path.iterdir()) == []
@@ -132,7 +126,7 @@ def test_who_looks_does_not_take_others_who_look_for_a_server(tmp_path: Path) ->
         assert not is_served(path)
 
 
-def test_a_start_waits_a_moment_for_who_only_looks(tmp_path: Path) -> None:
+def test_start_waits_briefly_for_readers(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     with looking(path):
         locks: list[int] = []

@@ -56,7 +56,7 @@ def serving(url: str, keys: list[str]) -> Any:
 
 
 @pytest.mark.parametrize("use", [storage.open, serving, storage.upgrade])
-def test_a_server_that_falls_silent_behind_the_login_is_given_up(
+def test_server_silent_after_login_is_given_up(
     silent_url: str, use: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "PREPARE_SECONDS", 0.5)
@@ -74,7 +74,7 @@ def test_a_server_that_falls_silent_behind_the_login_is_given_up(
     assert "cannot be opened" in str(told[0])
 
 
-def test_a_copy_from_it_is_given_up_too(
+def test_copy_from_silent_server_is_given_up(
     silent_url: str, made_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "PREPARE_SECONDS", 0.5)

@@ -64,7 +64,7 @@ class Busy:
         self._may_go.set()
 
 
-def test_urgent_work_goes_first_and_the_other_is_not_starved(writer: Writer) -> None:
+def test_urgent_work_first_without_starving_others(writer: Writer) -> None:
     busy, order, last = Busy(writer), list[str](), Told()
 
     def note(name: str, _: object) -> None:
@@ -83,14 +83,14 @@ def test_urgent_work_goes_first_and_the_other_is_not_starved(writer: Writer) -> 
     ]
 
 
-def test_the_value_of_the_work_comes_back(writer: Writer) -> None:
+def test_result_of_the_work_is_returned(writer: Writer) -> None:
     assert writer.call(lambda _: 42) == 42
     told = Told()
     writer.submit(lambda _: 42, told, urgent=True)
     assert (told.wait().value, told.error) == (42, None)
 
 
-def test_an_error_reaches_whoever_waits_and_the_next_work_is_done(writer: Writer) -> None:
+def test_error_reaches_caller_and_writer_continues(writer: Writer) -> None:
     with pytest.raises(ZeroDivisionError):
         writer.call(lambda _: 1 / 0)
     assert writer.call(lambda _: "next") == "next"
@@ -108,7 +108,7 @@ def test_what_failed_was_taken_back(database: Database) -> None:
     assert found == []
 
 
-def test_an_outcome_that_nobody_can_be_told_does_not_stop_the_writer(
+def test_failing_callback_does_not_stop_the_writer(
     writer: Writer, caplog: pytest.LogCaptureFixture
 ) -> None:
     def gone(_value: object, _error: object) -> None:
@@ -154,7 +154,7 @@ def test_many_threads_write_through_one(writer: Writer, database: Database) -> N
 # --- the end ------------------------------------------------------------------------------------
 
 
-def test_what_is_queued_is_finished_before_the_end(writer: Writer) -> None:
+def test_queued_work_finishes_before_close(writer: Writer) -> None:
     busy, waiting = Busy(writer), [Told(), Told()]
     writer.submit(lambda _: "other", waiting[0])
     writer.submit(lambda _: "urgent", waiting[1], urgent=True)
@@ -201,7 +201,7 @@ def quiet_threads() -> Iterator[None]:
         threading.excepthook = before
 
 
-def test_a_dead_writer_fails_at_once_what_still_waits(ended: tuple[Writer, Told, Told]) -> None:
+def test_dead_writer_fails_waiting_work_at_once(ended: tuple[Writer, Told, Told]) -> None:
     assert isinstance(ended[2].wait().error, CannotStore)
 
 
@@ -211,12 +211,12 @@ def test_a_dead_writer_takes_nothing_more(ended: tuple[Writer, Told, Told]) -> N
         ended[0].call(lambda _: None)
 
 
-def test_a_dead_writer_fails_also_the_work_it_died_of(ended: tuple[Writer, Told, Told]) -> None:
+def test_dead_writer_fails_the_work_it_ran(ended: tuple[Writer, Told, Told]) -> None:
     ended[2].wait()
     assert ended[1].wait(0.5).error is not None
 
 
-def test_one_waiter_that_is_gone_does_not_keep_the_others_waiting() -> None:
+def test_one_departed_waiter_holds_up_nobody() -> None:
     def broken(_: object) -> None:
         started.wait(PATIENCE)
         raise Stop

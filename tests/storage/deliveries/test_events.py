@@ -30,7 +30,7 @@ from tests.storage.build import (
 # --- one delivery -------------------------------------------------------------------------------
 
 
-def test_a_delivery_is_kept_whole_with_its_event_and_its_job(database: Database) -> None:
+def test_delivery_kept_with_event_and_job(database: Database) -> None:
     raw = b'\xff\x00{"id": "run-1"}\n'
     assert record(database, delivery(body=raw, endpoint_id="e")) == ["accepted"]
     (event,), (kept,), (job,) = (rows(database, table) for table in (Event, Delivery, Job))
@@ -41,18 +41,18 @@ def test_a_delivery_is_kept_whole_with_its_event_and_its_job(database: Database)
     assert event.received_at == kept.received_at == job.next_attempt_at == job.created_at == NOON
 
 
-def test_the_job_of_a_delivery_is_due_at_once(database: Database) -> None:
+def test_new_job_is_due_at_once(database: Database) -> None:
     record(database, delivery())
     (lease,) = claim(database, now=NOON)
     assert (lease.event_id, lease.progress) == (1, {})
 
 
-def test_a_job_that_need_not_wait_for_an_end_says_so(database: Database) -> None:
+def test_job_not_awaiting_end_is_marked(database: Database) -> None:
     record(database, delivery(awaits_end=False))
     assert claim(database)[0].progress == {"awaits_end": False}
 
 
-def test_the_same_event_again_has_no_second_effect(database: Database) -> None:
+def test_repeated_event_has_no_second_effect(database: Database) -> None:
     outcomes = [record(database, delivery())[0] for _ in range(3)]
     assert outcomes == ["accepted", "duplicate", "duplicate"]
     assert len(rows(database, Event)) == len(rows(database, Job)) == 1
@@ -60,20 +60,20 @@ def test_the_same_event_again_has_no_second_effect(database: Database) -> None:
     assert (kept.copies, kept.last_copy_at) == (2, NOON)
 
 
-def test_a_duplicate_inside_one_group_is_seen(database: Database) -> None:
+def test_duplicate_inside_one_group_is_seen(database: Database) -> None:
     assert record(database, *[delivery()] * 3) == ["accepted", "duplicate", "duplicate"]
     assert len(rows(database, Event)) == len(rows(database, Job)) == 1
     assert rows(database, Delivery)[0].copies == 2
 
 
-def test_an_ignored_event_is_kept_and_makes_no_job(database: Database) -> None:
+def test_ignored_event_makes_no_job(database: Database) -> None:
     ignored = delivery(disposition="ignored")
     assert record(database, ignored, delivery(body=b"2", disposition="ignored"))[0] == "accepted"
     assert len(rows(database, Delivery)) == 2
     assert rows(database, Job) == []
 
 
-def test_an_unusable_delivery_is_born_dead_with_its_reason(database: Database) -> None:
+def test_unusable_delivery_becomes_dead_letter(database: Database) -> None:
     record(database, delivery(disposition="unusable", subject=None, reason="it names another"))
     (job,) = rows(database, Job)
     assert (job.status, job.reason, job.ended_at) == ("dead", "it names another", NOON)
@@ -83,14 +83,14 @@ def test_an_unusable_delivery_is_born_dead_with_its_reason(database: Database) -
 # --- differing bodies ---------------------------------------------------------------------------
 
 
-def test_the_same_key_with_another_body_is_kept_and_makes_a_fetch(database: Database) -> None:
+def test_same_key_other_body_makes_fetch(database: Database) -> None:
     record(database, delivery(body=b"1"))
     assert record(database, delivery(body=b"2")) == ["duplicate"]
     assert [row.body for row in rows(database, Delivery)] == [b"1", b"2"]
     assert [row.event_id for row in rows(database, Job)] == [1, 1]
 
 
-def test_a_fetch_for_another_body_is_told_that_an_older_result_does_not_do(
+def test_fetch_for_other_body_needs_newer_result(
     database: Database,
 ) -> None:
     for body in (b"1", b"2", b"2"):
@@ -102,13 +102,13 @@ def test_a_fetch_for_another_body_is_told_that_an_older_result_does_not_do(
     ]
 
 
-def test_differing_bodies_inside_one_group_are_kept_and_make_fetches(database: Database) -> None:
+def test_differing_bodies_in_group_make_fetches(database: Database) -> None:
     assert len(record(database, *[delivery(body=b"%d" % n) for n in range(3)])) == 3
     assert [row.body for row in rows(database, Delivery)] == [b"0", b"1", b"2"]
     assert len(rows(database, Job)) == 3
 
 
-def test_bodies_beyond_the_limit_are_only_counted_while_a_fetch_is_to_come(
+def test_surplus_bodies_counted_while_fetch_pending(
     database: Database,
 ) -> None:
     for number in range(MAX_BODIES + 3):
@@ -118,9 +118,7 @@ def test_bodies_beyond_the_limit_are_only_counted_while_a_fetch_is_to_come(
 
 
 @pytest.mark.parametrize("status", ["running", "done", "dead"])
-def test_a_body_beyond_the_limit_is_fetched_for_where_no_fetch_is_to_come(
-    database: Database, status: str
-) -> None:
+def test_surplus_body_fetched_when_none_pending(database: Database, status: str) -> None:
     record(database, *[delivery(body=b"%d" % number) for number in range(MAX_BODIES)])
     record(database, delivery("another"))
     database.write(
@@ -132,13 +130,13 @@ def test_a_body_beyond_the_limit_is_fetched_for_where_no_fetch_is_to_come(
     assert [row.event_id for row in rows(database, Job) if row.status == "pending"] == [2, 1]
 
 
-def test_the_limit_of_bodies_is_each_event_s_own(database: Database) -> None:
+def test_body_limit_is_per_event(database: Database) -> None:
     bodies = [delivery(key, b"%d" % n) for key in ("a", "b") for n in range(MAX_BODIES)]
     record(database, *bodies)
     assert len(rows(database, Delivery)) == 2 * MAX_BODIES
 
 
-def test_of_differing_bodies_that_came_twice_in_a_group_the_first_is_kept(
+def test_first_of_differing_twins_is_kept(
     database: Database,
 ) -> None:
     record(database, delivery(body=b"1"))
@@ -146,7 +144,7 @@ def test_of_differing_bodies_that_came_twice_in_a_group_the_first_is_kept(
     assert rows(database, Delivery)[1].headers == "first"
 
 
-def test_a_differing_body_that_came_twice_in_a_group_says_when(database: Database) -> None:
+def test_differing_body_repeated_in_group_is_dated(database: Database) -> None:
     record(database, delivery(body=b"1"))
     record(database, delivery(body=b"2"), delivery(body=b"2"))
     assert [(row.copies, row.last_copy_at) for row in rows(database, Delivery)][1] == (1, NOON)
@@ -165,7 +163,7 @@ def test_a_differing_body_that_came_twice_in_a_group_says_when(database: Databas
         (("valyu", ""), ("valyu", "\x00")),
     ],
 )
-def test_different_sources_or_keys_are_different_events(
+def test_other_source_or_key_is_another_event(
     database: Database, one: tuple[str, str], other: tuple[str, str]
 ) -> None:
     group = [delivery(key, source=source) for source, key in (one, other)]
@@ -177,9 +175,7 @@ NAMES = st.text(min_size=1, max_size=8).filter(lambda text: "\x00" not in text)
 
 
 @given(st.tuples(NAMES, st.text(max_size=8)), st.tuples(NAMES, st.text(max_size=8)))
-def test_a_key_digest_stands_for_one_source_and_key(
-    one: tuple[str, str], other: tuple[str, str]
-) -> None:
+def test_key_digest_covers_source_and_key(one: tuple[str, str], other: tuple[str, str]) -> None:
     digests = {delivery(key, source=source).key_digest for source, key in (one, other)}
     assert len(digests) == len({one, other})
 
@@ -190,7 +186,7 @@ def test_a_key_digest_stands_for_one_source_and_key(
 @pytest.mark.parametrize(
     "bad", [{"digest": None}, {"headers": None}, {"source": None}, {"disposition": "guess"}]
 )
-def test_a_row_that_the_database_refuses_fails_alone(store: Store, bad: dict[str, Any]) -> None:
+def test_row_refused_by_database_fails_alone(store: Store, bad: dict[str, Any]) -> None:
     group = [delivery("a"), delivery("bad", **bad), delivery("b"), delivery("a")]
     first, error, second, again = deliver(store, *group)
     assert [first, second, again] == ["accepted", "accepted", "duplicate"]
@@ -200,7 +196,7 @@ def test_a_row_that_the_database_refuses_fails_alone(store: Store, bad: dict[str
 
 
 @pytest.mark.parametrize("bad", [{"key": "\ud800"}, {"headers": "\udfff"}])
-def test_a_row_that_cannot_be_encoded_fails_alone(store: Store, bad: dict[str, Any]) -> None:
+def test_row_that_cannot_be_encoded_fails_alone(store: Store, bad: dict[str, Any]) -> None:
     group = [delivery("a"), delivery(**{"key": "bad", **bad})]
     outcomes = deliver(store, *group)
     assert outcomes[0] == "accepted"
@@ -214,7 +210,7 @@ def test_a_bad_row_alone_leaves_nothing(store: Store) -> None:
     assert contents(store.database) == before
 
 
-def test_a_group_of_a_thousand_is_stored_in_its_order(database: Database) -> None:
+def test_group_of_thousand_keeps_its_order(database: Database) -> None:
     group = [delivery(f"event-{n}", b"%d" % n) for n in range(1000)]
     assert record(database, *group, group[7], group[993]) == ["accepted"] * 1000 + ["duplicate"] * 2
     events, deliveries, jobs = (rows(database, model) for model in (Event, Delivery, Job))
@@ -261,7 +257,7 @@ def told(groups: list[list[VerifiedDelivery]], connection: Connection) -> Any:
 
 @settings(max_examples=40, deadline=None)
 @given(groups=GROUPS)
-def test_any_grouping_stores_what_one_by_one_stores(
+def test_grouping_stores_what_single_rows_store(
     scratch: Database, groups: list[list[VerifiedDelivery]]
 ) -> None:
     singly = [[one] for group in groups for one in group]
@@ -285,7 +281,7 @@ def test_a_closed_store_takes_no_delivery(store: Store) -> None:
 # --- reading ------------------------------------------------------------------------------------
 
 
-def test_events_are_listed_newest_first_with_their_deliveries_and_jobs(store: Store) -> None:
+def test_events_listed_newest_first_with_jobs(store: Store) -> None:
     record(store.database, delivery("a"), delivery("a"), delivery("b", disposition="ignored"))
     listed = [(row["key"], row["deliveries"], row["jobs"]) for row in store.events.list_newest()]
     assert listed == [("b", 1, None), ("a", 2, "pending")]
@@ -297,7 +293,7 @@ def test_events_are_listed_by_source(store: Store) -> None:
     assert [row["source"] for row in store.events.list_newest(source="valyu")] == ["valyu"]
 
 
-def test_an_event_is_shown_with_all_that_belongs_to_it(store: Store) -> None:
+def test_event_shown_with_all_its_rows(store: Store) -> None:
     record(store.database, delivery("a", b"1"), delivery("a", b"2"), delivery("b"))
     lease = claim(store.database, limit=1)[0]
     store.jobs.finish(lease, tried())
@@ -307,12 +303,12 @@ def test_an_event_is_shown_with_all_that_belongs_to_it(store: Store) -> None:
     assert [row["outcome"] for row in shown["attempts"]] == ["done"]
 
 
-def test_an_event_that_is_not_there_is_not_found(store: Store) -> None:
+def test_unknown_event_is_not_found(store: Store) -> None:
     with pytest.raises(NotFound, match="no event 404"):
         store.events.show(404)
 
 
-def test_every_kept_body_of_an_event_is_carried_the_newest_first(store: Store) -> None:
+def test_kept_bodies_returned_newest_first(store: Store) -> None:
     for body in (b"1", b"2", b"1"):
         record(store.database, delivery(body=body))
     record(store.database, delivery("other", b"3"))

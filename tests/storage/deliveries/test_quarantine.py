@@ -42,20 +42,20 @@ def kept(database: Database) -> list[bytes]:
     return [row.body for row in rows(database, Quarantined)]
 
 
-def test_a_refused_request_is_kept_with_its_reason(store: Store) -> None:
+def test_refused_request_kept_with_its_reason(store: Store) -> None:
     store.quarantine.keep(refused(b"\xff\x00"))
     (row,) = rows(store.database, Quarantined)
     assert (row.source, row.endpoint_id, row.reason) == ("valyu", "e", "mismatch")
     assert (row.detail, row.headers, row.body) == ("no key fits", "webhook-id: 1\n", b"\xff\x00")
 
 
-def test_a_large_body_is_cut_and_its_size_is_told(database: Database) -> None:
+def test_large_body_cut_with_its_size(database: Database) -> None:
     keep(database, b"x" * (MAX_BODY_BYTES + 1))
     (row,) = rows(database, Quarantined)
     assert (len(row.body), row.body_bytes) == (MAX_BODY_BYTES, MAX_BODY_BYTES + 1)
 
 
-def test_the_oldest_go_when_there_are_too_many(
+def test_oldest_rows_go_beyond_row_limit(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quarantine, "MAX_ROWS", 2)
@@ -63,7 +63,7 @@ def test_the_oldest_go_when_there_are_too_many(
     assert kept(database) == [b"2", b"3"]
 
 
-def test_the_oldest_go_when_they_are_too_large(
+def test_oldest_rows_go_beyond_byte_limit(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quarantine, "MAX_BYTES", 5)
@@ -73,7 +73,7 @@ def test_the_oldest_go_when_they_are_too_large(
     assert kept(database) == [b"333", b"4"]
 
 
-def test_a_large_one_does_not_let_older_small_ones_stay(
+def test_large_row_does_not_spare_older_ones(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quarantine, "MAX_BYTES", 5)
@@ -101,7 +101,7 @@ def test_the_old_go_when_another_comes(database: Database) -> None:
     assert kept(database) == [b"in time", b"late"]
 
 
-def test_the_newest_are_listed_first_without_bodies(store: Store) -> None:
+def test_listed_newest_first_without_bodies(store: Store) -> None:
     keep(store.database, b"1", b"22")
     listed = store.quarantine.list_newest()
     assert [row["body_bytes"] for row in listed] == [2, 1]
@@ -109,7 +109,7 @@ def test_the_newest_are_listed_first_without_bodies(store: Store) -> None:
     assert len(store.quarantine.list_newest(limit=1)) == 1
 
 
-def test_many_old_ones_go_little_by_little(database: Database) -> None:
+def test_many_old_rows_go_in_steps(database: Database) -> None:
     keep(database, *[b"old"] * (OLD_AT_ONCE + 1))
     for left in (2, 2, 3):
         keep_one(database, refused(b"new"), at(99) + MAX_AGE)
@@ -117,7 +117,7 @@ def test_many_old_ones_go_little_by_little(database: Database) -> None:
     assert set(kept(database)) == {b"new"}
 
 
-def test_one_is_shown_whole_and_the_oldest_is_named_first(store: Store) -> None:
+def test_shown_whole_with_oldest_named_first(store: Store) -> None:
     keep(store.database, b"1", b"22")
     first, second = store.quarantine.ids()
     assert store.quarantine.show(first)["body"] == b"1"
@@ -128,13 +128,13 @@ def test_one_is_shown_whole_and_the_oldest_is_named_first(store: Store) -> None:
         store.quarantine.show(9)
 
 
-def test_the_moment_of_its_receipt_is_kept_where_it_is_known(store: Store) -> None:
+def test_known_receipt_time_is_kept(store: Store) -> None:
     an_hour_ago = storage.now() - timedelta(hours=1)
     store.quarantine.keep(refused(received_at=an_hour_ago))
     (row,) = rows(store.database, Quarantined)
     assert row.received_at == an_hour_ago
 
 
-def test_what_came_too_long_ago_is_not_kept_and_breaks_nothing(store: Store) -> None:
+def test_requests_past_retention_are_not_kept(store: Store) -> None:
     store.quarantine.keep(refused(received_at=NOON - 9 * MAX_AGE))
     assert store.quarantine.ids() == []

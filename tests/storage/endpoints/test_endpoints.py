@@ -30,7 +30,7 @@ def test_no_id_begins_like_an_option() -> None:
     assert not any(endpoints.new_id().startswith("-") for _ in range(2000))
 
 
-def test_an_id_is_128_random_bits_in_url_safe_letters(store: Store) -> None:
+def test_id_is_128_url_safe_random_bits(store: Store) -> None:
     ids = {store.endpoints.add("valyu", "account") for _ in range(20)}
     assert len(ids) == 20
     for text in ids:
@@ -38,21 +38,21 @@ def test_an_id_is_128_random_bits_in_url_safe_letters(store: Store) -> None:
         assert len(decoded) == 16
 
 
-def test_a_new_endpoint_waits_for_its_secret(store: Store, endpoint: str) -> None:
+def test_new_endpoint_awaits_its_secret(store: Store, endpoint: str) -> None:
     view = store.endpoints.find(endpoint)
     assert view is not None
     assert (view.source, view.kind, view.resource) == ("valyu", "batch", None)
     assert (view.state, view.secrets) == ("pending", ())
 
 
-def test_a_secret_opens_the_endpoint_and_is_read_back(store: Store, endpoint: str) -> None:
+def test_secret_opens_endpoint_and_reads_back(store: Store, endpoint: str) -> None:
     store.endpoints.set_secret(endpoint, SECRET)
     view = store.endpoints.find(endpoint)
     assert view is not None
     assert (view.state, view.secrets[0].text) == ("open", SECRET)
 
 
-def test_secrets_stand_beside_each_other_newest_first(store: Store, endpoint: str) -> None:
+def test_several_secrets_listed_newest_first(store: Store, endpoint: str) -> None:
     for text in ("old", "new"):
         store.endpoints.set_secret(endpoint, text)
     view = store.endpoints.find(endpoint)
@@ -60,7 +60,7 @@ def test_secrets_stand_beside_each_other_newest_first(store: Store, endpoint: st
     assert [secret.text for secret in view.secrets] == ["new", "old"]
 
 
-def test_a_secret_is_nowhere_on_the_disk_but_encrypted(store: Store, endpoint: str) -> None:
+def test_secrets_on_disk_are_encrypted(store: Store, endpoint: str) -> None:
     store.endpoints.set_secret(endpoint, SECRET)
     (row,) = rows(store.database, Secret)
     everything = behind.everything(url_of(store))
@@ -69,7 +69,7 @@ def test_a_secret_is_nowhere_on_the_disk_but_encrypted(store: Store, endpoint: s
     assert store.vault.decrypt(row.ciphertext) == SECRET.encode()
 
 
-def test_equal_secrets_do_not_look_equal_at_rest(store: Store, endpoint: str) -> None:
+def test_equal_secrets_differ_at_rest(store: Store, endpoint: str) -> None:
     store.endpoints.set_secret(endpoint, SECRET)
     store.endpoints.add("valyu", "batch", secret=SECRET)
     one, other = rows(store.database, Secret)
@@ -84,7 +84,7 @@ def test_the_same_secret_again_changes_nothing(store: Store, endpoint: str) -> N
 
 
 @pytest.mark.parametrize("keep", [timedelta(0), timedelta(days=1)])
-def test_a_replaced_secret_comes_back_by_a_rotation_alone(
+def test_only_rotation_restores_replaced_secret(
     store: Store, endpoint: str, keep: timedelta
 ) -> None:
     store.endpoints.set_secret(endpoint, SECRET)
@@ -98,7 +98,7 @@ def test_a_replaced_secret_comes_back_by_a_rotation_alone(
     assert [row.valid_until is None for row in rows(store.database, Secret)] == [False, False, True]
 
 
-def test_a_secret_that_would_not_be_tried_is_refused(store: Store, endpoint: str) -> None:
+def test_secret_beyond_the_limit_is_refused(store: Store, endpoint: str) -> None:
     for number in range(MAX_SECRETS):
         store.endpoints.set_secret(endpoint, f"secret {number}")
     with pytest.raises(SecretRefused, match="5 secrets are valid already: use `endpoint rotate`"):
@@ -109,13 +109,13 @@ def test_a_secret_that_would_not_be_tried_is_refused(store: Store, endpoint: str
     assert len(rows(store.database, Secret)) == MAX_SECRETS + 2
 
 
-def test_an_endpoint_made_with_its_secret_is_open_at_once(store: Store) -> None:
+def test_endpoint_created_with_secret_is_open(store: Store) -> None:
     view = store.endpoints.find(store.endpoints.add("valyu", "run", secret=SECRET))
     assert view is not None
     assert (view.state, [secret.text for secret in view.secrets]) == ("open", [SECRET])
 
 
-def test_a_repr_does_not_show_the_secret(store: Store, endpoint: str) -> None:
+def test_repr_hides_the_secret(store: Store, endpoint: str) -> None:
     store.endpoints.set_secret(endpoint, SECRET)
     view = store.endpoints.find(endpoint)
     assert view is not None
@@ -143,7 +143,7 @@ def test_the_reading_that_verified_is_remembered(store: Store, endpoint: str) ->
 # --- the revision -------------------------------------------------------------------------------
 
 
-def test_the_revision_grows_with_every_change_of_an_endpoint(store: Store) -> None:
+def test_every_change_raises_the_revision(store: Store) -> None:
     seen = [store.endpoints.revision()]
     endpoint = store.endpoints.add("valyu", "batch")
     seen.append(store.endpoints.revision())
@@ -176,7 +176,7 @@ def test_a_bound_endpoint_refuses_another_resource(store: Store, endpoint: str) 
     assert contents(store.database) == before
 
 
-def test_a_secret_with_another_resource_is_not_kept(store: Store, endpoint: str) -> None:
+def test_secret_for_another_resource_is_refused(store: Store, endpoint: str) -> None:
     store.endpoints.bind(endpoint, "batch-1")
     before = contents(store.database)
     with pytest.raises(NotFound):
@@ -184,7 +184,7 @@ def test_a_secret_with_another_resource_is_not_kept(store: Store, endpoint: str)
     assert contents(store.database) == before
 
 
-def test_binding_to_the_same_resource_again_is_no_error(store: Store, endpoint: str) -> None:
+def test_binding_same_resource_again_is_allowed(store: Store, endpoint: str) -> None:
     store.endpoints.bind(endpoint, "batch-1")
     store.endpoints.set_secret(endpoint, SECRET, resource="batch-1")
     view = store.endpoints.find_by_resource("valyu", "batch-1")
@@ -192,7 +192,7 @@ def test_binding_to_the_same_resource_again_is_no_error(store: Store, endpoint: 
     assert (view.id, view.resource) == (endpoint, "batch-1")
 
 
-def test_the_task_of_a_resource_is_kept_and_binds_too(store: Store) -> None:
+def test_task_of_resource_is_kept_and_bound(store: Store) -> None:
     endpoint = store.endpoints.add("valyu", "run", task_id="task-1")
     store.endpoints.set_secret(endpoint, SECRET, resource="run-1", task_id="task-1")
     with pytest.raises(NotFound):
@@ -203,12 +203,12 @@ def test_the_task_of_a_resource_is_kept_and_binds_too(store: Store) -> None:
 
 
 @pytest.mark.parametrize("kind", ["task", "run", "batch"])
-def test_binding_makes_a_batch_known_but_no_other_resource(store: Store, kind: str) -> None:
+def test_binding_registers_batches_only(store: Store, kind: str) -> None:
     store.endpoints.bind(store.endpoints.add("valyu", kind), "it")
     assert [row.batch_id for row in rows(store.database, Batch)] == ["it"] * (kind == "batch")
 
 
-def test_only_an_open_endpoint_is_found_by_its_resource(store: Store) -> None:
+def test_only_open_endpoints_found_by_resource(store: Store) -> None:
     endpoint = store.endpoints.add("valyu", "run", resource="run-1")
     assert store.endpoints.find_by_resource("valyu", "run-1") is None
     store.endpoints.set_secret(endpoint, SECRET)
@@ -221,9 +221,7 @@ def test_only_an_open_endpoint_is_found_by_its_resource(store: Store) -> None:
 # --- closing ------------------------------------------------------------------------------------
 
 
-def test_a_closed_endpoint_refuses_secrets_bindings_and_a_second_close(
-    store: Store, endpoint: str
-) -> None:
+def test_closed_endpoint_refuses_every_change(store: Store, endpoint: str) -> None:
     store.endpoints.close(endpoint)
     before = contents(store.database)
     with pytest.raises(NotFound, match=endpoint):
@@ -236,9 +234,7 @@ def test_a_closed_endpoint_refuses_secrets_bindings_and_a_second_close(
 
 
 @pytest.mark.parametrize("resource", [None, "run-1"])
-def test_closing_ends_the_waiting_for_what_nobody_can_name(
-    store: Store, resource: str | None
-) -> None:
+def test_closing_ends_checks_without_a_subject(store: Store, resource: str | None) -> None:
     store.endpoints.close(store.endpoints.add("valyu", "run", resource=resource))
     (check,) = rows(store.database, Job)
     assert check.status == ("done" if resource is None else "pending")
@@ -249,13 +245,13 @@ def test_a_closed_endpoint_is_still_shown(store: Store, endpoint: str) -> None:
     assert [row["state"] for row in store.endpoints.list_all()] == ["closed"]
 
 
-def test_an_endpoint_that_is_not_there_is_not_found(store: Store) -> None:
+def test_unknown_endpoint_is_not_found(store: Store) -> None:
     assert store.endpoints.find("nowhere") is None
     with pytest.raises(NotFound):
         store.endpoints.set_secret("nowhere", SECRET)
 
 
-def test_endpoints_are_listed_newest_first_and_by_source(store: Store) -> None:
+def test_endpoints_listed_newest_first_by_source(store: Store) -> None:
     first, other, last = (store.endpoints.add(s, "run") for s in ("valyu", "parallel", "valyu"))
     assert [row["id"] for row in store.endpoints.list_all()] == [last, other, first]
     assert [row["id"] for row in store.endpoints.list_all(source="parallel")] == [other]
@@ -265,7 +261,7 @@ def test_endpoints_are_listed_newest_first_and_by_source(store: Store) -> None:
 
 
 @pytest.mark.parametrize("kind", ["batch", "task", "run"])
-def test_a_new_endpoint_is_looked_after_without_a_webhook(store: Store, kind: str) -> None:
+def test_new_endpoint_gets_a_check(store: Store, kind: str) -> None:
     endpoint = store.endpoints.add("valyu", kind, resource="it")
     (job,) = rows(store.database, Job)
     assert (job.kind, job.status, job.endpoint_id) == ("check", "pending", endpoint)
@@ -273,17 +269,17 @@ def test_a_new_endpoint_is_looked_after_without_a_webhook(store: Store, kind: st
     assert job.next_attempt_at - job.created_at == FIRST_CHECK
 
 
-def test_the_account_s_endpoint_expects_nothing_that_could_be_checked(store: Store) -> None:
+def test_account_endpoint_gets_no_check(store: Store) -> None:
     store.endpoints.add("valyu", "account")
     assert rows(store.database, Job) == []
 
 
-def test_the_database_refuses_a_kind_that_the_code_would_not_know(store: Store) -> None:
+def test_database_refuses_unknown_kind(store: Store) -> None:
     with pytest.raises(IntegrityError):
         store.endpoints.add("valyu", "letter")
 
 
-def test_the_database_refuses_a_secret_of_no_endpoint(store: Store) -> None:
+def test_database_refuses_secret_without_endpoint(store: Store) -> None:
     orphan = {"endpoint_id": "nowhere", "ciphertext": b"x", "valid_from": NOON, "created_at": NOON}
     with pytest.raises(IntegrityError):
         store.database.write(lambda c: c.execute(insert(Secret).values(**orphan)))

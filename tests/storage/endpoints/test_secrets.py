@@ -21,7 +21,7 @@ def endpoint(store: Store) -> str:
     return endpoint_id
 
 
-def test_the_old_one_ends_and_the_new_one_does_not(store: Store, endpoint: str) -> None:
+def test_rotation_ends_only_the_old_secret(store: Store, endpoint: str) -> None:
     until = now() + HOUR
     store.endpoints.rotate_secret(endpoint, NEW, old_until=until)
     view = store.endpoints.find(endpoint)
@@ -32,21 +32,21 @@ def test_the_old_one_ends_and_the_new_one_does_not(store: Store, endpoint: str) 
     ]
 
 
-def test_an_end_that_was_set_is_never_put_off(store: Store, endpoint: str) -> None:
+def test_end_already_set_is_never_postponed(store: Store, endpoint: str) -> None:
     soon, later = now() + HOUR, now() + 2 * HOUR
     store.endpoints.rotate_secret(endpoint, NEW, old_until=soon)
     store.endpoints.rotate_secret(endpoint, NEWEST, old_until=later)
     assert [row.valid_until for row in rows(store.database, Secret)] == [soon, later, None]
 
 
-def test_an_end_that_was_set_can_be_brought_forward(store: Store, endpoint: str) -> None:
+def test_end_already_set_can_move_forward(store: Store, endpoint: str) -> None:
     at_once = now()
     store.endpoints.rotate_secret(endpoint, NEW, old_until=at_once + HOUR)
     store.endpoints.rotate_secret(endpoint, NEWEST, old_until=at_once)
     assert [row.valid_until for row in rows(store.database, Secret)] == [at_once, at_once, None]
 
 
-def test_a_pending_endpoint_is_opened_by_it(store: Store) -> None:
+def test_rotation_opens_a_pending_endpoint(store: Store) -> None:
     endpoint = store.endpoints.add("valyu", "batch")
     store.endpoints.rotate_secret(endpoint, NEW, old_until=now())
     view = store.endpoints.find(endpoint)
@@ -54,7 +54,7 @@ def test_a_pending_endpoint_is_opened_by_it(store: Store) -> None:
     assert view.state == "open"
 
 
-def test_a_closed_endpoint_keeps_its_secrets_as_they_were(store: Store, endpoint: str) -> None:
+def test_closed_endpoint_keeps_its_secrets(store: Store, endpoint: str) -> None:
     store.endpoints.close(endpoint)
     before = contents(store.database)
     with pytest.raises(NotFound):
@@ -68,7 +68,7 @@ def test_every_process_learns_of_it(store: Store, endpoint: str) -> None:
     assert store.endpoints.revision() > before
 
 
-def test_the_listing_tells_all_of_the_secrets_but_the_secrets(store: Store, endpoint: str) -> None:
+def test_listing_hides_the_secret_texts(store: Store, endpoint: str) -> None:
     until = now() + HOUR
     store.endpoints.rotate_secret(endpoint, NEW, old_until=until)
     store.endpoints.remember_reading(1, "text")
@@ -84,9 +84,7 @@ def test_the_listing_tells_all_of_the_secrets_but_the_secrets(store: Store, endp
     assert "ciphertext" not in str(found)
 
 
-def test_the_secrets_of_a_source_come_with_their_endpoints_newest_first(
-    store: Store, endpoint: str
-) -> None:
+def test_secrets_of_source_listed_newest_first(store: Store, endpoint: str) -> None:
     other = store.endpoints.add("valyu", "task")
     store.endpoints.set_secret(other, NEW)
     store.endpoints.set_secret(store.endpoints.add("parallel", "run"), NEWEST)

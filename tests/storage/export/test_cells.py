@@ -15,7 +15,7 @@ NUMBERS = ["-5", "+5", "-5.25", "+1.5e3", "-1E-9", "5"]
 
 
 @pytest.mark.parametrize("text", [*RUN, *RUN_BEHIND_BLANKS, *NEARLY_NUMBERS])
-def test_what_a_spreadsheet_could_run_gets_a_quote(text: str) -> None:
+def test_cells_a_spreadsheet_runs_get_a_quote(text: str) -> None:
     assert guarded(text) == "'" + text
 
 
@@ -25,7 +25,7 @@ def test_other_text_and_plain_numbers_stay(text: str) -> None:
 
 
 @given(st.text(st.sampled_from("=+-@" + FULL_WIDTH + "\t 1e.a'") | st.characters()))
-def test_guarded_text_that_still_starts_like_a_formula_is_a_number(text: str) -> None:
+def test_unguarded_formula_starts_are_numbers(text: str) -> None:
     kept = guarded(text)
     if kept.lstrip()[:1] in tuple("=+-@" + FULL_WIDTH):
         float(kept)

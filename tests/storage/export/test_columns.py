@@ -19,7 +19,7 @@ def columns(inputs: list[str], outputs: list[str]) -> Columns:
     return found
 
 
-def test_names_that_do_not_clash_stay_as_they_are() -> None:
+def test_names_without_clash_stay() -> None:
     assert columns(["q", "p"], ["a"]).names(unguarded) == (*FIXED, "q", "p", "a")
 
 
@@ -29,14 +29,12 @@ def test_only_clashing_names_get_a_prefix() -> None:
     assert found.names(unguarded)[5:] == expected
 
 
-def test_a_key_that_the_guard_makes_equal_to_another_is_told_apart() -> None:
+def test_key_equal_to_guarded_one_is_distinguished() -> None:
     assert columns([], ["=a", "'=a"]).names(guarded)[5:] == ("output.=a", "output.'=a")
 
 
 @given(KEYS, KEYS)
-def test_no_two_names_are_equal_and_their_order_is_that_of_the_keys(
-    inputs: list[str], outputs: list[str]
-) -> None:
+def test_names_are_unique_in_key_order(inputs: list[str], outputs: list[str]) -> None:
     names = columns(inputs, outputs).names(guarded)
     keys = [*dict.fromkeys(inputs), *dict.fromkeys(outputs)]
     assert len(set(names)) == len(names) == 5 + len(keys)
@@ -45,8 +43,6 @@ def test_no_two_names_are_equal_and_their_order_is_that_of_the_keys(
 
 
 @given(KEYS, KEYS)
-def test_names_do_not_depend_on_the_order_of_the_keys(
-    inputs: list[str], outputs: list[str]
-) -> None:
+def test_names_ignore_the_order_of_keys(inputs: list[str], outputs: list[str]) -> None:
     one, other = columns(inputs, outputs), columns(inputs[::-1], outputs[::-1])
     assert set(one.names(guarded)) == set(other.names(guarded))

@@ -25,13 +25,13 @@ def records(data: bytes) -> list[dict[str, str]]:
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
-def test_an_empty_store_gives_the_fixed_columns_alone(shelf: Shelf) -> None:
+def test_empty_store_gives_fixed_columns_only(shelf: Shelf) -> None:
     data, report = shelf.report("csv")
     assert data == b"task_id,batch_run_id,run_id,status,runner\r\n"
     assert (report.rows, report.columns) == (0, FIXED)
 
 
-def test_columns_are_fixed_then_inputs_then_outputs_in_first_seen_order(shelf: Shelf) -> None:
+def test_columns_are_fixed_inputs_then_outputs(shelf: Shelf) -> None:
     shelf.put("r1", {"z": 1, "y": 2}, input={"q": "a"}, task_id="t", batch_id="b", runner="fast")
     shelf.put("r2", {"x": 3, "z": 4}, input={"p": "c", "q": "b"})
     assert read(shelf.export("csv")) == [
@@ -41,7 +41,7 @@ def test_columns_are_fixed_then_inputs_then_outputs_in_first_seen_order(shelf: S
     ]
 
 
-def test_lines_end_in_crlf_and_there_is_no_byte_order_mark(shelf: Shelf) -> None:
+def test_lines_end_in_crlf_without_bom(shelf: Shelf) -> None:
     shelf.put("r1", "é")
     *_, last = shelf.export("csv").split(b"\r\n")[:-1]
     assert last == b",,r1,completed,,\xc3\xa9"
@@ -69,7 +69,7 @@ def test_a_value_becomes_a_cell(shelf: Shelf, value: Any, cell: str) -> None:
 
 
 @pytest.mark.sqlite
-def test_a_number_that_json_forbids_is_an_empty_cell(shelf: Shelf) -> None:
+def test_forbidden_json_number_is_empty_cell(shelf: Shelf) -> None:
     shelf.put("r1", {"value": float("nan")})
     assert records(shelf.export("csv"))[0]["value"] == ""
 
@@ -77,12 +77,12 @@ def test_a_number_that_json_forbids_is_an_empty_cell(shelf: Shelf) -> None:
 @pytest.mark.parametrize(
     ("output", "cell"), [("a report", "a report"), ([1, {"a": 2}], '[1,{"a":2}]'), (7, "7")]
 )
-def test_an_output_that_is_no_object_is_one_column(shelf: Shelf, output: Any, cell: str) -> None:
+def test_non_object_output_is_one_column(shelf: Shelf, output: Any, cell: str) -> None:
     shelf.put("r1", output)
     assert read(shelf.export("csv"))[1:] == [["", "", "r1", "completed", "", cell]]
 
 
-def test_text_and_object_outputs_stand_in_one_file(shelf: Shelf) -> None:
+def test_text_and_object_outputs_share_a_file(shelf: Shelf) -> None:
     shelf.put("r1", "a report")
     shelf.put("r2", {"score": 1})
     first, second = records(shelf.export("csv"))
@@ -91,7 +91,7 @@ def test_text_and_object_outputs_stand_in_one_file(shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
-def test_a_run_that_did_not_complete_has_empty_outputs(shelf: Shelf, status: str) -> None:
+def test_unfinished_run_has_empty_outputs(shelf: Shelf, status: str) -> None:
     shelf.put("r1", {"score": 1})
     shelf.put("r2", {"score": 2, "partial": 3}, status=status, error="gave up")
     second = records(shelf.export("csv"))[1]
@@ -99,7 +99,7 @@ def test_a_run_that_did_not_complete_has_empty_outputs(shelf: Shelf, status: str
     assert "partial" not in second
 
 
-def test_equal_names_of_input_output_and_fixed_columns_are_told_apart(shelf: Shelf) -> None:
+def test_clashing_column_names_are_distinguished(shelf: Shelf) -> None:
     shelf.put("r1", {"name": "out", "status": "x"}, input={"name": "in", "output.name": "odd"})
     row = records(shelf.export("csv"))[0]
     assert (row["status"], row["output.status"]) == ("completed", "x")
@@ -107,19 +107,19 @@ def test_equal_names_of_input_output_and_fixed_columns_are_told_apart(shelf: She
     assert row["input.output.name"] == "odd"
 
 
-def test_formulas_are_guarded_in_every_text_and_in_the_header(shelf: Shelf) -> None:
+def test_formulas_guarded_in_cells_and_header(shelf: Shelf) -> None:
     shelf.put("=r", {"@sum": "+cmd|' /C calc'!A0"}, task_id="\t=1")
     row = records(shelf.export("csv"))[0]
     assert (row["run_id"], row["task_id"]) == ("'=r", "'\t=1")
     assert row["'@sum"] == "'+cmd|' /C calc'!A0"
 
 
-def test_the_formula_guard_can_be_switched_off(shelf: Shelf) -> None:
+def test_formula_guard_can_be_switched_off(shelf: Shelf) -> None:
     shelf.put("r1", {"=key": "=1"})
     assert records(shelf.export("csv", formula_guard=False))[0]["=key"] == "=1"
 
 
-def test_results_stored_during_the_export_wait_for_the_next(shelf: Shelf) -> None:
+def test_results_stored_meanwhile_are_left_out(shelf: Shelf) -> None:
     shelf.put("r1", {"score": 1})
 
     def meanwhile(_rows: int) -> None:
@@ -132,7 +132,7 @@ def test_results_stored_during_the_export_wait_for_the_next(shelf: Shelf) -> Non
     assert {"other", "more"} <= set(records(shelf.export("csv"))[0])
 
 
-def test_a_column_that_comes_after_the_header_is_refused_not_lost(shelf: Shelf) -> None:
+def test_late_new_column_is_refused(shelf: Shelf) -> None:
     shelf.put("r1", {"score": 1})
 
     def meanwhile(_rows: int) -> None:
@@ -149,7 +149,7 @@ NASTY = TEXT | st.sampled_from(['"', ",", "\r", "\n", '"\r\n,', "=1", " ", "'", 
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.dictionaries(NASTY, NASTY, max_size=4), max_size=4))
-def test_what_the_csv_module_reads_back_is_what_was_stored(
+def test_csv_module_reads_back_what_was_stored(
     scratch: Database, outputs: list[dict[str, str]]
 ) -> None:
     shelf = Shelf(scratch)
@@ -164,6 +164,6 @@ def test_what_the_csv_module_reads_back_is_what_was_stored(
     assert [row[5:] for row in rows] == [[o.get(key, "") for key in keys] for o in outputs]
 
 
-def test_errors_of_the_output_reach_the_caller_unchanged(shelf: Shelf) -> None:
+def test_output_errors_reach_the_caller(shelf: Shelf) -> None:
     with open("/dev/full", "wb", buffering=0) as full, pytest.raises(OSError, match="No space"):
         ExportStore(shelf.database).write(Selection(), "csv", full)

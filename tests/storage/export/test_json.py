@@ -29,7 +29,7 @@ def fill(shelf: Shelf) -> None:
     shelf.put("r2", {"partial": 1}, status="failed", error='gave "up"\n')
 
 
-def test_every_key_of_the_design_is_in_every_object(shelf: Shelf) -> None:
+def test_every_object_has_every_key(shelf: Shelf) -> None:
     fill(shelf)
     first, second = json.loads(shelf.export("json"))
     assert first == {
@@ -56,7 +56,7 @@ def test_every_key_of_the_design_is_in_every_object(shelf: Shelf) -> None:
     assert (second["input"], second["created_at"], second["cost"]) == (None, None, None)
 
 
-def test_json_lines_are_the_same_objects_one_on_each_line(shelf: Shelf) -> None:
+def test_json_lines_equal_the_array_objects(shelf: Shelf) -> None:
     fill(shelf)
     data, report = shelf.report("jsonl")
     lines = data.decode().split("\n")
@@ -66,7 +66,7 @@ def test_json_lines_are_the_same_objects_one_on_each_line(shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize("format", ["jsonl", "json"])
-def test_no_character_of_a_text_is_taken_for_the_end_of_a_line(shelf: Shelf, format: str) -> None:
+def test_unicode_line_ends_stay_inside_lines(shelf: Shelf, format: str) -> None:
     text = "one\x85two\u2028three\u2029four\\"
     shelf.put("r1", raw=json.dumps(text, ensure_ascii=False), error=text)
     written = shelf.export(format).decode()
@@ -75,25 +75,25 @@ def test_no_character_of_a_text_is_taken_for_the_end_of_a_line(shelf: Shelf, for
     assert (read["error"], read["raw"]) == (text, text)
 
 
-def test_an_error_carries_no_signed_url_either(shelf: Shelf) -> None:
+def test_errors_carry_no_signed_urls(shelf: Shelf) -> None:
     url = "https://s3.example/k?X-Amz-Signature="
     shelf.put("r1", status="failed", error=f"could not read {url}0af3, gave up")
     (line,) = shelf.export("jsonl").splitlines()
     assert json.loads(line)["error"] == f"could not read {url}hidden gave up"
 
 
-def test_an_empty_store_is_an_empty_array_and_no_lines(shelf: Shelf) -> None:
+def test_empty_store_gives_empty_output(shelf: Shelf) -> None:
     assert json.loads(shelf.export("json")) == []
     assert shelf.export("jsonl") == b""
 
 
 @pytest.mark.parametrize("output", ["a report", 'say "no"\n', [1, None], 7, True, {}, None])
-def test_an_output_of_any_kind_comes_back_as_it_was(shelf: Shelf, output: object) -> None:
+def test_any_output_kind_reads_back(shelf: Shelf, output: object) -> None:
     shelf.put("r1", output)
     assert json.loads(shelf.export("jsonl"))["output"] == output
 
 
-def test_stored_json_over_several_lines_becomes_one_line(shelf: Shelf) -> None:
+def test_multi_line_json_becomes_one_line(shelf: Shelf) -> None:
     shelf.put("r1", raw='{\r\n  "a": "b\\n"\n}')
     (line,) = shelf.export("jsonl").splitlines()
     assert json.loads(line)["raw"] == {"a": "b\n"}
@@ -110,9 +110,7 @@ def test_numbers_that_json_forbids_become_null(shelf: Shelf) -> None:
     assert b'"raw": ["NaN", 1.50]' in second
 
 
-def test_json_lines_in_pieces_are_those_of_the_file(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_streamed_lines_equal_the_file(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(shelf)
     whole = shelf.export("jsonl")
     monkeypatch.setattr(rows, "PAGE_ROWS", 1)
@@ -121,7 +119,7 @@ def test_json_lines_in_pieces_are_those_of_the_file(
     )
 
 
-def test_pieces_are_of_what_was_stored_when_they_were_asked_for(shelf: Shelf) -> None:
+def test_stream_is_fixed_at_its_start(shelf: Shelf) -> None:
     shelf.put("r1")
     pieces = ExportStore(shelf.database).json_lines(Selection())
     shelf.put("r2")

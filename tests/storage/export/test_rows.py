@@ -16,7 +16,7 @@ def run_ids(shelf: Shelf, selection: Selection | None = None, **options: Any) ->
     return [json.loads(line)["run_id"] for line in data.splitlines()]
 
 
-def test_an_unknown_format_or_status_is_refused(shelf: Shelf) -> None:
+def test_unknown_format_or_status_is_refused(shelf: Shelf) -> None:
     with pytest.raises(ValueError, match="csv, json, jsonl"):
         shelf.export("xml")
     with pytest.raises(ValueError, match="queued"):
@@ -47,7 +47,7 @@ def test_a_selection_narrows(shelf: Shelf, selection: Selection, expected: list[
     assert run_ids(shelf, selection) == expected
 
 
-def test_a_run_without_a_result_is_no_row(shelf: Shelf) -> None:
+def test_run_without_result_is_no_row(shelf: Shelf) -> None:
     shelf.run("a", status="running")
     assert run_ids(shelf) == []
 

@@ -29,21 +29,19 @@ def test_an_endpoint_has_one_live_check(database: Database, live: str) -> None:
 
 
 @pytest.mark.parametrize("ended", ["done", "dead", "abandoned"])
-def test_an_endpoint_may_be_checked_again_after_its_check_ended(
-    database: Database, ended: str
-) -> None:
+def test_endpoint_gets_new_check_after_end(database: Database, ended: str) -> None:
     enqueue(database, kind="check", endpoint_id="e", status=ended)
     enqueue(database, kind="check", endpoint_id="e")
     assert [row.status for row in rows(database, Job)] == [ended, "pending"]
 
 
-def test_fetches_of_one_endpoint_do_not_exclude_each_other(database: Database) -> None:
+def test_fetches_of_one_endpoint_coexist(database: Database) -> None:
     enqueue(database, endpoint_id="e")
     enqueue(database, endpoint_id="e")
     assert len(rows(database, Job)) == 2
 
 
-def test_the_jobs_of_an_endpoint_learn_their_subject_where_they_have_none(
+def test_jobs_learn_the_endpoint_s_subject(
     database: Database,
 ) -> None:
     for endpoint, subject in (("e", None), ("e", "another"), ("other", None)):
@@ -52,7 +50,7 @@ def test_the_jobs_of_an_endpoint_learn_their_subject_where_they_have_none(
     assert [row.subject for row in rows(database, Job)] == ["mine", "another", None]
 
 
-def test_only_the_waiting_check_of_its_subject_is_made_due(database: Database) -> None:
+def test_only_matching_pending_check_is_hurried(database: Database) -> None:
     mine: dict[str, Any] = {"kind": "check", "subject_kind": "batch", "subject": "b"}
     others = [{"kind": "fetch"}, {"source": "other"}, {"subject_kind": "run"}, {"subject": "c"}]
     for number, other in enumerate([{}, *others]):
@@ -64,13 +62,13 @@ def test_only_the_waiting_check_of_its_subject_is_made_due(database: Database) -
     assert [row.trying_since for row in rows(database, Job)] == [None, *[NOON] * 4]
 
 
-def test_news_makes_no_check_later_than_it_was(database: Database) -> None:
+def test_news_never_delays_a_check(database: Database) -> None:
     enqueue(database, kind="check", subject_kind="batch", subject="b", due=NOON)
     database.write(lambda c: checks.hurry(c, "batch", "valyu", "b", due=at(30)))
     assert [row.next_attempt_at for row in rows(database, Job)] == [NOON]
 
 
-def test_the_end_of_the_checks_spares_others_and_the_one_that_says_so(
+def test_ending_checks_spares_others_and_itself(
     database: Database,
 ) -> None:
     mine = enqueue(database, kind="check", endpoint_id="e")
@@ -82,7 +80,7 @@ def test_the_end_of_the_checks_spares_others_and_the_one_that_says_so(
     assert [row.status for row in rows(database, Job)] == ["done", "pending", "pending"]
 
 
-def test_the_checks_of_a_batch_end_wherever_they_came_from(database: Database) -> None:
+def test_batch_checks_end_wherever_made(database: Database) -> None:
     about: dict[str, Any] = {"kind": "check", "subject_kind": "batch"}
     for endpoint_id, subject in (("e", "b"), (None, "b"), ("f", "c")):
         enqueue(database, endpoint_id=endpoint_id, subject=subject, **about)
@@ -94,7 +92,7 @@ def test_the_checks_of_a_batch_end_wherever_they_came_from(database: Database) -
 # --- claiming -----------------------------------------------------------------------------------
 
 
-def test_due_checks_are_claimed_before_what_was_due_earlier_but_for_half_of_the_slots(
+def test_due_checks_take_half_the_slots(
     database: Database,
 ) -> None:
     fetches = [enqueue(database, due=at(-number)) for number in range(9, 4, -1)]
@@ -107,12 +105,12 @@ def test_due_checks_are_claimed_before_what_was_due_earlier_but_for_half_of_the_
     assert {lease.job_id for lease in claim(database, limit=1)} == {checks[2]}
 
 
-def test_slots_that_nothing_else_needs_are_the_checks_too(database: Database) -> None:
+def test_checks_use_slots_nobody_needs(database: Database) -> None:
     checks = [enqueue(database, kind="check", endpoint_id=str(number)) for number in range(4)]
     assert {lease.job_id for lease in claim(database, limit=4)} == {*checks}
 
 
-def test_a_check_that_is_not_due_or_another_source_s_is_not_claimed(database: Database) -> None:
+def test_check_not_due_is_not_claimed(database: Database) -> None:
     fetch = enqueue(database)
     enqueue(database, kind="check", endpoint_id="a", due=at(1))
     enqueue(database, kind="check", endpoint_id="b", source="parallel")
@@ -127,7 +125,7 @@ def live(store: Store) -> list[tuple[str | None, str]]:
     return [(row.endpoint_id, row.status) for row in found if row.status != "done"]
 
 
-def test_an_endpoint_s_own_check_takes_the_place_of_the_lone_one(store: Store) -> None:
+def test_endpoint_check_replaces_the_lone_one(store: Store) -> None:
     store.batches.check("valyu", "b")
     store.batches.check("valyu", "c")
     store.batches.check("parallel", "b")
@@ -140,7 +138,7 @@ def test_an_endpoint_s_own_check_takes_the_place_of_the_lone_one(store: Store) -
     ]
 
 
-def test_a_lone_check_that_is_at_work_is_left_to_it(store: Store) -> None:
+def test_running_lone_check_is_left_alone(store: Store) -> None:
     store.batches.check("valyu", "b")
     (lease,) = store.jobs.claim("valyu", limit=1)
     endpoint_id = store.endpoints.add("valyu", "batch", resource="b")
@@ -148,7 +146,7 @@ def test_a_lone_check_that_is_at_work_is_left_to_it(store: Store) -> None:
     store.jobs.finish(lease, tried())
 
 
-def test_how_soon_a_check_is_due_is_told_without_a_write(store: Store) -> None:
+def test_due_time_is_read_without_writing(store: Store) -> None:
     assert store.batches.watched("valyu", "b") is None
     assert store.batches.check_due("valyu", "b") is None
     store.batches.check("valyu", "b", after=timedelta(seconds=30))
@@ -163,8 +161,6 @@ def test_how_soon_a_check_is_due_is_told_without_a_write(store: Store) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"status": "lost"}, {"kind": "guess"}, {"event_id": 404}])
-def test_the_database_refuses_a_job_that_the_code_would_not_know(
-    database: Database, wrong: dict[str, Any]
-) -> None:
+def test_database_refuses_unknown_job_states(database: Database, wrong: dict[str, Any]) -> None:
     with pytest.raises(IntegrityError):
         enqueue(database, **wrong)

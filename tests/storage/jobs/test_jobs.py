@@ -88,9 +88,7 @@ def a_check(database: Database, state: str) -> Lease:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_verb_makes_the_transitions_of_the_table_and_changes_nothing_else(
-    database: Database, verb: str
-) -> None:
+def test_each_verb_makes_only_its_transitions(database: Database, verb: str) -> None:
     for state in STATES:
         lease = a_check(database, state)
         before = contents(database)
@@ -149,7 +147,7 @@ def test_whoever_holds_the_lease_writes(store: Store, verb: str) -> None:
     assert contents(store.database) != before
 
 
-def test_a_lost_lease_stays_lost_when_renewed_or_given_back(database: Database) -> None:
+def test_lost_lease_cannot_be_renewed_or_returned(database: Database) -> None:
     lost = claimed(database)
     database.write(lambda c: jobs.release(c, now=NOON, all_of_them=True))
     claim(database)
@@ -162,25 +160,25 @@ def test_a_lost_lease_stays_lost_when_renewed_or_given_back(database: Database) 
 # --- claiming -----------------------------------------------------------------------------------
 
 
-def test_a_claim_takes_the_longest_due_first_and_at_most_the_limit(database: Database) -> None:
+def test_claim_takes_longest_due_first(database: Database) -> None:
     late, first, second = (enqueue(database, due=at(-age)) for age in (1, 3, 2))
     assert {lease.job_id for lease in claim(database, limit=2)} == {first, second}
     assert [lease.job_id for lease in claim(database, limit=2)] == [late]
 
 
-def test_a_claim_takes_only_what_is_due(database: Database) -> None:
+def test_claim_takes_only_due_jobs(database: Database) -> None:
     enqueue(database, due=at(0.001))
     assert claim(database, now=NOON) == []
     assert len(claim(database, now=at(0.001))) == 1
 
 
-def test_a_claim_takes_only_the_jobs_of_its_source(database: Database) -> None:
+def test_claim_takes_only_its_source(database: Database) -> None:
     enqueue(database, source="parallel")
     assert claim(database, source="valyu") == []
     assert len(claim(database, source="parallel")) == 1
 
 
-def test_a_claim_without_a_free_slot_takes_nothing(database: Database) -> None:
+def test_claim_without_free_slots_takes_nothing(database: Database) -> None:
     enqueue(database)
     assert claim(database, limit=0) == []
 
@@ -194,7 +192,7 @@ def test_a_lease_says_what_to_do(database: Database) -> None:
     assert (lease.created_at, lease.event_id) == (NOON, None)
 
 
-def test_jobs_that_lost_their_workers_run_one_at_a_time_beside_the_others(
+def test_recovered_jobs_run_one_at_a_time(
     database: Database,
 ) -> None:
     first, second = (enqueue(database, claims=SUSPECT_CLAIMS, due=at(-age)) for age in (2, 1))
@@ -214,7 +212,7 @@ def test_two_claims_never_share_a_token(database: Database) -> None:
     assert one.job_id != other.job_id
 
 
-def test_a_lease_lasts_its_seconds_and_is_prolonged_by_a_renewal(database: Database) -> None:
+def test_renewal_prolongs_the_lease(database: Database) -> None:
     lease = claimed(database)
     assert job(database, lease.job_id).lease_until == at(LEASE_SECONDS)
     database.write(lambda c: jobs.renew(c, iter([lease]), now=at(5)))
@@ -225,7 +223,7 @@ def test_a_lease_lasts_its_seconds_and_is_prolonged_by_a_renewal(database: Datab
 # --- outcomes -----------------------------------------------------------------------------------
 
 
-def test_every_outcome_is_kept_as_an_attempt(database: Database) -> None:
+def test_every_outcome_is_an_attempt_row(database: Database) -> None:
     lease = claimed(database)
     retry = tried("failed", "503", start=at(1))
     database.write(lambda c: jobs.reschedule(c, lease, retry, after=0, failed=True))
@@ -235,7 +233,7 @@ def test_every_outcome_is_kept_as_an_attempt(database: Database) -> None:
     assert kept == [(at(1), "failed", "503"), (at(2), "done", None)]
 
 
-def test_a_failure_counts_and_ends_the_waits(database: Database) -> None:
+def test_failure_counts_and_resets_waits(database: Database) -> None:
     lease = claimed(database, failures=2, waits=4)
     database.write(lambda c: jobs.reschedule(c, lease, tried(), after=30, failed=True))
     after = job(database, lease.job_id)
@@ -249,7 +247,7 @@ def test_a_wait_is_no_failure(database: Database) -> None:
     assert (after.failures, after.waits) == (2, 5)
 
 
-def test_the_delay_runs_from_the_end_of_the_try(database: Database) -> None:
+def test_delay_runs_from_end_of_attempt(database: Database) -> None:
     lease = claimed(database)
     slow = AttemptOutcome(at(10), 2_500.0, "failed")
     database.write(lambda c: jobs.reschedule(c, lease, slow, after=30, failed=True))
@@ -263,13 +261,13 @@ def test_a_dead_letter_keeps_its_reason(database: Database) -> None:
     assert (after.status, after.reason, after.ended_at) == ("dead", "404 for 15 minutes", NOON)
 
 
-def test_a_job_that_is_done_has_no_reason_left(database: Database) -> None:
+def test_finished_job_keeps_no_reason(database: Database) -> None:
     lease = claimed(database, reason="503")
     database.write(lambda c: jobs.finish(c, lease, tried()))
     assert job(database, lease.job_id).reason is None
 
 
-def test_the_first_try_in_vain_is_remembered_and_told(database: Database) -> None:
+def test_first_vain_attempt_is_remembered(database: Database) -> None:
     lease = claimed(database)
     assert lease.trying_since is None
     for second, failed in enumerate((False, True, False)):
@@ -307,7 +305,7 @@ def test_a_subject_is_missing_until_the_sender_knows_it(
     assert lease.missing_since == (None if since is None else at(since))
 
 
-def test_what_is_put_back_is_due_at_once_and_counts_nothing(database: Database) -> None:
+def test_job_put_back_is_due_uncounted(database: Database) -> None:
     lease = claimed(database, failures=2, waits=4)
     refused = AttemptOutcome(at(10), 2_500.0, "paused", "401")
     database.write(lambda c: jobs.put_back(c, lease, refused))
@@ -317,7 +315,7 @@ def test_what_is_put_back_is_due_at_once_and_counts_nothing(database: Database) 
     assert [row.outcome for row in rows(database, Attempt)] == ["paused"]
 
 
-def test_what_was_given_back_is_due_at_once_and_its_claim_is_not_counted(
+def test_returned_job_is_due_unclaimed(
     database: Database,
 ) -> None:
     lease = claimed(database, claims=4)
@@ -329,7 +327,7 @@ def test_what_was_given_back_is_due_at_once_and_its_claim_is_not_counted(
 # --- leases that ran out ------------------------------------------------------------------------
 
 
-def test_a_job_that_kills_every_worker_ends_as_a_dead_letter(database: Database) -> None:
+def test_job_killing_its_workers_is_buried(database: Database) -> None:
     job_id, moment, claims = enqueue(database), NOON, 0
     while claim(database, now=moment):
         claims += 1
@@ -343,7 +341,7 @@ def test_a_job_that_kills_every_worker_ends_as_a_dead_letter(database: Database)
 
 
 @pytest.mark.parametrize("claims", [1, 3])
-def test_a_job_that_lost_its_worker_is_due_as_it_was(database: Database, claims: int) -> None:
+def test_job_of_lost_worker_keeps_due_time(database: Database, claims: int) -> None:
     """Not behind everything that has come since: it has waited longest."""
     lease = claimed(database, claims=claims - 1)
     database.write(lambda c: jobs.release(c, now=at(15)))
@@ -351,22 +349,20 @@ def test_a_job_that_lost_its_worker_is_due_as_it_was(database: Database, claims:
 
 
 @pytest.mark.parametrize(("claims", "wait"), [(4, 5), (6, 5), (7, 30)])
-def test_a_job_that_lost_its_worker_often_waits_before_the_next(
-    database: Database, claims: int, wait: int
-) -> None:
+def test_job_losing_workers_often_waits(database: Database, claims: int, wait: int) -> None:
     lease = claimed(database, claims=claims - 1)
     database.write(lambda c: jobs.release(c, now=at(15)))
     assert job(database, lease.job_id).next_attempt_at == at(15 + wait)
 
 
 @pytest.mark.parametrize("failed", [True, False])
-def test_an_outcome_ends_the_count_of_claims(database: Database, failed: bool) -> None:
+def test_outcome_resets_the_claim_count(database: Database, failed: bool) -> None:
     lease = claimed(database, claims=8)
     database.write(lambda c: jobs.reschedule(c, lease, tried(), after=0, failed=failed))
     assert job(database, lease.job_id).claims == 0
 
 
-def test_a_start_releases_leases_that_have_not_run_out(database: Database) -> None:
+def test_start_releases_unexpired_leases(database: Database) -> None:
     claimed(database)
     assert database.write(lambda c: jobs.release(c, now=NOON)) == 0
     assert database.write(lambda c: jobs.release(c, now=NOON, all_of_them=True)) == 1
@@ -385,7 +381,7 @@ MILD = {"cursor": "a\ufffdb", "looks": {"\ufffd": None}, "page": 2}
 
 
 @pytest.mark.parametrize("verb", ["save_progress", "store_results"])
-def test_how_far_a_job_is_may_hold_any_text(store: Store, verb: str) -> None:
+def test_progress_may_hold_any_text(store: Store, verb: str) -> None:
     lease = claimed(store.database, progress=HOSTILE)
     assert lease.progress == MILD
     lease.progress = {}
@@ -399,7 +395,7 @@ def test_how_far_a_job_is_may_hold_any_text(store: Store, verb: str) -> None:
 # --- replay -------------------------------------------------------------------------------------
 
 
-def test_a_replay_is_as_if_new_and_is_on_record(database: Database) -> None:
+def test_replay_starts_fresh_and_is_recorded(database: Database) -> None:
     used: dict[str, Any] = {"failures": 7, "waits": 3, "progress": {"a": 1}, "trying_since": NOON}
     job_id = enqueue(database, status="dead", claims=10, missing_since=NOON, **used)
     database.write(lambda c: jobs.replay(c, job_id, now=at(60)))
@@ -410,18 +406,18 @@ def test_a_replay_is_as_if_new_and_is_on_record(database: Database) -> None:
     assert [row.outcome for row in rows(database, Attempt)] == ["replayed"]
 
 
-def test_a_replay_refuses_what_names_nothing_to_fetch(database: Database) -> None:
+def test_replay_without_subject_is_refused(database: Database) -> None:
     job_id = enqueue(database, status="dead", subject=None)
     with pytest.raises(NotFound, match=f"no dead letter {job_id}"):
         database.write(lambda c: jobs.replay(c, job_id, now=NOON))
 
 
-def test_a_replay_refuses_a_job_that_is_not_there(store: Store) -> None:
+def test_replay_of_unknown_job_is_refused(store: Store) -> None:
     with pytest.raises(NotFound):
         store.jobs.replay(404)
 
 
-def test_a_dead_check_is_not_replayed_beside_a_live_one(database: Database) -> None:
+def test_dead_check_not_replayed_beside_live_one(database: Database) -> None:
     dead = enqueue(database, kind="check", endpoint_id="e", status="dead")
     enqueue(database, kind="check", endpoint_id="e")
     with pytest.raises(NotFound, match="another check"):

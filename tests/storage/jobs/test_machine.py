@@ -181,7 +181,7 @@ class Jobs(RuleBasedStateMachine):
         assert found == self.jobs
 
 
-def test_any_sequence_of_transitions_keeps_every_job_in_one_known_state(
+def test_any_transition_sequence_keeps_known_states(
     new_database: Callable[[Path], Database],
 ) -> None:
     machine = type("Machine", (Jobs,), {"open_database": staticmethod(new_database)})

@@ -26,7 +26,7 @@ def pause(store: Store, *, after: float, now: datetime = NOON, reason: str = "40
     store.database.write(lambda c: pauses.pause(c, "valyu", reason, after=after, now=now))
 
 
-def test_a_paused_source_is_not_claimed_for_until_its_probe_is_due(store: Store) -> None:
+def test_paused_source_waits_for_its_probe(store: Store) -> None:
     enqueue(store.database)
     pause(store, after=3_600, now=storage.now())
     assert store.jobs.claim("valyu", limit=5) == []
@@ -34,7 +34,7 @@ def test_a_paused_source_is_not_claimed_for_until_its_probe_is_due(store: Store)
     assert len(store.jobs.claim("valyu", limit=5)) == 1
 
 
-def test_a_paused_source_is_tried_by_one_probe_not_by_one_at_every_look(store: Store) -> None:
+def test_paused_source_sends_one_probe_only(store: Store) -> None:
     enqueue(store.database)
     enqueue(store.database)
     pause(store, after=0)
@@ -45,7 +45,7 @@ def probe(store: Store, *, now: datetime = NOON) -> None:
     store.database.write(lambda c: pauses.note_probe(c, "valyu", now=now))
 
 
-def test_a_pause_keeps_its_beginning_and_is_doubled_by_every_probe(store: Store) -> None:
+def test_pause_keeps_start_and_doubles(store: Store) -> None:
     pause(store, after=60)
     assert rows(store.database, SourceState)[0].probe_at == at(60)
     probe(store, now=at(60))
@@ -55,7 +55,7 @@ def test_a_pause_keeps_its_beginning_and_is_doubled_by_every_probe(store: Store)
     assert (state.probe_at, state.probes) == (at(61 + 120), 1)
 
 
-def test_jobs_that_are_refused_together_make_no_pause_longer(store: Store) -> None:
+def test_simultaneous_refusals_lengthen_no_pause(store: Store) -> None:
     for _ in range(8):
         enqueue(store.database)
     for second, lease in enumerate(claim(store.database)):
@@ -65,7 +65,7 @@ def test_jobs_that_are_refused_together_make_no_pause_longer(store: Store) -> No
     assert (state.paused_at, state.probe_at) == (NOON, at(7 + 60))
 
 
-def test_a_pause_is_never_longer_than_an_hour(store: Store) -> None:
+def test_pause_is_capped_at_an_hour(store: Store) -> None:
     pause(store, after=60)
     for _ in range(20):
         probe(store)
@@ -73,7 +73,7 @@ def test_a_pause_is_never_longer_than_an_hour(store: Store) -> None:
     assert rows(store.database, SourceState)[0].probe_at == at(3_600)
 
 
-def test_a_pause_makes_no_job_of_its_source_older(store: Store) -> None:
+def test_pause_does_not_age_its_jobs(store: Store) -> None:
     jobs_of_all_kinds: list[dict[str, Any]] = [
         {},
         {"status": "running"},
@@ -88,7 +88,7 @@ def test_a_pause_makes_no_job_of_its_source_older(store: Store) -> None:
     assert since == {waiting: None, running: NOON, ended: NOON, other: NOON}
 
 
-def test_a_refused_job_pauses_its_source_and_is_put_back_without_a_failure(store: Store) -> None:
+def test_refused_job_is_put_back_unfailed(store: Store) -> None:
     lease = claimed(store.database)
     store.sources.pause(lease, tried("paused", "401: the key is wrong"), after=3_600)
     (paused,) = store.sources.list_paused()
@@ -97,13 +97,13 @@ def test_a_refused_job_pauses_its_source_and_is_put_back_without_a_failure(store
     assert (after.status, after.failures, after.waits, after.claims) == ("pending", 0, 0, 0)
 
 
-def test_a_pause_of_one_source_leaves_the_others(store: Store) -> None:
+def test_pause_leaves_other_sources(store: Store) -> None:
     enqueue(store.database, source="parallel")
     pause(store, after=3_600, now=storage.now())
     assert len(store.jobs.claim("parallel", limit=5)) == 1
 
 
-def test_a_job_that_ends_well_resumes_its_source(store: Store) -> None:
+def test_success_resumes_the_source(store: Store) -> None:
     lease = claimed(store.database)
     pause(store, after=0)
     store.jobs.finish(lease, tried())
@@ -111,9 +111,7 @@ def test_a_job_that_ends_well_resumes_its_source(store: Store) -> None:
 
 
 @pytest.mark.parametrize(("answered", "paused"), [(True, 0), (False, 1)])
-def test_only_an_answer_of_the_sender_resumes_its_source(
-    store: Store, answered: bool, paused: int
-) -> None:
+def test_only_an_answer_resumes_the_source(store: Store, answered: bool, paused: int) -> None:
     lease = claimed(store.database)
     pause(store, after=0)
     store.jobs.reschedule(lease, tried(), after=1, failed=False, answered=answered)

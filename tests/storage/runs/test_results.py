@@ -50,7 +50,7 @@ def test_the_same_result_again_changes_nothing(database: Database) -> None:
     assert len(rows(database, Result)) == 1
 
 
-def test_a_newer_result_is_appended_and_becomes_the_current_one(database: Database) -> None:
+def test_newer_result_becomes_current(database: Database) -> None:
     put(database, run(output="x"))
     assert put(database, run(output="y"), fetched_at=at(1)) == Stored(versions=1)
     versions = [(row.version, row.output, row.is_current) for row in rows(database, Result)]
@@ -61,7 +61,7 @@ def test_a_newer_result_is_appended_and_becomes_the_current_one(database: Databa
     ("stamp", "fetched", "is_news"),
     [(-1, 5, False), (1, -5, True), (0, 1, True), (0, 0, False), (0, -1, False)],
 )
-def test_the_sender_s_stamp_decides_before_our_fetch(
+def test_sender_s_stamp_decides_before_fetch_time(
     database: Database, stamp: int, fetched: int, is_news: bool
 ) -> None:
     put(database, run(output="x", completed_at=NOON))
@@ -70,7 +70,7 @@ def test_the_sender_s_stamp_decides_before_our_fetch(
     assert current(database).output == ("y" if is_news else "x")
 
 
-def test_a_stamp_on_one_side_only_leaves_it_to_the_fetch(database: Database) -> None:
+def test_one_sided_stamp_leaves_fetch_time(database: Database) -> None:
     put(database, run(output="x", completed_at=NOON))
     put(database, run(output="y"), fetched_at=at(-1))
     assert current(database).output == "x"
@@ -78,7 +78,7 @@ def test_a_stamp_on_one_side_only_leaves_it_to_the_fetch(database: Database) -> 
     assert current(database).output == "y"
 
 
-def test_a_fetch_that_brought_the_same_later_outdates_those_begun_before_it(
+def test_repeated_content_outdates_earlier_fetches(
     database: Database,
 ) -> None:
     put(database, run(output="x"), fetched_at=at(1))
@@ -86,7 +86,7 @@ def test_a_fetch_that_brought_the_same_later_outdates_those_begun_before_it(
     assert put(database, run(output="y"), fetched_at=at(2)) == Stored(unchanged=1)
 
 
-def test_what_a_clock_noted_that_was_ahead_does_not_outdate_what_comes(
+def test_time_noted_ahead_outdates_nothing(
     database: Database,
 ) -> None:
     put(database, run("run-1", "failed"), fetched_at=at(3600), now=at(3600))
@@ -95,7 +95,7 @@ def test_what_a_clock_noted_that_was_ahead_does_not_outdate_what_comes(
     assert [(row.status, row.seen_at) for row in rows(database, Run)] == [("completed", at(9))]
 
 
-def test_a_run_may_return_to_what_it_said_before(database: Database) -> None:
+def test_run_may_return_to_earlier_content(database: Database) -> None:
     for moment, output in enumerate("xyx"):
         put(database, run(output=output), fetched_at=at(moment))
     assert [(row.version, row.output) for row in rows(database, Result)] == [
@@ -105,13 +105,13 @@ def test_a_run_may_return_to_what_it_said_before(database: Database) -> None:
     ]
 
 
-def test_a_page_brings_new_results_versions_and_nothing_new(database: Database) -> None:
+def test_page_brings_new_versioned_and_unchanged_results(database: Database) -> None:
     put(database, run("a", output=1), run("b", output=1))
     page = run("a", output=1), run("b", output=2), run("c", output=1), run("d", "running")
     assert put(database, *page, fetched_at=at(1)) == Stored(new=1, versions=1, unchanged=2)
 
 
-def test_a_document_is_stored_as_it_was_told(database: Database) -> None:
+def test_document_is_stored_verbatim(database: Database) -> None:
     told: dict[str, Any] = {"b": 1, "a": [1.5, None, True, "é😀"]}
     put(database, run(output=told, sources=[told]), run("none"))
     one, other = rows(database, Result)
@@ -119,7 +119,7 @@ def test_a_document_is_stored_as_it_was_told(database: Database) -> None:
     assert (other.output, other.sources) == (None, None)
 
 
-def test_a_call_that_knows_no_types_replaces_only_what_its_own_kind_told(
+def test_typeless_call_replaces_only_its_kind(
     database: Database,
 ) -> None:
     csv: dict[str, Any] = {"is_typed": False, "output_type": "csv"}
@@ -134,11 +134,11 @@ def test_a_call_that_knows_no_types_replaces_only_what_its_own_kind_told(
     assert current(database).output == {"n": "7"}
 
 
-def test_a_run_that_stands_twice_on_a_page_is_stored_once(database: Database) -> None:
+def test_run_twice_on_page_is_stored_once(database: Database) -> None:
     assert put(database, run(output="x"), run(output="x")) == Stored(new=1)
 
 
-def test_an_end_counts_although_the_page_also_shows_the_run_before_it(database: Database) -> None:
+def test_end_on_page_beats_its_earlier_state(database: Database) -> None:
     assert put(database, run(output="x"), run(status="running")) == Stored(new=1)
     assert rows(database, Run)[0].status == "completed"
 
@@ -147,7 +147,7 @@ def test_an_empty_page_is_nothing(database: Database) -> None:
     assert put(database) == Stored()
 
 
-def test_equal_run_ids_of_two_sources_are_two_runs(database: Database) -> None:
+def test_equal_ids_of_two_sources_differ(database: Database) -> None:
     put(database, run(output="x"))
     page = ResultPage([row_of(run(output="y"))], at(1))
     stored = database.write(lambda c: results.store(c, "parallel", [page], now=at(1)))
@@ -155,12 +155,12 @@ def test_equal_run_ids_of_two_sources_are_two_runs(database: Database) -> None:
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
-def test_a_run_that_ended_without_output_is_a_result(database: Database, status: str) -> None:
+def test_ended_run_without_output_is_result(database: Database, status: str) -> None:
     put(database, run(status=status, error="no credit", has_output=False))
     assert (current(database).status, current(database).error) == (status, "no credit")
 
 
-def test_a_completed_run_without_its_output_is_known_but_no_result(database: Database) -> None:
+def test_completed_run_without_output_is_none(database: Database) -> None:
     assert put(database, run(has_output=False)) == Stored(unchanged=1)
     assert rows(database, Run)[0].status == "completed"
     assert rows(database, Result) == []
@@ -178,7 +178,7 @@ def test_the_database_keeps_one_current_version(database: Database) -> None:
 # --- filling in ---------------------------------------------------------------------------------
 
 
-def test_a_later_call_fills_in_the_same_version(database: Database) -> None:
+def test_later_call_enriches_same_version(database: Database) -> None:
     put(database, run(output="x", raw={"a": 1}))
     more = run(output="x", cost=0.5, completed_at=NOON, output_type="text", raw={"b": 2})
     put(database, more, fetched_at=at(1))
@@ -187,7 +187,7 @@ def test_a_later_call_fills_in_the_same_version(database: Database) -> None:
     assert json.loads(row.raw) == {"a": 1, "b": 2}
 
 
-def test_an_earlier_call_that_is_stored_later_fills_in_what_is_missing(
+def test_earlier_call_stored_later_fills_gaps(
     database: Database,
 ) -> None:
     put(database, run(output="x", cost=0.5, raw={"a": 2}), fetched_at=at(1))
@@ -204,14 +204,14 @@ def test_filling_in_takes_nothing_away(database: Database) -> None:
     assert (current(database).cost, current(database).completed_at) == (0.5, NOON)
 
 
-def test_what_a_delivery_carried_is_marked_until_the_api_says_the_same(database: Database) -> None:
+def test_embedded_result_marked_until_api_confirms(database: Database) -> None:
     put(database, run(output="x"), origin="delivery")
     assert current(database).origin == "delivery"
     put(database, run(output="x"), fetched_at=at(1))
     assert current(database).origin == "api"
 
 
-def test_what_a_delivery_carried_does_not_replace_what_the_api_said_since(
+def test_embedded_result_never_replaces_api_result(
     database: Database,
 ) -> None:
     put(database, run(output="x"), fetched_at=at(1))
@@ -237,9 +237,7 @@ def listed(store: Store, *page: FetchedRun, fetched_at: datetime = NOON) -> Stor
     return store.results.store(lease, page, fetched_at=fetched_at, progress={})
 
 
-def test_the_writer_does_not_look_at_the_raws_of_what_is_told_again(
-    store: Store, database: Database
-) -> None:
+def test_unchanged_results_read_no_raw_columns(store: Store, database: Database) -> None:
     page = [run(f"run-{number}", output=number) for number in range(3)]
     listed(store, *page)
     said = statements_of(lambda: listed(store, *page, fetched_at=at(1)))
@@ -248,7 +246,7 @@ def test_the_writer_does_not_look_at_the_raws_of_what_is_told_again(
     assert {row.fetched_at for row in rows(database, Result)} == {at(1)}
 
 
-def test_how_far_a_job_is_is_never_ahead_of_what_is_stored(store: Store) -> None:
+def test_progress_never_exceeds_stored_pages(store: Store) -> None:
     lease = claimed(store.database, progress={"refusals": 1})
     page = [run(str(number)) for number in range(600)]
     refused = run("bad", created_at="no time")
@@ -261,7 +259,7 @@ def test_how_far_a_job_is_is_never_ahead_of_what_is_stored(store: Store) -> None
     assert job(store.database, lease.job_id).progress == {"refusals": 2}
 
 
-def test_no_piece_of_a_page_is_stored_for_a_lease_that_is_lost(store: Store) -> None:
+def test_lost_lease_stores_no_page(store: Store) -> None:
     lease = claimed(store.database)
     page = [run(str(number), "running") for number in range(600)]
     store.jobs.give_back([lease])
@@ -271,9 +269,7 @@ def test_no_piece_of_a_page_is_stored_for_a_lease_that_is_lost(store: Store) -> 
 
 
 @pytest.mark.parametrize("between", [{"b": 3, "d": 3}, {"a": 1}])
-def test_what_was_filled_in_since_a_page_was_looked_at_is_not_lost(
-    database: Database, between: dict[str, Any]
-) -> None:
+def test_enrichment_after_look_is_not_lost(database: Database, between: dict[str, Any]) -> None:
     put(database, run(output="x", raw={"a": 1}))
     again = [row_of(run(output="x", raw={"b": 2}))]
     with database.read() as connection:
@@ -285,7 +281,7 @@ def test_what_was_filled_in_since_a_page_was_looked_at_is_not_lost(
     assert json.loads(current(database).raw) == {"a": 1, **between, "b": 2}
 
 
-def test_a_raw_nested_too_deeply_to_be_put_together_stays(database: Database) -> None:
+def test_raw_nested_too_deeply_stays(database: Database) -> None:
     deep: Any = []
     for _ in range(900):
         deep = [deep]
@@ -310,31 +306,27 @@ def known(database: Database) -> Row[Any]:
 
 @pytest.mark.parametrize("later", [-1, 1])
 @pytest.mark.parametrize("look", ["queued", "running"])
-def test_an_end_is_not_undone_by_a_look_that_saw_none(
-    database: Database, look: str, later: int
-) -> None:
+def test_look_without_end_undoes_no_end(database: Database, look: str, later: int) -> None:
     put(database, run(status="failed", sender_status="FAILED"))
     put(database, run(status=look), fetched_at=at(later))
     assert (known(database).status, known(database).sender_status) == ("failed", "FAILED")
 
 
 @pytest.mark.parametrize("later", [-1, 1])
-def test_an_end_counts_whenever_it_was_seen(database: Database, later: int) -> None:
+def test_end_counts_whenever_it_was_seen(database: Database, later: int) -> None:
     put(database, run(status="running"))
     put(database, run(output="x"), fetched_at=at(later))
     assert known(database).status == "completed"
 
 
 @pytest.mark.parametrize(("one", "other"), [("failed", "completed"), ("running", "queued")])
-def test_an_older_look_does_not_change_a_run_s_status(
-    database: Database, one: str, other: str
-) -> None:
+def test_older_look_keeps_run_status(database: Database, one: str, other: str) -> None:
     put(database, run(status=one), fetched_at=at(1))
     put(database, run(status=other), fetched_at=NOON)
     assert (known(database).status, known(database).seen_at) == (one, at(1))
 
 
-def test_a_later_look_fills_in_what_a_run_lacked_and_takes_nothing(database: Database) -> None:
+def test_later_look_only_fills_in(database: Database) -> None:
     full: dict[str, Any] = {"batch_id": "b", "task_id": "t", "runner": "fast", "created_at": NOON}
     put(database, run(status="running"))
     put(database, run(status="running", **full), fetched_at=at(1))
@@ -342,7 +334,7 @@ def test_a_later_look_fills_in_what_a_run_lacked_and_takes_nothing(database: Dat
     assert {name: getattr(known(database), name) for name in full} == full
 
 
-def test_a_run_without_its_result_is_unseen_until_a_listing_shows_it(store: Store) -> None:
+def test_run_without_result_is_unseen_until_listed(store: Store) -> None:
     put(store.database, run("running", "running", batch_id="b"), run("done", batch_id="b"))
     put(store.database, run("empty", has_output=False, batch_id="b"), fetched_at=at(9))
     put(store.database, run("elsewhere", "running", batch_id="c"))
@@ -352,7 +344,7 @@ def test_a_run_without_its_result_is_unseen_until_a_listing_shows_it(store: Stor
     assert store.runs.unseen("valyu", "b", since=at(1), limit=1) == ["running"]
 
 
-def test_a_run_that_ended_otherwise_than_its_result_is_unseen(store: Store) -> None:
+def test_run_ending_otherwise_is_unseen(store: Store) -> None:
     put(store.database, run("again", "failed", batch_id="b"), run("same", batch_id="b"))
     assert store.runs.unseen("valyu", "b", since=None, limit=9) == []
     put(store.database, run("again", has_output=False), fetched_at=at(1))
@@ -361,7 +353,7 @@ def test_a_run_that_ended_otherwise_than_its_result_is_unseen(store: Store) -> N
     assert store.runs.unseen("valyu", "b", since=None, limit=9) == []
 
 
-def test_a_run_is_known_with_its_result_once_that_is_stored(store: Store) -> None:
+def test_run_is_known_with_its_result(store: Store) -> None:
     put(store.database, run("a", "running", input={"q": 1}), run("b"))
     a, b = store.runs.find("valyu", "a"), store.runs.find("valyu", "b")
     assert a is not None
@@ -371,7 +363,7 @@ def test_a_run_is_known_with_its_result_once_that_is_stored(store: Store) -> Non
     assert [store.runs.find(*each) for each in [("parallel", "b"), ("valyu", "z")]] == [None, None]
 
 
-def test_a_run_stays_of_the_batch_that_it_is_known_to_be_of(store: Store) -> None:
+def test_run_stays_in_its_batch(store: Store) -> None:
     put(store.database, run("a", "running", batch_id="b"))
     put(store.database, run("a", batch_id="c"), fetched_at=at(1))
     found = store.runs.find("valyu", "a")
@@ -382,7 +374,7 @@ def test_a_run_stays_of_the_batch_that_it_is_known_to_be_of(store: Store) -> Non
 # --- cleaning -----------------------------------------------------------------------------------
 
 
-def test_what_databases_refuse_is_replaced_flagged_and_recoverable(database: Database) -> None:
+def test_unstorable_characters_replaced_flagged_recoverable(database: Database) -> None:
     dirty = {"a\x00": ["x\ud800", {"deep": "\x00"}], "fine": "é😀"}
     put(database, run(output=dirty, error="\udfff", raw={"output": dirty}))
     row = current(database)
@@ -393,7 +385,7 @@ def test_what_databases_refuse_is_replaced_flagged_and_recoverable(database: Dat
 
 
 @pytest.mark.parametrize("name", ["task_id", "runner", "output_type", "sender_status"])
-def test_no_text_of_a_run_can_stop_its_page(database: Database, name: str) -> None:
+def test_any_text_passes_through_a_page(database: Database, name: str) -> None:
     put(database, run("bad", **{name: "x\ud800\x00"}), run("good"))
     assert len(rows(database, Result)) == 2
     table = Result if name == "output_type" else Run
@@ -401,7 +393,7 @@ def test_no_text_of_a_run_can_stop_its_page(database: Database, name: str) -> No
     assert [row.cleaned for row in rows(database, Result)] == [True, False]
 
 
-def test_a_run_nested_too_deeply_is_kept_in_raw_and_does_not_stop_its_page(
+def test_deeply_nested_run_kept_raw(
     database: Database,
 ) -> None:
     deep: Any = "x"
@@ -416,9 +408,7 @@ def test_a_run_nested_too_deeply_is_kept_in_raw_and_does_not_stop_its_page(
 
 
 @pytest.mark.parametrize("name", ["output", "sources", "input"])
-def test_numbers_that_are_none_become_nothing_and_are_flagged(
-    database: Database, name: str
-) -> None:
+def test_nan_becomes_null_and_is_flagged(database: Database, name: str) -> None:
     told: dict[str, Any] = {name: {"a": [float("nan"), 1.5], "b": float("-inf")}}
     put(database, run(**told))
     table = Run if name == "input" else Result
@@ -437,7 +427,7 @@ def test_clean_content_is_not_flagged(database: Database) -> None:
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     )
 )
-def test_cleaned_values_are_storable_and_cleaning_again_changes_nothing(value: Any) -> None:
+def test_cleaning_is_storable_and_idempotent(value: Any) -> None:
     cleaned = clean(value)
     text = json.dumps(cleaned, ensure_ascii=False)
     assert "\x00" not in text.encode().decode()
@@ -478,7 +468,7 @@ def ends_with(connection: Connection, fetched: list[Fetch]) -> tuple[Any, ...]:
 @pytest.mark.parametrize(
     "stamps", [st.none(), st.integers(0, 3).map(at)], ids=["unstamped", "stamped"]
 )
-def test_any_order_and_any_repetition_end_with_the_newest(
+def test_any_order_ends_with_the_newest(
     scratch: Database, stamps: st.SearchStrategy[datetime | None]
 ) -> None:
     @settings(max_examples=40, deadline=None)

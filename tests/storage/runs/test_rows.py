@@ -24,7 +24,7 @@ CHART = "# Report\n\n![chart](https://files.example/1.png?token="
         {"runner": "fast"},
     ],
 )
-def test_what_differs_from_call_to_call_is_no_other_content(other: dict[str, Any]) -> None:
+def test_volatile_fields_do_not_change_digest(other: dict[str, Any]) -> None:
     before = run(output={"pdf": SIGNED + "1", "list": [SIGNED + "1"], "report": CHART + "1)"})
     values: dict[str, Any] = {"output": before.output, **other}
     assert row_of(run(**values)).digest == row_of(before).digest
@@ -41,7 +41,7 @@ def test_what_differs_from_call_to_call_is_no_other_content(other: dict[str, Any
         {"status": "failed"},
     ],
 )
-def test_what_a_call_says_of_the_content_makes_the_digest(other: dict[str, Any]) -> None:
+def test_content_fields_change_the_digest(other: dict[str, Any]) -> None:
     values: dict[str, Any] = {
         "output": {"text": "https://a.example/ says what? this"},
         "sources": [{"url": "https://a.example/"}],
@@ -50,7 +50,7 @@ def test_what_a_call_says_of_the_content_makes_the_digest(other: dict[str, Any])
     assert row_of(run(**{**values, **other})).digest != before
 
 
-def test_what_was_received_is_kept_as_it_was_beside_what_was_cleaned() -> None:
+def test_raw_keeps_what_cleaning_removed() -> None:
     output = {"b": ["x\x00", float("inf")], "a": "é"}
     row = row_of(run(output=output, sources=[1], raw={"output": output, "sources": [1]}))
     assert row.output == encoded({"b": ["x\ufffd", None], "a": "é"})
@@ -58,7 +58,7 @@ def test_what_was_received_is_kept_as_it_was_beside_what_was_cleaned() -> None:
     assert row.raw == encoded({"output": output, "sources": [1]})
 
 
-def test_of_a_run_that_nothing_can_hold_the_top_is_kept() -> None:
+def test_unstorable_run_keeps_its_top_level() -> None:
     deep: Any = []
     for _ in range(5_000):
         deep = [deep]
@@ -66,7 +66,7 @@ def test_of_a_run_that_nothing_can_hold_the_top_is_kept() -> None:
     assert (row.output, row.raw, row.cleaned) == (None, '{"id": "run-1"}', True)
 
 
-def test_the_order_of_keys_is_no_other_content() -> None:
+def test_key_order_does_not_change_digest() -> None:
     one, other = run(output={"a": 1, "b": 2}), run(output={"b": 2, "a": 1})
     assert row_of(one).digest == row_of(other).digest
 
@@ -78,7 +78,7 @@ def sizes(*page: FetchedRun) -> list[tuple[int, bool]]:
     return [(len(chunk.rows), chunk.is_last) for chunk in chunks_of(page)]
 
 
-def test_a_page_is_stored_in_pieces_by_rows_and_by_size() -> None:
+def test_page_is_split_by_rows_and_bytes() -> None:
     assert sizes() == [(0, True)]
     many = [run(str(number)) for number in range(1_001)]
     assert sizes(*many) == [(500, False), (500, False), (1, True)]

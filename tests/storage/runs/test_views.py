@@ -21,7 +21,7 @@ def expect(store: Store, run_id: str = "r1", *, source: str = "valyu") -> str:
     return endpoint_id
 
 
-def test_an_expected_run_is_known_and_bound_and_watched(store: Store) -> None:
+def test_expected_run_is_bound_and_watched(store: Store) -> None:
     endpoint_id = expect(store)
     facts, raw = store.runs.show("r1")
     assert (facts["status"], facts["input"], facts["runner"]) == ("queued", {"query": "q"}, "fast")
@@ -32,14 +32,14 @@ def test_an_expected_run_is_known_and_bound_and_watched(store: Store) -> None:
     assert store.jobs.claim("valyu", limit=1) == []  # its check is due in a minute
 
 
-def test_a_check_of_its_own_pace_says_so_to_whoever_works_it(store: Store) -> None:
+def test_check_with_own_interval_says_so(store: Store) -> None:
     expect(store)
     store.runs.check("valyu", "task", "r1")
     (lease,) = store.jobs.claim("valyu", limit=1)
     assert (lease.subject, lease.progress) == ("r1", {"every": 60.0})
 
 
-def test_a_run_without_an_endpoint_has_a_check_all_the_same(store: Store) -> None:
+def test_run_without_endpoint_has_a_check(store: Store) -> None:
     for _ in range(2):  # knowing it again adds nothing
         store.runs.expect("valyu", "r1", endpoint_id=None, secret=None, input=None, runner=None)
     store.runs.check("valyu", "run", "r1")
@@ -47,7 +47,7 @@ def test_a_run_without_an_endpoint_has_a_check_all_the_same(store: Store) -> Non
     assert (lease.kind, lease.subject_kind, lease.subject) == ("check", "run", "r1")
 
 
-def test_what_is_noted_of_a_run_is_its_state_and_its_result(store: Store) -> None:
+def test_noted_run_has_state_and_result(store: Store) -> None:
     expect(store)
     began = now()
     asks = {"type": "plan_review"}
@@ -62,7 +62,7 @@ def test_what_is_noted_of_a_run_is_its_state_and_its_result(store: Store) -> Non
     assert store.runs.show("r1")[0]["sender_status"] == "done"
 
 
-def test_an_unknown_run_is_not_found_and_one_of_several_sources_is_to_be_named(
+def test_unknown_or_ambiguous_run_is_refused(
     store: Store,
 ) -> None:
     with pytest.raises(NotFound, match="There is no task r1: see `task list`"):
@@ -74,7 +74,7 @@ def test_an_unknown_run_is_not_found_and_one_of_several_sources_is_to_be_named(
     assert store.runs.show("r1", source="other")[0]["source"] == "other"
 
 
-def test_single_runs_of_all_sources_are_listed_newest_first(store: Store) -> None:
+def test_single_runs_listed_newest_first(store: Store) -> None:
     store.batches.check("valyu", "batch_1")
     store.batches.add_runs("valyu", "batch_1", [SubmittedRun("of a batch", None, None)])
     for run_id, source in (("r1", "valyu"), ("r2", "other"), ("r3", "valyu")):

@@ -14,7 +14,7 @@ from tests.receiver.sandbox.conftest import Inbox
 from tests.receiver.sandbox.parallel.calls import a_group, webhook
 
 
-def test_an_error_is_written_as_parallel_does(parallel: Parallel, sandbox: SandboxServer) -> None:
+def test_errors_look_like_parallel_s(parallel: Parallel, sandbox: SandboxServer) -> None:
     sandbox.add_fault("POST /tasks/runs", status=429, retry_after=7)
     with pytest.raises(sdk.RateLimitError) as refused:
         parallel.task_run.create(input="q", processor="base")
@@ -29,9 +29,7 @@ def test_the_sdk_tries_again_by_itself(parallel: Parallel, sandbox: SandboxServe
     assert patient.task_run.create(input="q", processor="base").run_id
 
 
-def test_a_fault_of_one_version_spares_the_other(
-    parallel: Parallel, sandbox: SandboxServer
-) -> None:
+def test_fault_hits_one_version_only(parallel: Parallel, sandbox: SandboxServer) -> None:
     group, _ = a_group(parallel, "one")
     sandbox.add_fault("GET /v1beta/tasks/groups/*", kind="html")
     assert parallel.task_group.retrieve(group)
@@ -39,7 +37,7 @@ def test_a_fault_of_one_version_spares_the_other(
         parallel.get(f"/v1beta/tasks/groups/{group}", cast_to=httpx.Response)
 
 
-def test_a_lost_answer_leaves_runs_that_were_added(
+def test_lost_answer_leaves_added_runs(
     parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     sandbox.add_fault("POST /tasks/groups/*/runs", kind="lost")
@@ -50,7 +48,7 @@ def test_a_lost_answer_leaves_runs_that_were_added(
 
 
 @pytest.mark.parametrize("fault", [{"kind": "reset"}, {"kind": "hang", "seconds": 0}])
-def test_a_connection_can_end_without_an_answer(
+def test_connection_may_end_without_answer(
     parallel: Parallel, sandbox: SandboxServer, fault: dict[str, Any]
 ) -> None:
     group, _ = a_group(parallel, "one")
@@ -72,7 +70,7 @@ def test_a_stream_can_begin_late(
         assert len(events.result()) == 1
 
 
-def test_a_result_can_be_cut_in_half(parallel: Parallel, sandbox: SandboxServer) -> None:
+def test_result_may_be_cut_short(parallel: Parallel, sandbox: SandboxServer) -> None:
     _, runs = a_group(parallel, "one")
     sandbox.add_fault("GET /tasks/runs/*/result", kind="cut")
     with pytest.raises((sdk.APIConnectionError, httpx.RemoteProtocolError)):

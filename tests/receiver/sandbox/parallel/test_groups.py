@@ -11,7 +11,7 @@ from receiver.sandbox import ManualClock, SandboxServer
 from tests.receiver.sandbox.parallel.calls import SPEC, a_group, slowly
 
 
-def test_a_group_without_runs_is_not_active(parallel: Parallel) -> None:
+def test_group_without_runs_is_inactive(parallel: Parallel) -> None:
     made = parallel.task_group.create(metadata={"job": "ceo-list"})
     group = parallel.task_group.retrieve(made.task_group_id)
     assert group == made
@@ -31,21 +31,21 @@ def test_runs_are_added_in_their_order(parallel: Parallel, sandbox: SandboxServe
     assert [run.task_group_id for run in runs] == [group] * 3
 
 
-def test_a_group_counts_how_its_runs_ended(parallel: Parallel) -> None:
+def test_group_counts_how_runs_ended(parallel: Parallel) -> None:
     group, _ = a_group(parallel, "one", "two [fail]", "three")
     status = parallel.task_group.retrieve(group).status
     assert status.task_run_status_counts == {"completed": 2, "failed": 1}
     assert (status.num_task_runs, status.is_active) == (3, False)
 
 
-def test_the_first_runs_of_a_group_can_fail(parallel: Parallel, sandbox: SandboxServer) -> None:
+def test_first_runs_may_fail(parallel: Parallel, sandbox: SandboxServer) -> None:
     sandbox.change(failing_tasks=2)
     group, _ = a_group(parallel, "one", "two", "three")
     counts = parallel.task_group.retrieve(group).status.task_run_status_counts
     assert counts == {"completed": 1, "failed": 2}
 
 
-def test_the_default_spec_counts_where_a_run_has_none(parallel: Parallel) -> None:
+def test_default_spec_fills_in(parallel: Parallel) -> None:
     group = parallel.task_group.create().task_group_id
     inputs: Any = [
         {"input": "q", "processor": "core"},
@@ -56,7 +56,7 @@ def test_the_default_spec_counts_where_a_run_has_none(parallel: Parallel) -> Non
     assert types == ["json", "text"]
 
 
-def test_more_runs_can_be_added_for_ever(parallel: Parallel) -> None:
+def test_runs_can_be_added_any_time(parallel: Parallel) -> None:
     group, first = a_group(parallel, "one", "two")
     inputs: Any = [{"input": "three", "processor": "core"}]
     added = parallel.task_group.add_runs(group, inputs=inputs)
@@ -65,9 +65,7 @@ def test_more_runs_can_be_added_for_ever(parallel: Parallel) -> None:
     assert [event.run.run_id for event in seen] == added.run_ids != first
 
 
-def test_a_request_takes_a_thousand_inputs_and_no_more(
-    parallel: Parallel, sandbox: SandboxServer
-) -> None:
+def test_request_takes_a_thousand_inputs(parallel: Parallel, sandbox: SandboxServer) -> None:
     sandbox.change(hold=True)
     group = parallel.task_group.create().task_group_id
     inputs: Any = [{"input": "q", "processor": "core"}] * 1001
@@ -97,7 +95,7 @@ def test_an_unknown_group_is_a_404(parallel: Parallel) -> None:
         list(parallel.task_group.get_runs("tgrp_none"))
 
 
-def test_a_run_is_not_found_in_another_group(parallel: Parallel) -> None:
+def test_run_is_unknown_in_other_group(parallel: Parallel) -> None:
     _, runs = a_group(parallel, "one")
     other, _ = a_group(parallel, "two")
     with pytest.raises(sdk.NotFoundError, match="Run not found"):
@@ -113,7 +111,7 @@ def test_an_added_run_can_show_an_old_status(parallel: Parallel, sandbox: Sandbo
     assert parallel.task_group.retrieve(group).status.num_task_runs == 1
 
 
-def test_the_status_of_a_group_can_be_stale(
+def test_group_status_may_be_stale(
     parallel: Parallel, sandbox: SandboxServer, clock: ManualClock
 ) -> None:
     sandbox.change(parallel_stale_status=30)
@@ -137,9 +135,7 @@ def test_the_state_shows_runs_and_groups(parallel: Parallel, sandbox: SandboxSer
     assert [each["taskgroup_id"] for each in state["parallel_groups"]] == [group]
 
 
-def test_calls_are_counted_by_endpoint_and_by_version(
-    parallel: Parallel, sandbox: SandboxServer
-) -> None:
+def test_calls_counted_by_endpoint_and_version(parallel: Parallel, sandbox: SandboxServer) -> None:
     slowly(sandbox)
     group = parallel.task_group.create().task_group_id
     parallel.get(f"/v1beta/tasks/groups/{group}", cast_to=httpx.Response)

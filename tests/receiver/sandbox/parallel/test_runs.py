@@ -22,7 +22,7 @@ def waits_for_result(
     return waiting
 
 
-def test_a_run_is_queued_and_its_result_waited_for(
+def test_run_is_queued_then_awaited(
     parallel: Parallel, sandbox: SandboxServer, clock: ManualClock
 ) -> None:
     slowly(sandbox)
@@ -57,16 +57,14 @@ def test_every_field_of_an_object_has_a_basis(parallel: Parallel) -> None:
     assert output.basis[0].confidence in ("low", "medium", "high")
 
 
-def test_without_a_spec_the_output_brings_its_schema(parallel: Parallel) -> None:
+def test_output_without_spec_brings_schema(parallel: Parallel) -> None:
     made = parallel.task_run.create(input="q", processor="lite")
     output = parallel.task_run.result(made.run_id).output
     assert output.type == "json"
     assert set(output.content) == set((output.output_schema or {})["properties"])  # type: ignore[call-overload]
 
 
-def test_outputs_come_from_the_seed_and_the_input(
-    parallel: Parallel, sandbox: SandboxServer
-) -> None:
+def test_outputs_follow_seed_and_input(parallel: Parallel, sandbox: SandboxServer) -> None:
     def content(seed: int) -> object:
         sandbox.change(seed=seed)
         made = parallel.task_run.create(input="q", processor="base", task_spec=SPEC)
@@ -113,14 +111,14 @@ def test_a_result_that_comes_too_late_is_a_408(
     assert refused.value.status_code == 408
 
 
-def test_the_wait_for_a_result_can_be_limited(parallel: Parallel, sandbox: SandboxServer) -> None:
+def test_result_wait_can_be_limited(parallel: Parallel, sandbox: SandboxServer) -> None:
     sandbox.change(parallel_result_timeout=0)
     made = parallel.task_run.create(input="q [stuck]", processor="base")
     with pytest.raises(sdk.APIStatusError, match="still active"):
         parallel.task_run.result(made.run_id, api_timeout=600)
 
 
-def test_a_failed_run_has_an_error_and_no_result(parallel: Parallel) -> None:
+def test_failed_run_has_error_only(parallel: Parallel) -> None:
     made = parallel.task_run.create(input="q [fail]", processor="base")
     run = parallel.task_run.retrieve(made.run_id)
     assert (run.status, run.error and run.error.message) == ("failed", "Task execution failed")
@@ -128,7 +126,7 @@ def test_a_failed_run_has_an_error_and_no_result(parallel: Parallel) -> None:
         parallel.task_run.result(made.run_id)
 
 
-def test_an_unknown_run_is_a_404_in_the_usual_body(parallel: Parallel) -> None:
+def test_unknown_run_is_404(parallel: Parallel) -> None:
     with pytest.raises(sdk.NotFoundError) as refused:
         parallel.task_run.retrieve("trun_none")
     body: Any = refused.value.body
@@ -138,9 +136,7 @@ def test_an_unknown_run_is_a_404_in_the_usual_body(parallel: Parallel) -> None:
         parallel.task_run.result("trun_none")
 
 
-def test_a_key_is_needed_and_can_be_the_only_one(
-    parallel: Parallel, sandbox: SandboxServer
-) -> None:
+def test_one_key_can_be_required(parallel: Parallel, sandbox: SandboxServer) -> None:
     with pytest.raises(sdk.AuthenticationError, match="Invalid API key"):
         parallel.task_run.retrieve("trun_none", extra_headers={"x-api-key": ""})
     sandbox.change(api_key="the one")
@@ -149,7 +145,7 @@ def test_a_key_is_needed_and_can_be_the_only_one(
     assert parallel.with_options(api_key="the one").task_run.create(input="q", processor="base")
 
 
-def test_a_processor_that_does_not_exist_is_a_403(parallel: Parallel) -> None:
+def test_unknown_processor_is_403(parallel: Parallel) -> None:
     with pytest.raises(sdk.PermissionDeniedError, match="Invalid processor: gpt"):
         parallel.task_run.create(input="q", processor="gpt")
 
@@ -170,14 +166,14 @@ def test_a_processor_that_does_not_exist_is_a_403(parallel: Parallel) -> None:
         ([], "dictionary"),
     ],
 )
-def test_what_makes_no_sense_is_a_422(parallel: Parallel, wrong: Any, said: str) -> None:
+def test_nonsense_is_422(parallel: Parallel, wrong: Any, said: str) -> None:
     with pytest.raises(sdk.UnprocessableEntityError, match=said) as refused:
         parallel.post("/v1/tasks/runs", body=wrong, cast_to=httpx.Response)
     body: Any = refused.value.body
     assert body["error"]["detail"]["errors"]
 
 
-def test_a_body_that_is_no_json_is_a_422(sandbox: SandboxServer) -> None:
+def test_non_json_body_is_422(sandbox: SandboxServer) -> None:
     url = f"{sandbox.url}/v1/tasks/runs"
     refused = httpx.post(url, content=b"{", headers={"x-api-key": "k"}, trust_env=False)
     assert refused.status_code == 422
@@ -219,7 +215,7 @@ def test_unknown_paths_have_errors_of_parallel(parallel: Parallel) -> None:
         assert body["type"] == "error"
 
 
-def test_held_runs_go_when_they_are_let(parallel: Parallel, sandbox: SandboxServer) -> None:
+def test_held_runs_go_when_released(parallel: Parallel, sandbox: SandboxServer) -> None:
     sandbox.change(hold=True)
     made = parallel.task_run.create(input="q", processor="base")
     assert sandbox.state()["parallel_runs"] == {"queued": 1}
@@ -227,9 +223,7 @@ def test_held_runs_go_when_they_are_let(parallel: Parallel, sandbox: SandboxServ
     assert parallel.task_run.retrieve(made.run_id).status == "completed"
 
 
-def test_a_reset_forgets_runs_and_wakes_who_waits(
-    parallel: Parallel, sandbox: SandboxServer
-) -> None:
+def test_reset_forgets_runs_and_wakes_waiters(parallel: Parallel, sandbox: SandboxServer) -> None:
     made = parallel.task_run.create(input="q [stuck]", processor="base")
     with ThreadPoolExecutor() as pool:
         waiting = waits_for_result(pool, parallel, sandbox, made.run_id, seconds=600)
@@ -238,7 +232,7 @@ def test_a_reset_forgets_runs_and_wakes_who_waits(
     assert sandbox.state()["parallel_runs"] == {}
 
 
-def test_runs_can_be_as_in_old_samples(sandbox: SandboxServer) -> None:
+def test_runs_can_look_like_old_samples(sandbox: SandboxServer) -> None:
     sandbox.change(parallel_old_runs=True, parallel_json_as_text=True, parallel_details=True)
     with httpx.Client(base_url=sandbox.url, headers={"x-api-key": "k"}, trust_env=False) as client:
         body = {"input": "q", "processor": "base", "task_spec": SPEC}

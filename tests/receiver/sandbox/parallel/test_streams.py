@@ -46,7 +46,7 @@ def test_runs_are_streamed_by_status(parallel: Parallel) -> None:
         streamed(parallel, group, status="done")
 
 
-def test_the_stream_of_runs_waits_for_nothing(parallel: Parallel, sandbox: SandboxServer) -> None:
+def test_run_stream_waits_for_nothing(parallel: Parallel, sandbox: SandboxServer) -> None:
     group, runs = a_group(parallel, "one [stuck]", "two")
     assert [each.run.run_id for each in streamed(parallel, group)] == runs[1:]
     sandbox.change(parallel_stream_active=True)
@@ -57,7 +57,7 @@ def test_the_stream_of_runs_waits_for_nothing(parallel: Parallel, sandbox: Sandb
     ]
 
 
-def test_a_stream_is_resumed_behind_an_event(parallel: Parallel) -> None:
+def test_stream_resumes_after_an_event(parallel: Parallel) -> None:
     group, _ = a_group(parallel, "one", "two", "three")
     assert len(streamed(parallel, group, last_event_id="0")) == 3
     assert [each.event_id for each in streamed(parallel, group, last_event_id="2")] == ["3"]
@@ -65,7 +65,7 @@ def test_a_stream_is_resumed_behind_an_event(parallel: Parallel) -> None:
 
 
 @pytest.mark.parametrize("cursor", ["4", "x", "-1", "\u0661", "9" * 30])
-def test_a_cursor_that_is_not_ours_is_a_422(parallel: Parallel, cursor: str) -> None:
+def test_foreign_cursor_is_422(parallel: Parallel, cursor: str) -> None:
     group, _ = a_group(parallel, "one", "two", "three")
     with pytest.raises(sdk.UnprocessableEntityError, match="last_event_id"):
         streamed(parallel, group, last_event_id=cursor)
@@ -79,7 +79,7 @@ def test_a_good_cursor_can_be_refused(parallel: Parallel, sandbox: SandboxServer
     assert len(streamed(parallel, group)) == 2
 
 
-def test_events_follow_a_group_to_its_end(
+def test_events_follow_group_to_end(
     parallel: Parallel, sandbox: SandboxServer, clock: ManualClock
 ) -> None:
     slowly(sandbox)
@@ -96,7 +96,7 @@ def test_events_follow_a_group_to_its_end(
     assert statuses[-1].task_run_status_counts == {"completed": 1, "failed": 1}
 
 
-def test_events_are_resumed_behind_a_status_too(parallel: Parallel) -> None:
+def test_events_resume_after_a_status(parallel: Parallel) -> None:
     group, _ = a_group(parallel, "one", "two")
     events: list[Any] = list(parallel.task_group.events(group, last_event_id="1"))
     assert [(event.type, event.event_id) for event in events] == [
@@ -105,7 +105,7 @@ def test_events_are_resumed_behind_a_status_too(parallel: Parallel) -> None:
     ]
 
 
-def test_events_end_after_their_time_though_runs_go_on(
+def test_events_end_after_their_time(
     parallel: Parallel, sandbox: SandboxServer, clock: ManualClock
 ) -> None:
     sandbox.change(speed=10)
@@ -143,9 +143,7 @@ def test_a_broken_stream_can_be_resumed_to_its_end(
     assert cuts == [not cleanly, not cleanly, False]
 
 
-def test_an_error_can_come_in_the_stream_and_end_it(
-    parallel: Parallel, sandbox: SandboxServer
-) -> None:
+def test_error_event_may_end_stream(parallel: Parallel, sandbox: SandboxServer) -> None:
     sandbox.change(parallel_error_after=1)
     group, _ = a_group(parallel, "one", "two")
     first, error = streamed(parallel, group)
@@ -175,7 +173,7 @@ def test_late_outputs_come_in_the_end(
 
 
 @pytest.mark.parametrize("path", ["runs", "events"])
-def test_a_stream_can_be_cut_in_its_first_event(
+def test_stream_may_break_in_first_event(
     parallel: Parallel, sandbox: SandboxServer, path: str
 ) -> None:
     group, _ = a_group(parallel, "one")

@@ -33,7 +33,7 @@ def a_run(parallel: Parallel, inbox: Inbox, text: str = "q") -> str:
         ("legacy", "v1,Dss7CBBIlrtrNSKuGbtlV9+o2xsMggmG2qUebGrghsk="),
     ],
 )
-def test_the_signature_is_that_of_the_contracts_example(rule: str, expected: str) -> None:
+def test_signature_matches_the_contract_s_example(rule: str, expected: str) -> None:
     body = (
         b'{"timestamp":"2026-03-02T10:03:44.951000Z","type":"task_run.status","data":'
         b'{"run_id":"trun_5f0c1d2e3b4a49788a9bacbdcedfe0f1",'
@@ -69,7 +69,7 @@ def test_keys_are_made_by_the_ordered_rule(
     assert not genuine(delivery, OTHER_SECRET.encode())
 
 
-def test_while_secrets_are_rotated_either_is_good(
+def test_either_secret_signs_during_rotation(
     parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     sandbox.change(parallel_secrets=[SECRET, OTHER_SECRET], parallel_key="both")
@@ -81,7 +81,7 @@ def test_while_secrets_are_rotated_either_is_good(
 
 
 @pytest.mark.parametrize("wrong", [[], ["secret"], ["whsec_é"], ["whsec_abc"], ["c2VjcmV0"]])
-def test_a_secret_that_is_none_is_refused(wrong: list[str]) -> None:
+def test_impossible_secret_is_refused(wrong: list[str]) -> None:
     with pytest.raises(SandboxError):
         parse(Switches, {"parallel_secrets": wrong})
 
@@ -129,7 +129,7 @@ def test_only_subscribed_event_types_are_announced(
     assert len(log(sandbox)) == announced
 
 
-def test_a_webhook_can_need_the_beta_header(
+def test_webhook_may_need_beta_header(
     parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     a_run(parallel, inbox)
@@ -142,7 +142,7 @@ def test_a_webhook_can_need_the_beta_header(
     inbox.expect(2)
 
 
-def test_a_refused_delivery_keeps_its_id_and_its_bytes(
+def test_refused_delivery_keeps_id_and_bytes(
     parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     inbox.answers = [503, 404]
@@ -153,7 +153,7 @@ def test_a_refused_delivery_keeps_its_id_and_its_bytes(
     assert [entry["status"] for entry in log(sandbox)] == [503, 404, 200]
 
 
-def test_a_later_try_has_its_own_time_and_signature() -> None:
+def test_later_attempt_is_signed_anew() -> None:
     signing = ParallelSigning("whevent_1")
     first, second = (
         signing.headers(Switches(), b"{}", at=at) for at in (1772445825.9, 1772445831.2)
@@ -173,7 +173,7 @@ def test_copies_share_the_id_of_their_event(
     assert len({each.headers["webhook-id"] for each in inbox.expect(4)}) == 2
 
 
-def test_forgeries_come_beside_the_genuine_one_and_are_none(
+def test_forgeries_accompany_the_genuine_one(
     parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     sandbox.change(forgeries=3, parallel_key="both")
@@ -188,7 +188,7 @@ def test_forgeries_come_beside_the_genuine_one_and_are_none(
     assert sum(genuine(each, LEGACY) for each in inbox.received) == 1
 
 
-def test_a_clock_that_is_wrong_makes_genuine_deliveries_stale(
+def test_wrong_clock_makes_deliveries_stale(
     parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     sandbox.change(clock_skew=-400)
@@ -208,7 +208,7 @@ def test_a_webhook_can_be_left_out_and_sent_later(
     assert len(set(ids)) == 2
 
 
-def test_a_delivery_can_say_what_is_not_yet_so(
+def test_delivery_may_come_too_early(
     parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     run = a_run(parallel, inbox, "q [stuck]")
@@ -219,9 +219,7 @@ def test_a_delivery_can_say_what_is_not_yet_so(
     assert parallel.task_run.retrieve(run).status == "running"
 
 
-def test_nothing_is_delivered_for_what_has_no_webhook(
-    parallel: Parallel, sandbox: SandboxServer
-) -> None:
+def test_nothing_sent_without_webhook(parallel: Parallel, sandbox: SandboxServer) -> None:
     group, _ = a_group(parallel, "one")
     with pytest.raises(SandboxError, match="without a webhook"):
         sandbox.deliver(group)
@@ -243,7 +241,7 @@ def test_other_bodies_are_sent_by_switch(
         unreadable.body.decode()
 
 
-def test_announced_runs_can_be_as_in_old_samples(
+def test_announcements_can_look_like_old_samples(
     parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     sandbox.change(hold=True)

@@ -89,7 +89,7 @@ def test_a_switch_decides_how_often_callbacks_are_retried(
     assert len({each.body for each in listener.received}) == 1
 
 
-def test_callbacks_can_be_off_doubled_and_last_first(
+def test_callbacks_off_doubled_or_reversed(
     v0: httpx.Client, sandbox: SandboxServer, listener: Listener
 ) -> None:
     task = a_task(v0)
@@ -124,6 +124,6 @@ def test_callbacks_can_be_kept_back(
     assert listener.received == []
 
 
-def test_what_v0_does_not_know_is_not_delivered(sandbox: SandboxServer) -> None:
+def test_unknown_thing_is_not_delivered(sandbox: SandboxServer) -> None:
     with pytest.raises(SandboxError, match="not found"):
         sandbox.deliver("none")

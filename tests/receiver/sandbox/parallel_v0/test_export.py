@@ -23,7 +23,7 @@ def table(text: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("count", [1, 250])
-def test_json_is_an_array_of_run_objects(v0: httpx.Client, count: int) -> None:
+def test_json_is_an_array_of_runs(v0: httpx.Client, count: int) -> None:
     batch = a_batch(v0, a_task(v0), *(f"company {number}" for number in range(count)))
     answer = exported(v0, batch)
     assert answer.headers["Content-Type"] == "application/json"
@@ -33,7 +33,7 @@ def test_json_is_an_array_of_run_objects(v0: httpx.Client, count: int) -> None:
     assert runs[0] == v0.get(path).json()
 
 
-def test_json_can_be_an_object_a_line(v0: httpx.Client, sandbox: SandboxServer) -> None:
+def test_json_lines_are_a_switch(v0: httpx.Client, sandbox: SandboxServer) -> None:
     sandbox.change(v0_export_json="ndjson")
     batch = a_batch(v0, a_task(v0), *(f"company {number}" for number in range(250)))
     answer = exported(v0, batch)
@@ -49,7 +49,7 @@ def test_an_export_is_streamed(v0: httpx.Client, form: str) -> None:
     assert "Content-Length" not in answer.headers
 
 
-def test_csv_has_the_columns_of_the_contract(v0: httpx.Client) -> None:
+def test_csv_has_the_contract_s_columns(v0: httpx.Client) -> None:
     batch = a_batch(v0, a_task(v0), 'Acme, "Inc."\n', *["Globex"] * 120)
     answer = exported(v0, batch, "csv")
     assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
@@ -74,7 +74,7 @@ def test_columns_are_in_order_of_first_occurrence(v0: httpx.Client) -> None:
     assert (first[5:7], second[5:7]) == (["1", ""], ["3", "2"])
 
 
-def test_what_is_no_text_is_json_in_csv(v0: httpx.Client) -> None:
+def test_non_text_is_json_in_csv(v0: httpx.Client) -> None:
     values = [{"k": ["é", 1]}, [1, 2], True, None, 1.5, "=1+1"]
     batch = a_batch(v0, a_task(v0), *values)
     rows = table(exported(v0, batch, "csv").text)[1:]

@@ -29,7 +29,7 @@ def test_runs_are_in_the_order_of_their_requests(v0: httpx.Client) -> None:
     ]
 
 
-def test_a_run_object_is_that_of_the_contract(v0: httpx.Client) -> None:
+def test_run_object_matches_the_contract(v0: httpx.Client) -> None:
     task = a_task(v0)
     batch = a_batch(v0, task, "Globex")
     run = v0.get(f"/tasks/{task}/runs/{batch['run_ids'][0]}").json()
@@ -68,9 +68,7 @@ def test_outputs_without_schema_have_the_ordered_size(
     assert isinstance(text["output"], int)
 
 
-def test_the_status_map_names_only_statuses_that_have_runs(
-    v0: httpx.Client, sandbox: SandboxServer
-) -> None:
+def test_status_map_names_used_statuses(v0: httpx.Client, sandbox: SandboxServer) -> None:
     sandbox.change(hold=True)
     batch = a_batch(v0, a_task(v0), "good", "[fail]", "[stuck]", "[tools]", "[cancel]")
     good, failed, stuck, waiting, cancelled = batch["run_ids"]
@@ -91,7 +89,7 @@ def test_runs_take_their_time(v0: httpx.Client, sandbox: SandboxServer, clock: M
     assert set(status_map(v0, batch)) == {"complete", "cancelled"}
 
 
-def test_the_first_runs_of_a_batch_can_fail(v0: httpx.Client, sandbox: SandboxServer) -> None:
+def test_first_runs_may_fail(v0: httpx.Client, sandbox: SandboxServer) -> None:
     sandbox.change(failing_tasks=2)
     batch = a_batch(v0, a_task(v0), "a", "b", "c")
     assert status_map(v0, batch)["failed"] == batch["run_ids"][:2]
@@ -134,7 +132,7 @@ def test_a_single_run_is_answered_at_its_end(
 @pytest.mark.parametrize(
     ("where", "run", "result"), [("run", 200, 404), ("result", 404, 200), ("both", 200, 200)]
 )
-def test_where_a_run_is_found_is_a_switch(
+def test_run_path_is_a_switch(
     v0: httpx.Client, sandbox: SandboxServer, where: str, run: int, result: int
 ) -> None:
     sandbox.change(v0_run_path=where)
@@ -144,7 +142,7 @@ def test_where_a_run_is_found_is_a_switch(
     assert v0.get(f"{path}/result").status_code == result
 
 
-def test_any_key_will_do_but_none_will_not(sandbox: SandboxServer) -> None:
+def test_any_key_works_but_none(sandbox: SandboxServer) -> None:
     for key, status in (("", 401), ("x", 200)):
         headers = {"x-api-key": key}
         answer = httpx.post(f"{sandbox.url}/v0/tasks", json=TASK, headers=headers, trust_env=False)
@@ -175,7 +173,7 @@ def test_ids_of_another_task_are_not_found(v0: httpx.Client, path: str) -> None:
         ({"task_run_requests": [{"arguments": 3}]}, "arguments"),
     ],
 )
-def test_a_batch_that_makes_no_sense_is_a_422(v0: httpx.Client, wrong: Any, said: str) -> None:
+def test_nonsensical_batch_is_422(v0: httpx.Client, wrong: Any, said: str) -> None:
     refused = v0.post(f"/tasks/{a_task(v0)}/batches", json=wrong)
     assert refused.status_code == 422
     assert said in refused.json()["error"]
@@ -190,7 +188,7 @@ def test_a_batch_that_makes_no_sense_is_a_422(v0: httpx.Client, wrong: Any, said
         {"output_schema": {"properties": {"a": {"enum": []}}}},
     ],
 )
-def test_a_task_that_makes_no_sense_is_a_422(v0: httpx.Client, wrong: Any) -> None:
+def test_nonsensical_task_is_422(v0: httpx.Client, wrong: Any) -> None:
     refused = v0.post("/tasks", json=TASK | wrong)
     assert (refused.status_code, next(iter(wrong)) in refused.json()["error"]) == (422, True)
 
@@ -205,7 +203,7 @@ def test_a_task_that_makes_no_sense_is_a_422(v0: httpx.Client, wrong: Any) -> No
         {"url": "https://a.example", "secret": ""},
     ],
 )
-def test_a_callback_that_can_not_be_made_is_a_422(v0: httpx.Client, callback: Any) -> None:
+def test_impossible_callback_is_422(v0: httpx.Client, callback: Any) -> None:
     refused = v0.post(
         f"/tasks/{a_task(v0)}/runners/neon/runs",
         json={"arguments": {"company": "a"}, "callback_webhook": callback},
@@ -214,16 +212,14 @@ def test_a_callback_that_can_not_be_made_is_a_422(v0: httpx.Client, callback: An
     assert "callback_webhook" in refused.json()["error"]
 
 
-def test_a_batch_needs_a_runner_from_somewhere(v0: httpx.Client) -> None:
+def test_batch_needs_a_runner(v0: httpx.Client) -> None:
     task = a_task(v0, processor=None, input_schema={})
     refused = v0.post(f"/tasks/{task}/batches", json={"task_run_requests": [{}]})
     assert (refused.status_code, refused.json()["error"][:6]) == (422, "runner")
     assert v0.post("/tasks", content=b"{").status_code == 422
 
 
-def test_faults_and_counts_name_v0_by_its_whole_path(
-    v0: httpx.Client, sandbox: SandboxServer
-) -> None:
+def test_faults_and_counts_name_v0(v0: httpx.Client, sandbox: SandboxServer) -> None:
     sandbox.add_fault("GET /v0/tasks/*/batches/*", status=429, retry_after=7)
     batch = a_batch(v0, a_task(v0), "Globex")
     path = f"/tasks/{batch['task_id']}/batches/{batch['batch_run_id']}"

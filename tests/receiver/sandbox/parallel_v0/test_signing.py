@@ -26,7 +26,7 @@ def listener() -> Iterator[Listener]:
 
 
 @pytest.mark.parametrize("signed", ["timestamp.body", "body"])
-def test_a_callback_can_be_signed_in_hex(
+def test_callback_can_be_signed_hex(
     v0: httpx.Client, sandbox: SandboxServer, listener: Listener, signed: str
 ) -> None:
     names = {"v0_signature_header": "X-Parallel-Signature", "v0_timestamp_header": "X-Time"}
@@ -41,7 +41,7 @@ def test_a_callback_can_be_signed_in_hex(
 
 
 @pytest.mark.parametrize("secret", [WHSEC, TEXT_KEY])
-def test_a_callback_can_be_signed_as_standard_webhooks_are(
+def test_callback_can_use_standard_webhooks(
     v0: httpx.Client, sandbox: SandboxServer, listener: Listener, secret: str
 ) -> None:
     sandbox.change(v0_signature="standard-webhooks", copies=2)
@@ -60,11 +60,11 @@ def test_a_callback_can_be_signed_as_standard_webhooks_are(
         ("plain", b"plain"),
     ],
 )
-def test_the_standard_key_is_decoded_where_it_says_so(secret: str, key: bytes) -> None:
+def test_standard_key_decoding_is_switch(secret: str, key: bytes) -> None:
     assert standard_key(secret) == key
 
 
-def test_the_standard_signature_is_that_of_the_contracts_example() -> None:
+def test_standard_signature_matches_contract() -> None:
     body = (
         b'{"timestamp":"2026-03-02T10:03:44.951000Z","type":"task_run.status","data":{'
         b'"run_id":"trun_5f0c1d2e3b4a49788a9bacbdcedfe0f1",'
@@ -79,7 +79,7 @@ def test_the_standard_signature_is_that_of_the_contracts_example() -> None:
     assert headers["webhook-signature"] == "v1,49LfufIsrw8hm265Dqt+bzcchMiR+zXEHD4ZwtzoSc4="
 
 
-def test_a_callback_without_secret_is_never_signed(
+def test_callback_without_secret_is_unsigned(
     v0: httpx.Client, sandbox: SandboxServer, listener: Listener
 ) -> None:
     sandbox.change(v0_signature="hmac-sha256")
@@ -100,7 +100,7 @@ def test_a_forged_token_is_wrong_or_missing(
     assert len({each.body for each in listener.received}) == 1
 
 
-def test_forgeries_of_signed_callbacks_are_not_believed(
+def test_forged_signed_callbacks_fail(
     v0: httpx.Client, sandbox: SandboxServer, listener: Listener
 ) -> None:
     sandbox.change(forgeries=3, v0_signature="standard-webhooks")
@@ -117,7 +117,7 @@ def test_forgeries_of_signed_callbacks_are_not_believed(
     assert believed == 1
 
 
-def test_what_shows_nothing_can_not_be_forged(
+def test_unproven_callbacks_cannot_be_forged(
     v0: httpx.Client, sandbox: SandboxServer, listener: Listener
 ) -> None:
     sandbox.change(forgeries=3)

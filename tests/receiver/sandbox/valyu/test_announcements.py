@@ -22,7 +22,7 @@ def test_a_batch_is_announced_after_its_last_task(
     assert abs(int(delivery.timestamp) - time.time()) < 60
 
 
-def test_a_single_task_is_announced_under_its_own_secret(sdk: Valyu, inbox: Inbox) -> None:
+def test_task_announced_under_own_secret(sdk: Valyu, inbox: Inbox) -> None:
     task = sdk.deepresearch.create(query="q", webhook_url=inbox.url)
     [delivery] = inbox.expect(1)
     assert genuine(delivery, task.webhook_secret)
@@ -36,24 +36,20 @@ def test_a_contents_job_is_announced_too(sdk: Valyu, inbox: Inbox) -> None:
     assert json.loads(delivery.body)["job_id"] == job.job_id
 
 
-def test_there_may_be_no_webhook_at_all(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
+def test_webhooks_can_be_off(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
     sandbox.change(webhook=False)
     a_batch(sdk, webhook_url=inbox.url)
     assert log(sandbox) == []
 
 
-def test_a_delivery_can_be_sent_again_and_again(
-    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
-) -> None:
+def test_delivery_can_be_repeated(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
     batch = a_batch(sdk, webhook_url=inbox.url)
     sandbox.deliver(batch.batch_id, times=200)
     bodies = {each.body for each in inbox.expect(201)}
     assert len(bodies) == 1
 
 
-def test_a_delivery_can_say_what_is_not_yet_so(
-    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
-) -> None:
+def test_delivery_may_come_too_early(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
     sandbox.change(hold=True)
     batch = a_batch(sdk, webhook_url=inbox.url)
     sandbox.deliver(batch.batch_id, status="completed")
@@ -63,7 +59,7 @@ def test_a_delivery_can_say_what_is_not_yet_so(
     assert sdk.batch.status(batch.batch_id).batch.status == "processing"
 
 
-def test_nothing_is_delivered_for_what_has_no_webhook(sdk: Valyu, sandbox: SandboxServer) -> None:
+def test_nothing_sent_without_webhook(sdk: Valyu, sandbox: SandboxServer) -> None:
     batch = sdk.batch.create()
     with pytest.raises(SandboxError, match="without a webhook_url"):
         sandbox.deliver(batch.batch_id)
@@ -122,9 +118,7 @@ def test_tasks_can_be_announced_at_the_url_of_their_batch(
     assert sorted(entry["kind"] for entry in log(sandbox)) == ["batch", "task", "task"]
 
 
-def test_tasks_and_jobs_can_be_announced_again_too(
-    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
-) -> None:
+def test_tasks_and_jobs_announced_again(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
     task = sdk.deepresearch.create(query="q", webhook_url=inbox.url)
     job = sdk.contents(["https://a.example"], async_mode=True, webhook_url=inbox.url)
     inbox.expect(2)

@@ -14,7 +14,7 @@ def a_batch_id(sdk: Valyu, *queries: str) -> str:
     return str(a_batch(sdk, *queries).batch_id)
 
 
-def test_pages_have_a_size_of_their_own_and_a_limit(sdk: Valyu, sandbox: SandboxServer) -> None:
+def test_pages_have_size_and_limit(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(page_size=2, max_page_size=3)
     batch = a_batch_id(sdk, "a", "b", "c", "d")
     assert sdk.batch.list_tasks(batch).pagination.count == 2
@@ -22,14 +22,14 @@ def test_pages_have_a_size_of_their_own_and_a_limit(sdk: Valyu, sandbox: Sandbox
 
 
 @pytest.mark.parametrize("order", ["oldest", "newest", "id"])
-def test_tasks_are_listed_in_the_order_told(sdk: Valyu, sandbox: SandboxServer, order: str) -> None:
+def test_order_of_tasks_is_switch(sdk: Valyu, sandbox: SandboxServer, order: str) -> None:
     sandbox.change(page_order=order)
     tasks = sdk.batch.list_tasks(a_batch_id(sdk, "a", "b", "c")).tasks
     keys = [task.deepresearch_id if order == "id" else task.query for task in tasks]
     assert keys == sorted(keys, reverse=order == "newest")
 
 
-def test_has_more_can_promise_a_page_that_is_empty(sdk: Valyu, sandbox: SandboxServer) -> None:
+def test_has_more_can_promise_nothing(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(has_more="late")
     batch = a_batch_id(sdk, "a", "b")
     last = sdk.batch.list_tasks(batch)
@@ -38,13 +38,13 @@ def test_has_more_can_promise_a_page_that_is_empty(sdk: Valyu, sandbox: SandboxS
     assert (empty.tasks, empty.pagination.has_more) == ([], False)
 
 
-def test_has_more_can_deny_what_is_there(sdk: Valyu, sandbox: SandboxServer) -> None:
+def test_has_more_can_deny_more(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(has_more="early")
     page = sdk.batch.list_tasks(a_batch_id(sdk, "a", "b"), limit=1)
     assert (page.pagination.has_more, page.pagination.last_key) == (False, None)
 
 
-def test_outputs_can_be_missing_in_the_list(sdk: Valyu, sandbox: SandboxServer) -> None:
+def test_list_can_lack_outputs(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(outputs_in_list=False)
     task = sdk.batch.list_tasks(a_batch_id(sdk), include_output=True).tasks[0]
     assert task.output is None
@@ -54,13 +54,11 @@ def test_outputs_can_be_missing_in_the_list(sdk: Valyu, sandbox: SandboxServer) 
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=x", "last_key=x", "last_key=eyJrIjotMX0", "status=done"]
 )
-def test_a_list_refuses_what_makes_no_sense(sdk: Valyu, http: httpx.Client, query: str) -> None:
+def test_nonsensical_list_is_refused(sdk: Valyu, http: httpx.Client, query: str) -> None:
     assert http.get(f"{BATCHES}/{a_batch_id(sdk)}/tasks?{query}").status_code == 400
 
 
-def test_a_status_that_has_not_changed_is_answered_304(
-    sdk: Valyu, sandbox: SandboxServer, http: httpx.Client
-) -> None:
+def test_unchanged_status_is_304(sdk: Valyu, sandbox: SandboxServer, http: httpx.Client) -> None:
     sandbox.change(poll_hint=3)
     path = f"/deepresearch/tasks/{sdk.deepresearch.create(query='[stuck]').deepresearch_id}/status"
     first = http.get(path)
@@ -69,9 +67,7 @@ def test_a_status_that_has_not_changed_is_answered_304(
     assert (first.headers["ETag"][:3], again.headers["Retry-After"]) == ('W/"', "3")
 
 
-def test_a_status_can_be_without_an_etag(
-    sdk: Valyu, sandbox: SandboxServer, http: httpx.Client
-) -> None:
+def test_etag_can_be_missing(sdk: Valyu, sandbox: SandboxServer, http: httpx.Client) -> None:
     sandbox.change(etag=False)
     task = sdk.deepresearch.create(query="q").deepresearch_id
     assert "ETag" not in http.get(f"/deepresearch/tasks/{task}/status").headers

@@ -16,7 +16,7 @@ def a_batch(sdk: Valyu, count: int = 3) -> str:
     return str(batch.batch_id)
 
 
-def test_a_batch_is_created_open_and_empty(sdk: Valyu) -> None:
+def test_new_batch_is_open_and_empty(sdk: Valyu) -> None:
     schema = {"type": "object", "properties": {"price": {"type": "number"}}}
     batch = sdk.batch.create(
         name="Grid", mode="heavy", output_formats=[schema], search={"search_type": "web"}
@@ -27,20 +27,18 @@ def test_a_batch_is_created_open_and_empty(sdk: Valyu) -> None:
     assert (batch.counts.total, batch.cost) == (0, 0)
 
 
-def test_the_secret_is_shown_at_creation_and_never_again(sdk: Valyu) -> None:
+def test_secret_is_shown_once(sdk: Valyu) -> None:
     created = sdk.batch.create(webhook_url=HOOK)
     shown = sdk.batch.status(created.batch_id).batch
     assert len(bytes.fromhex(created.webhook_secret)) == 32
     assert (shown.webhook_url, shown.webhook_secret) == (HOOK, None)
 
 
-def test_a_batch_without_a_webhook_has_no_secret(sdk: Valyu) -> None:
+def test_batch_without_webhook_has_none(sdk: Valyu) -> None:
     assert sdk.batch.create().webhook_secret is None
 
 
-def test_added_tasks_come_back_queued_under_their_own_ids(
-    sdk: Valyu, sandbox: SandboxServer
-) -> None:
+def test_added_tasks_return_queued(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(hold=True)
     batch = sdk.batch.create()
     wanted = [BatchTaskInput(id="a", query="one", metadata={"row": 1}), BatchTaskInput(query="two")]
@@ -53,7 +51,7 @@ def test_added_tasks_come_back_queued_under_their_own_ids(
     assert (added.counts.total, added.counts.queued) == (2, 2)
 
 
-def test_a_batch_with_a_failed_task_is_completed_with_errors(sdk: Valyu) -> None:
+def test_failed_task_completes_with_errors(sdk: Valyu) -> None:
     batch = sdk.batch.create(mode="fast", metadata={"team": "energy"})
     sdk.batch.add_tasks(batch.batch_id, [{"query": "good"}, {"query": "bad [fail]"}])
     ended = sdk.batch.status(batch.batch_id).batch
@@ -63,7 +61,7 @@ def test_a_batch_with_a_failed_task_is_completed_with_errors(sdk: Valyu) -> None
     assert ended.metadata == {"team": "energy"}
 
 
-def test_pages_with_outputs_bring_every_task_once(sdk: Valyu) -> None:
+def test_pages_bring_every_task_once(sdk: Valyu) -> None:
     batch, found, key = a_batch(sdk, 7), [], None
     for _ in range(4):
         page = sdk.batch.list_tasks(batch, limit=2, last_key=key, include_output=True)
@@ -97,7 +95,7 @@ def test_batches_are_listed_newest_first(sdk: Valyu) -> None:
     assert [batch.batch_id for batch in sdk.batch.list(limit=1).batches] == ids[2:]
 
 
-def test_cancelling_ends_what_is_queued_and_running(sdk: Valyu, sandbox: SandboxServer) -> None:
+def test_cancel_ends_queued_and_running(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(hold=True)
     batch = a_batch(sdk)
     cancelled = sdk.batch.cancel(batch)
@@ -106,7 +104,7 @@ def test_cancelling_ends_what_is_queued_and_running(sdk: Valyu, sandbox: Sandbox
     assert "cancelled" in sdk.batch.cancel(batch).error
 
 
-def test_waiting_sees_a_batch_through_its_stages(sdk: Valyu, sandbox: SandboxServer) -> None:
+def test_waiting_sees_every_stage(sdk: Valyu, sandbox: SandboxServer) -> None:
     seen: list[str] = []
 
     def progress(shown: BatchStatusResponse) -> None:
@@ -127,15 +125,13 @@ def test_waiting_for_a_cancelled_batch_raises(sdk: Valyu, sandbox: SandboxServer
         sdk.batch.wait_for_completion(batch, poll_interval=0)
 
 
-def test_create_and_run_goes_through_in_one_call(sdk: Valyu) -> None:
+def test_create_and_run_in_one_call(sdk: Valyu) -> None:
     made = sdk.batch.create_and_run([{"query": "one"}], wait=True, poll_interval=0)
     assert (made.success, made.error) == (True, None)
 
 
 @pytest.mark.parametrize("count", [0, 101])
-def test_a_request_adds_between_1_and_100_tasks(
-    sdk: Valyu, sandbox: SandboxServer, count: int
-) -> None:
+def test_request_adds_100_tasks_at_most(sdk: Valyu, sandbox: SandboxServer, count: int) -> None:
     batch = sdk.batch.create().batch_id
     added = sdk.batch.add_tasks(batch, [{"query": "q"}] * count)
     assert not added.success
@@ -151,13 +147,13 @@ def test_a_key_must_look_like_one(sandbox: SandboxServer) -> None:
         assert stranger.batch.create().error == "Invalid API key"
 
 
-def test_one_key_can_be_the_only_one(sdk: Valyu, sandbox: SandboxServer) -> None:
+def test_one_key_can_be_required(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(api_key="val_other")
     assert sdk.batch.list().error == "Invalid API key"
 
 
 @pytest.mark.parametrize("url", ["http://example.com/hook", "ftp://example.com", "nonsense"])
-def test_a_webhook_is_https_or_on_this_machine(sdk: Valyu, url: str) -> None:
+def test_webhook_is_https_or_loopback(sdk: Valyu, url: str) -> None:
     assert "HTTPS" in sdk.batch.create(webhook_url=url).error
 
 

@@ -11,9 +11,7 @@ from receiver.sandbox import ManualClock, SandboxServer
 from tests.receiver.sandbox.conftest import Inbox
 
 
-def test_a_task_is_created_and_its_status_parsed_in_full(
-    sdk: Valyu, sandbox: SandboxServer
-) -> None:
+def test_created_task_s_status_parses(sdk: Valyu, sandbox: SandboxServer) -> None:
     sandbox.change(images=2, messages=3)
     created = sdk.deepresearch.create(
         query="Grid storage",
@@ -33,12 +31,12 @@ def test_a_task_is_created_and_its_status_parsed_in_full(
     assert (task.tools.charts, task.cost_breakdown.task) == (True, 15.625)
 
 
-def test_an_instant_task_and_its_old_field_names_are_taken(sdk: Valyu) -> None:
+def test_instant_task_with_old_fields(sdk: Valyu) -> None:
     created = sdk.deepresearch.create(input="Old words", model="instant", strategy="primary only")
     assert sdk.deepresearch.status(created.deepresearch_id).query == "Old words"
 
 
-def test_a_schema_brings_json_that_fits_it(sdk: Valyu) -> None:
+def test_schema_brings_fitting_json(sdk: Valyu) -> None:
     schema = {
         "type": "object",
         "properties": {
@@ -80,20 +78,18 @@ def test_toon_is_text(sdk: Valyu) -> None:
         ({"hitl": {"other_review": True}}, "hitl"),
     ],
 )
-def test_what_the_contract_forbids_is_refused_in_words(
-    sdk: Valyu, wrong: dict[str, object], said: str
-) -> None:
+def test_forbidden_options_are_refused(sdk: Valyu, wrong: dict[str, object], said: str) -> None:
     assert said in sdk.deepresearch.create(query="q", **wrong).error
 
 
-def test_tasks_are_listed_as_a_bare_array(sdk: Valyu) -> None:
+def test_tasks_listed_as_bare_array(sdk: Valyu) -> None:
     ids = [sdk.deepresearch.create(query=f"q{n}").deepresearch_id for n in range(3)]
     listed = sdk.deepresearch.list(limit=2)
     assert [task["deepresearch_id"] for task in listed.data] == [ids[2], ids[1]]
     assert not sdk.deepresearch.list(limit=101).success
 
 
-def test_a_running_task_can_be_updated_and_cancelled(sdk: Valyu, sandbox: SandboxServer) -> None:
+def test_running_task_updates_and_cancels(sdk: Valyu, sandbox: SandboxServer) -> None:
     task = sdk.deepresearch.create(query="[stuck]").deepresearch_id
     assert sdk.deepresearch.update(task, "look at 2026").success
     assert sdk.deepresearch.status(task).progress.total_steps == 4
@@ -111,7 +107,7 @@ def test_a_done_task_can_be_published_and_deleted(sdk: Valyu) -> None:
     assert sdk.deepresearch.status(task).error == "Task not found"
 
 
-def test_a_running_task_is_not_deleted_and_has_no_question(sdk: Valyu) -> None:
+def test_running_task_cannot_be_deleted(sdk: Valyu) -> None:
     task = sdk.deepresearch.create(query="[stuck]").deepresearch_id
     assert "running" in sdk.deepresearch.delete(task).error
     assert "awaiting" in sdk.deepresearch.respond(task, "int_1", {}).error
@@ -142,7 +138,7 @@ def test_assets_need_the_key_or_a_token(sdk: Valyu, sandbox: SandboxServer) -> N
             assert stranger.get(url.partition("?")[0]).status_code == 401
 
 
-def test_a_contents_job_ends_with_what_could_be_read(sdk: Valyu) -> None:
+def test_contents_job_reports_each_page(sdk: Valyu) -> None:
     urls = ["https://a.example", "https://b.example/[fail]"]
     job = sdk.contents(urls, async_mode=True)
     done = sdk.wait_for_contents_job(job.job_id, poll_interval=0)
@@ -157,7 +153,7 @@ def test_contents_can_be_had_at_once(sdk: Valyu) -> None:
     assert not sdk.contents(["https://a.example/[fail]"]).success
 
 
-def test_a_contents_job_takes_as_long_as_a_task(
+def test_contents_job_takes_its_time(
     sdk: Valyu, sandbox: SandboxServer, clock: ManualClock
 ) -> None:
     sandbox.change(duration=5)
@@ -168,7 +164,7 @@ def test_a_contents_job_takes_as_long_as_a_task(
     assert not sdk.get_contents_job("cj_none").success
 
 
-def test_what_a_task_cannot_be_told_is_refused(sdk: Valyu, sandbox: SandboxServer) -> None:
+def test_impossible_action_is_refused(sdk: Valyu, sandbox: SandboxServer) -> None:
     task = sdk.deepresearch.create(query="[stuck]").deepresearch_id
     path = f"{sandbox.api_url}/deepresearch/tasks/{task}"
     with httpx.Client(headers={"x-api-key": "val_x"}, trust_env=False) as client:
@@ -206,9 +202,7 @@ def test_an_unanswered_task_is_paused_until_it_is_answered(
     assert sdk.deepresearch.status(task).status == "completed"
 
 
-def test_a_question_is_announced_where_the_switch_says_so(
-    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
-) -> None:
+def test_question_announcement_is_switch(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:
     sandbox.change(webhook_on_input=True)
     task = sdk.deepresearch.create(
         query="q", hitl={"plan_review": True}, webhook_url=inbox.url
@@ -218,7 +212,7 @@ def test_a_question_is_announced_where_the_switch_says_so(
     assert (body["deepresearch_id"], body["status"]) == (task, "awaiting_input")
 
 
-def test_a_workflow_runs_by_its_name_alone(sdk: Valyu) -> None:
+def test_workflow_runs_by_name(sdk: Valyu) -> None:
     created = sdk.deepresearch.create(workflow_id="due-diligence")
     status = sdk.deepresearch.status(created.deepresearch_id)
     assert status.query == "Workflow due-diligence"

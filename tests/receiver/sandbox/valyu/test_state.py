@@ -36,7 +36,7 @@ def test_counts_agree_with_tasks_after_any_cancels(queries: list[str], data: st.
     assert announced == ([batch] if ended else [])
 
 
-def test_a_cancelled_batch_does_not_end_again() -> None:
+def test_cancelled_batch_ends_once() -> None:
     research, batch, announced = a_batch(["one", "two"])
     assert research.cancel_batch(batch) == 2
     assert (batch.status, announced) == ("cancelled", [])

@@ -78,7 +78,7 @@ def match(diagnosis: Diagnosis) -> dict[str, str]:
 # What would have matched.
 
 
-def test_what_is_genuine_today_is_to_be_retried() -> None:
+def test_genuine_by_now_is_to_be_retried() -> None:
     found = explain(valyu())
     assert found.advice == (
         "It is genuine by today's secrets and settings: resultsink rejected retry 7"
@@ -103,7 +103,7 @@ CHANGES: dict[str, tuple[Headers, dict[str, object]]] = {
 
 
 @pytest.mark.parametrize("case", CHANGES)
-def test_what_is_advised_to_be_set_lets_it_in(case: str) -> None:
+def test_following_the_advice_lets_it_in(case: str) -> None:
     headers, settings = CHANGES[case]
     found = explain(headers)
     written = ", ".join(f"{name} = {json.dumps(value)}" for name, value in settings.items())
@@ -114,7 +114,7 @@ def test_what_is_advised_to_be_set_lets_it_in(case: str) -> None:
     assert verify(scheme, prepare(scheme, VALYU_SECRET), headers, SENT, now=NOW)
 
 
-def test_a_known_scheme_is_called_by_its_name() -> None:
+def test_known_scheme_is_named() -> None:
     text = b"v1," + base64.b64encode(mac(VALYU_SECRET, b"m-1.%d." % NOW + SENT))
     headers = [
         (b"webhook-id", b"m-1"),
@@ -138,7 +138,7 @@ def test_a_known_scheme_is_called_by_its_name() -> None:
     ]
 
 
-def test_what_cannot_be_checked_safely_is_not_advised() -> None:
+def test_unsafe_check_is_not_advised() -> None:
     for signed in (b"%b", b"%d%b"):
         advice = explain(valyu(signed=signed)).advice
         assert "which cannot be set: the signed template must be like" in advice
@@ -152,7 +152,7 @@ def test_what_cannot_be_checked_safely_is_not_advised() -> None:
         (json.dumps(DATA, indent=2).encode(), "compact, ASCII only"),
     ],
 )
-def test_a_body_that_a_proxy_wrote_anew_is_recognised(came: bytes, said: str) -> None:
+def test_body_reencoded_by_proxy_is_recognised(came: bytes, said: str) -> None:
     found = explain(valyu(), came)
     assert match(found)["body"] == said
     assert found.advice.startswith(
@@ -160,7 +160,7 @@ def test_a_body_that_a_proxy_wrote_anew_is_recognised(came: bytes, said: str) ->
     )
 
 
-def test_the_secret_of_another_endpoint_is_recognised() -> None:
+def test_other_endpoint_s_secret_is_recognised() -> None:
     knowns = [
         KnownSecret(TASK_SECRET, "endpoint F", counts_here=False),
         KnownSecret(VALYU_SECRET, "this endpoint's secret", counts_here=True),
@@ -172,14 +172,14 @@ def test_the_secret_of_another_endpoint_is_recognised() -> None:
 
 
 @pytest.mark.parametrize(("off", "way"), [(-200_000, "before"), (200_000, "after")])
-def test_a_clock_that_is_off_is_told_with_what_would_bear_it(off: int, way: str) -> None:
+def test_clock_offset_is_reported_with_tolerance(off: int, way: str) -> None:
     found = explain(valyu(at=NOW + off), reason="stale")
     assert found.skew == -off
     assert f"was signed 200000 s {way} we received it" in found.advice
     assert "sources.valyu.tolerance to more than 200000" in found.advice
 
 
-def test_a_right_signature_in_a_wrong_spelling_is_told() -> None:
+def test_misspelt_right_signature_is_reported() -> None:
     upper = valyu(form=lambda digest: b"sha256=" + digest.hex().upper().encode())
     assert explain(upper).advice.endswith("have the sender write it in lower-case hex.")
     bare = valyu(form=lambda digest: digest.hex().upper().encode(), signature=b"x-s")
@@ -187,7 +187,7 @@ def test_a_right_signature_in_a_wrong_spelling_is_told() -> None:
 
 
 @pytest.mark.parametrize("form", [b"t=%d,v1=%b", b"v1=%b,t=%d"])
-def test_a_timestamp_inside_of_the_signature_header_is_recognised(form: bytes) -> None:
+def test_timestamp_inside_signature_header_is_recognised(form: bytes) -> None:
     digest = mac(VALYU_SECRET, b"%d." % NOW + SENT).hex().encode()
     value = form.replace(b"%d", b"%d" % NOW).replace(b"%b", digest)
     found = explain([(b"stripe-signature", value)])
@@ -201,28 +201,28 @@ def test_a_timestamp_inside_of_the_signature_header_is_recognised(form: bytes) -
 # Nothing would have matched.
 
 
-def test_an_unknown_secret_is_told_after_everything_was_tried() -> None:
+def test_unknown_secret_reported_after_all_tries() -> None:
     found = explain(valyu("f" * 64))
     assert found.would_match is None
     assert found.advice.startswith("No registered secret fits, however it is read")
 
 
-def test_a_missing_header_is_named_with_what_looks_like_it() -> None:
+def test_missing_header_named_with_lookalike() -> None:
     assert explain([(b"host", b"x")]).advice.startswith("x-webhook-signature did not come: it is")
     alike = explain([(b"x-hub-signature", b"sha1=0"), (b"x-webhook-timestamp", b"%d" % NOW)])
     assert alike.advice.startswith("x-webhook-signature did not come, but x-hub-signature did")
 
 
-def test_without_a_secret_it_is_said_where_to_register_one() -> None:
+def test_missing_secret_names_where_to_register() -> None:
     assert "resultsink endpoint secret E" in explain(valyu(), knowns=[]).advice
 
 
-def test_a_body_that_was_cut_cannot_be_looked_at() -> None:
+def test_cut_body_cannot_be_examined() -> None:
     found = explain(valyu(), is_whole=False)
     assert (found.would_match, found.advice.startswith("Its body was cut")) == (None, True)
 
 
-def test_a_malformed_header_is_told_with_what_is_wrong() -> None:
+def test_malformed_header_is_reported_with_reason() -> None:
     headers = [(b"x-webhook-timestamp", b"now"), (b"x-webhook-signature", b"sha256=?")]
     assert "holds nothing like sha256=" in explain(headers).advice
 
@@ -231,7 +231,7 @@ def test_a_malformed_header_is_told_with_what_is_wrong() -> None:
 
 
 @pytest.mark.parametrize("reason", ["missing", "malformed", "mismatch"])
-def test_a_token_is_never_kept_and_so_never_looked_at(reason: str) -> None:
+def test_unkept_token_cannot_be_examined(reason: str) -> None:
     found = explain([], scheme=BEARER, reason=reason, detail="the token is none of those")
     assert [(each.header, each.came) for each in found.headers] == [("authorization", None)]
     assert found.advice.endswith("cannot be checked again, because tokens are never kept.")
@@ -239,7 +239,7 @@ def test_a_token_is_never_kept_and_so_never_looked_at(reason: str) -> None:
     assert bearer_token(VALYU_SECRET) not in str(found)
 
 
-def test_a_token_that_stands_in_another_header_is_told_with_what_to_set() -> None:
+def test_token_in_other_header_names_setting() -> None:
     headers = [(b"host", b"x"), (b"x-author", b"x"), (b"x-auth-token", b"[hidden]")]
     missing: dict[str, Any] = {"reason": "missing", "detail": "header authorization is missing"}
     found = explain(headers[::2], scheme=BEARER, **missing)
@@ -254,13 +254,13 @@ def test_a_token_that_stands_in_another_header_is_told_with_what_to_set() -> Non
     assert seen.headers[0].came
 
 
-def test_two_tokens_are_told_to_be_two() -> None:
+def test_two_tokens_are_reported() -> None:
     detail = "header authorization came with different values"
     found = explain([], scheme=BEARER, reason="malformed", detail=detail)
     assert found.advice.startswith("authorization came more than once, with different values: have")
 
 
-def test_a_signature_beside_a_token_is_looked_at() -> None:
+def test_signature_beside_token_is_examined() -> None:
     scheme = Bearer(signature=BODY)
     headers = [(b"x-other", mac(VALYU_SECRET, SENT).hex().encode())]
     found = explain(headers, scheme=scheme, detail="header x-webhook-signature is missing")
@@ -285,7 +285,7 @@ wires = st.binary(max_size=70) | st.sampled_from(
     reason=st.sampled_from(["missing", "malformed", "stale", "mismatch"]),
     at=st.integers(0, 10**10),
 )
-def test_every_refusal_has_one_sentence_and_shows_no_secret(
+def test_each_refusal_is_one_secretless_sentence(
     scheme: AnyScheme, headers: Headers, body: bytes, reason: str, at: int
 ) -> None:
     knowns = [

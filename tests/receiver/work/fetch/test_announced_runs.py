@@ -63,7 +63,7 @@ def outcomes(store: Store) -> list[str]:
 # --- events of a group --------------------------------------------------------------------------
 
 
-async def test_a_run_s_event_waits_for_its_group_s_listing_and_then_needs_no_call(
+async def test_event_satisfied_by_group_listing(
     store: Store,
 ) -> None:
     sender = GroupSender({"r1": "completed", "r2": "failed", "r3": "completed"})
@@ -101,10 +101,8 @@ async def test_all_events_of_a_group_cost_one_write_to_its_check(store: Store) -
 
 
 @pytest.mark.parametrize("created", ["now", "2020-01-01"])
-async def test_news_makes_a_check_that_is_due_much_later_due_sooner(
-    store: Store, created: str
-) -> None:
-    store.register_batch("valyu", GROUP, endpoint_id=None)
+async def test_news_hurries_a_late_check(store: Store, created: str) -> None:
+    store.batches.register("valyu", GROUP, endpoint_id=None)
     if created != "now":
         sql(store, "UPDATE batches SET created_at = ?", created)
     assert in_seconds(job(store)) > 500
@@ -113,7 +111,7 @@ async def test_news_makes_a_check_that_is_due_much_later_due_sooner(
     assert in_seconds(job(store, kind="check")) <= 30
 
 
-async def test_news_is_gathered_for_a_second_at_least_before_a_group_is_listed(
+async def test_news_gathers_before_listing(
     store: Store,
 ) -> None:
     announce_run(store, "r1")
@@ -123,7 +121,7 @@ async def test_news_is_gathered_for_a_second_at_least_before_a_group_is_listed(
     assert check["next_attempt_at"] > check["created_at"]
 
 
-async def test_a_run_is_asked_for_itself_where_its_group_cannot_be_listed(store: Store) -> None:
+async def test_unlistable_group_asks_each_run(store: Store) -> None:
     broken = httpx.Response(500)
     sender = GroupSender({"r1": "completed"}, lambda r: broken if "/groups" in str(r.url) else None)
     announce_run(store, "r1")
@@ -137,7 +135,7 @@ async def test_a_run_is_asked_for_itself_where_its_group_cannot_be_listed(store:
     ]
 
 
-async def test_a_run_that_goes_on_makes_no_listing(store: Store) -> None:
+async def test_running_run_makes_no_listing(store: Store) -> None:
     sender = GroupSender({"r1": "running"})
     store.batches.register("valyu", GROUP, endpoint_id=None)
     announce_run(store, "r1", "running")
@@ -146,7 +144,7 @@ async def test_a_run_that_goes_on_makes_no_listing(store: Store) -> None:
     assert job(store, kind="fetch")["status"] == "done"
 
 
-async def test_a_group_that_only_the_api_names_is_watched_from_then_on(store: Store) -> None:
+async def test_group_named_by_api_is_watched(store: Store) -> None:
     sender = GroupSender({"r1": "completed", "other": "completed"})
     announce_run(store, "r1", group=None)
     announce_run(store, "other", group=None)
@@ -156,7 +154,7 @@ async def test_a_group_that_only_the_api_names_is_watched_from_then_on(store: St
     assert ledger(store, GROUP).state == "complete"
 
 
-async def test_an_old_result_is_not_taken_for_what_an_event_announces(store: Store) -> None:
+async def test_old_result_does_not_satisfy_event(store: Store) -> None:
     sender = GroupSender({"r1": "failed"})
     announce_run(store, "r1", "failed", group=None)
     await work(store, sender)
@@ -166,7 +164,7 @@ async def test_an_old_result_is_not_taken_for_what_an_event_announces(store: Sto
     assert [result["status"] for result in stored(store)] == ["completed"]
 
 
-async def test_an_end_that_a_status_map_told_first_is_not_taken_for_a_result_that_is_here(
+async def test_status_map_end_is_no_result(
     store: Store,
 ) -> None:
     sender = BatchSender({"r1": "failed"})
@@ -183,7 +181,7 @@ async def test_an_end_that_a_status_map_told_first_is_not_taken_for_a_result_tha
     assert [result["status"] for result in stored(store)] == ["completed"]
 
 
-async def test_the_same_event_with_another_body_is_fetched_though_its_result_is_here(
+async def test_same_event_other_body_is_fetched(
     store: Store,
 ) -> None:
     sender = GroupSender({"r1": "completed"})
@@ -205,7 +203,7 @@ async def test_the_same_event_with_another_body_is_fetched_though_its_result_is_
 # --- a run of its own ---------------------------------------------------------------------------
 
 
-async def test_what_was_announced_as_failed_has_no_result_that_is_asked_for(store: Store) -> None:
+async def test_announced_failure_asks_no_result(store: Store) -> None:
     sender = GroupSender({"r1": "failed"})
     announce_run(store, "r1", "failed", group=None)
     assert await fetch(store, parallel(), client=answering(sender)) == "run failed"
@@ -213,14 +211,14 @@ async def test_what_was_announced_as_failed_has_no_result_that_is_asked_for(stor
     assert (stored(store)[0]["status"], stored(store)[0]["error"]) == ("failed", "went wrong")
 
 
-async def test_a_404_of_the_result_is_explained_by_the_run_itself(store: Store) -> None:
+async def test_result_404_explained_by_run(store: Store) -> None:
     sender = GroupSender({"r1": "failed"})
     announce_run(store, "r1", group=None)
     assert await fetch(store, parallel(), client=answering(sender)) == "run failed"
     assert sender.calls == ["/runs/r1/result", "/runs/r1", "/runs/r1/input"]
 
 
-async def test_a_result_call_that_timed_out_is_no_failure(store: Store) -> None:
+async def test_result_timeout_is_no_failure(store: Store) -> None:
     sender = GroupSender({"r1": "running"})
     announce_run(store, "r1", group=None)
     await work_off(store, parallel(), client=answering(sender))
@@ -229,7 +227,7 @@ async def test_a_result_call_that_timed_out_is_no_failure(store: Store) -> None:
     assert sender.calls == ["/runs/r1/result"]
 
 
-async def test_a_run_s_input_is_asked_for_once_and_only_where_it_is_not_known(
+async def test_unknown_input_is_asked_once(
     store: Store,
 ) -> None:
     sender = GroupSender({"mine": "completed", "other": "completed"}, group_id=None)
@@ -246,9 +244,7 @@ async def test_a_run_s_input_is_asked_for_once_and_only_where_it_is_not_known(
 
 
 @pytest.mark.parametrize(("status", "done"), [(404, True), (422, True), (500, False)])
-async def test_an_input_that_is_not_told_keeps_no_result_away(
-    store: Store, status: int, done: bool
-) -> None:
+async def test_missing_input_keeps_result(store: Store, status: int, done: bool) -> None:
     refused = httpx.Response(status, json={"error": {"message": "no"}})
     sender = GroupSender(
         {"r1": "completed"},
@@ -271,9 +267,7 @@ def a_v0_batch(store: Store) -> None:
 
 
 @pytest.mark.parametrize("knows_runs", [True, False])
-async def test_a_status_map_names_the_runs_and_those_that_failed_are_results_too(
-    store: Store, knows_runs: bool
-) -> None:
+async def test_status_map_failures_are_results(store: Store, knows_runs: bool) -> None:
     sender = BatchSender({"r1": "complete", "r2": "failed"}, knows_runs=knows_runs)
     a_v0_batch(store)
     await work(store, sender)
@@ -284,7 +278,7 @@ async def test_a_status_map_names_the_runs_and_those_that_failed_are_results_too
     assert sender.calls == [f"/batches/{BATCH}", f"/batches/{BATCH}/export", "/runs/r2"]
 
 
-async def test_a_run_that_the_map_calls_complete_is_no_result_without_its_output(
+async def test_mapped_completion_needs_output(
     store: Store,
 ) -> None:
     sender = BatchSender({"r1": "complete", "r2": "running", "r3": "cancelling"})
@@ -301,7 +295,7 @@ async def test_a_run_that_the_map_calls_complete_is_no_result_without_its_output
     ]
 
 
-async def test_an_export_is_not_worth_it_until_it_doubles_what_is_here(store: Store) -> None:
+async def test_export_waits_until_worthwhile(store: Store) -> None:
     sender = BatchSender({f"r{number:02}": "running" for number in range(8)})
     a_v0_batch(store)
     exports = []
@@ -314,13 +308,13 @@ async def test_an_export_is_not_worth_it_until_it_doubles_what_is_here(store: St
     assert (ledger(store, BATCH).state, len(stored(store))) == ("complete", 8)
 
 
-async def test_a_v0_run_of_which_no_task_is_known_says_what_is_missing(store: Store) -> None:
+async def test_v0_run_without_task_says_so(store: Store) -> None:
     announce(store, "r1", kind="run")
     await work_off(store, parallel_v0(), client=answering(BatchSender({})))
     assert "endpoint add --task" in job(store)["reason"]
 
 
-async def test_a_v0_run_is_asked_for_below_the_task_of_its_endpoint(store: Store) -> None:
+async def test_v0_run_uses_endpoint_s_task(store: Store) -> None:
     sender = BatchSender({"r1": "complete"})
     endpoint_id = store.endpoints.add("valyu", "run", resource="r1", task_id=TASK)
     announce(store, "r1", kind="run", endpoint_id=endpoint_id)
@@ -331,7 +325,7 @@ async def test_a_v0_run_is_asked_for_below_the_task_of_its_endpoint(store: Store
 # --- what the sender has forgotten --------------------------------------------------------------
 
 
-async def test_a_410_is_as_final_as_a_404_and_what_the_body_carried_is_used(store: Store) -> None:
+async def test_gone_410_uses_embedded_result(store: Store) -> None:
     run = {"deepresearch_id": "t1", "status": "completed", "output": "x"}
     announce(store, "t1", kind="task", body=json.dumps(run).encode())
     tried_in_vain(store, 16)
@@ -341,7 +335,7 @@ async def test_a_410_is_as_final_as_a_404_and_what_the_body_carried_is_used(stor
     assert (result["run_id"], result["origin"], result["output"]) == ("t1", "delivery", '"x"')
 
 
-async def test_a_failed_run_that_parallel_has_forgotten_is_told_by_its_event(store: Store) -> None:
+async def test_forgotten_parallel_failure_uses_event(store: Store) -> None:
     data = {"run_id": "r1", "status": "failed", "error": {"message": "because"}}
     body = json.dumps({"type": "task_run.status", "data": data}).encode()
     announce(store, "r1", kind="run", body=body, hints={"status": "failed", "batch": None})
@@ -355,7 +349,7 @@ async def test_a_failed_run_that_parallel_has_forgotten_is_told_by_its_event(sto
     )
 
 
-async def test_a_run_that_was_submitted_is_of_its_batch_though_its_event_does_not_say(
+async def test_submitted_run_keeps_its_batch(
     store: Store,
 ) -> None:
     store.batches.register("valyu", GROUP, endpoint_id=None)
@@ -369,7 +363,7 @@ async def test_a_run_that_was_submitted_is_of_its_batch_though_its_event_does_no
 # --- a body that nobody signed ------------------------------------------------------------------
 
 
-async def test_an_unsigned_body_cannot_lead_the_way_to_somebody_else_s_batch(store: Store) -> None:
+async def test_unsigned_body_names_no_batch(store: Store) -> None:
     source, secret = parallel_v0(), "s" * 64
     store.batches.register("valyu", BATCH, endpoint_id=None, task_id=TASK)
     store.batches.add_runs("valyu", BATCH, [SubmittedRun("v1", TASK, {"q": 1})])
@@ -393,7 +387,7 @@ async def test_an_unsigned_body_cannot_lead_the_way_to_somebody_else_s_batch(sto
     assert (ledger(store, BATCH).state, ledger(store, BATCH).stored) == ("complete", 1)
 
 
-async def test_a_run_that_was_fetched_alone_has_its_open_batch_looked_at(store: Store) -> None:
+async def test_fetched_run_hurries_open_batch(store: Store) -> None:
     sender = GroupSender({"r1": "completed"})
     store.batches.check("valyu", GROUP, after=timedelta(hours=1))
     announce_run(store, "r1", group=None)

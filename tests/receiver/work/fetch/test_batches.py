@@ -40,7 +40,7 @@ running_sender, sender = working.running_sender, working.sender
 
 
 @pytest.mark.parametrize(("size", "pages"), [(1, 8), (7, 2), (100, 1)])
-async def test_a_batch_is_brought_in_page_by_page(
+async def test_batch_is_fetched_page_by_page(
     store: Store, sender: SandboxServer, size: int, pages: int
 ) -> None:
     sender.change(max_page_size=size)
@@ -53,9 +53,7 @@ async def test_a_batch_is_brought_in_page_by_page(
     assert STATUSES not in sender.state()["calls"]
 
 
-async def test_a_killed_try_leaves_its_pages_and_the_next_goes_on_from_there(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_killed_attempt_resumes_after_pages(store: Store, sender: SandboxServer) -> None:
     sender.change(max_page_size=3)
     sender.add_fault("GET /deepresearch/batches/*/tasks", kind="hang", after=2)
     batch_id, tasks = a_batch(sender, 8)
@@ -74,9 +72,7 @@ async def test_a_killed_try_leaves_its_pages_and_the_next_goes_on_from_there(
     assert sender.state()["calls"][LISTS] == 4  # two pages, the one that hung, and it again
 
 
-async def test_a_refused_cursor_means_page_one_again_and_all_the_rest(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_refused_cursor_restarts_at_page_one(store: Store, sender: SandboxServer) -> None:
     sender.change(max_page_size=3)
     sender.add_fault("GET /deepresearch/batches/*/tasks?*last_key=*", status=400, after=1)
     batch_id, tasks = a_batch(sender, 8)
@@ -87,9 +83,7 @@ async def test_a_refused_cursor_means_page_one_again_and_all_the_rest(
     assert sender.state()["calls"][LISTS] == 3 + 3
 
 
-async def test_cursors_that_are_always_refused_end_the_try_and_the_next_begins_anew(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_always_refused_cursors_end_the_attempt(store: Store, sender: SandboxServer) -> None:
     sender.change(max_page_size=3)
     refusals = MAX_RESTARTS + 1
     sender.add_fault("GET /deepresearch/batches/*/tasks?*last_key=*", status=400, times=refusals)
@@ -104,9 +98,7 @@ async def test_cursors_that_are_always_refused_end_the_try_and_the_next_begins_a
 
 
 @pytest.mark.parametrize("order", ["newest", "id"])
-async def test_the_order_of_the_pages_does_not_matter(
-    store: Store, sender: SandboxServer, order: str
-) -> None:
+async def test_page_order_does_not_matter(store: Store, sender: SandboxServer, order: str) -> None:
     sender.change(max_page_size=3, page_order=order)
     batch_id, tasks = a_batch(sender, 8)
     announce(store, batch_id)
@@ -114,18 +106,14 @@ async def test_the_order_of_the_pages_does_not_matter(
     assert {result["run_id"] for result in stored(store)} == set(tasks)
 
 
-async def test_a_promise_of_more_that_leads_to_an_empty_page_is_no_harm(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_empty_last_page_is_harmless(store: Store, sender: SandboxServer) -> None:
     sender.change(max_page_size=4, has_more="late")
     batch_id, _ = a_batch(sender, 8)
     announce(store, batch_id)
     assert await fetch(store, a_source(sender.api_url)) == "8 of 8 results stored"
 
 
-async def test_a_list_that_ends_too_early_is_not_taken_for_the_whole(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_short_list_is_not_complete(store: Store, sender: SandboxServer) -> None:
     sender.change(max_page_size=3, has_more="early")
     batch_id, _ = a_batch(sender, 8)
     announce(store, batch_id)
@@ -155,9 +143,7 @@ def listing(*pages: tuple[str, str | None], counts: Any = None) -> Any:
 
 
 @pytest.mark.parametrize("last", [None, "", "k2"], ids=["absent", "empty", "repeated"])
-async def test_without_a_total_keys_are_followed_to_their_end_and_nothing_is_called_complete(
-    store: Store, last: str | None
-) -> None:
+async def test_missing_total_never_completes(store: Store, last: str | None) -> None:
     announce(store, "batch_1")
     client = listing(("t1", "k1"), ("t2", "k2"), ("t3", last))
     with pytest.raises(NotReady, match="3 of 3 results stored, batch is completed"):
@@ -166,9 +152,7 @@ async def test_without_a_total_keys_are_followed_to_their_end_and_nothing_is_cal
     assert ledger(store, "batch_1").state == "open"
 
 
-async def test_keys_without_end_are_not_followed_without_end(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_endless_cursors_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("receiver.work.fetch.pages.MAX_PAGES", 2)
     announce(store, "batch_1")
     client = listing(("t1", "k1"), ("t2", "k2"), ("t3", "k3"), ("t4", None))
@@ -177,16 +161,14 @@ async def test_keys_without_end_are_not_followed_without_end(
     assert [result["run_id"] for result in stored(store)] == ["t1", "t2", "t3"]
 
 
-async def test_with_a_total_that_is_reached_a_last_key_is_not_followed(store: Store) -> None:
+async def test_reached_total_ignores_last_cursor(store: Store) -> None:
     announce(store, "batch_1")
     client = listing(("t1", "k1"), ("t2", "k2"), counts={"total": "2", "completed": "2"})
     assert await fetch(store, a_source(), client=client) == "2 of 2 results stored"
     assert ledger(store, "batch_1").state == "complete"
 
 
-async def test_known_tasks_that_the_list_leaves_out_are_asked_for_one_by_one(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_unlisted_known_tasks_asked_individually(store: Store, sender: SandboxServer) -> None:
     batch_id, _ = a_batch(sender, 20)
     announce(store, batch_id)
     announce(store, batch_id, body=b"again")
@@ -200,9 +182,7 @@ async def test_known_tasks_that_the_list_leaves_out_are_asked_for_one_by_one(
     assert await fetch(store, a_source(sender.api_url), lease=second) == "20 of 20 results stored"
 
 
-async def test_a_list_without_outputs_is_completed_by_asking_for_each_task(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_list_without_outputs_asks_each_task(store: Store, sender: SandboxServer) -> None:
     sender.change(outputs_in_list=False)
     batch_id, _ = a_batch(sender, ["a", "b [fail]", *"cdefghijkl"])
     announce(store, batch_id)
@@ -256,9 +236,7 @@ async def test_only_an_ended_batch_is_fetched_run_by_run_where_no_listing_ends(
     assert sum(path.endswith("/status") for path in paths) == single_calls
 
 
-async def test_one_task_that_cannot_be_asked_for_does_not_keep_the_others_out(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_unaskable_task_keeps_others(store: Store, sender: SandboxServer) -> None:
     sender.change(outputs_in_list=False)
     batch_id, tasks = a_batch(sender, 12)
     sender.add_fault(f"GET /deepresearch/tasks/{tasks[0]}/status", status=500)
@@ -270,7 +248,7 @@ async def test_one_task_that_cannot_be_asked_for_does_not_keep_the_others_out(
 
 @pytest.mark.parametrize("refusal", [400, 403, 404])
 @pytest.mark.parametrize("place", [0, 1])
-async def test_what_may_still_come_decides_how_a_fetch_ends_not_the_task_that_is_refused(
+async def test_outstanding_tasks_decide_the_outcome(
     store: Store, sender: SandboxServer, refusal: int, place: int
 ) -> None:
     sender.change(outputs_in_list=False)
@@ -282,9 +260,7 @@ async def test_what_may_still_come_decides_how_a_fetch_ends_not_the_task_that_is
         await fetch(store, a_source(sender.api_url))
 
 
-async def test_a_task_that_alone_is_refused_ends_the_fetch_once_the_others_are_here(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_lone_refused_task_ends_fetch(store: Store, sender: SandboxServer) -> None:
     sender.change(outputs_in_list=False)
     batch_id, tasks = a_batch(sender, 3)
     sender.add_fault(f"GET /deepresearch/tasks/{tasks[0]}/status", status=403)
@@ -294,16 +270,14 @@ async def test_a_task_that_alone_is_refused_ends_the_fetch_once_the_others_are_h
     assert [result["run_id"] for result in stored(store)] == tasks[1:]
 
 
-async def test_the_counts_decide_whether_a_batch_is_complete(store: Store) -> None:
+async def test_counts_decide_completeness(store: Store) -> None:
     counts = {"total": 3, "completed": 3, "failed": 0, "cancelled": 0}
     announce(store, "batch_1")
     with pytest.raises(NotReady, match="1 of 3 results stored"):
         await fetch(store, a_source(), client=answering(lambda r: batch_of_one(r, counts)))
 
 
-async def test_not_yet_is_said_of_a_batch_that_goes_on_and_nothing_is_listed(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_running_batch_is_not_listed(store: Store, sender: SandboxServer) -> None:
     sender.change(hold=True)
     batch_id, _ = a_batch(sender, 2)
     announce(store, batch_id)
@@ -312,9 +286,7 @@ async def test_not_yet_is_said_of_a_batch_that_goes_on_and_nothing_is_listed(
     assert LISTS not in sender.state()["calls"]
 
 
-async def test_what_has_ended_is_stored_while_the_batch_goes_on(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_ended_tasks_stored_while_batch_runs(store: Store, sender: SandboxServer) -> None:
     batch_id, _ = a_batch(sender, ["a", "b [stuck]"])
     announce(store, batch_id)
     with pytest.raises(NotReady, match="1 of 2"):
@@ -322,9 +294,7 @@ async def test_what_has_ended_is_stored_while_the_batch_goes_on(
     assert len(stored(store)) == 1
 
 
-async def test_tasks_that_go_on_after_a_cancel_keep_the_batch_open(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_tasks_after_cancel_keep_batch_open(store: Store, sender: SandboxServer) -> None:
     sender.change(cancel_keeps_running=True)
     batch_id, (_, stuck) = a_batch(sender, ["a", "b [stuck]"])
     ask(sender, "POST", f"/deepresearch/batches/{batch_id}/cancel", {})
@@ -337,9 +307,7 @@ async def test_tasks_that_go_on_after_a_cancel_keep_the_batch_open(
     assert (ledger(store, batch_id).state, ledger(store, batch_id).failed) == ("complete", 1)
 
 
-async def test_a_batch_that_grows_after_its_end_is_open_again_until_its_second_end(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_growth_reopens_until_second_end(store: Store, sender: SandboxServer) -> None:
     sender.change(add_after_end=True)
     batch_id, _ = a_batch(sender, 2)
     announce(store, batch_id)
@@ -355,9 +323,7 @@ async def test_a_batch_that_grows_after_its_end_is_open_again_until_its_second_e
     assert ledger(store, batch_id).state == "complete"
 
 
-async def test_a_batch_that_completes_twice_has_each_result_once(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_second_completion_stores_results_once(store: Store, sender: SandboxServer) -> None:
     batch_id, tasks = a_batch(sender, 3)
     for body in (b"first", b"second"):
         announce(store, batch_id, body=body)

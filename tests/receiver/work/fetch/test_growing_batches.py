@@ -83,7 +83,7 @@ def watching(store: Store) -> list[str]:
     return [each["kind"] for each in jobs(store) if each["status"] == "pending"]
 
 
-def test_an_end_that_was_read_before_the_batch_grew_completes_nothing(store: Store) -> None:
+def test_end_before_growth_completes_nothing(store: Store) -> None:
     lease, read = an_end(store, "r1", "r2")
     store.batches.note("valyu", counted(4, 2))  # somebody looked, and there were two more
     settled = complete(store, lease, read)
@@ -91,7 +91,7 @@ def test_an_end_that_was_read_before_the_batch_grew_completes_nothing(store: Sto
     assert watching(store) == ["check"]
 
 
-def test_tasks_that_were_added_without_ids_are_waited_for(store: Store) -> None:
+def test_tasks_without_ids_are_outstanding(store: Store) -> None:
     lease, read = an_end(store, "r1", "r2")
     mine = [SubmittedRun(name, None, None) for name in ("r1", "r2")]
     store.batches.add_runs("valyu", "B", mine)
@@ -101,7 +101,7 @@ def test_tasks_that_were_added_without_ids_are_waited_for(store: Store) -> None:
     assert watching(store) == ["check"]
 
 
-async def test_a_look_during_a_slow_listing_is_not_overwritten_by_it(store: Store) -> None:
+async def test_look_survives_a_slow_listing(store: Store) -> None:
     announce(store, "B", endpoint_id=store.endpoints.add("valyu", "batch", resource="B"))
     listing, go_on = asyncio.Event(), asyncio.Event()
 
@@ -122,7 +122,7 @@ async def test_a_look_during_a_slow_listing_is_not_overwritten_by_it(store: Stor
     assert "check" in watching(store)
 
 
-async def test_a_batch_that_is_reopened_by_news_of_progress_is_watched_again(store: Store) -> None:
+async def test_progress_news_reopens_and_watches(store: Store) -> None:
     assert complete(store, *an_end(store, "r1")).state == "complete"
     assert watching(store) == []
     announce(store, "B", body=b"2", awaits_end=False)
@@ -132,7 +132,7 @@ async def test_a_batch_that_is_reopened_by_news_of_progress_is_watched_again(sto
     assert watching(store) == ["check"]
 
 
-def test_a_batch_that_is_reopened_by_a_fetch_that_dies_is_watched_again(store: Store) -> None:
+def test_dying_fetch_reopens_and_watches(store: Store) -> None:
     complete(store, *an_end(store, "r1"))
     announce(store, "B", body=b"2")
     lease = claim(store)
@@ -142,13 +142,13 @@ def test_a_batch_that_is_reopened_by_a_fetch_that_dies_is_watched_again(store: S
     assert watching(store) == ["check"]
 
 
-def test_a_batch_that_a_look_finds_grown_is_watched_again(store: Store) -> None:
+def test_grown_batch_is_watched_again(store: Store) -> None:
     complete(store, *an_end(store, "r1"))
     assert store.batches.note("valyu", counted(2, 1)).state == "open"
     assert watching(store) == ["check"]
 
 
-def test_the_dead_letter_of_a_check_makes_no_other_check_at_once(store: Store) -> None:
+def test_dead_check_makes_no_new_check(store: Store) -> None:
     store.endpoints.add("valyu", "batch", resource="B")
     sql(store, "UPDATE jobs SET next_attempt_at = created_at")
     store.jobs.bury(claim(store), AttemptOutcome(now(), 1.0, "dead", "given up after 30 days"))
@@ -158,7 +158,7 @@ def test_the_dead_letter_of_a_check_makes_no_other_check_at_once(store: Store) -
 # --- a sender that says no ----------------------------------------------------------------------
 
 
-async def test_a_403_is_not_taken_for_the_account_s_while_the_sender_is_in_trouble(
+async def test_trouble_makes_403_inconclusive(
     store: Store,
 ) -> None:
     announce(store, "bad", kind="task")
@@ -174,7 +174,7 @@ async def test_a_403_is_not_taken_for_the_account_s_while_the_sender_is_in_troub
     assert (job(store)["status"], job(store)["failures"] > 0) == ("pending", True)
 
 
-async def test_a_probe_that_asked_nobody_does_not_resume_a_paused_source(store: Store) -> None:
+async def test_probe_without_call_resumes_nothing(store: Store) -> None:
     store.endpoints.add("valyu", "task")  # nobody has said yet which one
     for number in range(8):
         announce(store, f"t{number}", kind="task")
@@ -194,7 +194,7 @@ async def test_a_probe_that_asked_nobody_does_not_resume_a_paused_source(store: 
     assert calls == []
 
 
-async def test_the_fullest_of_the_bodies_of_an_event_is_used(store: Store) -> None:
+async def test_fullest_body_is_embedded(store: Store) -> None:
     thin = {"deepresearch_id": "t1", "status": "completed"}
     for body in ({**thin, "output": "the result"}, thin):
         announce(store, "t1", kind="task", body=json.dumps(body).encode())
@@ -207,9 +207,7 @@ async def test_the_fullest_of_the_bodies_of_an_event_is_used(store: Store) -> No
 
 
 @pytest.mark.parametrize("padding", [10, 300_000])
-async def test_a_run_nested_beyond_measure_keeps_no_other_run_away(
-    store: Store, padding: int
-) -> None:
+async def test_deeply_nested_run_spares_others(store: Store, padding: int) -> None:
     announce(store, "B")
     deep = "[" * 900 + "]" * 900
     tasks: list[dict[str, Any]] = [
@@ -223,7 +221,7 @@ async def test_a_run_nested_beyond_measure_keeps_no_other_run_away(
     assert "b" in {each["run_id"] for each in stored(store)}
 
 
-async def test_a_refused_addition_to_what_always_grows_is_told_in_the_sender_s_words(
+async def test_refused_addition_quotes_the_sender(
     store: Store,
 ) -> None:
     source, sender = parallel(), GroupSender({"r1": "completed"})

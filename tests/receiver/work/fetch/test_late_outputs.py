@@ -76,7 +76,7 @@ class Late(GroupSender):
         return [{**event, "output": None} for event in super().events()]
 
 
-async def test_late_outputs_are_asked_for_alone_while_another_run_goes_on(store: Store) -> None:
+async def test_late_outputs_asked_individually(store: Store) -> None:
     sender = Late({"a": "completed", "b": "completed", "stuck": "running"})
     a_group(store, sender)
     await work(store, sender)
@@ -99,7 +99,7 @@ class Once(GroupSender):
         ]
 
 
-async def test_a_run_that_was_only_named_as_running_is_asked_for_at_the_end(store: Store) -> None:
+async def test_run_named_running_is_asked_last(store: Store) -> None:
     sender = Once({"b": "running", "a": "completed"})
     a_group(store, sender)
     await work(store, sender)
@@ -118,7 +118,7 @@ class Uncounted(GroupSender):
         return {**shown, "status": {**shown["status"], "task_run_status_counts": {}}}
 
 
-async def test_a_group_whose_counts_are_missing_is_listed_at_its_end(store: Store) -> None:
+async def test_missing_counts_list_at_end(store: Store) -> None:
     sender = Uncounted({"a": "running", "b": "failed"})
     store.batches.check("valyu", GROUP)
     await work(store, sender)
@@ -129,7 +129,7 @@ async def test_a_group_whose_counts_are_missing_is_listed_at_its_end(store: Stor
     assert sender.calls[-1] == ITS_RUNS
 
 
-async def test_counts_that_are_missing_do_not_make_a_group_complete_too_early(
+async def test_missing_counts_never_complete_early(
     store: Store,
 ) -> None:
     sender = Uncounted({"a": "completed", "b": "completed"})
@@ -139,7 +139,7 @@ async def test_counts_that_are_missing_do_not_make_a_group_complete_too_early(
     assert (ledger(store, GROUP).state, ledger(store, GROUP).expected) == ("open", 2)
 
 
-async def test_a_run_that_ended_anew_is_missing_until_the_result_of_that_end_is_here(
+async def test_rerun_missing_until_new_result(
     store: Store,
 ) -> None:
     sender = GroupSender({"a": "failed"})
@@ -158,7 +158,7 @@ async def test_a_run_that_ended_anew_is_missing_until_the_result_of_that_end_is_
 # --- v0 -----------------------------------------------------------------------------------------
 
 
-async def test_runs_of_a_batch_that_ended_anew_are_listed_anew(store: Store) -> None:
+async def test_runs_of_reopened_batch_relisted(store: Store) -> None:
     sender = BatchSender({"r1": "failed", "r2": "complete"})
     a_v0_batch(store, sender)
     await work(store, sender)
@@ -173,7 +173,7 @@ async def test_runs_of_a_batch_that_ended_anew_are_listed_anew(store: Store) -> 
     )
 
 
-async def test_an_export_of_what_is_here_is_not_stored_run_by_run(
+async def test_known_export_rows_are_not_restored(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sender = BatchSender({**{f"r{number}": "complete" for number in range(60)}, "last": "running"})
@@ -216,7 +216,7 @@ def by_rows(store: Store, sender: BatchSender) -> Source:
     return parallel_v0(api={"export": "csv"})
 
 
-async def test_a_row_of_csv_does_not_stand_in_for_a_result_whose_types_are_known(
+async def test_csv_row_replaces_no_typed_result(
     store: Store,
 ) -> None:
     sender = Rows({"r1": "complete", "r2": "running"})
@@ -230,7 +230,7 @@ async def test_a_row_of_csv_does_not_stand_in_for_a_result_whose_types_are_known
     assert outputs == {"r1": (1, '{"n": 5}'), "r2": (1, '{"n": "5"}')}
 
 
-async def test_a_row_of_csv_tells_of_a_failed_run_but_not_why_it_failed(store: Store) -> None:
+async def test_csv_row_omits_failure_reason(store: Store) -> None:
     sender = Rows({"r1": "failed"})
     source = by_rows(store, sender)
     make_due(store)
@@ -247,7 +247,7 @@ class WithoutOutputs(BatchSender):
         return super().run(run_id) if self.there else {**super().run(run_id), "output": None}
 
 
-async def test_an_output_that_comes_late_in_an_old_batch_is_waited_for(store: Store) -> None:
+async def test_late_output_in_old_batch_awaited(store: Store) -> None:
     sender = WithoutOutputs({"r1": "complete"})
     a_v0_batch(store, sender)
     make_old(store, 60)
@@ -261,7 +261,7 @@ async def test_an_output_that_comes_late_in_an_old_batch_is_waited_for(store: St
 
 
 @pytest.mark.parametrize(("minutes", "believed"), [(14, False), (16, True)])
-async def test_an_output_that_never_comes_is_believed_to_be_none_in_the_end(
+async def test_absent_output_is_finally_believed(
     store: Store, minutes: float, believed: bool
 ) -> None:
     sender = WithoutOutputs({"r1": "complete"})
@@ -287,7 +287,7 @@ class Nulls(BatchSender):
         return httpx.Response(200, json=[None, *response.json(), None])
 
 
-async def test_a_null_in_an_export_keeps_no_run_away(store: Store) -> None:
+async def test_null_in_export_spares_runs(store: Store) -> None:
     sender = Nulls({"r1": "complete", "r2": "failed"})
     a_v0_batch(store, sender)
     await work(store, sender)

@@ -86,7 +86,7 @@ async def brought(store: Store, sender: GroupSender, lease: Lease | None = None)
     return await fetch(store, parallel(), lease=lease, client=answering(sender))
 
 
-async def test_a_group_is_brought_in_by_one_stream_with_inputs_and_citations(store: Store) -> None:
+async def test_group_comes_in_one_stream(store: Store) -> None:
     sender = Streams(3)
     assert await brought(store, sender) == "3 of 3 results stored"
     assert sender.calls == [f"/groups/{GROUP}", LISTS]
@@ -96,7 +96,7 @@ async def test_a_group_is_brought_in_by_one_stream_with_inputs_and_citations(sto
     assert ledger(store, GROUP).state == "complete"
 
 
-async def test_a_stream_is_stored_in_parts_with_the_cursor_in_the_progress(
+async def test_stream_stored_in_parts_with_cursor(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("receiver.work.fetch.streams.PART_RUNS", 10)
@@ -127,7 +127,7 @@ async def test_large_outputs_make_smaller_parts(
     assert len(stored(store)) == 2
 
 
-async def test_a_stream_that_broke_off_goes_on_behind_its_cursor_in_the_same_try(
+async def test_broken_stream_resumes_in_same_attempt(
     store: Store,
 ) -> None:
     items = GroupSender(runs(5)).events()
@@ -136,7 +136,7 @@ async def test_a_stream_that_broke_off_goes_on_behind_its_cursor_in_the_same_try
     assert sender.listed == ["", " behind 2", " behind 4"]
 
 
-async def test_a_stream_that_brings_nothing_ends_the_try_and_the_next_goes_on_behind_it(
+async def test_silent_stream_ends_and_resumes_later(
     store: Store,
 ) -> None:
     items = GroupSender(runs(5)).events()
@@ -151,9 +151,7 @@ async def test_a_stream_that_brings_nothing_ends_the_try_and_the_next_goes_on_be
 
 
 @pytest.mark.parametrize("status", [400, 404, 422])
-async def test_a_cursor_that_is_refused_means_the_whole_stream_again(
-    store: Store, status: int
-) -> None:
+async def test_refused_cursor_restarts_stream(store: Store, status: int) -> None:
     items = GroupSender(runs(4)).events()
     refused = httpx.Response(status, json={"error": {"message": "no such event"}})
     sender = Streams(4, items[:2], refused)
@@ -161,7 +159,7 @@ async def test_a_cursor_that_is_refused_means_the_whole_stream_again(
     assert sender.listed == ["", " behind 2", ""]
 
 
-async def test_cursors_that_are_always_refused_are_given_up_for_this_try(store: Store) -> None:
+async def test_always_refused_cursors_end_attempt(store: Store) -> None:
     items = GroupSender(runs(4)).events()
     refused = httpx.Response(404, json={"error": {"message": "no such event"}})
     streams: list[Any] = [items[:1], refused] * (MAX_RESTARTS + 1)
@@ -172,9 +170,7 @@ async def test_cursors_that_are_always_refused_are_given_up_for_this_try(store: 
 
 
 @pytest.mark.parametrize("odd", ["data: {half\n\n", "data: 5\n\n"])
-async def test_an_event_that_cannot_be_read_is_left_out_and_its_run_asked_for_alone(
-    store: Store, odd: str
-) -> None:
+async def test_unreadable_event_asks_run_alone(store: Store, odd: str) -> None:
     first, _, last = (f"data: {json.dumps(item)}\n\n" for item in GroupSender(runs(3)).events())
     text, kind = first + odd + last, {"content-type": "text/event-stream"}
     sender = Streams(3, httpx.Response(200, text=text, headers=kind))
@@ -184,7 +180,7 @@ async def test_an_event_that_cannot_be_read_is_left_out_and_its_run_asked_for_al
     assert (sender.listed[0], sender.calls[-1]) == ("", "/runs/r002/result")
 
 
-async def test_an_error_in_the_stream_is_no_end_of_it(store: Store) -> None:
+async def test_error_event_is_no_stream_end(store: Store) -> None:
     items = GroupSender(runs(3)).events()
     sender = Streams(3, [*items[:1], ERROR], [ERROR])
     with pytest.raises(Unavailable, match="out of breath"):
@@ -192,7 +188,7 @@ async def test_an_error_in_the_stream_is_no_end_of_it(store: Store) -> None:
     assert len(stored(store)) == 1  # what came before is good
 
 
-async def test_events_of_other_kinds_move_the_cursor_alone(store: Store) -> None:
+async def test_other_events_move_the_cursor(store: Store) -> None:
     items = GroupSender(runs(2)).events()
     status = {"type": "task_group_status", "event_id": "9", "status": {}}
     sender = Streams(2, [items[0], status])
@@ -202,7 +198,7 @@ async def test_events_of_other_kinds_move_the_cursor_alone(store: Store) -> None
 
 
 @pytest.mark.parametrize("lies", [{"taskgroup_id": "tgrp_2"}, {"run_id": None}])
-async def test_a_run_of_another_group_is_not_stored(store: Store, lies: dict[str, Any]) -> None:
+async def test_foreign_run_is_not_stored(store: Store, lies: dict[str, Any]) -> None:
     (item,) = GroupSender(runs(1)).events()
     other = {**item, "event_id": "8", "run": {**item["run"], **lies}}
     stream = httpx.Response(
@@ -214,7 +210,7 @@ async def test_a_run_of_another_group_is_not_stored(store: Store, lies: dict[str
     assert sql(store, "SELECT * FROM runs") == []
 
 
-async def test_a_stream_without_end_is_left_once_all_is_here(store: Store) -> None:
+async def test_endless_stream_left_when_complete(store: Store) -> None:
     item = GroupSender(runs(1)).events()[0]
     read: list[int] = []
 
@@ -228,9 +224,7 @@ async def test_a_stream_without_end_is_left_once_all_is_here(store: Store) -> No
     assert await brought(store, Streams(1, stream)) == "1 of 1 results stored"
 
 
-async def test_a_stream_of_too_many_items_is_bounded(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_too_many_items_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("receiver.work.fetch.streams.MAX_STREAMED", 50)
     nothing = {"type": "task_group_status", "status": {}}
     with pytest.raises(Unavailable, match="more than 50 items"):
@@ -238,15 +232,13 @@ async def test_a_stream_of_too_many_items_is_bounded(
 
 
 @pytest.mark.parametrize("kind", ["text/html", "application/json", ""])
-async def test_what_is_no_event_stream_is_not_taken_for_an_empty_one(
-    store: Store, kind: str
-) -> None:
+async def test_non_stream_is_not_empty_stream(store: Store, kind: str) -> None:
     page = httpx.Response(200, content=b"<html></html>", headers={"content-type": kind})
     with pytest.raises(Unavailable, match="no event stream"):
         await brought(store, Streams(1, page))
 
 
-async def test_a_later_listing_of_a_group_goes_on_behind_the_earlier_one(store: Store) -> None:
+async def test_later_listing_resumes_at_cursor(store: Store) -> None:
     sender = Streams(2)
     sender.runs["r003"] = "running"
     announce(store, GROUP)
@@ -261,14 +253,14 @@ async def test_a_later_listing_of_a_group_goes_on_behind_the_earlier_one(store: 
 # --- streams that end too early, or not at all --------------------------------------------------
 
 
-async def test_a_stream_that_ends_too_early_without_a_word_is_gone_on_with(store: Store) -> None:
+async def test_early_quiet_end_is_resumed(store: Store) -> None:
     items = GroupSender(runs(5)).events()
     sender = Streams(5, events(*items[:2]), events(*items[2:4]))
     assert await brought(store, sender) == "5 of 5 results stored"
     assert sender.listed == ["", " behind 2", " behind 4"]
 
 
-async def test_a_stream_that_ends_too_early_and_brings_no_more_ends_the_try(store: Store) -> None:
+async def test_repeated_early_end_ends_attempt(store: Store) -> None:
     items = GroupSender(runs(5)).events()
     sender = Streams(5, events(*items[:2]), events())
     with pytest.raises(NotReady, match="2 of 5"):
@@ -276,7 +268,7 @@ async def test_a_stream_that_ends_too_early_and_brings_no_more_ends_the_try(stor
     assert sender.listed == ["", " behind 2"]
 
 
-async def test_a_stream_of_what_is_here_already_is_not_followed_for_ever(store: Store) -> None:
+async def test_known_runs_end_the_stream(store: Store) -> None:
     (item, *_) = GroupSender(runs(2)).events()
     again = [events({**item, "event_id": str(number)}) for number in range(1, 20)]
     sender = Streams(2, *again)
@@ -285,7 +277,7 @@ async def test_a_stream_of_what_is_here_already_is_not_followed_for_ever(store: 
     assert sender.listed == ["", " behind 1"]
 
 
-async def test_what_was_promised_is_stored_with_the_last_of_it_though_the_stream_stays_open(
+async def test_promised_runs_stored_despite_open_stream(
     store: Store,
 ) -> None:
     sender = Streams(5, held_open(GroupSender(runs(5)).events()))
@@ -294,9 +286,7 @@ async def test_what_was_promised_is_stored_with_the_last_of_it_though_the_stream
     assert sender.listed == [""]
 
 
-async def test_a_stream_that_brings_nothing_but_comments_is_at_its_end(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_comment_only_stream_is_ended(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("receiver.work.fetch.streams.ITEM_SECONDS", 0.3)
     sender = Streams(5, held_open(GroupSender(runs(5)).events()[:2]))
     async with asyncio.timeout(10):
@@ -304,7 +294,7 @@ async def test_a_stream_that_brings_nothing_but_comments_is_at_its_end(
     assert sender.listed == ["", " behind 2"]
 
 
-async def test_a_try_ends_where_no_stream_brings_anything(
+async def test_attempt_ends_when_streams_bring_nothing(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("receiver.work.fetch.streams.ITEM_SECONDS", 0.1)

@@ -43,7 +43,7 @@ pytestmark = pytest.mark.sqlite
 running_sender, sender = working.running_sender, working.sender
 
 
-async def test_a_page_that_is_too_large_is_asked_for_in_halves(
+async def test_large_page_is_halved(
     store: Store, sender: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("receiver.sender_api.calls.MAX_ANSWER_BYTES", 40_000)
@@ -54,7 +54,7 @@ async def test_a_page_that_is_too_large_is_asked_for_in_halves(
     assert sender.state()["calls"][LISTS] == 8  # 100, 50, 25, 12, 6 are too large, then by three
 
 
-async def test_a_page_size_that_is_refused_is_left_to_the_sender(store: Store) -> None:
+async def test_refused_page_size_uses_default(store: Store) -> None:
     sizes: list[str | None] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -69,7 +69,7 @@ async def test_a_page_size_that_is_refused_is_left_to_the_sender(store: Store) -
     assert sizes == ["100", None]
 
 
-async def test_a_page_that_is_refused_with_every_size_is_refused(store: Store) -> None:
+async def test_always_refused_page_is_refused(store: Store) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("/tasks"):
             return httpx.Response(400, json={"error": "no"})
@@ -80,7 +80,7 @@ async def test_a_page_that_is_refused_with_every_size_is_refused(store: Store) -
         await fetch(store, a_source(), client=answering(handler))
 
 
-async def test_a_sender_that_takes_no_size_and_whose_own_is_too_large_is_not_asked_for_ever(
+async def test_sizeless_sender_too_large_is_bounded(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("receiver.sender_api.calls.MAX_ANSWER_BYTES", 1000)
@@ -101,7 +101,7 @@ async def test_a_sender_that_takes_no_size_and_whose_own_is_too_large_is_not_ask
     assert [size for size in asked_sizes if size] == ["100", "50", "25", "12", "6", "3", "1"]
 
 
-async def test_a_page_that_cannot_be_read_is_asked_for_in_halves(store: Store) -> None:
+async def test_unreadable_page_is_halved(store: Store) -> None:
     runs = [json.dumps(run_named(f"t{number}")) for number in range(4)]
     runs[3] = '{"half": '
 
@@ -119,7 +119,7 @@ async def test_a_page_that_cannot_be_read_is_asked_for_in_halves(store: Store) -
     assert {row["run_id"] for row in stored(store)} == {"t0", "t1", "t2"}
 
 
-async def test_a_page_is_stored_while_the_next_is_asked_for_with_no_more_progress_than_its_own(
+async def test_page_stored_while_next_is_fetched(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked_sizes = {page: threading.Event() for page in range(1, 5)}
@@ -153,7 +153,7 @@ async def test_a_page_is_stored_while_the_next_is_asked_for_with_no_more_progres
     ] == "4"
 
 
-async def test_a_page_that_cannot_be_stored_ends_the_listing(
+async def test_unstorable_page_ends_the_listing(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cursors: list[str | None] = []
@@ -177,9 +177,7 @@ async def test_a_page_that_cannot_be_stored_ends_the_listing(
 
 
 @pytest.mark.parametrize("odd", ["9" * 5_000, "[" * 1_200 + "]" * 1_200])
-async def test_what_python_does_not_parse_keeps_no_run_of_its_page_away(
-    store: Store, odd: str
-) -> None:
+async def test_unparsable_number_spares_its_page(store: Store, odd: str) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         answer = batch_of_one(request, {"total": 1, "completed": 1}, output="odd")
         return httpx.Response(200, text=answer.text.replace('"odd"', odd))
@@ -190,7 +188,7 @@ async def test_what_python_does_not_parse_keeps_no_run_of_its_page_away(
     assert (row["error"], row["output"][:2]) == (None, f'"{odd[0]}' if odd[0] == "9" else odd[:2])
 
 
-async def test_a_batch_that_has_ended_is_brought_in_without_a_listing_that_always_fails(
+async def test_failing_listing_asks_each_run(
     store: Store,
 ) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
@@ -213,7 +211,7 @@ async def test_a_batch_that_has_ended_is_brought_in_without_a_listing_that_alway
     assert sentence == "1 of 1 results stored"
 
 
-async def test_a_page_key_that_makes_no_url_is_a_refused_one(store: Store) -> None:
+async def test_impossible_cursor_is_a_refused_one(store: Store) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         if not request.url.path.endswith("/tasks"):
             return batch_of_one(request, {"total": 2, "completed": 2})
@@ -235,7 +233,7 @@ async def test_a_giant_result_is_stored_whole(store: Store, sender: SandboxServe
     assert len(json.loads(stored(store)[0]["output"])) == 5_000_000
 
 
-async def test_numbers_that_are_none_in_the_api_s_json_do_not_lose_the_result(store: Store) -> None:
+async def test_non_finite_numbers_keep_the_result(store: Store) -> None:
     text = '{"deepresearch_id": "t1", "status": "completed", "output": [NaN, 1], "cost": Infinity}'
     client = answering(lambda _: httpx.Response(200, text=text))
     announce(store, "t1", kind="task")
@@ -244,13 +242,13 @@ async def test_numbers_that_are_none_in_the_api_s_json_do_not_lose_the_result(st
 
 
 @pytest.mark.parametrize("answer", [{}, {"batch_id": "batch_2"}, [], {"batch": 5}, {"batch_id": 1}])
-async def test_an_answer_about_something_else_is_none(store: Store, answer: Any) -> None:
+async def test_foreign_answer_is_refused(store: Store, answer: Any) -> None:
     announce(store, "batch_1")
     with pytest.raises(Unavailable, match="not about batch_1"):
         await fetch(store, a_source(), client=answering(lambda _: httpx.Response(200, json=answer)))
 
 
-async def test_a_page_of_another_batch_is_not_stored(store: Store) -> None:
+async def test_page_of_another_batch_is_unstored(store: Store) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         answer = json.loads(batch_of_one(request, {}).content)
         other = {**answer, "batch_id": "batch_2"} if "tasks" in answer else answer
@@ -262,7 +260,7 @@ async def test_a_page_of_another_batch_is_not_stored(store: Store) -> None:
     assert stored(store) == []
 
 
-async def test_a_listed_task_that_names_another_batch_is_not_stored(store: Store) -> None:
+async def test_listed_task_of_other_batch_unstored(store: Store) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         return batch_of_one(request, {"total": 1, "completed": 1}, batch_id="batch_2")
 
@@ -294,7 +292,7 @@ def without_output(minutes: float | None) -> Any:
     [(14, 60, False), (60, 14, False), (16, 16, True), (60, None, False)],
 )
 @pytest.mark.parametrize("subject", ["t1", "batch_1"])
-async def test_a_completed_run_without_its_output_is_believed_after_a_quarter_of_an_hour(
+async def test_missing_output_believed_after_15_minutes(
     store: Store, since_job: float, since_end: float | None, believed: bool, subject: str
 ) -> None:
     announce(store, subject, kind="task" if subject == "t1" else "batch")
@@ -311,7 +309,7 @@ async def test_a_completed_run_without_its_output_is_believed_after_a_quarter_of
 
 @pytest.mark.parametrize(("minutes", "believed"), [(14, False), (16, True)])
 @pytest.mark.parametrize("subject", ["t1", "batch_1"])
-async def test_without_the_end_s_stamp_the_quarter_begins_when_this_job_saw_it_first(
+async def test_missing_stamp_counts_from_first_look(
     store: Store, minutes: float, believed: bool, subject: str
 ) -> None:
     announce(store, subject, kind="task" if subject == "t1" else "batch")
@@ -332,7 +330,7 @@ async def test_without_the_end_s_stamp_the_quarter_begins_when_this_job_saw_it_f
     ] * believed
 
 
-async def test_an_output_that_came_late_is_waited_for_no_more(store: Store) -> None:
+async def test_arrived_output_is_waited_no_more(store: Store) -> None:
     announce(store, "t1", kind="task")
     lease = claim(store)
     with pytest.raises(NotReady):

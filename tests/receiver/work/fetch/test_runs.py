@@ -43,7 +43,7 @@ running_sender, sender = working.running_sender, working.sender
     ("account", "kind"),
     [(200, Refused), (403, Forbidden), (401, Forbidden), (500, Unavailable), (429, RateLimited)],
 )
-async def test_a_403_is_the_resource_s_own_where_the_account_is_still_welcome(
+async def test_a_403_is_resource_s_own_when_account_works(
     store: Store, account: int, kind: type[FetchError]
 ) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
@@ -72,7 +72,7 @@ UNKNOWN = httpx.Response(404, json={"error": {"message": "Run not found"}})
         (PAGE_403, UNKNOWN, Unavailable),
     ],
 )
-async def test_parallel_too_is_asked_whose_a_403_is_and_a_page_of_html_is_nobody_s(
+async def test_html_403_is_nobody_s(
     store: Store, run: httpx.Response, probe: httpx.Response, kind: type[FetchError]
 ) -> None:
     announce_run(store, "r1", group=None)
@@ -84,7 +84,7 @@ async def test_parallel_too_is_asked_whose_a_403_is_and_a_page_of_html_is_nobody
     assert type(raised.value) is kind
 
 
-async def test_a_firewall_s_page_buries_no_job_and_pauses_no_source(store: Store) -> None:
+async def test_firewall_page_buries_and_pauses_nothing(store: Store) -> None:
     announce_run(store, "r1", group=None)
     sender = GroupSender({"r1": "completed"}, lambda _: PAGE_403, group_id=None)
     async with working.working(store, parallel(), client=answering(sender)):
@@ -104,9 +104,7 @@ def a_task(sender: SandboxServer, query: str = "q") -> str:
     return str(made["deepresearch_id"])
 
 
-async def test_a_single_task_is_stored_and_its_endpoint_waits_no_longer(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_task_is_stored_and_check_ends(store: Store, sender: SandboxServer) -> None:
     task_id = a_task(sender)
     endpoint_id = store.endpoints.add("valyu", "task", resource=task_id)
     announce(store, task_id, kind="task", endpoint_id=endpoint_id)
@@ -115,17 +113,13 @@ async def test_a_single_task_is_stored_and_its_endpoint_waits_no_longer(
     assert job(store, kind="check")["status"] == "done"
 
 
-async def test_a_single_task_that_goes_on_is_asked_for_again(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_running_task_is_asked_again(store: Store, sender: SandboxServer) -> None:
     announce(store, a_task(sender, "q [stuck]"), kind="task")
     with pytest.raises(NotReady, match="run is running"):
         await fetch(store, a_source(sender.api_url))
 
 
-async def test_a_task_announced_at_its_batch_s_endpoint_is_stored(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_task_at_batch_endpoint_is_stored(store: Store, sender: SandboxServer) -> None:
     batch_id, tasks = a_batch(sender, 2)
     endpoint_id = store.endpoints.add("valyu", "batch", resource=batch_id)
     announce(store, tasks[0], kind="task", endpoint_id=endpoint_id)
@@ -135,7 +129,7 @@ async def test_a_task_announced_at_its_batch_s_endpoint_is_stored(
 
 
 @pytest.mark.parametrize("of_a_batch", [True, False])
-async def test_a_task_that_is_not_of_the_endpoint_s_batch_is_refused_and_not_stored(
+async def test_foreign_task_at_batch_is_refused(
     store: Store, sender: SandboxServer, of_a_batch: bool
 ) -> None:
     mine, _ = a_batch(sender, 1)
@@ -147,9 +141,7 @@ async def test_a_task_that_is_not_of_the_endpoint_s_batch_is_refused_and_not_sto
     assert stored(store) == []
 
 
-async def test_a_task_announced_before_its_batch_s_endpoint_is_bound_is_fetched_once_it_is(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_task_before_binding_fetched_after(store: Store, sender: SandboxServer) -> None:
     batch_id, tasks = a_batch(sender, 1)
     endpoint_id = store.endpoints.add("valyu", "batch")
     announce(store, tasks[0], kind="task", endpoint_id=endpoint_id)
@@ -168,7 +160,7 @@ def resource_of(store: Store, endpoint_id: str) -> str | None:
     return view.resource
 
 
-async def test_a_task_s_endpoint_is_bound_by_its_first_announcement_that_the_api_confirms(
+async def test_confirmed_announcement_binds_task_endpoint(
     store: Store, sender: SandboxServer
 ) -> None:
     endpoint_id = store.endpoints.add("valyu", "task")
@@ -184,7 +176,7 @@ async def test_a_task_s_endpoint_is_bound_by_its_first_announcement_that_the_api
     assert (check["subject"], check["status"]) == (task_id, "done")
 
 
-async def test_what_was_announced_second_is_fetched_and_the_first_is_still_waited_for(
+async def test_second_announcement_fetched_first_still_awaited(
     store: Store, sender: SandboxServer
 ) -> None:
     first, second = a_task(sender, "q [stuck]"), a_task(sender)
@@ -200,9 +192,7 @@ async def test_what_was_announced_second_is_fetched_and_the_first_is_still_waite
 
 
 @pytest.mark.parametrize("meanwhile", ["closed", "bound to another"])
-async def test_an_endpoint_that_changes_while_its_run_is_asked_for_stays_as_it_is(
-    store: Store, meanwhile: str
-) -> None:
+async def test_changed_endpoint_stays_as_is(store: Store, meanwhile: str) -> None:
     endpoint_id = store.endpoints.add("valyu", "task")
     announce(store, "t1", kind="task", endpoint_id=endpoint_id)
 
@@ -222,7 +212,7 @@ async def test_an_endpoint_that_changes_while_its_run_is_asked_for_stays_as_it_i
 
 
 @pytest.mark.parametrize("kind", ["task", "batch"])
-async def test_what_was_acknowledged_before_its_endpoint_was_closed_is_fetched(
+async def test_acknowledged_before_close_is_fetched(
     store: Store, sender: SandboxServer, kind: str
 ) -> None:
     batch_id, tasks = a_batch(sender, 1)
@@ -237,7 +227,7 @@ async def test_what_was_acknowledged_before_its_endpoint_was_closed_is_fetched(
 # --- leases and checks ----------------------------------------------------------------------------
 
 
-async def test_who_has_lost_the_lease_writes_nothing(store: Store, sender: SandboxServer) -> None:
+async def test_lost_lease_writes_nothing(store: Store, sender: SandboxServer) -> None:
     batch_id, tasks = a_batch(sender, 2)
     announce(store, batch_id)
     announce(store, tasks[0], kind="task")
@@ -248,9 +238,7 @@ async def test_who_has_lost_the_lease_writes_nothing(store: Store, sender: Sandb
     assert (stored(store), store.batches.list_newest()) == ([], [])
 
 
-async def test_a_check_finds_its_batch_by_our_url_and_brings_it_in(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_check_finds_batch_by_url(store: Store, sender: SandboxServer) -> None:
     endpoint_id = store.endpoints.add("valyu", "batch")
     a_batch(sender, 1, url=f"{NOWHERE}/another")
     batch_id, _ = a_batch(sender, 3, url=f"{NOWHERE}/{endpoint_id}")
@@ -263,7 +251,7 @@ async def test_a_check_finds_its_batch_by_our_url_and_brings_it_in(
 
 
 @pytest.mark.parametrize("learnt", [True, False])
-async def test_a_check_asks_for_what_its_endpoint_was_bound_to_since(
+async def test_check_asks_for_bound_resource(
     store: Store, sender: SandboxServer, learnt: bool
 ) -> None:
     batch_id, _ = a_batch(sender, 3)  # it names no URL of ours
@@ -277,9 +265,7 @@ async def test_a_check_asks_for_what_its_endpoint_was_bound_to_since(
     assert "GET /deepresearch/batches" not in sender.state()["calls"]
 
 
-async def test_a_check_of_a_task_asks_for_what_came_with_its_secret(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_check_uses_task_given_with_secret(store: Store, sender: SandboxServer) -> None:
     endpoint_id = store.endpoints.add("valyu", "task")
     make_due(store)
     with pytest.raises(NotReady, match="not known yet which run"):
@@ -289,9 +275,7 @@ async def test_a_check_of_a_task_asks_for_what_came_with_its_secret(
     assert await fetch(store, a_source(sender.api_url)) == "run completed"
 
 
-async def test_a_check_goes_on_while_no_batch_names_our_url(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_check_continues_until_url_appears(store: Store, sender: SandboxServer) -> None:
     store.endpoints.add("valyu", "batch")
     a_batch(sender, 1, url=f"{NOWHERE}/another")
     make_due(store)
@@ -299,9 +283,7 @@ async def test_a_check_goes_on_while_no_batch_names_our_url(
         await fetch(store, a_source(sender.api_url))
 
 
-async def test_an_unbound_endpoint_is_not_bound_to_a_batch_that_names_another_url(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_unbound_endpoint_ignores_other_urls(store: Store, sender: SandboxServer) -> None:
     batch_id, _ = a_batch(sender, 1, url=f"{NOWHERE}/another")
     announce(store, batch_id, endpoint_id=store.endpoints.add("valyu", "batch"))
     with pytest.raises(FetchError, match="names another webhook URL"):
