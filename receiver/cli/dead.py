@@ -4,7 +4,7 @@ import typer
 
 from receiver.cli.opening import existing_store
 from receiver.cli.options import AsJson, Id, Limit
-from receiver.cli.output import print_json, print_rows, say
+from receiver.cli.output import print_list, say
 
 app = typer.Typer(help="Dead letters: jobs that ended without success.", no_args_is_help=True)
 
@@ -14,11 +14,8 @@ def list_(limit: Limit = 100, as_json: AsJson = False) -> None:
     """List the dead letters, newest first, each with its reason."""
     with existing_store() as store:
         rows = store.jobs.list_dead(limit=limit)
-    if as_json:
-        print_json(rows)
-        return
     columns = ["id", "ended_at", "source", "subject_kind", "subject", "event_id", "reason"]
-    print_rows(rows, columns, nothing="There are no dead letters.")
+    print_list(rows, columns, nothing="There are no dead letters.", as_json=as_json)
 
 
 @app.command()

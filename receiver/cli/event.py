@@ -7,7 +7,7 @@ import typer
 
 from receiver.cli.opening import existing_store
 from receiver.cli.options import AsJson, Id, Limit, SourceName
-from receiver.cli.output import harmless, in_one_line, print_json, print_rows
+from receiver.cli.output import harmless, in_one_line, print_json, print_list
 
 app = typer.Typer(help="Events: what the senders announced.", no_args_is_help=True)
 
@@ -17,11 +17,8 @@ def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False
     """List the newest events, with how often each was delivered."""
     with existing_store() as store:
         rows = store.events.list_newest(source=source, limit=limit)
-    if as_json:
-        print_json(rows)
-        return
     columns = ["id", "received_at", "source", "key", "disposition", "deliveries", "jobs"]
-    print_rows(rows, columns, nothing="There are no events yet.")
+    print_list(rows, columns, nothing="There are no events yet.", as_json=as_json)
 
 
 @app.command()

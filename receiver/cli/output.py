@@ -94,6 +94,16 @@ def print_rows(
     console.print(table)
 
 
+def print_list(
+    rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, nothing: str, as_json: bool
+) -> None:
+    """Print rows for programs as JSON, whole, or for people as a table of some columns."""
+    if as_json:
+        print_json(rows)
+    else:
+        print_rows(rows, columns, nothing=nothing)
+
+
 def readable(value: object) -> str:
     """Return a value as a person reads it, escaped for Rich."""
     from rich.markup import escape

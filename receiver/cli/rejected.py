@@ -12,7 +12,7 @@ import typer
 
 from receiver.cli.opening import existing_store
 from receiver.cli.options import AsJson, Id, IdOrNone, Limit, SourceName
-from receiver.cli.output import harmless, in_one_line, print_json, print_rows, say
+from receiver.cli.output import harmless, in_one_line, print_json, print_list, say
 from receiver.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,11 +43,8 @@ def list_(limit: Limit = 100, as_json: AsJson = False) -> None:
     """List the refused requests in the quarantine, newest first."""
     with existing_store() as store:
         rows = store.quarantine.list_newest(limit=limit)
-    if as_json:
-        print_json(rows)
-        return
     columns = ["id", "received_at", "source", "endpoint_id", "reason", "detail", "body_bytes"]
-    print_rows(rows, columns, nothing="Nothing was refused.")
+    print_list(rows, columns, nothing="Nothing was refused.", as_json=as_json)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from receiver.cli.batch.report import print_missing, say_if_paused
 from receiver.cli.batch.wait import wait
 from receiver.cli.opening import batches_of, existing_store, run
 from receiver.cli.options import AsJson, Limit, SourceName
-from receiver.cli.output import print_json, print_rows, say
+from receiver.cli.output import print_json, print_list, print_rows, say
 
 if TYPE_CHECKING:
     from receiver.submissions.batches import BatchSubmissions
@@ -47,11 +47,13 @@ def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False
         rows = [
             ledger.as_dict() for ledger in store.batches.list_newest(source=source, limit=limit)
         ]
-    if as_json:
-        print_json(rows)
-        return
     columns = ["created_at", "source", "batch_id", "name", "state", "expected", "stored", "failed"]
-    print_rows(rows, columns, nothing="There are no batches yet: see `batch create --help`.")
+    print_list(
+        rows,
+        columns,
+        nothing="There are no batches yet: see `batch create --help`.",
+        as_json=as_json,
+    )
 
 
 @app.command()

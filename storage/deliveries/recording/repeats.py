@@ -9,8 +9,9 @@ from sqlalchemy import Connection, func, insert, select, update
 from sqlmodel import col
 
 from storage import jobs
+from storage.deliveries.recording.fetch_job import fetch_job
 from storage.deliveries.recording.verified import VerifiedDelivery
-from storage.jobs.new import new_job
+from storage.jobs.progress import Progress
 from storage.models import Delivery, Event, Job
 
 MAX_BODIES = 5
@@ -85,19 +86,8 @@ def _work_again(
     connection: Connection, event_id: int, delivery: VerifiedDelivery, status: str, now: datetime
 ) -> None:
     """Make another fetch: a stored result does not answer an event that came with another body."""
-    job = new_job(
-        "fetch",
-        source=delivery.source,
-        subject_kind=delivery.subject_kind,
-        subject=delivery.subject,
-        endpoint_id=delivery.endpoint_id,
-        event_id=event_id,
-        status=status,
-        due=now,
-        progress={"again": True, "awaits_end": delivery.awaits_end},
-        reason=delivery.reason,
-        now=now,
-    )
+    progress: Progress = {"again": True, "awaits_end": delivery.awaits_end}
+    job = fetch_job(delivery, event_id, status=status, progress=progress, now=now)
     jobs.enqueue(connection, job)
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, CursorResult
 
+from storage.deliveries.recording.fetch_job import fetch_job
 from storage.deliveries.recording.verified import VerifiedDelivery
-from storage.jobs.new import NewJob, new_job
+from storage.jobs.new import NewJob
 
 ROWS_PER_STATEMENT = 64
 
@@ -34,8 +35,9 @@ def insert_new(
     for digest, event_id in ids.items():
         delivery = group[digest]
         deliveries.append((event_id, delivery.digest, delivery.headers, delivery.body, at, 0))
-        if delivery.job_status is not None:
-            jobs.append(_job(delivery, event_id, delivery.job_status, at))
+        if (status := delivery.job_status) is not None:
+            progress = delivery.progress
+            jobs.append(fetch_job(delivery, event_id, status=status, progress=progress, now=at))
     _insert_many(connection, _DELIVERIES, deliveries)
     _insert_many(connection, _JOBS, jobs)
     return ids
@@ -66,22 +68,6 @@ def _insert_events(
 def _event(delivery: VerifiedDelivery, digest: bytes, at: str) -> Row:
     endpoint_id, key = delivery.endpoint_id, delivery.key
     return (delivery.source, endpoint_id, key, digest, delivery.disposition, at)
-
-
-def _job(delivery: VerifiedDelivery, event_id: int, status: str, at: str) -> Row:
-    return new_job(
-        "fetch",
-        source=delivery.source,
-        subject_kind=delivery.subject_kind,
-        subject=delivery.subject,
-        endpoint_id=delivery.endpoint_id,
-        event_id=event_id,
-        status=status,
-        due=at,
-        progress=delivery.progress,
-        reason=delivery.reason,
-        now=at,
-    )
 
 
 def _insert_many(connection: Connection, head: str, rows: Sequence[Row]) -> None:
