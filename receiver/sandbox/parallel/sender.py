@@ -10,7 +10,7 @@ from receiver.sandbox.parallel import views
 from receiver.sandbox.parallel.outputs import output
 from receiver.sandbox.parallel.records import ParallelRun
 from receiver.sandbox.parallel.signing import ParallelSigning
-from receiver.sandbox.parallel.state import ParallelRuns
+from receiver.sandbox.parallel.state import ParallelState
 from receiver.sandbox.responses import encode
 from receiver.sandbox.senders import UNREADABLE, Parcel
 from receiver.sandbox.switches import Panel, Switches
@@ -24,7 +24,7 @@ class ParallelSender:
     def __init__(self, panel: Panel, announce: Callable[[Parcel], None]) -> None:
         self._panel = panel
         self._announce = announce
-        self.runs = ParallelRuns(panel, self._ended)
+        self.runs = ParallelState(panel, self._ended)
 
     def _ended(self, run: ParallelRun) -> None:
         if found := parcel(run, self._panel.switches):

@@ -21,7 +21,7 @@ QUEUED_SHARE = 0.2
 """Part of a run's time for which it is queued; it runs for the rest."""
 
 
-class ParallelRuns:
+class ParallelState:
     """All runs and groups; calls `announce` with each run that has ended."""
 
     def __init__(self, panel: Panel, announce: Callable[[ParallelRun], None]) -> None:
