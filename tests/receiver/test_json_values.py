@@ -158,6 +158,7 @@ def test_numbers_are_finite_and_counts_are_whole(
         ("2026-11-22T12:00:00", NOON),
         (NOON.timestamp(), NOON),
         (int(NOON.timestamp() * 1000), NOON),
+        (200_000_000_000, datetime(1976, 5, 3, 19, 33, 20, tzinfo=UTC)),
         *((bad, None) for bad in NO_MOMENTS + FAR_MOMENTS),
     ],
 )

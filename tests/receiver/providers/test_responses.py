@@ -90,6 +90,7 @@ def test_json_success_is_usable(provider: Provider, data: Any) -> None:
         ({"message": "", "error": "e"}, ": e"),
         ({"error": {"code": 5}}, ": {'code': 5}"),
         (["one", "two"], ": one; two"),
+        ([*"abcdef"], ": a; b; c; d; e"),
         ("text", ", which is no JSON: text"),
         (5, ", which is no JSON"),
         (None, ", which is no JSON"),

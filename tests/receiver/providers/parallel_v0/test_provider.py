@@ -6,7 +6,11 @@ from typing import Any
 import pytest
 
 from receiver.errors import Refused, Unavailable, UsageError
-from receiver.providers.capabilities.require import require_single_runs
+from receiver.providers.capabilities.require import (
+    require_additions,
+    require_new_batches,
+    require_single_runs,
+)
 from receiver.providers.capabilities.runs import EmbedsResults
 from receiver.providers.model import Announcement, Callback, NewTask, Plan, Subject
 from receiver.providers.parallel_v0.provider import ParallelV0
@@ -226,6 +230,20 @@ def test_csv_columns_after_the_arguments_are_outputs() -> None:
     assert known.is_result
 
 
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_csv_row_of_a_failure_lacks_its_error(status: str) -> None:
+    (run,) = rows(CSV.replace("complete", status), arguments=["company"])
+    assert (run.status, run.is_whole, run.is_result) == (status, False, False)
+
+
+@pytest.mark.parametrize(
+    "path", ["v0/{task_id}/{run_id}", "/v0/{task_id}", "/v0/{task_id}/{run_id}/{run_id}", ""]
+)
+def test_run_path_needs_both_ids_once(path: str) -> None:
+    with pytest.raises(ValueError, match="run_path must be a path with"):
+        ParallelV0(run_path=path)
+
+
 def test_empty_csv_arguments_are_left_out() -> None:
     head = "task_id,batch_run_id,run_id,status,runner,company,note,city\n"
     (run,) = rows(f"{head}{TASK},{BATCH},r,complete,x,Acme,,\n", arguments=["company", "note"])
@@ -259,3 +277,9 @@ def test_run_of_another_batch_is_dropped() -> None:
 def test_single_runs_are_refused_with_an_alternative() -> None:
     with pytest.raises(UsageError, match="make a batch of one"):
         require_single_runs(V0)
+
+
+def test_additions_are_refused() -> None:
+    assert require_new_batches(V0) is V0
+    with pytest.raises(UsageError, match="makes all runs of a batch together with it"):
+        require_additions(V0)

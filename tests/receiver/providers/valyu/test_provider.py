@@ -72,6 +72,14 @@ def test_batch_id_is_flat_or_wrapped(wrapper: str | None) -> None:
     assert found.key == f"batch:{BATCH}:completed_with_errors:{STAMP}"
 
 
+def test_key_parts_cannot_be_moved() -> None:
+    keys = {
+        Announcement("batch", resource, status=status).key
+        for resource, status in (("a", "b:c"), ("a:b", "c"), ("a%3Ab", "c"), ("a%253Ab", "c"))
+    }
+    assert len(keys) == 4
+
+
 def test_task_id_beats_the_batch_id() -> None:
     assert announced(TASK_DONE) == Announcement("task", TASK, None, "completed")
     assert announced({**TASK_DONE, "batch_id": BATCH}) == Announcement(
