@@ -265,6 +265,19 @@ async def test_what_had_ended_before_a_cancel_or_a_status_is_brought_in_at_once(
     assert [ledger(store, each).state for each in batch_ids] == ["complete", "complete"]
 
 
+async def test_a_status_of_a_complete_batch_makes_no_check(
+    store: Store, sender: SandboxServer
+) -> None:
+    source = a_source(sender.api_url)
+    batch_id = await create(store, source, 1)
+    make_due(store)
+    await work_off(store, source)
+    async with clients_for() as wire:
+        await BatchSubmissions(store, Calls(source, wire), PUBLIC).status(batch_id)
+    assert ledger(store, batch_id).state == "complete"
+    assert working.jobs(store, status="pending") == []
+
+
 @pytest.mark.parametrize("kind", ["lost", "html"])
 async def test_a_cancel_is_done_although_the_status_after_it_cannot_be_seen(
     store: Store, sender: SandboxServer, kind: str
