@@ -1,9 +1,9 @@
-"""Calls to a sender's API: judged, paced, bounded, and with the key going nowhere else."""
+"""Calls to a sender's API: judged, rate-limited, bounded, and with the key going nowhere else."""
 
 import asyncio
+import contextlib
 import json
 import threading
-import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -35,9 +35,15 @@ from receiver.sender_api.calls import (
 )
 from receiver.sender_api.client_pool import Wire, clients_for
 from receiver.sender_api.rate_limit import LocalRateLimiter
-from receiver.sender_api.stream_parsers import ServerSentEvents
+from receiver.sender_api.stream_parsers import (
+    CsvRows,
+    JsonDocuments,
+    ServerSentEvents,
+    StreamParser,
+)
 from receiver.sources import Source
 from tests.receiver import working
+from tests.receiver.parallel_senders import parallel_v0
 from tests.receiver.working import a_source, answering
 
 running_sender, sender = working.running_sender, working.sender
@@ -225,6 +231,15 @@ async def test_trickled_answer_has_total_deadline(
     assert "not whole" in str(error)
 
 
+@pytest.mark.parametrize("parser", [CsvRows, JsonDocuments, ServerSentEvents])
+async def test_a_page_of_html_is_no_stream(parser: type[StreamParser]) -> None:
+    page = httpx.Response(200, headers={"content-type": "text/html"}, content=b"a,b\n1,2\n")
+    async with answering(lambda _: page) as wire:
+        with pytest.raises(Unavailable, match=r"HTML|no event stream"):
+            async with Calls(a_source(), wire).stream(LIST, parser()):
+                raise AssertionError("it was taken for a stream")
+
+
 async def test_an_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("receiver.sender_api.calls.MAX_ANSWER_BYTES", 1000)
     assert type(await refused(200, content=b" " * 1001)) is AnswerTooLarge
@@ -307,33 +322,43 @@ async def test_remote_sender_uses_the_proxy(proxied: list[bytes]) -> None:
 # --- the rate limit ------------------------------------------------------------------------------
 
 
-async def moments(source: Source, calls: int, *answers: httpx.Response) -> list[float]:
-    """When so many calls made at once were let go; `answers` come first, then empty lists."""
-    found: list[float] = []
+async def moments(per_second: float, calls: int, *answers: httpx.Response) -> list[float]:
+    """When calls were made one after the other; `answers` come first, then empty lists."""
+    now, found, left = [0.0], list[float](), list(answers)
 
-    async def handler(_: httpx.Request) -> httpx.Response:
-        found.append(time.monotonic())
-        answer = answers[len(found) - 1] if len(found) <= len(answers) else None
-        await asyncio.sleep(0.005)  # by now all the others wait
-        return answer or httpx.Response(200, json=[])
+    async def sleep(seconds: float) -> None:
+        now[0] += seconds
 
+    def handler(_: httpx.Request) -> httpx.Response:
+        found.append(now[0])
+        return left.pop(0) if left else httpx.Response(200, json=[])
+
+    limiter = LocalRateLimiter(per_second, clock=lambda: now[0], sleep=sleep)
     async with answering(handler) as wire:
-        made = Calls(source, wire)
-        await asyncio.gather(*(made.call(LIST) for _ in range(calls)), return_exceptions=True)
+        made = Calls(a_source(), wire, rate_limiter=limiter)
+        for _ in range(calls):
+            with contextlib.suppress(RateLimited):
+                await made.call(LIST)
     return found
 
 
-async def test_calls_are_spread_over_seconds() -> None:
-    found = await moments(a_source(requests_per_second=50), 11)
-    assert found[-1] - found[0] >= 10 / 50 - 0.01
+async def test_calls_are_spread_over_the_seconds_that_the_limit_gives_them() -> None:
+    assert await moments(50, 11) == pytest.approx([n / 50 for n in range(11)])
 
 
-async def test_rate_limit_answer_holds_waiting_calls() -> None:
+async def test_after_a_429_calls_wait_and_then_are_spread_again() -> None:
     limited = httpx.Response(429, headers={"retry-after": "0.4"}, json={})
-    found = await moments(a_source(requests_per_second=50), 5, limited)
-    assert len(found) == 5
-    assert found[1] - found[0] >= 0.4
-    assert found[4] - found[1] >= 3 / 50 - 0.01  # and then the limit holds again, no burst
+    assert await moments(50, 5, limited) == pytest.approx([0.0, 0.4, 0.42, 0.44, 0.46])
+
+
+async def test_a_probe_repeats_no_call_that_changes_something() -> None:
+    async with answering(lambda _: httpx.Response(200, json={})) as wire:
+        made = Calls(parallel_v0(), wire)
+        await made.call(Request("POST", "/tasks/runs", json={}))
+        assert made.probe is None
+        await made.call(LIST)
+        await made.call(Request("POST", "/tasks/runs", json={}))
+        assert made.probe == LIST
 
 
 async def test_rate_limit_obeyed_for_an_hour() -> None:

@@ -2,10 +2,16 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from receiver.sender_api.rate_limit import LocalRateLimiter, SharedRateLimiter, rate_limiter_of
+from receiver.sender_api.rate_limit import (
+    LocalRateLimiter,
+    RateLimiter,
+    SharedRateLimiter,
+    rate_limiter_of,
+)
 from storage import CannotStore, Store
 from tests.receiver.working import a_source
 
@@ -95,11 +101,42 @@ async def test_a_429_holds_back_a_waiting_call(store: Store, clock: Clock) -> No
     assert await moments(clock, limiters[0], 2) == pytest.approx([0.0, 0.5], abs=1e-4)
 
 
-async def test_a_shorter_hold_does_not_end_a_longer_one(clock: Clock) -> None:
-    limiter = clock.limiter(1000.0)
-    await limiter.hold(30.0)
-    await limiter.hold(1.0)
-    assert await moments(clock, limiter, 1) == pytest.approx([30.0], abs=1e-4)
+@pytest.mark.parametrize("kind", ["shared", "local"])
+async def test_a_shorter_hold_does_not_end_a_longer_one(
+    store: Store, clock: Clock, kind: str
+) -> None:
+    limiters: list[RateLimiter] = []
+
+    async def be_held_twice_meanwhile(seconds: float) -> None:
+        if clock.now < 1.0 < seconds:
+            await limiters[0].hold(30.0)
+            await limiters[0].hold(1.0)
+        clock.now += seconds
+
+    how: dict[str, Any] = {"clock": clock, "sleep": be_held_twice_meanwhile}
+    limiters.append(
+        SharedRateLimiter(store, "valyu", 0.5, **how)
+        if kind == "shared"
+        else LocalRateLimiter(0.5, **how)
+    )
+    await limiters[0].acquire()
+    await limiters[0].acquire()
+    assert clock.now == pytest.approx(30.0, abs=1e-4)
+
+
+async def test_no_more_calls_are_reserved_at_once_than_a_second_takes(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve, counts = store.sources.book_calls, list[int]()
+
+    def counting(source: str, count: int, interval: float) -> float:
+        counts.append(count)
+        return reserve(source, count, interval)
+
+    monkeypatch.setattr(store.sources, "book_calls", counting)
+    limiter = clock.limiter(4.0)
+    await asyncio.gather(*(limiter.acquire() for _ in range(10)))
+    assert counts == [4, 4, 2]
 
 
 async def test_a_cancelled_call_keeps_nobody_waiting(store: Store) -> None:
@@ -128,16 +165,29 @@ def test_only_a_shared_store_keeps_the_limit(store: Store, shared: bool) -> None
     )
 
 
-async def test_a_shorter_hold_does_not_end_a_longer_one_in_memory() -> None:
-    waits: list[float] = []
+async def test_a_429_holds_back_a_waiting_call_in_memory() -> None:
+    now, limiters = [0.0], list[LocalRateLimiter]()
 
-    async def sleep(seconds: float) -> None:
-        waits.append(seconds)
+    async def meet_a_429_meanwhile(seconds: float) -> None:
+        if now[0] == 0.0:
+            await limiters[0].hold(0.5)
         now[0] += seconds
 
+    limiters.append(LocalRateLimiter(5.0, clock=lambda: now[0], sleep=meet_a_429_meanwhile))
+    await limiters[0].acquire()
+    await limiters[0].acquire()
+    assert now[0] == pytest.approx(0.5)
+
+
+async def test_a_source_that_was_idle_has_saved_up_no_calls_in_memory() -> None:
     now = [0.0]
-    limiter = LocalRateLimiter(1000.0, clock=lambda: now[0], sleep=sleep)
-    await limiter.hold(30.0)
-    await limiter.hold(1.0)
+
+    async def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    limiter = LocalRateLimiter(10.0, clock=lambda: now[0], sleep=sleep)
     await limiter.acquire()
-    assert waits == [30.0]
+    now[0] = 60.0
+    await limiter.acquire()
+    await limiter.acquire()
+    assert now[0] == pytest.approx(60.1)

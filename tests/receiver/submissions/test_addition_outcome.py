@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import Connection
 
@@ -141,6 +142,17 @@ async def test_other_refusals_are_no_ended_batch(store: Store, sender: SandboxSe
     sender.change(hold=True, max_batch_tasks=120)
     sentence = await refusal(store, a_source(sender.api_url), 250)
     assert "A batch takes at most 120 tasks. Once that is mended: batch add" in sentence
+
+
+async def test_a_refusal_is_told_where_the_batch_cannot_be_looked_at(store: Store) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(500 if request.method == "GET" else 400, json={"error": "No"})
+
+    known(store, "batch_1")
+    async with answering(handler) as wire:
+        batches = BatchSubmissions(store, Calls(a_source(), wire), PUBLIC)
+        with pytest.raises(NotDone, match=r"answered 400: No\. Once that is mended: batch add"):
+            await batches.add("batch_1", tasks(3), added=lambda _: None)
 
 
 # --- a database that cannot store -----------------------------------------------------------------

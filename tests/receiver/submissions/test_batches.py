@@ -247,6 +247,19 @@ async def test_ended_before_cancel_is_fetched_now(store: Store, sender: SandboxS
     assert [ledger(store, each).state for each in batch_ids] == ["complete", "complete"]
 
 
+async def test_a_status_of_a_complete_batch_makes_no_check(
+    store: Store, sender: SandboxServer
+) -> None:
+    source = a_source(sender.api_url)
+    batch_id = await create(store, source, 1)
+    make_due(store)
+    await work_off(store, source)
+    async with clients_for() as wire:
+        await BatchSubmissions(store, Calls(source, wire), PUBLIC).status(batch_id)
+    assert ledger(store, batch_id).state == "complete"
+    assert working.jobs(store, status="pending") == []
+
+
 @pytest.mark.parametrize("kind", ["lost", "html"])
 async def test_cancel_stands_without_following_status(
     store: Store, sender: SandboxServer, kind: str

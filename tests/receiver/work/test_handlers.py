@@ -6,6 +6,7 @@ from receiver.sender_api.calls import Calls
 from receiver.work import handlers
 from receiver.work.handlers import Handlers
 from storage import Lease, Store
+from tests.receiver.conftest import until
 from tests.receiver.working import (
     a_run,
     a_source,
@@ -17,6 +18,7 @@ from tests.receiver.working import (
     sql,
     tried_in_vain,
     work_off,
+    working,
 )
 
 
@@ -49,14 +51,15 @@ async def test_a_job_of_an_unknown_kind_is_a_counted_failure(
     announce(store, "t1", kind="task")
     with monkeypatch.context() as older_version:
         older_version.delitem(handlers.HANDLERS, "fetch")
-        await work_off(store, a_source(), client=answering(a_run))
-    (attempt,) = sql(store, "SELECT outcome, detail FROM attempts")
+        async with working(store, a_source(), client=answering(a_run)):
+            await until(lambda: attempts(store))
+    attempt, *_ = sql(store, "SELECT outcome, detail FROM attempts")  # retries may have followed
     assert attempt["outcome"] == "failed"
     assert attempt["detail"] == "this version of resultsink cannot do jobs of the kind 'fetch'"
-    assert (job(store)["status"], job(store)["failures"]) == ("pending", 1)
+    assert (job(store)["status"], job(store)["failures"] > 0) == ("pending", True)
     make_due(store)
     await work_off(store, a_source(), client=answering(a_run))  # after an upgrade
-    assert (job(store)["status"], attempts(store)) == ("done", ["failed", "done"])
+    assert (job(store)["status"], attempts(store)[-1]) == ("done", "done")
 
 
 async def test_a_job_of_an_unknown_kind_ends_as_a_dead_letter(

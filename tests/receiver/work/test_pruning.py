@@ -3,7 +3,7 @@
 import re
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from structlog.testing import CapturingLogger
@@ -110,6 +110,9 @@ async def test_forward_clock_prunes_nothing_for_day(
     looking = Pruning(store, AGES, clock=clock, sleep=at_once)
     ahead[0] = 365 * DAY
     await looking.look()
+    clock.now += 3_600
+    ahead[0] += timedelta(hours=1)
+    await looking.look()
     assert left(store) == ["young"]
     clock.now += pruning.WAIT_SECONDS  # it was right after all
     ahead[0] += DAY
@@ -179,6 +182,19 @@ async def test_first_look_after_minute_then_ten(store: Store) -> None:
 async def test_unfinished_look_is_followed_soon() -> None:
     stub: Any = Stub(Step(250, 1, 250, is_end=False), Step(250, 1, 250, is_end=False))
     assert (await rests(stub, times=2, step=1.0))[1] == 10.0
+
+
+async def test_a_pause_after_a_step_is_at_least_as_long_as_the_step() -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    await Pruning(cast(Any, Stub()), AGES, clock=Clock(), sleep=sleep).look()
+    assert set(pauses) == {pruning.PAUSE_SECONDS}
+    pauses.clear()
+    await Pruning(cast(Any, Stub()), AGES, clock=Clock(step=1.0), sleep=sleep).look()
+    assert set(pauses) == {1.0}
 
 
 async def test_each_kind_has_its_turn() -> None:
