@@ -143,6 +143,7 @@ async def test_source_of_the_token_is_the_default(program: MakeProgram, store: S
 # --- faults and floods --------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("short_locks")
 async def test_failing_database_answers_503(program: MakeProgram, store: Store) -> None:
     mine = program()
     with locked(store):

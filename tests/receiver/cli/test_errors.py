@@ -270,7 +270,7 @@ def test_served_database_is_not_served_twice(run: Run) -> None:
     assert (ended.code, "already serves" in ended.sentence) == (1, True)
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("impatient", "short_locks")
 def test_locked_database_is_one_sentence(run: Run, configured: Configure) -> None:
     make_database()
     with closing(Lock(load().database_url)):

@@ -127,7 +127,7 @@ def test_ledger_and_export_count_pruned_results(run: Run, store: Store) -> None:
     assert task["result"] is None
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("impatient", "short_locks")
 def test_held_database_ends_pruning(
     run: Run, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,7 +139,7 @@ def test_held_database_ends_pruning(
     assert ended.sentence.startswith("The database cannot store now:")
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("impatient", "short_locks")
 def test_pruning_waits_for_a_held_database(
     run: Run, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

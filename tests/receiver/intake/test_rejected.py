@@ -191,6 +191,7 @@ def test_concurrent_retries_accept_once(store: Store) -> None:
     assert event["deliveries"][0]["copies"] == 0
 
 
+@pytest.mark.usefixtures("short_locks")
 def test_locked_database_loses_no_request(store: Store) -> None:
     kept = refused(store, add_endpoint(store))
     with locked(store), pytest.raises(CannotStore):
