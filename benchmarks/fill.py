@@ -17,11 +17,11 @@ from typing import Any
 
 import psycopg
 
-from benchmarks.bringing import until
 from benchmarks.command import note
 from benchmarks.compared import idle_service
 from benchmarks.databases import Database
 from benchmarks.deliveries import Sender
+from benchmarks.fetching import until
 from benchmarks.load import closed_loop
 from benchmarks.processes import HOST, refusing_port
 

@@ -19,10 +19,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.bringing import DONE, SILENCE, Figures, ResultsError, send, until
 from benchmarks.command import Command, note
 from benchmarks.databases import NAMES, Database, NewDatabase, databases
 from benchmarks.deliveries import run_requests
+from benchmarks.fetching import DONE, SILENCE, Figures, ResultsError, send, until
 from benchmarks.processes import Process, free_port
 from benchmarks.rows import Row
 from benchmarks.sender import instant

@@ -13,10 +13,10 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks import machine
-from benchmarks.bringing import Figures, check, check_calls, seconds_between, send, timed
 from benchmarks.command import Command, note
 from benchmarks.databases import NAMES, NewDatabase, databases
 from benchmarks.deliveries import Sender, run_requests
+from benchmarks.fetching import Figures, check, check_calls, seconds_between, send, timed
 from benchmarks.rows import at_least
 from benchmarks.sender import instant
 from benchmarks.servers.instant import run_id

@@ -11,11 +11,11 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks import machine
-from benchmarks.bringing import check, send, until
 from benchmarks.command import Command, note
 from benchmarks.compared import resultsink
 from benchmarks.databases import NAMES, NewDatabase, databases
 from benchmarks.deliveries import Sender, run_requests
+from benchmarks.fetching import check, send, until
 from benchmarks.load import LoadError, closed_loop
 from benchmarks.processes import memory
 from benchmarks.rows import Row

@@ -17,7 +17,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.bringing import (
+from benchmarks.command import Command, note
+from benchmarks.databases import NAMES, NewDatabase, databases
+from benchmarks.deliveries import Sender, run_requests
+from benchmarks.fetching import (
     Figures,
     ResultsError,
     check,
@@ -26,9 +29,6 @@ from benchmarks.bringing import (
     send,
     timed,
 )
-from benchmarks.command import Command, note
-from benchmarks.databases import NAMES, NewDatabase, databases
-from benchmarks.deliveries import Sender, run_requests
 from benchmarks.rows import Row, at_least, at_least_figure
 from benchmarks.sender import instant
 from benchmarks.servers.instant import PAGE, run_id
@@ -60,8 +60,8 @@ def _one_process(
 ) -> tuple[list[Row], dict[str, Any]]:
     store = NAMES[options.store]
     pages = _rounds(options, lambda: in_pages(new_database, options.listed))
-    singles = _rounds(options, lambda: one_by_one(new_database, options.runs, options.concurrency))
-    measured = (("a batch listed in pages", pages), ("single runs, one by one", singles))
+    alone = _rounds(options, lambda: one_by_one(new_database, options.runs, options.concurrency))
+    measured = (("a batch listed in pages", pages), ("single runs, one by one", alone))
     rows = [
         at_least_figure(
             f"results stored by one process, {what}: {store}",
@@ -72,10 +72,10 @@ def _one_process(
         )
         for what, figures in measured
     ]
-    each = singles["calls_per_run"]
+    each = alone["calls_per_run"]
     what = f"calls to bring in {options.runs:,} single runs: {store}"
     rows.append(Row(what, "-", f"{each:g} each, none twice", "one each", None, each == 1.0))
-    return rows, {"pages": pages, "singles": singles}
+    return rows, {"pages": pages, "singles": alone}
 
 
 def _workers(

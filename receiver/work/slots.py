@@ -69,14 +69,14 @@ class Slots:
         free = slots - len(self._tasks)
         if free <= 0:
             return False
-        claiming = asyncio.create_task(
+        claim = asyncio.create_task(
             run_in_threadpool(self._store.jobs.claim, self._source.name, limit=free, slots=slots)
         )
         try:
-            leases = await asyncio.shield(claiming)
+            leases = await asyncio.shield(claim)
         except asyncio.CancelledError:  # the claim goes on in its thread
             with suppress(CannotStore):
-                await run_in_threadpool(self._store.jobs.give_back, await claiming)
+                await run_in_threadpool(self._store.jobs.give_back, await claim)
             raise
         except CannotStore as error:
             self._complain("jobs cannot be claimed", error)

@@ -1,4 +1,4 @@
-"""Bringing in: every field, every way in which a listing goes wrong, and without any webhook."""
+"""Fetching: every field, every way in which a listing goes wrong, and without any webhook."""
 
 from pathlib import Path
 from typing import Any

@@ -54,7 +54,7 @@ async def test_webhook_is_accepted_and_fetched(client: httpx.AsyncClient, store:
     path = f"/webhooks/valyu/{add_endpoint(store)}"
     outcomes = [(await post(client, path)).json()["status"] for _ in range(2)]
     assert outcomes == ["accepted", "duplicate"]
-    await until(lambda: events(store)[0]["attempts"])  # the worker was woken
+    await until(lambda: events(store)[0]["attempts"])  # the worker was notified
     assert events(store)[0]["attempts"][0]["outcome"] == "paused"  # it has no API key
 
 

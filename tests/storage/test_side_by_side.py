@@ -407,10 +407,10 @@ def test_watcher_sees_commits_that_began_earlier(store: Store, made_url: str) ->
 
 
 def test_hint_reaches_other_processes(pair: tuple[Store, Store]) -> None:
-    heard = threading.Event()
-    pair[1].listen(heard.set)
+    notified = threading.Event()
+    pair[1].listen(notified.set)
     pair[0].hint()
-    assert heard.wait(10)
+    assert notified.wait(10)
 
 
 # --- the clock ----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Results as a stream: flat in memory, at the reader's pace, and never half as if they were all."""
+"""Results as a stream: flat in memory, no faster than the reader, and never half as if whole."""
 
 import asyncio
 import json

@@ -517,7 +517,7 @@ async def test_token_opens_endpoint_and_is_unstored(store: Store) -> None:
     assert events(store)[0]["deliveries"][0]["headers"] == kept["headers"]
 
 
-# Doors.
+# Targets.
 
 
 async def test_unknown_closed_and_foreign_endpoints_404(taking: Taking, store: Store) -> None:

@@ -33,7 +33,7 @@ from tests.receiver.conftest import (
 MAX_CONNECTIONS = 12
 BODY = batch_body()
 
-# The receiver as it is served, with less patience for what does not go on.
+# The receiver as it is served, with shorter limits for a connection that stalls.
 PROGRAM = """
 from receiver import server
 from receiver.cli import main

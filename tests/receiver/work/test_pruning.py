@@ -31,7 +31,7 @@ DAY = timedelta(days=1)
 AGES = Ages(deliveries=DAY, attempts=DAY, events=4 * DAY)
 
 
-async def at_once(_seconds: float) -> None:
+async def no_sleep(_seconds: float) -> None:
     """A pause that takes no time."""
 
 
@@ -63,7 +63,7 @@ def left(store: Store) -> list[str]:
 async def test_look_prunes_everything_old(store: Store) -> None:
     old(store, "1", "2")
     record(store.database, "young", now=now())
-    assert await Pruning(store, AGES, sleep=at_once).look() is False
+    assert await Pruning(store, AGES, sleep=no_sleep).look() is False
     assert left(store) == ["young"]
 
 
@@ -74,7 +74,7 @@ async def test_look_ends_in_time_and_continues(
     monkeypatch.setattr("storage.retention.walk.STEP_ROWS", 1)
     old(store, *map(str, range(9)))
     clock = Clock(step=0.5)
-    looking = Pruning(store, AGES, clock=clock, sleep=at_once)
+    looking = Pruning(store, AGES, clock=clock, sleep=no_sleep)
     assert await looking.look() is True
     some = len([row for row in rows(store.database, Delivery) if row.body])
     assert 0 < some < 9
@@ -88,7 +88,7 @@ async def test_look_ends_in_time_and_continues(
 async def test_retained_rows_are_revisited_daily(store: Store) -> None:
     clock = Clock()
     record(store.database, "1", now=now() - 10 * DAY)
-    looking = Pruning(store, AGES, clock=clock, sleep=at_once)
+    looking = Pruning(store, AGES, clock=clock, sleep=no_sleep)
     await looking.look()
     work_off(store.database, now=now() - 10 * DAY)
     await looking.look()
@@ -107,7 +107,7 @@ async def test_forward_clock_prunes_nothing_for_day(
     for module in (store, store.database):
         monkeypatch.setattr(module, "now", lambda: right() + ahead[0])
     clock = Clock()
-    looking = Pruning(store, AGES, clock=clock, sleep=at_once)
+    looking = Pruning(store, AGES, clock=clock, sleep=no_sleep)
     ahead[0] = 365 * DAY
     await looking.look()
     clock.now += 3_600
@@ -126,7 +126,7 @@ async def test_forward_clock_prunes_nothing_for_day(
 async def test_start_after_leap_prunes_nothing(store: Store) -> None:
     old(store, "old")
     store.database.write(lambda c: clock.note(c, now=now() - 2 * DAY))
-    looking = Pruning(store, AGES, sleep=at_once)
+    looking = Pruning(store, AGES, sleep=no_sleep)
     assert not await looking.look()
     assert left(store) == ["old"]
 
@@ -199,7 +199,7 @@ async def test_a_pause_after_a_step_is_at_least_as_long_as_the_step() -> None:
 
 async def test_each_kind_has_its_turn() -> None:
     stub: Any = Stub(Step(250, 1, 250, is_end=False))
-    await Pruning(stub, AGES, sleep=at_once).look()
+    await Pruning(stub, AGES, sleep=no_sleep).look()
     kinds = ["attempts", "deliveries", "jobs", "events", "versions", "results", "attempts"]
     assert [kind for kind, _ in stub.pruned] == kinds
     assert stub.pruned[-1] == ("attempts", 250)
@@ -222,7 +222,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 async def test_held_database_is_reported_and_retried(store: Store, lines: list[Any]) -> None:
     old(store, "1")
     clock = Clock()
-    looking = Pruning(store, AGES, clock=clock, sleep=at_once)
+    looking = Pruning(store, AGES, clock=clock, sleep=no_sleep)
     with locked(store):
         assert await looking._look_safely() is False
         assert await looking._look_safely() is False
@@ -242,7 +242,7 @@ async def test_no_fault_ends_the_clock(error: Exception, lines: list[Any]) -> No
 
 async def test_only_actual_pruning_is_logged(store: Store, lines: list[Any]) -> None:
     old(store, "1")
-    looking = Pruning(store, AGES, sleep=at_once)
+    looking = Pruning(store, AGES, sleep=no_sleep)
     await looking.look()
     await looking.look()
     (line,) = lines

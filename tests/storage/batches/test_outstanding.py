@@ -60,8 +60,8 @@ def test_each_outstanding_run_counts_once(store: Store, monkeypatch: pytest.Monk
     stored(store, *(run(name, "running") for name in ("known", "k2", "k3", "d")), run("stored"))
     stored(store, run("of-a-batch", "running", batch_id="batch-1"))
     missing = {*"abcdefgh", "known", "k2", "k3"}
-    for at_once in (1, 2, 3, 100):
-        monkeypatch.setattr(outstanding, "READ_ROWS", at_once)
+    for read_rows in (1, 2, 3, 100):
+        monkeypatch.setattr(outstanding, "READ_ROWS", read_rows)
         assert store.runs.count_outstanding("valyu") == len(missing)
 
 

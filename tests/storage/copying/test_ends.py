@@ -37,7 +37,7 @@ REFUSES = (
 
 @pytest.fixture(autouse=True)
 def _ends() -> Iterator[None]:
-    """What waits for itself fails, in the place of the whole run's patience."""
+    """A wait that would never end fails here, before the whole run does."""
 
     def fails(*_: object) -> None:
         raise AssertionError("It has not ended.")

@@ -155,17 +155,17 @@ def test_missing_right_is_a_temporary_fault(made_url: str, store: Store) -> None
 
 
 def test_hints_arrive_above_thousandth_descriptor(made_url: str) -> None:
-    """Connections of senders take the low numbers; the standing one may be made anew any time."""
+    """Connections of senders take the low numbers; that of LISTEN may be made anew any time."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
-    heard = threading.Event()
+    notified = threading.Event()
     with ExitStack() as stack:
         for _ in range(1100):
             stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
         one, other = (stack.enter_context(databases.opened(made_url, serve=True)) for _ in range(2))
-        one.listen(heard.set)
+        one.listen(notified.set)
         other.hint()
-        assert heard.wait(10)
+        assert notified.wait(10)
         other.probe()
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 

@@ -40,10 +40,10 @@ def test_end_already_set_is_never_postponed(store: Store, endpoint: str) -> None
 
 
 def test_end_already_set_can_move_forward(store: Store, endpoint: str) -> None:
-    at_once = now()
-    store.endpoints.rotate_secret(endpoint, NEW, old_until=at_once + HOUR)
-    store.endpoints.rotate_secret(endpoint, NEWEST, old_until=at_once)
-    assert [row.valid_until for row in rows(store.database, Secret)] == [at_once, at_once, None]
+    moment = now()
+    store.endpoints.rotate_secret(endpoint, NEW, old_until=moment + HOUR)
+    store.endpoints.rotate_secret(endpoint, NEWEST, old_until=moment)
+    assert [row.valid_until for row in rows(store.database, Secret)] == [moment, moment, None]
 
 
 def test_rotation_opens_a_pending_endpoint(store: Store) -> None:

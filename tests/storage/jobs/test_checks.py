@@ -89,7 +89,7 @@ def test_batch_checks_end_wherever_made(database: Database) -> None:
     assert [row.status for row in rows(database, Job)] == ["done", "done", "pending", "pending"]
 
 
-# --- claiming -----------------------------------------------------------------------------------
+# --- claims -------------------------------------------------------------------------------------
 
 
 def test_due_checks_take_half_the_slots(

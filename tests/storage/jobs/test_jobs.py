@@ -157,7 +157,7 @@ def test_lost_lease_cannot_be_renewed_or_returned(database: Database) -> None:
     assert contents(database) == before
 
 
-# --- claiming -----------------------------------------------------------------------------------
+# --- claims -------------------------------------------------------------------------------------
 
 
 def test_claim_takes_longest_due_first(database: Database) -> None:

@@ -25,8 +25,8 @@ def test_errors_look_like_parallel_s(parallel: Parallel, sandbox: SandboxServer)
 
 def test_the_sdk_tries_again_by_itself(parallel: Parallel, sandbox: SandboxServer) -> None:
     sandbox.add_fault("POST /tasks/runs", status=503, retry_after=0)
-    patient = parallel.with_options(max_retries=1)
-    assert patient.task_run.create(input="q", processor="base").run_id
+    retrying = parallel.with_options(max_retries=1)
+    assert retrying.task_run.create(input="q", processor="base").run_id
 
 
 def test_fault_hits_one_version_only(parallel: Parallel, sandbox: SandboxServer) -> None:

@@ -1,4 +1,4 @@
-"""Bringing results in: webhooks are sent, results waited for, and the store is checked."""
+"""Fetching results: webhooks are sent, results waited for, and the store is checked."""
 # All names in the statements are our own.
 # ruff: noqa: S608
 
