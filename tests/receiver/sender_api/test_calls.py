@@ -342,7 +342,7 @@ async def moments(per_second: float, calls: int, *answers: httpx.Response) -> li
     return found
 
 
-async def test_calls_are_spread_over_the_seconds_that_the_limit_gives_them() -> None:
+async def test_calls_are_spread_over_seconds() -> None:
     assert await moments(50, 11) == pytest.approx([n / 50 for n in range(11)])
 
 
