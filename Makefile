@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 # how many processes share the tests, a file at a time: much of the time a test waits
-WORKERS ?= 4
+WORKERS ?= 6
 PYTEST = $(BIN)/python -m pytest
 # files in the order of their names, for the long ones of chaos and conformance come first
 SHARED = -n $(WORKERS) --dist loadscope --no-loadscope-reorder

@@ -25,6 +25,9 @@ from tests.receiver.conftest import (
     signed,
 )
 
+# No SQL is at stake: the verbs of the store are tested on both databases in tests/storage.
+pytestmark = pytest.mark.one_database
+
 
 @pytest.fixture
 def mine(program: MakeProgram) -> Program:

@@ -15,6 +15,9 @@ from tests.receiver import working
 from tests.receiver.cli.conftest import Run
 from tests.receiver.working import a_source, ask, make_due, work_off
 
+# No SQL is at stake: the verbs of the store are tested on both databases in tests/storage.
+pytestmark = pytest.mark.one_database
+
 running_sender, sender = working.running_sender, working.sender
 
 LEDGER = {"source", "batch_id", "name", "state", "expected", "announced", "stored", "failed"}

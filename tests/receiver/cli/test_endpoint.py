@@ -13,7 +13,8 @@ from tests.receiver import working
 from tests.receiver.cli.conftest import Run
 from tests.receiver.conftest import SECRET
 
-pytestmark = pytest.mark.usefixtures("configured")
+# No SQL is at stake: the verbs of the store are tested on both databases in tests/storage.
+pytestmark = [pytest.mark.one_database, pytest.mark.usefixtures("configured")]
 
 
 def add(run: Run, *arguments: str, stdin: str = "") -> dict[str, str]:
