@@ -70,19 +70,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--quick", action="store_true", help="no test of a receiver that needs a database"
-    )
+    parser.addoption("--quick", action="store_true", help="no test that needs a database")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out, where only the quick tests are wanted, what takes most of the time."""
     if not config.getoption("quick"):
         return
-    storing = config.rootpath / "tests" / "storage"
-    quick = [item for item in items if not _uses_database(item) or storing in item.path.parents]
-    config.hook.pytest_deselected(items=[item for item in items if item not in quick])
-    items[:] = quick
+    config.hook.pytest_deselected(items=[item for item in items if _uses_database(item)])
+    items[:] = [item for item in items if not _uses_database(item)]
 
 
 def _uses_database(item: pytest.Item) -> bool:
