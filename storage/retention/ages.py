@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 @dataclass(frozen=True, slots=True)
 class Ages:
-    """How long each kind is kept; None is for ever. Raises ValueError for ages that contradict.
+    """Ages to which rows of each kind are kept; None is for ever. ValueError for a contradiction.
 
     `events` is also the age of ended jobs, and of the rows of deliveries without their bodies.
     """
