@@ -37,7 +37,7 @@ def free_port() -> int:
     A client that connects again and again to one of those may end up connected to itself.
     """
     while True:
-        port = 15_000 + secrets.randbelow(17_000)  # not `random`: hypothesis seeds that alike
+        port = 15_000 + secrets.randbelow(17_000)  # not `random`, which a test may seed
         with socket.socket() as probe, suppress(OSError):
             probe.bind((HOST, port))
             return port
