@@ -1,9 +1,14 @@
 """Presigned URLs: their signatures are hidden in exports, since a holder can fetch the file.
 
-They are signed anew at every call, so that comparisons of results leave their queries out.
+Every spelling of one counts: see `unescaped`. URLs are signed anew at every call, so that
+comparisons of results leave their queries out.
 """
 
 import re
+
+from storage.unescaped import Unescaped
+
+HIDDEN = "hidden"
 
 # Parameters that carry the right itself: https://docs.aws.amazon.com/AmazonS3 (X-Amz-...),
 # Google's X-Goog-..., CloudFront's Signature. Others have names that ordinary URLs use as well
@@ -13,16 +18,20 @@ _SURE = (
     "x-amz-signature|x-amz-credential|x-amz-security-token|x-goog-signature|x-goog-credential"
 )
 _UNSURE = "token|policy|sig"
-_VALUE = r"[^&\"\\\s<>()\[\]]"
 _SIGNED = re.compile(
-    rf"([?&;](?:(?:{_SURE})=|(?:{_UNSURE})=(?=[A-Za-z0-9_\-+/=.%~]{{16}}))){_VALUE}+",
-    re.IGNORECASE,
+    rf"[?&;](?:(?:{_SURE})=|(?:{_UNSURE})=(?=[\w\-+/=.%~:@!*$,|]{{16}}))",
+    re.IGNORECASE | re.ASCII,
 )
+_AFTER_VALUE = re.compile(r"[&\"\\\s<>()\[\]]")
 # A query ends before the first character that cannot be part of one.
 _URL = re.compile(r"https?://\S+")
 _QUERY = re.compile(r"\?[^?\"\\\s<>()\[\]]*")
 _SIGNING = re.compile(rf"[?&;](?:{_SURE}|{_UNSURE})=", re.IGNORECASE)
 _HINTS = ("token=", "sig=", "signature=", "policy=", "credential=")
+# `=`, a character of a name, or an escape of an escape: ordinary URLs and texts escape none.
+_CODES = r"(?:2[5d]|3d|5[cf]|[46][1-9a-f]|[57][0-9a])"
+_PERCENT_ENCODED = re.compile(rf"%{_CODES}", re.IGNORECASE)
+_ESCAPED = re.compile(rf"\\(?:u00|x){_CODES}", re.IGNORECASE)
 
 
 def without_signatures(text: str | None) -> str | None:
@@ -32,9 +41,27 @@ def without_signatures(text: str | None) -> str | None:
     or more, of those that secrets are written with), so that `?policy=climate` stays. JSON stays
     valid JSON, and the URL still names its file; the store keeps it whole.
     """
-    if text is None or not _may_hold_signatures(text):
+    if text is None or not (_has_hints(text) or _has_escapes(text)):
         return text
-    return _SIGNED.sub(r"\1hidden", text)
+    read = Unescaped.of(text)
+    if not _has_hints(read.text):
+        return text
+    kept, last = [], 0
+    for found in _SIGNED.finditer(read.text):
+        start = read.places[found.end()]
+        if start >= last:  # otherwise a part of the value before it
+            kept += text[last:start], HIDDEN
+            last = read.places[_end_of_value(read, found.end())]
+    return "".join([*kept, text[last:]])
+
+
+def _end_of_value(read: Unescaped, start: int) -> int:
+    """Return the end of a value: an `&` that was percent-encoded more often is a part of it."""
+    level = read.levels[start - 1]
+    for found in _AFTER_VALUE.finditer(read.text, start):
+        if found[0] != "&" or read.levels[found.start()] <= level:
+            return found.start()
+    return len(read.text)
 
 
 def without_queries(text: str) -> str:
@@ -43,19 +70,29 @@ def without_queries(text: str) -> str:
     A URL counts as signed by the name of a parameter, whatever its value: the text is for comparing
     two answers, and is never shown.
     """
-    if "?" not in text:
-        return text
-    if _URL.fullmatch(text):
+    if "?" in text and _URL.fullmatch(text):
         return text.split("?", 1)[0]
-    return _QUERY.sub(_unless_signed, text) if _may_hold_signatures(text) else text
+    if _has_hints(text):
+        text = _QUERY.sub(_unless_signed, text)
+    if _has_escapes(text):
+        read = Unescaped.of(text).text
+        return _QUERY.sub(_unless_signed, read) if _SIGNING.search(read) else text
+    return text
 
 
-def _may_hold_signatures(text: str) -> bool:
+def _has_hints(text: str) -> bool:
     """Return False quickly for most texts, which hold no signature."""
     if "=" not in text:
         return False
     lowered = text.lower()
     return any(hint in lowered for hint in _HINTS)
+
+
+def _has_escapes(text: str) -> bool:
+    """Return False quickly for most texts, which hold no signature in another spelling."""
+    return ("%" in text and _PERCENT_ENCODED.search(text) is not None) or (
+        "\\" in text and _ESCAPED.search(text) is not None
+    )
 
 
 def _unless_signed(query: re.Match[str]) -> str:

@@ -21,6 +21,7 @@ _SECRET_NAME: Final = re.compile(
 )
 _SECRET_TEXT: Final = re.compile(
     r"(?<=\S\?)[^\s\"'<>]+"  # a query string, of a whole URL or of a path alone
+    r"|(?i:%(?:25)*3f|\\(?:u00|x)3f)[^\s\"'<>]+"  # the same in a URL or JSON inside another
     r"|(?<=://)[^\s/@\"']+(?=@)"  # user and password in a URL
     r"|(?<=whsec_)[A-Za-z0-9+/=_-]+"
     r"|(?<=[Bb]earer )[A-Za-z0-9+/=._~-]{8,}"
@@ -74,6 +75,8 @@ def clean_text(text: str) -> str:
     # Written out, for this runs for every text of every line.
     if (
         "?" in text
+        or "%" in text
+        or "\\" in text
         or "@" in text
         or "earer " in text
         or "whsec_" in text

@@ -151,6 +151,8 @@ def test_numbers_under_secret_names_stay() -> None:
     ("text", "comes_out"),
     [
         ("https://x.test/a?X-Amz-Signature=abc&b", "https://x.test/a?[hidden]"),
+        ("https://y.test/x.test%2Fa%3FX-Amz-Signature%3Dabc", "https://y.test/x.test%2Fa[hidden]"),
+        (r"https://x.test/a\u003fX-Amz-Signature=abc is", "https://x.test/a[hidden] is"),
         ('"GET /webhooks/v?token=abc HTTP/1.1" 200', '"GET /webhooks/v?[hidden] HTTP/1.1" 200'),
         ("postgresql://me:pw@db/x", "postgresql://[hidden]@db/x"),
         (f"got {WHSEC}.", "got whsec_[hidden]."),
