@@ -16,12 +16,14 @@ DEEPEST = 200
 def strictly(body: bytes, identity: frozenset[str]) -> dict[str, object] | None:
     """Parse a verified body, or return None for one that must not be trusted to name anything.
 
+    A byte order mark at its start is left out, as RFC 8259 (8.1) allows.
+
     Refused: not UTF-8, not a JSON object, NaN and infinities, numbers of thousands of digits,
     nesting deeper than Python's parser goes, and a key of `identity` that stands twice in one
     object (two readers could each see another one).
     """
     try:
-        text = body.decode("utf-8")
+        text = body.decode("utf-8-sig")
         parsed = _STRICT.decode(text) if _plain(text, identity) else _watched(text, identity)
     except (ValueError, RecursionError):
         return None

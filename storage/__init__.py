@@ -29,7 +29,7 @@ from storage.errors import (
     StorageError,
     WrongKey,
 )
-from storage.export import FORMATS, ExportReport, Selection
+from storage.export import FORMATS, CsvOptions, ExportReport, Gaps, Selection
 from storage.fetched import TERMINAL, FetchedBatch, FetchedRun, SubmittedRun
 from storage.jobs.lease import LEASE_SECONDS, RENEW_SECONDS, AttemptOutcome, Lease
 from storage.jobs.pauses import PausedSource
@@ -75,6 +75,7 @@ __all__ = [
     "Copied",
     "CopyFailed",
     "CopyReport",
+    "CsvOptions",
     "DeadLetter",
     "DeliveryRow",
     "DiskFull",
@@ -86,6 +87,7 @@ __all__ = [
     "ExportReport",
     "FetchedBatch",
     "FetchedRun",
+    "Gaps",
     "JobRow",
     "KnownRun",
     "LastAttempt",

@@ -46,7 +46,8 @@ def without_signatures(text: str | None) -> str | None:
     read = Unescaped.of(text)
     if not _has_hints(read.text):
         return text
-    kept, last = [], 0
+    kept: list[str] = []
+    last = 0
     for found in _SIGNED.finditer(read.text):
         start = read.places[found.end()]
         if start >= last:  # otherwise a part of the value before it

@@ -32,6 +32,7 @@ ROUTES: Final[Mapping[str, Mapping[str, tuple[str, Handler]]]] = {
     "/batches": {"GET": ("read", batches.list_all)},
     "/batches/{batch_id}": {"GET": ("read", batches.show)},
     "/batches/{batch_id}/results": {"GET": ("read", batches.results)},
+    "/results": {"GET": ("read", batches.all_results)},
     "/runs/{run_id}": {"GET": ("read", batches.run)},
 }
 """Below PREFIX: for each address and method, the scope that a token needs, and its handler."""

@@ -1,5 +1,6 @@
 """Ledgers with what is missing, and results, for programs."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from starlette.responses import Response
@@ -34,15 +35,27 @@ async def show(request: ApiRequest) -> Response:
 async def results(request: ApiRequest) -> Response:
     """Stream the results of a batch as JSON Lines; a header says if the batch is complete."""
     query = request.query("source", "status")
-    status: Any = query.get("status", "all")
-    if status not in get_args(Status):
-        raise Problem(400, f"There is no such status: use {', '.join(get_args(Status))}.")
+    status = _status(query)
     ledger = await _ledger(request, query.get("source"))  # read before the results, to promise less
     selection = Selection(source=ledger.source, batch_id=ledger.batch_id, status=status)
     pages = await request.context.in_thread(request.context.store.export.json_lines, selection)
     return ResultLines(
         request.context, pages, is_complete=ledger.state == "complete" and not ledger.pruned
     )
+
+
+async def all_results(request: ApiRequest) -> Response:
+    """Stream the results of a source, or of all, as JSON Lines; a header says if all are there."""
+    query = request.query("source", "status")
+    source, export = request.source(query.get("source")), request.context.store.export
+    selection = Selection(source=source, status=_status(query))
+    in_thread = request.context.in_thread
+    # read before the results, to promise less
+    sources = await in_thread(export.sources) if source is None else [source]
+    gaps = await in_thread(export.gaps, sources)
+    pruned = await in_thread(export.count_pruned, selection)
+    pages = await in_thread(export.json_lines, selection)
+    return ResultLines(request.context, pages, is_complete=not gaps and not pruned)
 
 
 async def run(request: ApiRequest) -> Response:
@@ -85,6 +98,14 @@ async def _ledger(request: ApiRequest, source: str | None) -> Ledger:
         raise Problem(
             404, f"There is no such batch{several}: GET /batches lists those there are."
         ) from None
+
+
+def _status(query: Mapping[str, str]) -> Status:
+    status: Any = query.get("status", "all")
+    if status not in get_args(Status):
+        raise Problem(400, f"There is no such status: use {', '.join(get_args(Status))}.")
+    found: Status = status
+    return found
 
 
 def _limit(text: str) -> int:

@@ -111,7 +111,7 @@ def _sentence(error: ValidationError, given: Mapping[str, Any], known: Collectio
 def _object(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant
+            body.decode("utf-8-sig"), object_pairs_hook=_once, parse_constant=_no_constant
         )
     except (ValueError, RecursionError) as error:  # json's own messages repeat nothing of the body
         reason = error.msg if isinstance(error, json.JSONDecodeError) else "not readable"

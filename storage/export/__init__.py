@@ -6,20 +6,23 @@ the version that was current when the export began. Results whose content was pr
 secret) is replaced by `hidden`. `rows` reads, `csv` and `json` write.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
 from storage.database import Database
 from storage.export import json
-from storage.export.csv import write_csv
+from storage.export.csv import CsvOptions, write_csv
+from storage.export.gaps import Gaps, gaps, known_sources
 from storage.export.json import KEYS, write_json, write_json_lines
 from storage.export.rows import Selection, Snapshot, pruned
 
 __all__ = [
     "FORMATS",
+    "CsvOptions",
     "ExportReport",
     "ExportStore",
+    "Gaps",
     "Selection",
 ]
 
@@ -46,13 +49,13 @@ class ExportStore:
         format: str,
         out: IO[bytes],
         *,
-        formula_guard: bool = True,
+        csv: CsvOptions | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> ExportReport:
         """Write the selected results to `out` and return what was written.
 
         The rows are those stored when the call begins; what is stored meanwhile is left for the
-        next export. `formula_guard` concerns CSV alone. `progress` is called after each page that
+        next export. `csv` has the options of that format. `progress` is called after each page that
         was read, with the number of rows written so far: 0 while CSV is still looking for its
         columns. An error that it raises ends the export, and so do errors of `out`, unchanged:
         `out` then holds a part only.
@@ -66,7 +69,7 @@ class ExportStore:
         report = progress or _silent
         snapshot = Snapshot.take(self._database, selection)
         if format == "csv":
-            return ExportReport(*write_csv(snapshot, out, report, formula_guard=formula_guard))
+            return ExportReport(*write_csv(snapshot, out, report, csv or CsvOptions()))
         write = write_json if format == "json" else write_json_lines
         return ExportReport(write(snapshot, out, report), KEYS)
 
@@ -77,6 +80,18 @@ class ExportStore:
         caller may be slow, and may stop. Raises CannotStore, also between two parts.
         """
         return json.json_lines(Snapshot.take(self._database, selection))
+
+    def sources(self) -> list[str]:
+        """Return the sources of which anything is stored, sorted by name."""
+        return known_sources(self._database)
+
+    def gaps(self, sources: Sequence[str]) -> Gaps:
+        """Return what an export of these sources lacks.
+
+        Read it before the results, so that no later ledger calls an export complete. It may take
+        long where there are many single runs, in many short reads.
+        """
+        return gaps(self._database, sources)
 
     def count_pruned(self, selection: Selection) -> int:
         """Count the selected results that an export leaves out because their content was pruned."""

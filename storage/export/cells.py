@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 # What spreadsheets run as a formula, also in full width and after the blanks that they trim, and
@@ -26,6 +27,11 @@ def guarded(text: str) -> str:
 def unguarded(text: str) -> str:
     """Return text as it is, for readers that are no spreadsheets."""
     return text
+
+
+def moment(time: datetime) -> str:
+    """Return a time of the database as ISO 8601 in UTC, with microseconds and a Z."""
+    return f"{time.isoformat(timespec='microseconds').removesuffix('+00:00')}Z"
 
 
 def writers(guard: Callable[[str], str]) -> dict[type, Callable[[Any], str]]:

@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FIXED = ("task_id", "batch_run_id", "run_id", "status", "runner")
+DETAILS = ("source", "error", "cost", "version", "created_at", "completed_at", "fetched_at")
+"""Columns that follow FIXED where they are asked for."""
 
 
 @dataclass
 class Columns:
-    """The keys of all inputs and of all outputs, each in first-seen order."""
+    """The keys of all inputs and of all outputs, in first-seen order, after `fixed` columns."""
 
+    fixed: tuple[str, ...] = FIXED
     inputs: dict[str, None] = field(default_factory=dict)
     outputs: dict[str, None] = field(default_factory=dict)
 
@@ -25,7 +28,7 @@ class Columns:
         self.outputs.update(dict.fromkeys(output))
 
     def names(self, guard: Callable[[str], str]) -> tuple[str, ...]:
-        """Name every column: FIXED, then the inputs, then the outputs; each name is unique.
+        """Name every column: the fixed, then the inputs, then the outputs; each name is unique.
 
         A key stays as it is (after `guard`) unless another column has that name too. Then each of
         the keys in question is written `input.KEY` or `output.KEY`; the fixed columns never change.
@@ -35,12 +38,12 @@ class Columns:
         keys = [("input", key) for key in self.inputs] + [("output", key) for key in self.outputs]
         names = [guard(key) for _, key in keys]
         # Ends: each round prefixes at least one more key, and prefixed names differ among
-        # themselves and from FIXED, which has no dots.
-        while clashes := _repeated([*FIXED, *names]):
+        # themselves and from the fixed ones, which have no dots.
+        while clashes := _repeated([*self.fixed, *names]):
             for place, (part, key) in enumerate(keys):
                 if names[place] in clashes:
                     names[place] = f"{part}.{key}"
-        return (*FIXED, *names)
+        return (*self.fixed, *names)
 
 
 def _repeated(names: list[str]) -> set[str]:

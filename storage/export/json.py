@@ -10,6 +10,7 @@ from datetime import datetime
 from json.encoder import encode_basestring as quoted
 from typing import IO
 
+from storage.export.cells import moment
 from storage.export.rows import OnProgress, Record, Snapshot
 from storage.models import Result, Run
 from storage.presigned_urls import without_signatures
@@ -108,10 +109,10 @@ def _text(value: str | None) -> str:
     return "null" if value is None else quoted(value)
 
 
-def _time(moment: datetime | None) -> str:
-    if moment is None:
+def _time(time: datetime | None) -> str:
+    if time is None:
         return "null"
-    return f'"{moment.isoformat(timespec="microseconds").removesuffix("+00:00")}Z"'
+    return f'"{moment(time)}"'
 
 
 def _spliced(text: str | None) -> str:

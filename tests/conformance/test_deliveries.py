@@ -1,11 +1,13 @@
 """Taking in: what is delivered, again and again, forged, for somebody else, or too early."""
 
+import codecs
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from receiver.sandbox import SandboxServer
+from receiver.sources import PROVIDERS
 from tests.conformance.cases import CASES, Case
 from tests.conformance.sink import Sink
 from tests.processes import until
@@ -78,6 +80,13 @@ def test_copies_are_one_event(case: Case, sandbox: SandboxServer, sink: Sink) ->
     assert sandbox.state()["calls"] == calls
     assert sink.snapshot("events", "deliveries", "meta") == before
     assert [result["version"] for result in sink.results(batch_id)] == [1, 1, 1]
+
+
+def test_byte_order_mark_hides_nothing(case: Case) -> None:
+    provider, body = PROVIDERS[case.name](), case.body("something_1")
+    announced = provider.identify(body)
+    assert announced is not None
+    assert provider.identify(codecs.BOM_UTF8 + body) == announced
 
 
 def test_forgery_is_quarantined_only(case: Case, sandbox: SandboxServer, sink: Sink) -> None:

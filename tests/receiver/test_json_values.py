@@ -70,6 +70,12 @@ def test_repeated_keys_outside_the_identity_are_allowed(
     assert strictly(body, IDENTITY) == json.loads(body)
 
 
+def test_byte_order_mark_is_left_out_once() -> None:
+    marked = b'\xef\xbb\xbf{"id": "a"}'
+    assert strictly(marked, IDENTITY) == leniently(marked) == {"id": "a"}
+    assert strictly(marked[:3] + marked, IDENTITY) is None
+
+
 @given(values)
 def test_ordinary_objects_read_like_json_loads(value: Any) -> None:
     body = json.dumps({"a": value}).encode()

@@ -88,7 +88,7 @@ def in_full(text: str) -> str:
     return "".join(f"%{byte:02X}" for byte in text.encode())
 
 
-SPELLINGS = {
+SPELLINGS: dict[Callable[[str], str], Callable[[str], str]] = {
     in_go: json.loads,
     in_php: json.loads,
     json.dumps: json.loads,

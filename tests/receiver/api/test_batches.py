@@ -64,6 +64,24 @@ async def test_results_are_json_lines(mine: Program, store: Store) -> None:
     assert response.text.endswith("}\n")
 
 
+async def test_results_of_all_sources_or_one(mine: Program, store: Store) -> None:
+    fill(store, "r1")
+    other = build.run("r2", batch_id=None)
+    store.runs.note("other", other, fetched_at=store.now())
+    assert run_ids(await mine.ask("GET", "/results")) == ["r1", "r2"]
+    alone = await mine.ask("GET", "/results?source=other")
+    assert (run_ids(alone), alone.headers["resultsink-complete"]) == (["r2"], "true")
+    open_ones = await mine.ask("GET", "/results?source=valyu&status=failed")
+    assert (run_ids(open_ones), open_ones.headers["resultsink-complete"]) == ([], "false")
+
+
+async def test_token_of_a_source_reads_its_results(program: MakeProgram, store: Store) -> None:
+    fill(store, "r1")
+    theirs = program("read", source="other")
+    assert run_ids(await theirs.ask("GET", "/results")) == []
+    assert (await theirs.ask("GET", "/results?source=valyu")).status_code == 403
+
+
 async def test_complete_results_say_so(mine: Program, store: Store) -> None:
     fill(store, "r1")
     store.database.write(

@@ -53,8 +53,23 @@ def tasks_csv() -> None:
         ("batch status batch_1", "There is no batch batch_1: see `batch list`."),
         ("batch add batch_1 --tasks tasks.csv", "There is no batch batch_1: see `batch list`."),
         ("export --batch batch_1", "There is no batch batch_1: see `batch list`."),
-        ("export --source nope", "Nothing is known of source nope: see `endpoint list`."),
-        ("export", "Say what to export: --batch BATCH_ID or --source SOURCE."),
+        ("export", "Say what to export: --batch ID, --run ID, --source SOURCE, or --all."),
+        ("export --all --run r", "Leave out --all to export a part: --all is every source."),
+        (
+            "export --batch b --run r",
+            "Say --batch or --run, not both: a run is exported by its own id.",
+        ),
+        (
+            "export --all --bom --format json",
+            "Leave out --bom: it is for CSV, and json must not have one.",
+        ),
+        (
+            "export --source nope",
+            "There is no source 'nope' (configured: valyu): add [sources.nope] with provider = "
+            '"parallel" or "parallel-v0" or "valyu" to resultsink.toml, or set '
+            'RESULTSINK_SOURCES__NOPE__PROVIDER to "parallel" or "parallel-v0" or "valyu", and '
+            "RESULTSINK_SOURCES__NOPE__API_KEY.",
+        ),
         ("event show 7", "There is no event 7: see `event list`."),
         (
             "dead replay 7",

@@ -8,6 +8,7 @@ import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from storage import Store
 from tests.receiver import working
 from tests.receiver.cli.conftest import Run
 from tests.receiver.working import a_batch, a_source, announce, ask, make_due, work_off
+from tests.storage import build
 
 running_sender, sender = working.running_sender, working.sender
 
@@ -26,6 +28,11 @@ def brought_in(store: Store, sender: SandboxServer, *queries: str) -> str:
     announce(store, batch_id)
     asyncio.run(work_off(store, a_source(sender.api_url)))
     return batch_id
+
+
+def stored(store: Store, run_id: str, *, source: str = "valyu", **more: Any) -> None:
+    """A run that no endpoint and no batch was waiting for, with its result."""
+    store.runs.note(source, build.run(run_id, batch_id=None, **more), fetched_at=store.now())
 
 
 @contextmanager
@@ -59,12 +66,12 @@ def test_export_of_failed_results_only(run: Run, store: Store, sender: SandboxSe
     assert (failed["status"], failed["input"]["query"]) == ("failed", "two [fail]")
 
 
-@pytest.mark.parametrize("by", ["--batch", "--source"])
+@pytest.mark.parametrize("by", ["--batch ID", "--source valyu", "--all"])
 def test_incomplete_export_says_so(run: Run, store: Store, sender: SandboxServer, by: str) -> None:
     batch_id = brought_in(store, sender, "one", "two [stuck]")
-    ended = run("export", by, batch_id if by == "--batch" else "valyu")
+    ended = run("export", *by.replace("ID", batch_id).split())
     assert ended.err == (
-        f"1 results written.\nBatch {batch_id} is not complete: 1 of 2 results are stored.\n"
+        f"1 result written.\nBatch {batch_id} is not complete: 1 of 2 results are stored.\n"
     )
 
 
@@ -75,6 +82,63 @@ def test_source_without_batches_is_exported(run: Run, store: Store, sender: Sand
     asyncio.run(work_off(store, a_source(sender.api_url)))
     ended = run("export", "--source", "valyu", "--format", "json")
     assert [result["input"]["query"] for result in json.loads(ended.out)] == ["alone"]
+
+
+def test_announced_run_of_an_account_is_exported(run: Run, store: Store) -> None:
+    stored(store, "trun_1", source="parallel", output="a report")
+    for asked in (["--source", "parallel"], ["--run", "trun_1"], ["--all"]):
+        ended = run("export", *asked, "--format", "jsonl")
+        assert ended.err == "1 result written.\n"
+        assert json.loads(ended.out)["run_id"] == "trun_1"
+
+
+def test_configured_source_without_results_is_empty(
+    run: Run, store: Store, configured: Callable[..., None]
+) -> None:
+    ended = run("export", "--source", "valyu")
+    assert (ended.code, ended.err) == (0, "0 results written.\n")
+    assert ended.out.splitlines() == ["task_id,batch_run_id,run_id,status,runner"]
+
+
+def test_run_without_result_says_so(run: Run, store: Store) -> None:
+    store.runs.note_input("valyu", "t1", {"query": "one"})
+    ended = run("export", "--run", "t1", "--format", "jsonl")
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err == (
+        "0 results written.\nRun t1 has no result yet: the sender's last word is queued.\n"
+    )
+
+
+def test_run_of_two_sources_needs_one_of_them(run: Run, store: Store) -> None:
+    for source in ("one", "two"):
+        stored(store, "r1", source=source, output=source)
+    assert "--source" in run("export", "--run", "r1").sentence
+    shown = run("export", "--run", "r1", "--source", "two", "--format", "jsonl").out
+    assert json.loads(shown)["output"] == "two"
+
+
+def test_details_and_byte_order_mark_for_spreadsheets(run: Run, store: Store) -> None:
+    stored(store, "t1", output={"score": 1})
+    run("export", "--all", "--details", "--bom", "--output", "all.csv")
+    data = Path("all.csv").read_bytes()
+    assert data.startswith(b"\xef\xbb\xbftask_id,")
+    assert b",error,cost,version,created_at,completed_at,fetched_at,score\r\n" in data
+
+
+def test_replacing_a_file_is_said(run: Run, store: Store) -> None:
+    stored(store, "t1")
+    said = [run("export", "--all", "--output", "all.csv").err for _ in range(2)]
+    assert said[0] == "1 result written to all.csv.\n"
+    assert said[1] == "1 result written to all.csv, in place of the file that was there.\n"
+
+
+def test_many_open_batches_are_counted(run: Run, store: Store) -> None:
+    for number in range(23):
+        store.batches.register("valyu", f"b{number}", endpoint_id=None)
+    first, *named, last = run("export", "--all").err.splitlines()
+    assert first == "0 results written."
+    assert named[0] == "Batch b22 is not complete: 0 of 0 results are stored."
+    assert (len(named), last) == (20, "3 more batches are not complete (see `batch list`).")
 
 
 def test_source_export_counts_missing_runs(run: Run, store: Store) -> None:

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from storage.database import Database
 from storage.errors import ExportChanged
-from storage.export import ExportStore, Selection
-from storage.export.columns import FIXED
+from storage.export import CsvOptions, ExportStore, Selection
+from storage.export.columns import DETAILS, FIXED
 from storage.models import Run
-from tests.storage.export.conftest import Shelf
+from tests.storage.export.conftest import NOON, Shelf
 
 
 def read(data: bytes) -> list[list[str]]:
@@ -116,7 +116,31 @@ def test_formulas_guarded_in_cells_and_header(shelf: Shelf) -> None:
 
 def test_formula_guard_can_be_switched_off(shelf: Shelf) -> None:
     shelf.put("r1", {"=key": "=1"})
-    assert records(shelf.export("csv", formula_guard=False))[0]["=key"] == "=1"
+    shown = shelf.export("csv", csv=CsvOptions(formula_guard=False))
+    assert records(shown)[0]["=key"] == "=1"
+
+
+def test_details_are_columns_of_their_own(shelf: Shelf) -> None:
+    shelf.put(
+        "r1",
+        status="failed",
+        error="=no: https://s3.example/k?X-Amz-Signature=0af",
+        cost=0.25,
+        input={"cost": 7, "q": "a"},
+        created_at=NOON,
+    )
+    data = shelf.export("csv", csv=CsvOptions(details=True))
+    assert read(data)[0] == [*FIXED, *DETAILS, "input.cost", "q"]
+    row = records(data)[0]
+    assert (row["source"], row["cost"], row["version"], row["q"]) == ("valyu", "0.25", "1", "a")
+    assert row["error"] == "'=no: https://s3.example/k?X-Amz-Signature=hidden"
+    assert (row["created_at"], row["completed_at"]) == ("2026-10-05T12:00:00.000000Z", "")
+
+
+def test_byte_order_mark_is_once_at_the_start(shelf: Shelf) -> None:
+    shelf.put("r1", "é")
+    marked = shelf.export("csv", csv=CsvOptions(byte_order_mark=True))
+    assert marked == b"\xef\xbb\xbf" + shelf.export("csv")
 
 
 def test_results_stored_meanwhile_are_left_out(shelf: Shelf) -> None:
@@ -156,7 +180,7 @@ def test_csv_module_reads_back_what_was_stored(
     shelf.clear()
     for number, output in enumerate(outputs):
         shelf.put(f"r{number}", output)
-    header, *rows = read(shelf.export("csv", formula_guard=False))
+    header, *rows = read(shelf.export("csv", csv=CsvOptions(formula_guard=False)))
     keys = list(dict.fromkeys(key for output in outputs for key in output))
     assert [name.removeprefix("output.") for name in header[5:]] == [
         key.removeprefix("output.") for key in keys

@@ -1,0 +1,63 @@
+"""What an export lacks, because its batches are not complete or its single runs have no result."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlmodel import col
+
+from storage.batches import ledger as ledgers
+from storage.batches import outstanding
+from storage.batches.ledger import Ledger
+from storage.database import Database
+from storage.models import Batch, Endpoint, Run
+
+SHOWN = 20
+"""Batches that are listed one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """The newest open batches of an export, how many there are, and what its sources await.
+
+    `outstanding` is the number of single runs without a result, by source, where there are any.
+    """
+
+    batches: Sequence[Ledger]
+    open_batches: int
+    outstanding: Mapping[str, int]
+
+    def __bool__(self) -> bool:
+        return bool(self.open_batches or self.outstanding)
+
+
+def gaps(database: Database, sources: Sequence[str]) -> Gaps:
+    """Return what is open of these sources. Single runs are counted in many short reads."""
+    is_open = col(Batch.source).in_(sources) & (col(Batch.state) == "open")
+    with database.read() as connection:
+        count = connection.execute(select(func.count()).where(is_open)).scalar_one()
+        newest = select(col(Batch.source), col(Batch.batch_id)).where(is_open)
+        rows = connection.execute(newest.order_by(col(Batch.id).desc()).limit(SHOWN)).all()
+        shown = [ledgers.ledger(connection, *row) for row in rows]
+    awaited = ((source, outstanding.count(database, source)) for source in sources)
+    return Gaps(shown, count, {source: count for source, count in awaited if count})
+
+
+def known_sources(database: Database) -> list[str]:
+    """Return the sources that have an endpoint, a batch or a run, sorted by name."""
+    found: set[str] = set()
+    for model in (Endpoint, Batch, Run):
+        found.update(_distinct(database, col(model.source)))
+    return sorted(found)
+
+
+def _distinct(database: Database, column: Any) -> list[str]:
+    """Return the values of a column, each found by one look into its index."""
+    found: list[str] = []
+    with database.read() as connection:
+        query = select(func.min(column))
+        while (value := connection.execute(query).scalar()) is not None:
+            found.append(value)
+            query = select(func.min(column)).where(column > value)
+    return found
