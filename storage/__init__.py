@@ -35,6 +35,7 @@ from storage.jobs.lease import LEASE_SECONDS, RENEW_SECONDS, AttemptOutcome, Lea
 from storage.jobs.pauses import PausedSource
 from storage.jobs.progress import ListingProgress, Progress
 from storage.migrations import HEAD as SCHEMA
+from storage.models import WAYS, FoundBy
 from storage.retention import AGE_OF, KINDS, Ages, Step
 from storage.runs.results import Stored
 from storage.runs.runs import KnownRun
@@ -65,6 +66,7 @@ __all__ = [
     "RENEW_SECONDS",
     "SCHEMA",
     "TERMINAL",
+    "WAYS",
     "Ages",
     "AlreadyServed",
     "AttemptOutcome",
@@ -87,6 +89,7 @@ __all__ = [
     "ExportReport",
     "FetchedBatch",
     "FetchedRun",
+    "FoundBy",
     "Gaps",
     "JobRow",
     "KnownRun",

@@ -13,7 +13,7 @@ from receiver.sender_api.subjects import ask_first_that_knows, subject_of
 from receiver.submissions.base import Submissions
 from receiver.submissions.callback_urls import account_callback, usable_secret
 from receiver.submissions.retries import may_have_acted
-from storage import FetchedRun, StorageError
+from storage import FetchedRun, FoundBy, StorageError
 
 QUESTION_CHECK_SECONDS = 60.0
 """Interval of checks of a run that may ask a person something; it waits for minutes."""
@@ -110,14 +110,14 @@ class TaskSubmissions(Submissions):
 
     # --- looking -------------------------------------------------------------------------------
 
-    async def look(self, run_id: str) -> FetchedRun:
+    async def look(self, run_id: str, *, by: FoundBy = "hand") -> FetchedRun:
         """Fetch and store the run as it is now; raises FetchError."""
         began = self._store.now()
         subject = await run_in_threadpool(self._subject, run_id)
         # a call that only knows results may say "not yet"; the next one tells the status
         run = await ask_first_that_knows(self._calls, subject, passing_over=(Missing, NotReady))
         await run_in_threadpool(
-            lambda: self._store.runs.note(self._source.name, run, fetched_at=began)
+            lambda: self._store.runs.note(self._source.name, run, fetched_at=began, found_by=by)
         )
         return run
 

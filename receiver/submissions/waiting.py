@@ -78,7 +78,7 @@ async def wait_for_run(
         store,
         lambda: store.runs.show(run_id, source=source)[0],
         lambda facts: facts["result_status"] is not None,
-        look=None if tasks is None else lambda: tasks.look(run_id),
+        look=None if tasks is None else lambda: tasks.look(run_id, by="wait"),
         deadline=deadline,
         progressed=progressed,
         unread=unread,

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, case, func, select, update
 from sqlmodel import col
 
-from storage.models import Job
+from storage.models import FoundBy, Job
 
 
 def end(
@@ -46,15 +46,26 @@ def adopt(connection: Connection, source: str, batch_id: str, *, now: datetime) 
     )
 
 
-def hurry(connection: Connection, kind: str, source: str, subject: str, *, due: datetime) -> None:
-    """pending -> pending for the check of a subject, due at `due` at the latest."""
+def hurry(
+    connection: Connection,
+    kind: str,
+    source: str,
+    subject: str,
+    *,
+    due: datetime,
+    by: FoundBy,
+) -> None:
+    """pending -> pending for the check of a subject, due at `due` at the latest.
+
+    What it brings then was found `by` whoever made it due so soon.
+    """
+    is_later = col(Job.next_attempt_at) > due
     connection.execute(
         update(Job)
         .where(_about(kind, source, subject), *_PENDING_CHECK)
         .values(
-            next_attempt_at=case(
-                (col(Job.next_attempt_at) > due, due), else_=col(Job.next_attempt_at)
-            ),
+            next_attempt_at=case((is_later, due), else_=col(Job.next_attempt_at)),
+            hurried_by=case((is_later, by), else_=col(Job.hurried_by)),
             waits=0,
             trying_since=None,
         )

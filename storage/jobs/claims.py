@@ -29,7 +29,7 @@ SUSPECT_CLAIMS = 3
 
 _COPIED = (
     "kind", "subject_kind", "subject", "endpoint_id", "event_id", "failures", "waits",
-    "created_at", "trying_since", "missing_since",
+    "created_at", "trying_since", "missing_since", "hurried_by",
 )  # fmt: skip
 """Columns of a job that its lease has under the same name."""
 

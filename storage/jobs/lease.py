@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from storage.jobs.progress import Progress
 from storage.json_text import clean
+from storage.models import FoundBy
 
 LEASE_SECONDS = 13.0
 """How long a lease lasts. Its end is noticed within a second: the jobs of a dead machine start
@@ -36,6 +37,12 @@ class Lease:
     created_at: datetime
     trying_since: datetime | None = None
     missing_since: datetime | None = None
+    hurried_by: FoundBy | None = None
+
+    @property
+    def found_by(self) -> FoundBy:
+        """The way by which what this job brings was found; `hurried_by` says another than usual."""
+        return self.hurried_by or ("check" if self.kind == "check" else "webhook")
 
     @property
     def key(self) -> tuple[int, str]:

@@ -81,6 +81,8 @@ def reschedule(
     if answered:
         since = func.coalesce(col(Job.missing_since), outcome.started_at)
         counted["missing_since"] = since if failed else None
+        if lease.kind == "check":  # the hurried look was answered: the next one is its own again
+            counted["hurried_by"] = None
     move(
         connection,
         lease,

@@ -94,6 +94,7 @@ def replay(connection: Connection, job_id: int, *, now: datetime) -> None:
                 failures=0,
                 waits=0,
                 progress=None,
+                hurried_by="hand",
                 trying_since=None,
                 missing_since=None,
                 created_at=now,

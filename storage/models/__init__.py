@@ -6,7 +6,7 @@ values (no NUL, no lone surrogates); `raw` columns hold what was received.
 """
 
 from storage.models.access import Endpoint, Meta, Secret, Token
-from storage.models.columns import JSON_DOCUMENT, KEY, ORDERED_DOCUMENT
+from storage.models.columns import JSON_DOCUMENT, KEY, ORDERED_DOCUMENT, WAYS, FoundBy
 from storage.models.deliveries import Delivery, Event, Quarantined
 from storage.models.jobs import Attempt, Job, RateLimit, SourceState
 from storage.models.runs import EMPTIED, Batch, Result, Run
@@ -16,11 +16,13 @@ __all__ = [
     "JSON_DOCUMENT",
     "KEY",
     "ORDERED_DOCUMENT",
+    "WAYS",
     "Attempt",
     "Batch",
     "Delivery",
     "Endpoint",
     "Event",
+    "FoundBy",
     "Job",
     "Meta",
     "Quarantined",

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Column, ForeignKey, Index, text
 from sqlmodel import Field, SQLModel
 
-from storage.models.columns import JSON_DOCUMENT, KEY, one_of
+from storage.models.columns import JSON_DOCUMENT, KEY, FoundBy, one_of, way
 
 _LONE_CHECK = "kind = 'check' AND endpoint_id IS NULL AND status IN ('pending', 'running')"
 
@@ -95,6 +95,8 @@ class Job(SQLModel, table=True):
     lease_until: datetime | None = None
     progress: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON_DOCUMENT))
     reason: str | None = None
+    # Who made it due before its time: what it brings next came by this way. None: by its kind's.
+    hurried_by: FoundBy | None = Field(default=None, sa_column=way("hurried_by"))
     created_at: datetime
     # Since when attempts fail; None again when the source is paused, which does not count.
     trying_since: datetime | None = None

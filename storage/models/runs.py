@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Column, ForeignKey, Index, LargeBinary, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
-from storage.models.columns import JSON_DOCUMENT, KEY, ORDERED_DOCUMENT, one_of
+from storage.models.columns import JSON_DOCUMENT, KEY, ORDERED_DOCUMENT, FoundBy, one_of, way
 
 
 class Batch(SQLModel, table=True):
@@ -110,6 +110,8 @@ class Result(SQLModel, table=True):
     fetched_at: datetime
     stored_at: datetime
     origin: str = "api"
+    # By which way this version came; None where it was stored before that was noted.
+    found_by: FoundBy | None = Field(default=None, sa_column=way("found_by"))
     cleaned: bool = False
     # JSON text exactly as received, escaped to ASCII: also what the databases would refuse.
     raw: str

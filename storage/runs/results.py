@@ -22,7 +22,7 @@ from sqlmodel import col
 
 from storage.database import statement
 from storage.fetched import TERMINAL
-from storage.models import JSON_DOCUMENT, ORDERED_DOCUMENT, Result, Run
+from storage.models import JSON_DOCUMENT, ORDERED_DOCUMENT, FoundBy, Result, Run
 from storage.runs import runs
 from storage.runs.merges import Merge, is_newer, valid_merge
 from storage.runs.rows import RunRow
@@ -41,11 +41,13 @@ class Stored:
 class ResultPage:
     """The runs that one call brought, each once; `fetched_at` is when that call began.
 
+    `found_by` is kept with the versions that the page adds; those that it confirms keep theirs.
     `merges` are those worked out before the transaction, by run id; they need not be complete.
     """
 
     rows: Sequence[RunRow]
     fetched_at: datetime
+    found_by: FoundBy
     origin: str = "api"
     merges: Mapping[str, Merge] = field(default_factory=dict)
 
@@ -202,6 +204,7 @@ def _values(row: RunRow, run_pk: int, page: ResultPage, now: datetime) -> dict[s
         "fetched_at": page.fetched_at,
         "stored_at": now,
         "origin": page.origin,
+        "found_by": page.found_by,
         "cleaned": row.cleaned,
         "raw": row.raw,
     }

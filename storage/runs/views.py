@@ -9,7 +9,7 @@ from sqlmodel import col
 
 from storage.database import as_dicts
 from storage.errors import NotFound
-from storage.models import Result, Run
+from storage.models import FoundBy, Result, Run
 
 _FACTS: tuple[Any, ...] = (
     col(Run.source),
@@ -25,6 +25,7 @@ _FACTS: tuple[Any, ...] = (
     col(Result.status).label("result_status"),
     col(Result.version),
     col(Result.origin),
+    col(Result.found_by),
     col(Result.error),
     col(Result.cost),
     col(Result.output_type),
@@ -50,6 +51,7 @@ class RunFacts(TypedDict):
     result_status: str | None
     version: int | None
     origin: str | None
+    found_by: FoundBy | None
     error: str | None
     cost: float | None
     output_type: str | None

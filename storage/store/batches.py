@@ -19,6 +19,7 @@ from storage.errors import NotFound
 from storage.fetched import FetchedBatch, SubmittedRun
 from storage.jobs import checks
 from storage.jobs.lease import Lease
+from storage.models import FoundBy
 from storage.store.attach import attach
 from storage.store.check_jobs import watch
 from storage.store.part import StorePart
@@ -150,12 +151,14 @@ class BatchStore(StorePart):
         source: str,
         batch_id: str,
         *,
+        by: FoundBy = "hand",
         after: timedelta = timedelta(),
         task_id: str | None = None,
     ) -> None:
         """Have a batch checked within `after`, and add it where it is unknown.
 
-        `task_id` is the stored task that it belongs to, for senders that need one.
+        What the check brings was found `by` whoever wants it so soon. `task_id` is the stored task
+        that the batch belongs to, for senders that need one.
         """
 
         def work(connection: Connection) -> None:
@@ -171,7 +174,7 @@ class BatchStore(StorePart):
             found = batches.watched(connection, source, batch_id)
             if found is not None:
                 watch(connection, found, moment, even_complete=True)
-            checks.hurry(connection, "batch", source, batch_id, due=moment + after)
+            checks.hurry(connection, "batch", source, batch_id, due=moment + after, by=by)
 
         self._database.write(work)
 

@@ -73,7 +73,7 @@ class ResultStore(StorePart):
         total = Stored()
         for chunk in chunks:
             reached = progress if chunk.is_last else None
-            page = ResultPage(chunk.rows, fetched_at, origin)
+            page = ResultPage(chunk.rows, fetched_at, lease.found_by, origin)
             stored = self._pages.call(_JobChunk(lease, page, reached), weight=_weight(page))
             total = Stored(
                 total.new + stored.new,

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 from storage.batches import outstanding
 from storage.fetched import FetchedRun
 from storage.jobs import checks
+from storage.models import FoundBy
 from storage.runs import results, runs, views
 from storage.runs.results import ResultPage
 from storage.runs.rows import row_of
@@ -46,9 +47,11 @@ class RunStore(StorePart):
 
         self._database.write(work)
 
-    def check(self, source: str, kind: str, run_id: str) -> None:
-        """Make the check of a run due now."""
-        self._database.write(lambda c: checks.hurry(c, kind, source, run_id, due=self._now()))
+    def check(self, source: str, kind: str, run_id: str, *, by: FoundBy = "hand") -> None:
+        """Make the check of a run due now; what it brings was found `by` whoever wants that."""
+        self._database.write(
+            lambda c: checks.hurry(c, kind, source, run_id, due=self._now(), by=by)
+        )
 
     def find(self, source: str, run_id: str) -> KnownRun | None:
         """Return what is stored of a run, or None."""
@@ -67,12 +70,14 @@ class RunStore(StorePart):
         with self._database.read() as connection:
             return views.list_all(connection, source=source, limit=limit)
 
-    def note(self, source: str, run: FetchedRun, *, fetched_at: datetime) -> None:
+    def note(
+        self, source: str, run: FetchedRun, *, fetched_at: datetime, found_by: FoundBy = "hand"
+    ) -> None:
         """Store a run, and its result if it has one, from a call that no job made.
 
         Older news changes nothing.
         """
-        page = ResultPage([row_of(run)], fetched_at)
+        page = ResultPage([row_of(run)], fetched_at, found_by)
         self._database.write(lambda c: results.store(c, source, [page], now=self._now()))
 
     def note_input(self, source: str, run_id: str, given: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from storage.deliveries.recording import VerifiedDelivery
 from storage.fetched import FetchedRun
 from storage.jobs.lease import AttemptOutcome, Lease
 from storage.jobs.new import NewJob, new_job
-from storage.models import Job
+from storage.models import FoundBy, Job
 from storage.runs import results
 from storage.runs.results import ResultPage, Stored
 from storage.runs.rows import chunks_of
@@ -183,10 +183,11 @@ def keep(
     *page: FetchedRun,
     fetched_at: datetime = NOON,
     origin: str = "api",
+    found_by: FoundBy = "check",
     now: datetime | None = None,
 ) -> Stored:
     """Store a page of fetched runs."""
     (chunk,) = chunks_of(page)
-    pages = [ResultPage(chunk.rows, fetched_at, origin)]
+    pages = [ResultPage(chunk.rows, fetched_at, found_by, origin)]
     (stored,) = results.store(connection, "valyu", pages, now=now or fetched_at)
     return stored

@@ -329,7 +329,7 @@ def test_merge_before_pruning_restores_nothing(database: Database) -> None:
         found = current_results(connection, "valyu", rows_of_page)
     known = merges(rows_of_page, found, fetched_at=LATER, now=LATER)
     prune(database, RESULTS)
-    page = ResultPage(rows_of_page, LATER, merges=known)
+    page = ResultPage(rows_of_page, LATER, "check", merges=known)
     database.write(lambda c: results.store(c, "valyu", [page], now=LATER))
     assert rows(database, Result)[0].raw == "null"
 

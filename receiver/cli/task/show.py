@@ -59,7 +59,7 @@ def described(
     from storage import Selection
 
     known = ("source", "run_id", "batch_id", "status", "sender_status", "runner", "input")
-    times = ("waits_for", "created_at", "seen_at", "origin", "output_type", "pruned_at")
+    times = ("waits_for", "created_at", "seen_at", "origin", "found_by", "output_type", "pruned_at")
     selection = Selection(source=facts["source"], run_id=facts["run_id"])
     line = b"".join(store.export.json_lines(selection)) or b"null"
     return {

@@ -101,20 +101,23 @@ class RunFetch:
             return
         if lease.progress.get("again") or (lease.waits and _has_ended_in_vain(known)):
             return
-        await run_in_threadpool(self._hurry, lease.source, batch_id, subject.task_id)
+        await run_in_threadpool(self._hurry, lease, batch_id, subject.task_id)
         raise Unasked(f"batch {batch_id} is listed first")
 
-    def _hurry(self, source: str, batch_id: str, task_id: str | None) -> None:
+    def _hurry(self, lease: Lease, batch_id: str, task_id: str | None) -> None:
         """Have news of a batch gathered, then listed; writes nothing where that is due anyway.
 
         A thousand events of one batch must not cost a thousand writes.
         """
+        source = lease.source
         known = self._store.batches.watched(source, batch_id)
         age = timedelta() if known is None else self._store.now() - known.created_at
         after = min(max(age / GATHER_PART, GATHER_LEAST), GATHER_MOST)
         due = self._store.batches.check_due(source, batch_id)
         if due is None or due > after:
-            self._store.batches.check(source, batch_id, after=after, task_id=task_id)
+            self._store.batches.check(
+                source, batch_id, by=lease.found_by, after=after, task_id=task_id
+            )
 
     async def _list_its_batch(self, lease: Lease, subject: Subject, run: FetchedRun) -> None:
         """Have the batch of a run listed that was fetched alone; it may not even be known yet."""
@@ -122,7 +125,7 @@ class RunFetch:
             return
         known = await run_in_threadpool(self._store.batches.watched, lease.source, run.batch_id)
         if known is None or known.state != "complete":
-            await run_in_threadpool(self._hurry, lease.source, run.batch_id, subject.task_id)
+            await run_in_threadpool(self._hurry, lease, run.batch_id, subject.task_id)
 
     async def _fetch_input(self, lease: Lease, subject: Subject) -> None:
         """Fetch the input of a run that was submitted elsewhere, unless it is known."""

@@ -255,6 +255,7 @@ async def test_status_look_stores_the_answer(store: Store, sender: SandboxServer
         await tasks.show(run_id)
     facts, raw = store.runs.show(run_id)
     assert (facts["result_status"], facts["origin"], facts["version"]) == ("completed", "api", 1)
+    assert facts["found_by"] == "hand"
     assert raw is not None
     assert [each.kind for each in Valyu().artifacts(raw)] == ["xlsx"]
     make_due(store)

@@ -37,6 +37,7 @@ async def test_batch_without_webhook_is_found(store: Store, sender: SandboxServe
     assert in_seconds(job(store)) > 500
     make_due(store)
     await work_off(store, a_source(sender.api_url))
+    assert [result["found_by"] for result in stored(store)] == ["check"]
     again = job(store)
     assert (again["status"], again["failures"], len(stored(store))) == ("pending", 0, 1)
     assert 550 < in_seconds(again) <= 600

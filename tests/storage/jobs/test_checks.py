@@ -56,16 +56,34 @@ def test_only_matching_pending_check_is_hurried(database: Database) -> None:
     for number, other in enumerate([{}, *others]):
         how = {**mine, **other, "endpoint_id": str(number), "waits": 3, "trying_since": NOON}
         enqueue(database, due=at(600), **how)
-    database.write(lambda c: checks.hurry(c, "batch", "valyu", "b", due=NOON))
+    database.write(lambda c: checks.hurry(c, "batch", "valyu", "b", due=NOON, by="wait"))
     assert [row.next_attempt_at for row in rows(database, Job)] == [NOON, *[at(600)] * 4]
     assert [row.waits for row in rows(database, Job)] == [0, 3, 3, 3, 3]
     assert [row.trying_since for row in rows(database, Job)] == [None, *[NOON] * 4]
+    assert [row.hurried_by for row in rows(database, Job)] == ["wait", *[None] * 4]
 
 
 def test_news_never_delays_a_check(database: Database) -> None:
     enqueue(database, kind="check", subject_kind="batch", subject="b", due=NOON)
-    database.write(lambda c: checks.hurry(c, "batch", "valyu", "b", due=at(30)))
-    assert [row.next_attempt_at for row in rows(database, Job)] == [NOON]
+    database.write(lambda c: checks.hurry(c, "batch", "valyu", "b", due=at(30), by="wait"))
+    assert [(row.next_attempt_at, row.hurried_by) for row in rows(database, Job)] == [(NOON, None)]
+
+
+@pytest.mark.parametrize(
+    ("answered", "next_way"), [(True, "check"), (False, "webhook")], ids=["answered", "in vain"]
+)
+def test_hurried_check_brings_what_the_hurry_found(
+    database: Database, answered: bool, next_way: str
+) -> None:
+    """Until the sender has answered: the look after that is the check's own again."""
+    enqueue(database, kind="check", subject_kind="batch", subject="b", due=at(600))
+    database.write(lambda c: checks.hurry(c, "batch", "valyu", "b", due=NOON, by="webhook"))
+    (lease,) = claim(database)
+    assert lease.found_by == "webhook"
+    again: dict[str, Any] = {"after": 1.0, "failed": not answered, "answered": answered}
+    database.write(lambda c: jobs.reschedule(c, lease, tried("not yet"), **again))
+    (lease,) = claim(database, now=at(60))
+    assert lease.found_by == next_way
 
 
 def test_ending_checks_spares_others_and_itself(

@@ -42,7 +42,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "give_back": lambda c, lease: jobs.give_back(c, [lease], now=NOON),
     "release": lambda c, lease: jobs.release(c, now=NOON),
     "replay": lambda c, lease: jobs.replay(c, lease.job_id, now=NOON),
-    "hurry": lambda c, lease: checks.hurry(c, "run", "valyu", "run-1", due=at(-1)),
+    "hurry": lambda c, lease: checks.hurry(c, "run", "valyu", "run-1", due=at(-1), by="wait"),
     "end_checks": lambda c, lease: checks.end(c, endpoint_id=lease.endpoint_id, now=NOON),
 }
 
@@ -401,6 +401,7 @@ def test_replay_starts_fresh_and_is_recorded(database: Database) -> None:
     database.write(lambda c: jobs.replay(c, job_id, now=at(60)))
     (lease,) = claim(database, now=at(60))
     assert (lease.failures, lease.waits, lease.progress) == (0, 0, {})
+    assert lease.found_by == "hand"
     assert (lease.created_at, lease.trying_since, lease.missing_since) == (at(60), None, None)
     assert job(database, job_id).claims == 1
     assert [row.outcome for row in rows(database, Attempt)] == ["replayed"]

@@ -57,6 +57,14 @@ def test_newer_result_becomes_current(database: Database) -> None:
     assert versions == [(1, "x", False), (2, "y", True)]
 
 
+def test_each_version_keeps_the_way_it_came(database: Database) -> None:
+    put(database, run(output="x"), found_by="webhook")
+    put(database, run(output="x"), found_by="wait", fetched_at=at(1))  # the same again
+    assert current(database).found_by == "webhook"
+    put(database, run(output="y"), found_by="reconcile", fetched_at=at(2))
+    assert [row.found_by for row in rows(database, Result)] == ["webhook", "reconcile"]
+
+
 @pytest.mark.parametrize(
     ("stamp", "fetched", "is_news"),
     [(-1, 5, False), (1, -5, True), (0, 1, True), (0, 0, False), (0, -1, False)],
@@ -149,7 +157,7 @@ def test_an_empty_page_is_nothing(database: Database) -> None:
 
 def test_equal_ids_of_two_sources_differ(database: Database) -> None:
     put(database, run(output="x"))
-    page = ResultPage([row_of(run(output="y"))], at(1))
+    page = ResultPage([row_of(run(output="y"))], at(1), "check")
     stored = database.write(lambda c: results.store(c, "parallel", [page], now=at(1)))
     assert stored == [Stored(new=1)]
 
@@ -276,7 +284,7 @@ def test_enrichment_after_look_is_not_lost(database: Database, between: dict[str
         found = current_results(connection, "valyu", again)
     known = merges(again, found, fetched_at=at(2), now=at(2))
     put(database, run(output="x", raw=between), fetched_at=at(-1))
-    page = ResultPage(again, at(2), merges=known)
+    page = ResultPage(again, at(2), "check", merges=known)
     database.write(lambda c: results.store(c, "valyu", [page], now=at(2)))
     assert json.loads(current(database).raw) == {"a": 1, **between, "b": 2}
 

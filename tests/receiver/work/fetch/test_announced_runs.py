@@ -72,6 +72,7 @@ async def test_event_satisfied_by_group_listing(
     await work(store, sender, rounds=3)
     assert set(sender.calls) == {THE_GROUP, ITS_RUNS}
     assert {result["run_id"] for result in stored(store)} == set(sender.runs)
+    assert {result["found_by"] for result in stored(store)} == {"webhook"}  # by a hurried check
     assert {each["status"] for each in jobs(store)} == {"done"}
     assert outcomes(store).count("run completed, stored before") == 2
     assert ledger(store, GROUP).state == "complete"
