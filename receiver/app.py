@@ -137,7 +137,13 @@ class IntakeApplication(Application):
 def open_store(settings: Settings, *, serve: bool = False, create: bool = True) -> storage.Store:
     """Open the database of these settings, or make it; raises storage's CannotOpen."""
     keys = [key.get_secret_value() for key in settings.encryption_keys]
-    return storage.open(settings.database_url, keys, serve=serve, create=create)
+    return storage.open(
+        settings.database_url,
+        keys,
+        serve=serve,
+        create=create,
+        direct_url=settings.database_direct_url,
+    )
 
 
 @asynccontextmanager

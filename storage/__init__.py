@@ -133,14 +133,21 @@ __all__ = [
 ]
 
 
-def open(url: str, keys: Sequence[str] = (), *, serve: bool = False, create: bool = True) -> Store:
+def open(
+    url: str,
+    keys: Sequence[str] = (),
+    *,
+    serve: bool = False,
+    create: bool = True,
+    direct_url: str | None = None,
+) -> Store:
     """Open the database at `url`; `serve` claims a file alone, or joins those who serve a server.
 
     A file's schema is brought up to date, a server's only by `upgrade`. `keys` encrypt the signing
     secrets, newest first. Without any, the key file beside a SQLite database is used, and made
-    together with a new database; there is none with `create=False`. Raises CannotOpen or one of
-    its kinds (AlreadyServed, NewerSchema, NoDatabase, WrongKey), each with a sentence that says
-    what to do.
+    together with a new database; there is none with `create=False`. `direct_url` leads to the same
+    server past a pooler, for what needs a session. Raises CannotOpen or one of its kinds
+    (AlreadyServed, NewerSchema, NoDatabase, WrongKey), each with a sentence that says what to do.
     """
     if kind_of(url) == "sqlite":
         path = sqlite_path(url)
@@ -152,7 +159,7 @@ def open(url: str, keys: Sequence[str] = (), *, serve: bool = False, create: boo
             )
         keys = keys or [read_or_make_key(path.with_suffix(".key"), may_make=is_new)]
     vault = Vault(_needed(keys))
-    database = open_database(url, serve=serve)
+    database = open_database(url, serve=serve, direct_url=direct_url)
     try:
         return Store(database, vault)
     except BaseException:

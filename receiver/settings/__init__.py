@@ -49,6 +49,10 @@ class Settings(BaseSettings):
     database_url: str = Field(
         default="sqlite:///resultsink.db", description="where everything is kept"
     )
+    database_direct_url: str | None = Field(
+        default=None,
+        description="the same Postgres past a pooler such as PgBouncer, to be notified at once",
+    )
     public_url: str | None = Field(default=None, description="our address as senders see it")
     encryption_keys: Annotated[list[SecretStr], NoDecode] = Field(
         default=[], description="keys for secrets at rest, newest first; by default a key file"

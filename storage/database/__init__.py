@@ -11,8 +11,8 @@ from storage.database.advisory_locks import is_alone, lock_name
 from storage.database.base import Database, insert, now
 from storage.database.errors import is_not_now
 from storage.database.sqlite.database import SqliteDatabase
-from storage.database.sqlite.files import kind_of
 from storage.database.statements import as_dicts, statement
+from storage.database.urls import kind_of
 from storage.errors import CannotOpen
 
 __all__ = [
@@ -32,9 +32,10 @@ __all__ = [
 ]
 
 
-def open_database(url: str, *, serve: bool = False) -> Database:
+def open_database(url: str, *, serve: bool = False, direct_url: str | None = None) -> Database:
     """Open the database at `url`; `serve` claims a file, or joins the servers of a database.
 
+    `direct_url` leads to a server past the pooler that `url` may name.
     Raises CannotOpen.
     """
     if kind_of(url) == "sqlite":
@@ -42,7 +43,7 @@ def open_database(url: str, *, serve: bool = False) -> Database:
     need_psycopg()
     from storage.database.postgres.database import PostgresDatabase
 
-    return PostgresDatabase(url, serve=serve)
+    return PostgresDatabase(url, serve=serve, direct_url=direct_url)
 
 
 def upgrade_server(url: str) -> str | None:

@@ -42,6 +42,7 @@ _POSTGRES_NOT_NOW = (
     "58",  # the system beneath
     "XX",  # corrupted, or a bug of the server
 )
+_POSTGRES_READ_ONLY = "25006"
 _POSTGRES_AGAIN = ("40001", "40P01")
 _POSTGRES_FULL = "53100"
 _POSTGRES_CANCELLED = "57014"
@@ -78,6 +79,12 @@ def reading() -> Iterator[None]:
 def asks_again(error: BaseException) -> bool:
     """Return True where the transaction may succeed at once if repeated, as after a deadlock."""
     return getattr(getattr(error, "orig", None), "sqlstate", None) in _POSTGRES_AGAIN
+
+
+def is_read_only(error: BaseException) -> bool:
+    """Return True where the server takes no writes: it was the primary, or is set so."""
+    error = getattr(error, "orig", None) or error
+    return getattr(error, "sqlstate", None) == _POSTGRES_READ_ONLY
 
 
 def is_full(error: BaseException) -> bool:

@@ -17,20 +17,32 @@ from sqlalchemy.exc import DBAPIError, TimeoutError
 
 from storage import migrations
 from storage.database.base import Database, Done, Work
-from storage.database.errors import asks_again, is_cancelled, is_full, is_not_now, reading, reason
+from storage.database.errors import (
+    asks_again,
+    is_cancelled,
+    is_full,
+    is_not_now,
+    is_read_only,
+    reading,
+    reason,
+)
 from storage.database.postgres.drain import Drain
 from storage.database.postgres.engine import (
     Pool,
     check_encoding,
+    make_engine,
     postgres_url,
     refusal,
     shown_name,
 )
+from storage.database.postgres.lease import Lease, leases
+from storage.database.postgres.pooler import has_session
 from storage.database.postgres.presence import CLOCK, SERVED, Presence
 from storage.database.postgres.schema import check_schema
+from storage.database.postgres.sessions import IDENTITY, connect_alone
 from storage.database.postgres.watchdog import Watchdog
 from storage.database.writer import Writer
-from storage.errors import CannotStore, DiskFull
+from storage.errors import CannotOpen, CannotStore, DiskFull
 
 T = TypeVar("T")
 
@@ -44,13 +56,14 @@ MAX_ATTEMPTS = 5
 class PostgresDatabase(Database):
     """An open Postgres database. With `serve=True` it counts as served until `close()`.
 
+    `direct_url` leads past a pooler, for the one connection of a server that needs a session.
     Raises CannotOpen (or one of its kinds) with a sentence that says what to do. Opening changes
     nothing: the schema is made by `upgrade` alone.
     """
 
     is_shared = True
 
-    def __init__(self, url: str, *, serve: bool = False) -> None:
+    def __init__(self, url: str, *, serve: bool = False, direct_url: str | None = None) -> None:
         self._url = postgres_url(url)
         self.name = shown_name(self._url)
         self._offset = 0.0
@@ -62,11 +75,14 @@ class PostgresDatabase(Database):
         self._work = Pool(
             self._url, watchdog, size=12, wait=5.0, statement=10.0, lock=5.0, cut=15.0
         )
-        self._presence: Presence | None = None
+        self._direct = (
+            make_engine(postgres_url(direct_url), {}, watchdog, pool_size=1) if direct_url else None
+        )
+        self._presence: Presence | Lease | None = None
         try:
             self._look()
             if serve:
-                self._presence = Presence(self._connect_alone, self._measure, self._watchdog.limit)
+                self._presence = self._announced()
         except (DBAPIError, psycopg.Error) as error:
             self._dispose()
             raise refusal(self.name, error) from error
@@ -79,7 +95,19 @@ class PostgresDatabase(Database):
         with self._transaction(self._work, self._work.engine) as connection:
             check_encoding(connection, self.name)
             check_schema(migrations.current(connection), self.name)
+            self._has_session = has_session(connection.connection.driver_connection)
             self.look_at_clock(connection)
+
+    def _announced(self) -> Presence | Lease:
+        """Tell the others that this process serves; raises CannotOpen during a copy."""
+        if self._has_session or self._direct is not None:
+            return Presence(self._connect_alone, self._measure, self._watchdog.limit)
+        return Lease(self._transact, self.look_at_clock)
+
+    def _transact(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a transaction, even where the database takes no others."""
+        with self._limited(self._work, self._work.engine) as connection:
+            return work(connection)
 
     # --- writing -------------------------------------------------------------------------------
 
@@ -97,6 +125,8 @@ class PostgresDatabase(Database):
                 with self._transaction(pool, pool.engine) as connection:
                     return work(connection)
             except (DBAPIError, TimeoutError) as error:
+                if is_read_only(error) and attempt == 1:
+                    continue  # over a new connection: it may lead to another server
                 if asks_again(error) and attempt < MAX_ATTEMPTS:
                     time.sleep(random.uniform(0.0, 0.01 * 2**attempt))  # noqa: S311  no secret
                     continue
@@ -109,7 +139,12 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def _transaction(self, pool: Pool, engine: Engine) -> Iterator[Connection]:
-        with self._drain.counted(), engine.connect() as connection:
+        with self._drain.counted(), self._limited(pool, engine) as connection:
+            yield connection
+
+    @contextmanager
+    def _limited(self, pool: Pool, engine: Engine) -> Iterator[Connection]:
+        with engine.connect() as connection:
             raw = connection.connection.driver_connection
             with (
                 self._watchdog.limit(raw, pool.cut) as is_cut,
@@ -165,7 +200,9 @@ class PostgresDatabase(Database):
         )
         with self.read() as connection:
             named = {"space": SERVED[0], "key": SERVED[1]}
-            return bool(connection.execute(held, named).scalar_one())
+            if connection.execute(held, named).scalar_one():
+                return True
+            return bool(connection.execute(leases(self.look_at_clock(connection))).scalar_one())
 
     def hint(self) -> None:
         if self._presence is not None:
@@ -176,13 +213,19 @@ class PostgresDatabase(Database):
             self._presence.listen(on_notify)
 
     def _connect_alone(self) -> Any:
-        """Return a connection that belongs to no pool, in autocommit."""
-        connection = self._intake.engine.raw_connection()
-        raw = connection.driver_connection
-        connection.detach()
-        assert raw is not None  # noqa: S101  it has just been connected
-        raw.autocommit = True
-        return raw
+        """Return a connection with a session; raises CannotOpen unless it is to this database."""
+        if self._direct is None:
+            return connect_alone(self._intake.engine)
+        raw = connect_alone(self._direct)
+        with self._transaction(self._work, self._work.reading) as connection:
+            here = tuple(connection.exec_driver_sql(IDENTITY).one())
+        if raw.execute(IDENTITY).fetchone() == here:
+            return raw
+        raw.close()
+        raise CannotOpen(
+            f"RESULTSINK_DATABASE_DIRECT_URL and {self.name} lead to different databases: "
+            "both must lead to the same one, of the same server."
+        )
 
     # --- ending --------------------------------------------------------------------------------
 
@@ -197,8 +240,9 @@ class PostgresDatabase(Database):
 
     def _dispose(self) -> None:
         self._watchdog.close()
-        self._intake.engine.dispose()
-        self._work.engine.dispose()
+        for engine in (self._intake.engine, self._work.engine, self._direct):
+            if engine is not None:
+                engine.dispose()
 
 
 @contextmanager

@@ -1,13 +1,19 @@
 """Connections to Postgres: addresses, engines, pools with their limits, and refusals."""
 
+import time
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DisconnectionError
 
-from storage.database.errors import reason
+from storage.database.errors import is_read_only, reason
+from storage.database.postgres import pooler
+from storage.database.postgres.spent import is_spent
 from storage.database.postgres.watchdog import Watchdog
-from storage.database.sqlite.files import kind_of
+from storage.database.urls import parsed
 from storage.errors import CannotOpen
 
 CONNECT_SECONDS = 2
@@ -51,18 +57,36 @@ class Pool:
 
 
 def postgres_url(url: str) -> URL:
-    """Return the URL as SQLAlchemy needs it; raises CannotOpen."""
-    kind_of(url)
-    parsed = make_url(url)
-    if "@" in (parsed.host or ""):
+    """Return the URL as SQLAlchemy needs it; raises CannotOpen.
+
+    Of several servers the one is meant that takes writes, unless the URL says otherwise.
+    """
+    found = parsed(url)
+    if "@" in (found.host or ""):
         raise CannotOpen("The database URL has more than one @: write %40 for one in a password.")
-    return parsed.set(drivername="postgresql+psycopg")
+    if len(_servers(found)) > 1 and "target_session_attrs" not in found.query:
+        found = found.update_query_dict({"target_session_attrs": "read-write"})
+    return found.set(drivername="postgresql+psycopg")
 
 
 def shown_name(url: URL) -> str:
     """Return the address without password and options."""
     shown = URL.create("postgresql", url.username, None, url.host, url.port, url.database)
-    return shown.render_as_string()
+    if len(servers := _servers(url)) < 2:
+        return shown.render_as_string()
+    user, _, name = shown.set(host="HOST", port=None).render_as_string().rpartition("HOST")
+    return f"{user}{','.join(servers)}{name}"
+
+
+def _servers(url: URL) -> list[str]:
+    """Return the servers in the query of the URL, each as HOST or HOST:PORT."""
+    hosts, ports = (_listed(url.query.get(name, ())) for name in ("host", "port"))
+    pairs = zip_longest(hosts, ports if len(ports) > 1 else ports * len(hosts), fillvalue="")
+    return [f"{host}:{port}" if port else host for host, port in pairs]
+
+
+def _listed(value: str | Sequence[str]) -> list[str]:
+    return value.split(",") if isinstance(value, str) else list(value)
 
 
 def check_encoding(connection: Connection, name: str) -> None:
@@ -82,6 +106,11 @@ def _text(value: str | bytes) -> str:
 
 def refusal(name: str, error: Exception) -> CannotOpen:
     """Return the error for a server that refuses the login, or cannot be reached."""
+    if pooler.pools_statements(error):
+        return CannotOpen(
+            f"The pooler at {name} pools single statements, and a transaction needs several: set "
+            "pool_mode = transaction there, or name the server itself in RESULTSINK_DATABASE_URL."
+        )
     return CannotOpen(
         f"The database {name} cannot be opened: {reason(error)}. "
         "Look at RESULTSINK_DATABASE_URL, and whether the server runs."
@@ -102,8 +131,9 @@ _CONNECT_ARGS = {
 def make_engine(url: URL, options: dict[str, str], watchdog: Watchdog, **pool: Any) -> Engine:
     """Return an engine; a connection that hangs before it is ready is cut off by `watchdog`.
 
-    `options` are set once a connection is there: as startup parameters, PgBouncer would refuse or
-    ignore them (https://www.pgbouncer.org/config.html#ignore_startup_parameters).
+    `options` are set once a connection is there, or in each transaction through a pooler: as
+    startup parameters, PgBouncer would refuse or ignore them
+    (https://www.pgbouncer.org/config.html#ignore_startup_parameters).
     """
     engine = create_engine(
         url,
@@ -119,23 +149,30 @@ def make_engine(url: URL, options: dict[str, str], watchdog: Watchdog, **pool: A
     def begin(raw: Any, _record: Any) -> None:
         watchdog.begin(raw, PREPARE_SECONDS)
 
-    options = {"timezone": "UTC", "datestyle": "ISO", **options}
+    in_session, in_transaction = (
+        pooler.settings(options, is_local=is_local) for is_local in (False, True)
+    )
 
     @event.listens_for(engine, "connect")
     def prepare(raw: Any, _record: Any) -> None:
-        calls = ", ".join(["set_config(%s, %s, false)"] * len(options))
-        raw.execute(f"SELECT {calls}", [text for option in options.items() for text in option])
-        # "acknowledged after COMMIT" must hold when the server's machine fails
-        raw.execute(
-            "SELECT set_config('synchronous_commit', 'on', false)"
-            " WHERE current_setting('synchronous_commit') = 'off'"
-        )
-        raw.commit()  # a rollback would undo it
+        pooler.set_up(raw, in_session)
         watchdog.end(raw)
 
+    @event.listens_for(engine, "begin")
+    def begin_pooled(connection: Connection) -> None:
+        if not pooler.has_session(connection.connection.driver_connection):
+            connection.exec_driver_sql(in_transaction)
+
     @event.listens_for(engine, "checkout")
-    def obey(raw: Any, *_: Any) -> None:
+    def obey(raw: Any, record: Any, _proxy: Any) -> None:
+        if is_spent(raw, time.time() - record.last_connect_time):
+            raise DisconnectionError  # another connection is made
         if raw.read_only is False:  # left by a read; now the server decides
             raw.read_only = None
+
+    @event.listens_for(engine, "handle_error")
+    def leave_read_only(context: ExceptionContext) -> None:
+        if is_read_only(context.original_exception):
+            context.is_disconnect = True  # and all others of the pool are made anew
 
     return engine

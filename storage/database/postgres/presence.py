@@ -23,6 +23,8 @@ CHANNEL = "resultsink"
 SERVED = (20_261, 1)
 """The advisory lock that all servers of a database share, and that `db copy` takes alone."""
 
+COPIED = "The database is being copied: start this again when `db copy` has ended."
+
 CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
 
 QUIET_SECONDS = 0.05
@@ -87,9 +89,7 @@ class Presence:
             with self._limit(raw, CALL_SECONDS):
                 lock = "SELECT pg_try_advisory_lock_shared(%s, %s)"
                 if not raw.execute(lock, SERVED).fetchone()[0]:
-                    raise CannotOpen(
-                        "The database is being copied: start this again when `db copy` has ended."
-                    )
+                    raise CannotOpen(COPIED)
                 raw.execute(f"LISTEN {CHANNEL}")
                 self._measure(partial(_clock, raw))
         except BaseException:
@@ -133,6 +133,7 @@ class Presence:
                 last_look = time.monotonic()
                 with self._limit(self._raw, CALL_SECONDS):
                     self._measure(partial(_clock, self._raw))
+                    _refuse_read_only(self._raw)
 
     def _notify(self) -> None:
         for on_notify in self._on_notify:
@@ -153,6 +154,12 @@ class Presence:
         raw, self._raw = self._raw, None
         if raw is not None:
             raw.close()
+
+
+def _refuse_read_only(raw: Any) -> None:
+    """Raise ReadOnlySqlTransaction where others serve elsewhere now: the server was the primary."""
+    if raw.execute("SHOW transaction_read_only").fetchone()[0] == "on":
+        raise psycopg.errors.ReadOnlySqlTransaction("the server takes no writes any more")
 
 
 def _clock(raw: Any) -> float:

@@ -11,7 +11,6 @@ from contextlib import closing
 from pathlib import Path
 
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from storage.errors import AlreadyServed, CannotOpen
 
@@ -21,25 +20,6 @@ CLAIM_WAIT_SECONDS = 0.1
 
 _MAGIC = b"SQLite format 3\x00"
 _OURS = {"alembic_version", "deliveries"}
-
-
-def kind_of(url: str) -> str:
-    """`sqlite` or `postgresql`; raises CannotOpen for any other database."""
-    try:
-        kind = make_url(url).get_backend_name()
-    except (ArgumentError, ValueError):  # a port that is no number, a bracket that is not closed
-        raise CannotOpen(  # without the URL: what stands in it may be a password
-            "The database URL is not one: write sqlite:///FILE, or postgresql://USER@HOST/NAME "
-            "with %40 for an @, %3A for a : and %2F for a / in a password."
-        ) from None
-    if kind == "postgres":
-        return "postgresql"
-    if kind not in ("sqlite", "postgresql"):
-        raise CannotOpen(
-            f"The database kind {kind!r} is not supported: write sqlite:///FILE, "
-            "or postgresql://USER@HOST/NAME."
-        )
-    return kind
 
 
 def sqlite_path(url: str) -> Path:
