@@ -30,7 +30,7 @@ from storage.errors import (
     WrongKey,
 )
 from storage.export import FORMATS, CsvOptions, ExportReport, Gaps, Selection
-from storage.fetched import TERMINAL, FetchedBatch, FetchedRun, SubmittedRun
+from storage.fetched import TERMINAL, UNTYPED, FetchedBatch, FetchedRun, SubmittedRun
 from storage.jobs.lease import LEASE_SECONDS, RENEW_SECONDS, AttemptOutcome, Lease
 from storage.jobs.pauses import PausedSource
 from storage.jobs.progress import ListingProgress, Progress
@@ -65,6 +65,7 @@ __all__ = [
     "RENEW_SECONDS",
     "SCHEMA",
     "TERMINAL",
+    "UNTYPED",
     "Ages",
     "AlreadyServed",
     "AttemptOutcome",

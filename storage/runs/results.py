@@ -24,7 +24,7 @@ from storage.database import statement
 from storage.fetched import TERMINAL
 from storage.models import JSON_DOCUMENT, ORDERED_DOCUMENT, Result, Run
 from storage.runs import runs
-from storage.runs.merges import Merge, is_newer, valid_merge
+from storage.runs.merges import Merge, is_newer, is_outranked, valid_merge
 from storage.runs.rows import RunRow
 
 
@@ -55,9 +55,8 @@ def store(
 ) -> list[Stored]:
     """Store the runs of pages, and the results of those that have ended; returns what each changed.
 
-    Of two results of one run, the one with the sender's later stamp becomes the current one or,
-    where the stamps do not decide, the one of the later fetch. The same content again only fills in
-    what its version lacked. All pages take as few statements as one.
+    Of all results of one run the newest by `is_newer` becomes the current one. The same content
+    again only fills in what its version lacked. All pages take as few statements as one.
     """
     return [
         stored
@@ -97,6 +96,7 @@ def _store(
                 run_pk = run_pks[row.run.run_id]
                 change.add(connection, row, run_pk, current.get(run_pk), now)
         _confirm(connection, change.confirmed, change.page)
+        runs.keep_ends(connection, change.outranked)
     new = [values for change in changes for values in change.new]
     versions = [values for change in changes for values in change.versions]
     _supersede(connection, [values["run_pk"] for values in versions])
@@ -113,6 +113,7 @@ class _Changes:
         self.new: list[dict[str, Any]] = []
         self.versions: list[dict[str, Any]] = []
         self.confirmed: list[int] = []
+        self.outranked: list[tuple[int, str]] = []
 
     def add(
         self,
@@ -134,6 +135,8 @@ class _Changes:
             self.confirmed += [before.id] if newer else []
         elif newer:
             self.versions.append({**values, "version": before.version + 1})
+        elif row.run.status != before.status and is_outranked(row.run, before):
+            self.outranked.append((run_pk, before.status))
 
     @property
     def stored(self) -> Stored:
