@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from storage.batches.batches import Watched
 from storage.batches.ledger import Ledger, UnstoredRun
+from storage.batches.unfinished import Tally
 from storage.database import kind_of, now, open_database, upgrade_server
 from storage.database.sqlite.files import look, sqlite_path
 from storage.deliveries.dead_letters import BatchDeadLetter, DeadLetter, LastAttempt
@@ -41,6 +42,7 @@ from storage.runs.runs import KnownRun
 from storage.runs.views import RunFacts
 from storage.store import Store
 from storage.store.batches import MissingResults
+from storage.store.unfinished import Check
 from storage.tokens import NewToken, TokenRow, TokenView
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ __all__ = [
     "BatchDeadLetter",
     "CannotOpen",
     "CannotStore",
+    "Check",
     "Copied",
     "CopyFailed",
     "CopyReport",
@@ -116,6 +119,7 @@ __all__ = [
     "Store",
     "Stored",
     "SubmittedRun",
+    "Tally",
     "TokenRow",
     "TokenView",
     "UnstoredRun",

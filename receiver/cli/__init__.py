@@ -21,6 +21,7 @@ from receiver.cli import (
     event,
     export,
     prune,
+    reconcile,
     rejected,
     sandbox,
     serve,
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 app.command("export")(export.export)
+app.command("reconcile")(reconcile.reconcile)
 app.command("prune")(prune.prune)
 app.command("sandbox")(sandbox.sandbox)
 app.add_typer(batch.app, name="batch")

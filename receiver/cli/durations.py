@@ -20,18 +20,19 @@ def end_of_old(keep: str | None, until: str | None, *, now: datetime) -> datetim
         raise UsageError("Say either --keep or --until, not both.")
     if until is not None:
         return _moment(until, now)
-    return now + _duration("24h" if keep is None else keep)
+    return now + duration("--keep", "24h" if keep is None else keep)
 
 
-def _duration(text: str) -> timedelta:
+def duration(option: str, text: str) -> timedelta:
+    """Return a duration such as 90m or 7d; raises UsageError that names the option."""
     if text == "0":
         return timedelta()
     found = _DURATION.fullmatch(text)
     if found is None:
-        raise UsageError(f"--keep {text!r} is no duration: write it like 90m, 24h or 7d, or 0.")
+        raise UsageError(f"{option} {text!r} is no duration: write it like 90m, 24h or 7d, or 0.")
     seconds = int(found[1]) * _SECONDS[found[2]]
     if seconds > DAYS_AT_MOST * 86400:
-        raise UsageError(f"--keep {text!r} is too long: {DAYS_AT_MOST}d at most.")
+        raise UsageError(f"{option} {text!r} is too long: {DAYS_AT_MOST}d at most.")
     return timedelta(seconds=seconds)
 
 

@@ -22,8 +22,8 @@ nothing. `claims` counts the claims since the last outcome, so that a job which 
 ends as a dead letter although no worker lives to count the failure.
 """
 
-from storage.jobs.claims import claim, lock_claims
-from storage.jobs.moves import fence, lost
+from storage.jobs.claims import claim, claim_these, lock_claims
+from storage.jobs.moves import fence, lost, statuses
 from storage.jobs.new import enqueue, learn_subject
 from storage.jobs.outcomes import (
     acquit_all,
@@ -42,6 +42,7 @@ __all__ = [
     "acquit_all",
     "bury",
     "claim",
+    "claim_these",
     "enqueue",
     "fence",
     "finish",
@@ -57,4 +58,5 @@ __all__ = [
     "reschedule",
     "save_progress",
     "save_progress_of",
+    "statuses",
 ]

@@ -27,6 +27,7 @@ from storage.store.jobs import JobStore
 from storage.store.results import ResultStore
 from storage.store.runs import RunStore
 from storage.store.sources import SourceStore
+from storage.store.unfinished import UnfinishedStore
 from storage.tokens import TokenStore
 
 
@@ -46,6 +47,7 @@ class Store:
         self.results = ResultStore(database, vault)
         self.jobs = JobStore(database, vault)
         self.sources = SourceStore(database, vault)
+        self.unfinished = UnfinishedStore(database, vault)
         self.export = ExportStore(database)
         self.retention = RetentionStore(database)
         self.tokens = TokenStore(database)
