@@ -37,7 +37,9 @@ from storage.jobs.pauses import PausedSource
 from storage.jobs.progress import ListingProgress, Progress
 from storage.migrations import HEAD as SCHEMA
 from storage.retention import AGE_OF, KINDS, Ages, Step
+from storage.runs.compared import ComparedRun, NamedRun
 from storage.runs.results import Stored
+from storage.runs.rows import RunRow
 from storage.runs.runs import KnownRun
 from storage.runs.views import RunFacts
 from storage.store import Store
@@ -76,6 +78,7 @@ __all__ = [
     "CannotOpen",
     "CannotStore",
     "Check",
+    "ComparedRun",
     "Copied",
     "CopyFailed",
     "CopyReport",
@@ -100,6 +103,7 @@ __all__ = [
     "Ledger",
     "ListingProgress",
     "MissingResults",
+    "NamedRun",
     "NewToken",
     "NewerSchema",
     "NoDatabase",
@@ -110,6 +114,7 @@ __all__ = [
     "RejectedDetail",
     "RejectedRow",
     "RunFacts",
+    "RunRow",
     "SecretRefused",
     "SecretRow",
     "Selection",

@@ -27,6 +27,7 @@ from receiver.cli import (
     serve,
     task,
     token,
+    verify,
 )
 from receiver.errors import ReceiverError, UsageError
 
@@ -42,6 +43,7 @@ app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 app.command("export")(export.export)
 app.command("reconcile")(reconcile.reconcile)
+app.command("verify")(verify.verify)
 app.command("prune")(prune.prune)
 app.command("sandbox")(sandbox.sandbox)
 app.add_typer(batch.app, name="batch")

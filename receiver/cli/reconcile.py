@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +17,7 @@ from receiver.errors import NotDone, UsageError
 if TYPE_CHECKING:
     from receiver.settings import Settings
     from receiver.sources import Source
-    from receiver.work.reconcile import Report
+    from receiver.work.reconcile import Left, Report
     from storage import Store
 
 SHOWN = 20
@@ -50,13 +51,16 @@ def reconcile(
     """
     from receiver.cli.durations import duration
     from receiver.settings import load
+    from receiver.telemetry.logs import for_command
 
     span = duration("--since", since)
     settings = load()
     if task is not None and adopt is None:
         raise UsageError("--task is the stored task of the batch in --adopt: give both.")
-    with existing_store(settings) as store:
-        chosen = _chosen(settings, source, adopt)
+    with existing_store(settings) as store, for_command():
+        chosen = askable(settings, source)
+        if adopt is not None:
+            _only(chosen, adopt)
         reports = [run(_one(store, settings, each, span, adopt, task)) for each in chosen]
     if as_json:
         print_json(
@@ -72,12 +76,11 @@ def reconcile(
         raise typer.Exit(1)
 
 
-def _chosen(settings: Settings, source: str | None, adopt: str | None) -> list[Source]:
-    """Return the sources to look at; raises UsageError where it is not clear whose batch to adopt.
+def askable(settings: Settings, source: str | None) -> list[Source]:
+    """Return this source, or all; raises UsageError where one of them cannot be asked.
 
     A call without an API key would pause the source for all processes, so none is made.
     """
-    from receiver.providers.capabilities.require import require_batches
     from receiver.sources import configured, named
 
     sources = configured(settings)
@@ -91,12 +94,17 @@ def _chosen(settings: Settings, source: str | None, adopt: str | None) -> list[S
                 f"Source {each.name} cannot be asked without an api_key: set {variable}, or choose "
                 "another with --source."
             )
-    if adopt is not None:
-        if len(chosen) > 1:
-            names = ", ".join(sorted(sources))
-            raise UsageError(f"Say whose batch {adopt} is: add --source ({names}).")
-        require_batches(chosen[0].provider)
     return chosen
+
+
+def _only(sources: Sequence[Source], batch_id: str) -> None:
+    """Raise UsageError unless it is clear whose batch to adopt, and its sender has batches."""
+    from receiver.providers.capabilities.require import require_batches
+
+    if len(sources) > 1:
+        names = ", ".join(sorted(source.name for source in sources))
+        raise UsageError(f"Say whose batch {batch_id} is: add --source ({names}).")
+    require_batches(sources[0].provider)
 
 
 async def _one(
@@ -145,13 +153,18 @@ def _print(report: Report) -> None:
     typer.echo(f"{report.source}: {', '.join(parts)} ({report.calls} calls).")
     for note in report.notes:
         say(f"{report.source}: {note}.")
-    _print_left(report)
+    print_left(report.source, report.incomplete, "reconcile")
 
 
-def _print_left(report: Report) -> None:
-    for left in report.incomplete[:SHOWN]:
-        say(f"{report.source}: incomplete: {in_one_line(left.what)}: {in_one_line(left.why)}")
-    if len(report.incomplete) > SHOWN:
-        say(f"{report.source}: and {len(report.incomplete) - SHOWN} more: see --json.")
-    if report.incomplete:
-        say(f"Not everything is here. To go on: resultsink reconcile --source {report.source}")
+def print_left(source: str, incomplete: Sequence[Left], command: str) -> None:
+    """Say what could not be looked at to its end, why, and how to go on."""
+    for left in incomplete[:SHOWN]:
+        why = in_one_line(left.why).rstrip(".")
+        say(f"{source}: incomplete: {in_one_line(left.what)}: {why}.")
+    if len(incomplete) > SHOWN:
+        say(f"{source}: and {len(incomplete) - SHOWN} more: see --json.")
+    if incomplete:
+        say(
+            f"{source}: not everything could be looked at. Once that is mended, the same command "
+            f"goes on: resultsink {command} --source {source}"
+        )

@@ -1,4 +1,4 @@
-"""What is not finished, by key and page by page: open batches, awaited runs, unbound endpoints.
+"""Batches, awaited runs and unbound endpoints, page by page: what has to be looked at.
 
 There may be very many, so each page is a short read.
 """
@@ -6,7 +6,7 @@ There may be very many, so each page is a short read.
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, exists, func, select
+from sqlalchemy import ColumnElement, Connection, exists, func, select
 from sqlmodel import col
 
 from storage.models import Batch, Endpoint, Job, Result, Run
@@ -27,26 +27,33 @@ class Named(NamedTuple):
     kind: str | None = None
 
 
+def all_batches(connection: Connection, source: str, *, after: int) -> list[Named]:
+    """Return batches behind a key, open or complete."""
+    return _batches(connection, source, after)
+
+
 def open_batches(connection: Connection, source: str, *, after: int) -> list[Named]:
     """Return the open batches behind a key."""
-    query = select(col(Batch.id), col(Batch.batch_id), col(Batch.endpoint_id)).where(
-        col(Batch.source) == source, col(Batch.state) == "open", col(Batch.id) > after
-    )
-    rows: Any = connection.execute(query.order_by(col(Batch.id)).limit(PAGE))
-    return [Named(*row) for row in rows]
+    return _batches(connection, source, after, col(Batch.state) == "open")
 
 
 def complete_batches(
     connection: Connection, source: str, *, since: datetime, after: int
 ) -> list[Named]:
     """Return the complete batches behind a key that are known since a moment."""
-    query = select(col(Batch.id), col(Batch.batch_id), col(Batch.endpoint_id)).where(
-        col(Batch.source) == source,
-        col(Batch.state) == "complete",
-        col(Batch.created_at) >= since,
-        col(Batch.id) > after,
+    is_recent = col(Batch.created_at) >= since
+    return _batches(connection, source, after, col(Batch.state) == "complete", is_recent)
+
+
+def _batches(
+    connection: Connection, source: str, after: int, *which: ColumnElement[bool]
+) -> list[Named]:
+    rows: Any = connection.execute(
+        select(col(Batch.id), col(Batch.batch_id), col(Batch.endpoint_id))
+        .where(col(Batch.source) == source, col(Batch.id) > after, *which)
+        .order_by(col(Batch.id))
+        .limit(PAGE)
     )
-    rows: Any = connection.execute(query.order_by(col(Batch.id)).limit(PAGE))
     return [Named(*row) for row in rows]
 
 

@@ -39,7 +39,8 @@ async def list_batches(calls: Calls, provider: ListsBatches, *, since: datetime)
                 raise
             return _cut(found, since)
         is_longer, found = len(listed) > len(found), listed or found
-        if len(listed) < limit or _reaches(listed, since):
+        is_whole = len(listed) < limit and (is_longer or limit == FIRST_LIMIT)
+        if is_whole or _reaches(listed, since):
             return Listed([each for each in listed if not _is_older(each, since)], None)
         if not is_longer or limit >= LAST_LIMIT:
             return _cut(found, since)

@@ -83,13 +83,14 @@ class Checks:
 
         Raises SourceRefused where the sender refuses the account.
         """
-        slots = self._source.settings.concurrency
         while self._refusal is None:
-            leases = await run_in_threadpool(
-                lambda: self._store.jobs.claim_these(
-                    self._source.name, [check.job_id], limit=1, slots=slots
-                )
-            )
+            claim = asyncio.create_task(run_in_threadpool(self._claim_now, check))
+            try:
+                leases = await asyncio.shield(claim)
+            except asyncio.CancelledError:  # the claim goes on in its thread
+                for lease in await claim:
+                    self._leases[lease.job_id] = lease
+                raise
             if leases:
                 return leases[0]
             statuses = await run_in_threadpool(self._store.jobs.statuses, [check.job_id])
@@ -98,6 +99,10 @@ class Checks:
             await self._refuse_if_paused()
             await asyncio.sleep(LOOK_SECONDS)
         raise self._refusal
+
+    def _claim_now(self, check: Check) -> list[Lease]:
+        slots = self._source.settings.concurrency
+        return self._store.jobs.claim_these(self._source.name, [check.job_id], limit=1, slots=slots)
 
     async def _refuse_if_paused(self) -> None:
         """Raise SourceRefused where the source stays paused, although its probe was made due."""
