@@ -12,6 +12,7 @@ from storage.deliveries.dead_letters import BatchDeadLetter, DeadLetter, LastAtt
 from storage.deliveries.events import AttemptRow, DeliveryRow, EventDetail, EventRow, JobRow
 from storage.deliveries.quarantine import RejectedDetail, RejectedRow, UnverifiedDelivery
 from storage.deliveries.recording import VerifiedDelivery
+from storage.deliveries.replays import EventFilter, Matching, MatchingEvent
 from storage.encryption import Vault, new_key, read_or_make_key
 from storage.endpoints.endpoints import MAX_SECRETS, EndpointView, SigningSecret
 from storage.endpoints.secrets import EndpointListing, SecretRow
@@ -89,6 +90,7 @@ __all__ = [
     "EndpointListing",
     "EndpointView",
     "EventDetail",
+    "EventFilter",
     "EventRow",
     "ExportChanged",
     "ExportReport",
@@ -102,6 +104,8 @@ __all__ = [
     "LeaseLost",
     "Ledger",
     "ListingProgress",
+    "Matching",
+    "MatchingEvent",
     "MissingResults",
     "NamedRun",
     "NewToken",

@@ -11,7 +11,7 @@
     running    pending    give_back     a clean stop; the claim is not counted
     running    pending    release       the lease ran out; `claims` stays, so poison shows
     running    dead       bury          no further attempt can help, or MAX_CLAIMS workers died
-    dead       pending    replay        an operator says so
+    dead       pending    replay        an operator says so, of one or by a filter
     pending    pending    checks.hurry  there is news of its subject: its check is due sooner
     pending    done       checks.end    nothing is left to look for
     pending    done       checks.adopt  an endpoint's own check looks at this batch from now on
@@ -35,7 +35,7 @@ from storage.jobs.outcomes import (
     save_progress,
     save_progress_of,
 )
-from storage.jobs.recovery import MAX_CLAIMS, give_back, release, renew, replay
+from storage.jobs.recovery import MAX_CLAIMS, give_back, release, renew, replay, replay_all
 
 __all__ = [
     "MAX_CLAIMS",
@@ -55,6 +55,7 @@ __all__ = [
     "release",
     "renew",
     "replay",
+    "replay_all",
     "reschedule",
     "save_progress",
     "save_progress_of",

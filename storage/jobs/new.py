@@ -1,7 +1,7 @@
 """Fresh jobs: the one list of their columns and first values, and the INSERT."""
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, update
 from sqlmodel import col
@@ -72,6 +72,12 @@ def enqueue(connection: Connection, job: NewJob) -> None:
     if job.progress:
         job = job._replace(progress=clean(job.progress))
     connection.execute(insert(Job).values(job._asdict()).on_conflict_do_nothing())
+
+
+def enqueue_one(connection: Connection, job: NewJob) -> int:
+    """Add a job that no other can stand in for; returns its id."""
+    added: Any = connection.execute(insert(Job).values(job._asdict()).returning(col(Job.id)))
+    return int(added.scalar_one())
 
 
 def learn_subject(connection: Connection, endpoint_id: str, subject: str) -> None:

@@ -16,6 +16,7 @@ from storage.database import Database, insert
 from storage.deliveries.deliveries import DeliveryStore
 from storage.deliveries.events import EventStore
 from storage.deliveries.quarantine import QuarantineStore
+from storage.deliveries.replays import ReplayStore
 from storage.encryption import CANARY, Vault
 from storage.errors import WrongKey
 from storage.export import ExportStore
@@ -41,6 +42,7 @@ class Store:
         self.deliveries = DeliveryStore(database)
         self.events = EventStore(database)
         self.quarantine = QuarantineStore(database)
+        self.replays = ReplayStore(database)
         self.endpoints = EndpointStore(database, vault)
         self.batches = BatchStore(database, vault)
         self.runs = RunStore(database, vault)
