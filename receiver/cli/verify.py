@@ -105,7 +105,7 @@ def _print(report: Report) -> None:
     _print_runs("differ:", report.drift, report.drifted)
     _print_runs("not comparable:", report.not_comparable, len(report.not_comparable))
     if report.drift:
-        say("What differs is stored as the sender shows it by: resultsink verify --repair")
+        say("To store what the sender shows: the same command with --repair")
     print_left(report.source, report.incomplete, "verify")
 
 

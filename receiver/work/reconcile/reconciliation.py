@@ -88,7 +88,7 @@ class Reconciliation:
         try:
             listed = await list_batches(self._calls, provider, since=since)
         except FetchError as error:
-            report.incomplete.append(Left("the sender's list of batches", str(error)))
+            report.incomplete.append(Left.after("the sender's list of batches", error))
             return
         await self._adopt_ours(listed)
         if listed.gap is not None:
@@ -201,7 +201,7 @@ class Reconciliation:
             case NotReady():
                 self._in_vain = 0
                 if await run_in_threadpool(self._has_ended, check):
-                    self.report.incomplete.append(Left(what, str(error)))
+                    self.report.incomplete.append(Left.after(what, error))
                 else:
                     self.report.going_on += 1
             case _:
@@ -220,7 +220,7 @@ class Reconciliation:
 
     def _leave(self, what: str, error: FetchError) -> None:
         """Note what could not be looked at; the others are left too where that is the account."""
-        self.report.incomplete.append(Left(what, str(error)))
+        self.report.incomplete.append(Left.after(what, error))
         self._in_vain += not isinstance(error, Missing)
         if isinstance(error, RateLimited | SourceRefused) or self._in_vain >= IN_VAIN:
             self._stopped_by = error

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from receiver.errors import FetchError, RateLimited
+
 
 @dataclass(frozen=True, slots=True)
 class Left:
@@ -9,6 +11,13 @@ class Left:
 
     what: str
     why: str
+
+    @classmethod
+    def after(cls, what: str, error: FetchError) -> "Left":
+        """Return what an error kept away, with the pause that the sender asked for."""
+        seconds = error.retry_after if isinstance(error, RateLimited) else None
+        pause = "" if seconds is None else f" (it asks to wait {seconds:.0f} s)"
+        return cls(what, f"{error}{pause}")
 
 
 @dataclass(slots=True)

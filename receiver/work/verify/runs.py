@@ -89,7 +89,7 @@ class Runs:
             case RateLimited() | SourceRefused():
                 raise Stopped(str(error)) from error
             case FetchError():
-                self._report.incomplete.append(Left(f"run {run_id}", str(error)))
+                self._report.incomplete.append(Left.after(f"run {run_id}", error))
             case _:
                 raise error
 
