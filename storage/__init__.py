@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING
 
 from storage.batches.batches import Watched
 from storage.batches.ledger import Ledger, UnstoredRun
+from storage.batches.unfinished import Tally
 from storage.database import kind_of, now, open_database, upgrade_server
 from storage.database.sqlite.files import look, sqlite_path
 from storage.deliveries.dead_letters import BatchDeadLetter, DeadLetter, LastAttempt
 from storage.deliveries.events import AttemptRow, DeliveryRow, EventDetail, EventRow, JobRow
 from storage.deliveries.quarantine import RejectedDetail, RejectedRow, UnverifiedDelivery
 from storage.deliveries.recording import VerifiedDelivery
+from storage.deliveries.replays import EventFilter, Matching, MatchingEvent
 from storage.encryption import Vault, new_key, read_or_make_key
 from storage.endpoints.endpoints import MAX_SECRETS, EndpointView, SigningSecret
 from storage.endpoints.secrets import EndpointListing, SecretRow
@@ -30,18 +32,21 @@ from storage.errors import (
     WrongKey,
 )
 from storage.export import FORMATS, CsvOptions, ExportReport, Gaps, Selection
-from storage.fetched import TERMINAL, FetchedBatch, FetchedRun, SubmittedRun
+from storage.fetched import TERMINAL, UNTYPED, FetchedBatch, FetchedRun, SubmittedRun
 from storage.jobs.lease import LEASE_SECONDS, RENEW_SECONDS, AttemptOutcome, Lease
 from storage.jobs.pauses import PausedSource
 from storage.jobs.progress import ListingProgress, Progress
 from storage.migrations import HEAD as SCHEMA
 from storage.models import WAYS, FoundBy
 from storage.retention import AGE_OF, KINDS, Ages, Step
+from storage.runs.compared import ComparedRun, NamedRun
 from storage.runs.results import Stored
+from storage.runs.rows import RunRow
 from storage.runs.runs import KnownRun
 from storage.runs.views import RunFacts
 from storage.store import Store
 from storage.store.batches import MissingResults
+from storage.store.unfinished import Check
 from storage.tokens import NewToken, TokenRow, TokenView
 
 if TYPE_CHECKING:
@@ -66,6 +71,7 @@ __all__ = [
     "RENEW_SECONDS",
     "SCHEMA",
     "TERMINAL",
+    "UNTYPED",
     "WAYS",
     "Ages",
     "AlreadyServed",
@@ -74,6 +80,8 @@ __all__ = [
     "BatchDeadLetter",
     "CannotOpen",
     "CannotStore",
+    "Check",
+    "ComparedRun",
     "Copied",
     "CopyFailed",
     "CopyReport",
@@ -84,6 +92,7 @@ __all__ = [
     "EndpointListing",
     "EndpointView",
     "EventDetail",
+    "EventFilter",
     "EventRow",
     "ExportChanged",
     "ExportReport",
@@ -98,7 +107,10 @@ __all__ = [
     "LeaseLost",
     "Ledger",
     "ListingProgress",
+    "Matching",
+    "MatchingEvent",
     "MissingResults",
+    "NamedRun",
     "NewToken",
     "NewerSchema",
     "NoDatabase",
@@ -109,6 +121,7 @@ __all__ = [
     "RejectedDetail",
     "RejectedRow",
     "RunFacts",
+    "RunRow",
     "SecretRefused",
     "SecretRow",
     "Selection",
@@ -118,6 +131,7 @@ __all__ = [
     "Store",
     "Stored",
     "SubmittedRun",
+    "Tally",
     "TokenRow",
     "TokenView",
     "UnstoredRun",

@@ -7,6 +7,9 @@ from typing import Any
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
 """The statuses of a run after which nothing more comes."""
 
+UNTYPED = "csv"
+"""The `output_type` of an output whose values all came as text: any other is better."""
+
 
 @dataclass(frozen=True, slots=True)
 class FetchedRun:
@@ -16,9 +19,7 @@ class FetchedRun:
     such a run is known, but not stored as a result. Neither is one with `is_whole` False, where a
     call showed the end but not what belongs to it, such as the error of a failed run.
     `is_input_whole` means that `input` is all that was submitted, not an echo of a part of it.
-    `is_typed` is False where all values of the output came as text, as in CSV: such a result does
-    not replace one of the same status with another `output_type`. `waits_for` is the sender's
-    question to a person while the run awaits an answer, else None.
+    `waits_for` is the sender's question to a person while the run awaits an answer, else None.
     """
 
     run_id: str
@@ -39,7 +40,6 @@ class FetchedRun:
     has_output: bool = True
     is_whole: bool = True
     is_input_whole: bool = False
-    is_typed: bool = True
     waits_for: dict[str, Any] | None = None
 
     @property

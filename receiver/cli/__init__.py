@@ -21,11 +21,13 @@ from receiver.cli import (
     event,
     export,
     prune,
+    reconcile,
     rejected,
     sandbox,
     serve,
     task,
     token,
+    verify,
 )
 from receiver.errors import ReceiverError, UsageError
 
@@ -40,6 +42,8 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 app.command("export")(export.export)
+app.command("reconcile")(reconcile.reconcile)
+app.command("verify")(verify.verify)
 app.command("prune")(prune.prune)
 app.command("sandbox")(sandbox.sandbox)
 app.add_typer(batch.app, name="batch")

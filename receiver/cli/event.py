@@ -1,13 +1,29 @@
-"""resultsink event: list the events, show one with its deliveries, jobs and attempts."""
+"""resultsink event: list the events, show one with its deliveries, jobs and attempts; replay."""
 
+from __future__ import annotations
+
+import sys
 from collections.abc import Mapping
-from typing import Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from receiver.cli.opening import existing_store
-from receiver.cli.options import AsJson, Id, Limit, SourceName
-from receiver.cli.output import harmless, in_one_line, print_json, print_list
+from receiver.cli.options import MAX_ID, AsJson, Id, Limit, SourceName
+from receiver.cli.output import (
+    counting,
+    harmless,
+    in_one_line,
+    print_json,
+    print_list,
+    print_rows,
+    say,
+)
+from receiver.errors import UsageError
+
+if TYPE_CHECKING:
+    from storage import EventFilter, Matching, Store
 
 app = typer.Typer(help="Events: what the senders announced.", no_args_is_help=True)
 
@@ -59,3 +75,118 @@ def _without_bytes(event: Mapping[str, Any]) -> dict[str, object]:
 def _as_text(body: bytes) -> str:
     """Decode a body; bytes that are not UTF-8 become escapes."""
     return body.decode("utf-8", "backslashreplace")
+
+
+SAMPLE = 5
+"""Events that are shown before the question."""
+
+IDS_AT_MOST = 1_000
+
+
+class Status(StrEnum):
+    """Status of the newest job of an event."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    DEAD = "dead"
+    ABANDONED = "abandoned"
+
+
+@app.command()
+def replay(
+    ids: Annotated[
+        list[int] | None,
+        typer.Argument(metavar="[ID]...", help="These events.", min=1, max=MAX_ID),
+    ] = None,
+    source: SourceName = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Events since then: 2h (ago), or a moment.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Events before then: 30m (ago), or a moment.")
+    ] = None,
+    status: Annotated[
+        Status | None, typer.Option(metavar="STATUS", help="dead, done, abandoned and so on.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(metavar="KIND", help="What was announced: batch, task, run.")
+    ] = None,
+    batch: Annotated[
+        str | None, typer.Option(metavar="BATCH_ID", help="Events of this batch and its runs.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count them alone.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Work on events again, from what is stored of them: the results are fetched once more.
+
+    Says how many match before it asks. What is stored already is not stored twice. Example:
+
+        resultsink event replay --source valyu --since 2h --status dead
+    """
+    from receiver.cli.durations import ago
+    from storage import EventFilter
+
+    if len(ids or ()) > IDS_AT_MOST:
+        raise UsageError(f"These are too many ids: {IDS_AT_MOST} at most, or choose by --since.")
+    if not any((ids, source, since, until, status, kind, batch)):
+        raise UsageError("Say which events: IDs, or a filter such as --source, --since, --status.")
+    with existing_store() as store:
+        now = store.now()
+        wanted = EventFilter(
+            ids=tuple(ids or ()),
+            source=source,
+            since=None if since is None else ago("--since", since, now=now),
+            until=ago("--until", until, now=now) if until is not None else None,
+            status=status,
+            kind=kind,
+            batch_id=batch,
+        )
+        _replay(store, wanted, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+def _replay(store: Store, wanted: EventFilter, *, dry_run: bool, yes: bool, as_json: bool) -> None:
+    matching = store.replays.count(wanted)
+    count = matching.replayable
+    if not as_json:
+        _print_matching(store, wanted, matching)
+    replayed = 0
+    if count and not dry_run:
+        _confirm(count, yes=yes)
+        with counting("replaying", total=count) as bar:
+            for chunk in store.replays.replay(wanted):
+                replayed += chunk
+                bar(replayed)
+        store.hint()
+    if as_json:
+        print_json({**matching._asdict(), "replayed": replayed, "dry_run": dry_run})
+    elif count and not dry_run:
+        say(f"{replayed} events wait to be worked on again.")
+
+
+def _print_matching(store: Store, wanted: EventFilter, matching: Matching) -> None:
+    count = matching.replayable
+    say(f"{count} events match{':' if count else '.'}")
+    if matching.waiting:
+        say(f"{matching.waiting} more are being worked on, or wait for it, and are left alone.")
+    if matching.unusable:
+        say(f"{matching.unusable} more name nothing that could be fetched: see `event show`.")
+    if not count:
+        return
+    rows = store.replays.newest(wanted, limit=SAMPLE)
+    columns = ["id", "received_at", "source", "subject_kind", "subject", "status", "reason"]
+    print_rows(rows, columns, nothing="")
+    if count > SAMPLE:
+        say(f"... and {count - SAMPLE} older ones.")
+
+
+def _confirm(count: int, *, yes: bool) -> None:
+    """Ask on a terminal; raises UsageError where nobody can answer, and exits where one says no."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{count} events were not replayed: nobody can be asked here, add --yes.")
+    if not typer.confirm(f"Replay {count} events?", err=True):
+        say("Nothing was replayed.")
+        raise typer.Exit(1)

@@ -63,6 +63,8 @@ class Calls:
         self._clock = clock
         self._rate_limiter = rate_limiter or LocalRateLimiter(source.settings.requests_per_second)
         self._last_answered: Request | None = None
+        self.made = 0
+        """Requests that were made so far."""
 
     @property
     def probe(self) -> Request | None:
@@ -108,6 +110,7 @@ class Calls:
             variable = f"RESULTSINK_SOURCES__{name.upper()}__API_KEY"
             raise SourceRefused(f"no api_key is set for source {name} (set {variable})")
         await self._rate_limiter.acquire()
+        self.made += 1
         return key.get_secret_value()
 
     async def _judge(self, response: httpx.Response, request: Request) -> Any:

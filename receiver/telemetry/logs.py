@@ -14,7 +14,8 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final, TextIO, cast
@@ -26,7 +27,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 from receiver.telemetry.line_writer import LineWriter, is_file
 from receiver.telemetry.redaction import HIDDEN, clean, clean_text, hide, is_secret
 
-__all__ = ["LEVELS", "configure", "flush", "get_logger", "hide", "often", "redact"]
+__all__ = ["LEVELS", "configure", "flush", "for_command", "get_logger", "hide", "often", "redact"]
 
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
@@ -69,6 +70,20 @@ def configure(
         cache_logger_on_first_use=True,
     )
     _capture_standard_logging(number)
+
+
+@contextmanager
+def for_command() -> Iterator[None]:
+    """Log errors alone, and to standard error, while a command works that prints an outcome."""
+    before = structlog.get_config()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 def _capture_standard_logging(level: int) -> None:

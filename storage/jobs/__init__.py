@@ -11,7 +11,7 @@
     running    pending    give_back     a clean stop; the claim is not counted
     running    pending    release       the lease ran out; `claims` stays, so poison shows
     running    dead       bury          no further attempt can help, or MAX_CLAIMS workers died
-    dead       pending    replay        an operator says so
+    dead       pending    replay        an operator says so, of one or by a filter
     pending    pending    checks.hurry  there is news of its subject: its check is due sooner
     pending    done       checks.end    nothing is left to look for
     pending    done       checks.adopt  an endpoint's own check looks at this batch from now on
@@ -22,8 +22,8 @@ nothing. `claims` counts the claims since the last outcome, so that a job which 
 ends as a dead letter although no worker lives to count the failure.
 """
 
-from storage.jobs.claims import claim, lock_claims
-from storage.jobs.moves import fence, lost
+from storage.jobs.claims import claim, claim_these, lock_claims
+from storage.jobs.moves import fence, lost, statuses
 from storage.jobs.new import enqueue, learn_subject
 from storage.jobs.outcomes import (
     acquit_all,
@@ -35,13 +35,14 @@ from storage.jobs.outcomes import (
     save_progress,
     save_progress_of,
 )
-from storage.jobs.recovery import MAX_CLAIMS, give_back, release, renew, replay
+from storage.jobs.recovery import MAX_CLAIMS, give_back, release, renew, replay, replay_all
 
 __all__ = [
     "MAX_CLAIMS",
     "acquit_all",
     "bury",
     "claim",
+    "claim_these",
     "enqueue",
     "fence",
     "finish",
@@ -54,7 +55,9 @@ __all__ = [
     "release",
     "renew",
     "replay",
+    "replay_all",
     "reschedule",
     "save_progress",
     "save_progress_of",
+    "statuses",
 ]

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, func, select, update
 from sqlmodel import col
 
 from storage.models import FoundBy, Job
@@ -35,6 +35,35 @@ def due(connection: Connection, kind: str, source: str, subject: str) -> datetim
             _about(kind, source, subject), *_PENDING_CHECK
         )
     ).scalar()
+
+
+def live(
+    connection: Connection, kind: str, source: str, subject: str | None, endpoint_id: str | None
+) -> int | None:
+    """Return the pending or running check of a subject or, without one, of an endpoint, or None."""
+    mine = col(Job.endpoint_id) == endpoint_id
+    if subject is not None:
+        mine = _about(kind, source, subject)
+    return connection.execute(
+        select(func.min(col(Job.id))).where(
+            mine, col(Job.kind) == "check", col(Job.status).in_(("pending", "running"))
+        )
+    ).scalar()
+
+
+def newest(connection: Connection, source: str, subject: str) -> Row[str, str | None] | None:
+    """Return kind and endpoint of the newest check of a run, whatever became of it, or None."""
+    return connection.execute(
+        select(col(Job.subject_kind), col(Job.endpoint_id))
+        .where(
+            col(Job.kind) == "check",
+            col(Job.source) == source,
+            col(Job.subject) == subject,
+            col(Job.subject_kind) != "batch",
+        )
+        .order_by(col(Job.id).desc())
+        .limit(1)
+    ).one_or_none()
 
 
 def adopt(connection: Connection, source: str, batch_id: str, *, now: datetime) -> None:

@@ -1,14 +1,17 @@
 """Claims: which of a source's due jobs are taken, and in which order."""
 
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Executable,
     Integer,
+    Row,
     Select,
     bindparam,
     func,
@@ -71,6 +74,42 @@ def claim(
             "until": now + timedelta(seconds=LEASE_SECONDS),
         },
     ).all()
+    return _leases(source, token, rows)
+
+
+def claim_these(
+    connection: Connection,
+    source: str,
+    job_ids: Sequence[int],
+    *,
+    limit: int,
+    now: datetime,
+    slots: int,
+) -> list[Lease]:
+    """Take up to `limit` of these jobs of `source` that are pending, whenever they are due.
+
+    `slots` is as for `claim`, and the caller holds the same lock.
+    """
+    limit = min(limit, slots - _running(connection, source))
+    if limit <= 0:
+        return []
+    token = secrets.token_hex(8)
+    is_pending = (col(Job.id).in_(job_ids), col(Job.source) == source, _is_pending())
+    chosen = (
+        select(col(Job.id))
+        .where(*is_pending)
+        .order_by(col(Job.id))
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte()
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+    until = now + timedelta(seconds=LEASE_SECONDS)
+    rows = connection.execute(_taking(select(chosen.c.id)), {"token": token, "until": until})
+    return _leases(source, token, rows.all())
+
+
+def _leases(source: str, token: str, rows: Sequence[Row[Any]]) -> list[Lease]:
     return [
         Lease(
             job_id=row.id,
@@ -97,14 +136,22 @@ def _statement() -> Any:
     """Return the statement of a claim, built once: that costs ten times what running it does."""
     chosen = (
         select(col(Job.id))
-        .where(col(Job.id).in_(_chosen()), col(Job.status) == "pending")
+        .where(col(Job.id).in_(_chosen()), _is_pending())
         .with_for_update(skip_locked=True)
         .cte()
         .prefix_with("MATERIALIZED", dialect="postgresql")
     )
+    return _taking(select(chosen.c.id))
+
+
+def _is_pending() -> ColumnElement[bool]:
+    return col(Job.status) == "pending"
+
+
+def _taking(chosen: Select[int | None]) -> Any:
     return (
         update(Job)
-        .where(col(Job.id).in_(select(chosen.c.id)))
+        .where(col(Job.id).in_(chosen))
         .values(
             status="running",
             claims=col(Job.claims) + 1,

@@ -35,6 +35,12 @@ def _fence(held: Any) -> Executable:
     )
 
 
+def statuses(connection: Connection, job_ids: Sequence[int]) -> dict[int, str]:
+    """Return the status of each of these jobs."""
+    rows = connection.execute(select(col(Job.id), col(Job.status)).where(col(Job.id).in_(job_ids)))
+    return {row.id: row.status for row in rows}
+
+
 def held(lease: Lease) -> Any:
     return update(Job).where(
         col(Job.id) == lease.job_id,

@@ -1,7 +1,7 @@
 """Fresh jobs: the one list of their columns and first values, and the INSERT."""
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, update
 from sqlmodel import col
@@ -9,7 +9,7 @@ from sqlmodel import col
 from storage.database import insert
 from storage.jobs.progress import Progress
 from storage.json_text import clean
-from storage.models import Job
+from storage.models import FoundBy, Job
 
 Moment = datetime | str
 """A time as the statement takes it: SQLite's own statements take its text."""
@@ -72,6 +72,13 @@ def enqueue(connection: Connection, job: NewJob) -> None:
     if job.progress:
         job = job._replace(progress=clean(job.progress))
     connection.execute(insert(Job).values(job._asdict()).on_conflict_do_nothing())
+
+
+def enqueue_one(connection: Connection, job: NewJob, *, by: FoundBy) -> int:
+    """Add a job that no other can stand in for, and by what it was asked for; returns its id."""
+    values = {**job._asdict(), "hurried_by": by}
+    added: Any = connection.execute(insert(Job).values(values).returning(col(Job.id)))
+    return int(added.scalar_one())
 
 
 def learn_subject(connection: Connection, endpoint_id: str, subject: str) -> None:

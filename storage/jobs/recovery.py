@@ -1,16 +1,18 @@
 """Jobs without an outcome: leases prolonged, given back or run out, dead letters tried again."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, case, update
+from sqlalchemy import Connection, case, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
 from storage.errors import NotFound
 from storage.jobs.lease import LEASE_SECONDS, AttemptOutcome, Lease
-from storage.jobs.moves import held, record
-from storage.models import Job
+from storage.jobs.moves import attempt, held, record
+from storage.jobs.new import enqueue_one, new_job
+from storage.models import Attempt, Job
 
 MAX_CLAIMS = 10
 """Claims without an outcome after which a job counts as poison and is buried."""
@@ -88,19 +90,7 @@ def replay(connection: Connection, job_id: int, *, now: datetime) -> None:
         moved = connection.execute(
             update(Job)
             .where(col(Job.id) == job_id, col(Job.status) == "dead", col(Job.subject).is_not(None))
-            .values(
-                status="pending",
-                claims=0,
-                failures=0,
-                waits=0,
-                progress=None,
-                hurried_by="hand",
-                trying_since=None,
-                missing_since=None,
-                created_at=now,
-                next_attempt_at=now,
-                ended_at=None,
-            )
+            .values(_as_new(now))
         )
     except IntegrityError as error:  # an endpoint has one live check
         raise NotFound(
@@ -108,4 +98,54 @@ def replay(connection: Connection, job_id: int, *, now: datetime) -> None:
         ) from error
     if moved.rowcount != 1:
         raise NotFound(f"There is no dead letter {job_id} that can be replayed: see `dead list`.")
-    record(connection, job_id, AttemptOutcome(now, 0.0, "replayed", "by an operator"))
+    record(connection, job_id, _replayed(now))
+
+
+def replay_all(connection: Connection, job_ids: Sequence[int], *, now: datetime) -> int:
+    """Replay jobs of events that are over; returns how many. Others change nothing.
+
+    dead -> pending as `replay`; a job that is done or abandoned stays so, and another one is made,
+    which fetches although a result is here.
+    """
+    if not job_ids:
+        return 0
+    mine = col(Job.id).in_(job_ids)
+    names = ("source", "subject_kind", "subject", "endpoint_id", "event_id")
+    over = connection.execute(
+        select(*(col(getattr(Job, name)) for name in names))
+        .where(mine, col(Job.status).in_(("done", "abandoned")))
+        .order_by(col(Job.id))
+    ).all()
+    revived = connection.execute(
+        update(Job)
+        .where(mine, col(Job.status) == "dead")
+        .values(_as_new(now))
+        .returning(col(Job.id))
+    )
+    made: list[Any] = [row.id for row in revived]
+    for row in over:
+        job = new_job("fetch", **row._mapping, due=now, progress={"again": True}, now=now)
+        made.append(enqueue_one(connection, job, by="hand"))
+    if made:
+        connection.execute(insert(Attempt), [attempt(job_id, _replayed(now)) for job_id in made])
+    return len(made)
+
+
+def _as_new(now: datetime) -> dict[str, Any]:
+    return {
+        "status": "pending",
+        "claims": 0,
+        "failures": 0,
+        "waits": 0,
+        "progress": None,
+        "hurried_by": "hand",
+        "trying_since": None,
+        "missing_since": None,
+        "created_at": now,
+        "next_attempt_at": now,
+        "ended_at": None,
+    }
+
+
+def _replayed(now: datetime) -> AttemptOutcome:
+    return AttemptOutcome(now, 0.0, "replayed", "by an operator")

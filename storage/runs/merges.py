@@ -6,7 +6,7 @@ the same runs are listed again and again.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Executable, Row, select
@@ -14,10 +14,12 @@ from sqlmodel import col
 
 from storage.clock import is_believed
 from storage.database import statement
-from storage.fetched import FetchedRun
+from storage.fetched import UNTYPED, FetchedRun
 from storage.json_text import decoded, encoded
 from storage.models import EMPTIED, Result, Run
 from storage.runs.rows import RunRow
+
+_NO_STAMP = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +119,24 @@ def valid_merge(
 def is_newer(run: FetchedRun, fetched_at: datetime, before: Row[Any], now: datetime) -> bool:
     """Return True where a fetched run is newer than the stored result `before`.
 
-    The sender's stamps decide where both have one and they differ, else the starts of the fetches.
+    Whatever arrives in whatever order, the same result is the newest one: the sender's stamps
+    decide, and one with a stamp is newer than one without, as two clocks cannot be compared. Where
+    the stamps are equal, or neither has one, values with their types outdate values in text; then
+    the starts of the fetches decide.
     """
-    is_same_kind = run.is_typed or run.output_type == before.output_type
-    if run.status == before.status and not is_same_kind:  # the stored one has the types too
-        return False
-    stamps = run.completed_at, before.completed_at
-    if None not in stamps and stamps[0] != stamps[1]:
-        return bool(stamps[0] > stamps[1])
+    brought, kept = _rank(run), _rank(before)
+    if brought != kept:
+        return brought > kept
     return fetched_at > before.fetched_at or not is_believed(before.fetched_at, now)
+
+
+def is_outranked(run: FetchedRun, before: Row[Any]) -> bool:
+    """Return True for a run without a stamp where the stored result has one: no fetch is newer."""
+    return run.completed_at is None and before.completed_at is not None
+
+
+def _rank(result: FetchedRun | Row[Any]) -> tuple[datetime, bool]:
+    return result.completed_at or _NO_STAMP, result.output_type != UNTYPED
 
 
 def _lacking(kept: Mapping[str, Any], brought: Mapping[str, Any]) -> dict[str, Any]:

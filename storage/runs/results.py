@@ -24,7 +24,7 @@ from storage.database import statement
 from storage.fetched import TERMINAL
 from storage.models import JSON_DOCUMENT, ORDERED_DOCUMENT, FoundBy, Result, Run
 from storage.runs import runs
-from storage.runs.merges import Merge, is_newer, valid_merge
+from storage.runs.merges import Merge, is_newer, is_outranked, valid_merge
 from storage.runs.rows import RunRow
 
 
@@ -43,6 +43,7 @@ class ResultPage:
 
     `found_by` is kept with the versions that the page adds; those that it confirms keep theirs.
     `merges` are those worked out before the transaction, by run id; they need not be complete.
+    `decides` is True where an operator wants what the sender shows now, whatever its stamp says.
     """
 
     rows: Sequence[RunRow]
@@ -50,6 +51,7 @@ class ResultPage:
     found_by: FoundBy
     origin: str = "api"
     merges: Mapping[str, Merge] = field(default_factory=dict)
+    decides: bool = False
 
 
 def store(
@@ -57,9 +59,8 @@ def store(
 ) -> list[Stored]:
     """Store the runs of pages, and the results of those that have ended; returns what each changed.
 
-    Of two results of one run, the one with the sender's later stamp becomes the current one or,
-    where the stamps do not decide, the one of the later fetch. The same content again only fills in
-    what its version lacked. All pages take as few statements as one.
+    Of all results of one run the newest by `is_newer` becomes the current one. The same content
+    again only fills in what its version lacked. All pages take as few statements as one.
     """
     return [
         stored
@@ -99,6 +100,7 @@ def _store(
                 run_pk = run_pks[row.run.run_id]
                 change.add(connection, row, run_pk, current.get(run_pk), now)
         _confirm(connection, change.confirmed, change.page)
+        runs.keep_ends(connection, change.outranked)
     new = [values for change in changes for values in change.new]
     versions = [values for change in changes for values in change.versions]
     _supersede(connection, [values["run_pk"] for values in versions])
@@ -115,6 +117,7 @@ class _Changes:
         self.new: list[dict[str, Any]] = []
         self.versions: list[dict[str, Any]] = []
         self.confirmed: list[int] = []
+        self.outranked: list[tuple[int, str]] = []
 
     def add(
         self,
@@ -129,13 +132,15 @@ class _Changes:
         if before is None:
             self.new.append({**values, "version": 1})
             return
-        newer = is_newer(row.run, self.page.fetched_at, before, now)
+        newer = self.page.decides or is_newer(row.run, self.page.fetched_at, before, now)
         if before.digest == row.digest:
             merge = valid_merge(connection, before, row, self.page.merges, newer=newer)
             _enrich(connection, before, values, merge, newer=newer)
             self.confirmed += [before.id] if newer else []
         elif newer:
             self.versions.append({**values, "version": before.version + 1})
+        elif row.run.status != before.status and is_outranked(row.run, before):
+            self.outranked.append((run_pk, before.status))
 
     @property
     def stored(self) -> Stored:

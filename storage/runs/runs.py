@@ -1,6 +1,6 @@
 """Runs, and the facts known of each; an older look does not undo a later end."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -123,6 +123,15 @@ def upsert(
     if changed:
         connection.execute(_changing(tuple(changed[0])), changed)
     return added | {run_id: row.id for run_id, row in before.items()}
+
+
+def keep_ends(connection: Connection, ends: Sequence[tuple[int, str]]) -> None:
+    """Return runs, by their keys, to the statuses of their results, which no other end outdates."""
+    if ends:
+        connection.execute(
+            update(Run).where(col(Run.id) == bindparam("pk")).values(status=bindparam("end")),
+            [{"pk": run_pk, "end": status} for run_pk, status in ends],
+        )
 
 
 # --- inside -------------------------------------------------------------------------------------

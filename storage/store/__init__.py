@@ -16,6 +16,7 @@ from storage.database import Database, insert
 from storage.deliveries.deliveries import DeliveryStore
 from storage.deliveries.events import EventStore
 from storage.deliveries.quarantine import QuarantineStore
+from storage.deliveries.replays import ReplayStore
 from storage.encryption import CANARY, Vault
 from storage.errors import WrongKey
 from storage.export import ExportStore
@@ -27,6 +28,7 @@ from storage.store.jobs import JobStore
 from storage.store.results import ResultStore
 from storage.store.runs import RunStore
 from storage.store.sources import SourceStore
+from storage.store.unfinished import UnfinishedStore
 from storage.tokens import TokenStore
 
 
@@ -40,12 +42,14 @@ class Store:
         self.deliveries = DeliveryStore(database)
         self.events = EventStore(database)
         self.quarantine = QuarantineStore(database)
+        self.replays = ReplayStore(database)
         self.endpoints = EndpointStore(database, vault)
         self.batches = BatchStore(database, vault)
         self.runs = RunStore(database, vault)
         self.results = ResultStore(database, vault)
         self.jobs = JobStore(database, vault)
         self.sources = SourceStore(database, vault)
+        self.unfinished = UnfinishedStore(database, vault)
         self.export = ExportStore(database)
         self.retention = RetentionStore(database)
         self.tokens = TokenStore(database)

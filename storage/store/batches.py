@@ -1,6 +1,6 @@
 """Batches: registered, checked, complete or not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 from sqlalchemy import Connection
 
 from storage import jobs
-from storage.batches import batches
+from storage.batches import batches, unfinished
 from storage.batches import ledger as ledgers
 from storage.batches.batches import Watched
 from storage.batches.ledger import Ledger, UnstoredRun
@@ -209,6 +209,17 @@ class BatchStore(StorePart):
             if len(page) < most:
                 break
         return found
+
+    def pages(self, source: str) -> Iterator[list[str]]:
+        """Yield the ids of all batches of a source, oldest first, page by page."""
+        after = 0
+        while True:
+            with self._database.read() as connection:
+                found = unfinished.all_batches(connection, source, after=after)
+            if not found:
+                return
+            after = int(found[-1].key)
+            yield [each.id for each in found]
 
     def missing(self, ledger: Ledger) -> MissingResults:
         """Return what keeps a batch from completion."""

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 from storage import jobs
 from storage.batches.batches import Watched
 from storage.batches.ledger import Ledger
+from storage.jobs import checks
 from storage.jobs.new import new_job
 
 FIRST_CHECK = timedelta(minutes=10)
@@ -47,3 +48,25 @@ def enqueue_check(
         now=moment,
     )
     jobs.enqueue(connection, job)
+
+
+def ensure_check(
+    connection: Connection,
+    source: str,
+    kind: str,
+    resource: str | None,
+    endpoint_id: str | None,
+    moment: datetime,
+) -> int:
+    """Return the id of the live check of a resource or of an endpoint, made where there is none.
+
+    An endpoint has one live check: where that is about another resource, this one gets its own.
+    """
+    for owner in (endpoint_id, None):
+        found = checks.live(connection, kind, source, resource, owner)
+        if found is None:
+            enqueue_check(connection, source, kind, resource, owner, moment)
+            found = checks.live(connection, kind, source, resource, owner)
+        if found is not None:
+            return found
+    raise AssertionError(f"no check of {kind} {resource} can be made")

@@ -3,8 +3,9 @@
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -37,21 +38,35 @@ class JobStore(StorePart):
 
         `slots` is how many jobs of the source may run at once, over all processes.
         """
+        return self._claim(source, partial(jobs.claim, slots=slots), limit=limit)
 
+    def claim_these(
+        self, source: str, job_ids: Sequence[int], *, limit: int, slots: int
+    ) -> list[Lease]:
+        """Claim those of these jobs that are pending, due or not; otherwise like `claim`."""
+        choose = partial(jobs.claim_these, job_ids=job_ids, slots=slots)
+        return self._claim(source, choose, limit=limit)
+
+    def _claim(self, source: str, choose: Callable[..., list[Lease]], *, limit: int) -> list[Lease]:
         def work(connection: Connection) -> list[Lease]:
             jobs.lock_claims(connection, source)
             moment = self._now()
             state = pauses.state(connection, source)
             if state is None:
-                return jobs.claim(connection, source, limit=limit, slots=slots, now=moment)
+                return choose(connection, source, limit=limit, now=moment)
             if state.probe_at > moment:
                 return []
-            probes = jobs.claim(connection, source, limit=1, slots=slots, now=moment)
+            probes = choose(connection, source, limit=1, now=moment)
             if probes:
                 pauses.note_probe(connection, source, now=moment)
             return probes
 
         return self._database.write(work)
+
+    def statuses(self, job_ids: Sequence[int]) -> dict[int, str]:
+        """Return the status of each of these jobs."""
+        with self._database.read() as connection:
+            return jobs.statuses(connection, job_ids)
 
     def renew(self, leases: Sequence[Lease]) -> None:
         """Prolong the leases that are still held."""

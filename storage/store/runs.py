@@ -1,5 +1,6 @@
 """Single runs, alone or of a batch."""
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,9 +10,10 @@ from storage.batches import outstanding
 from storage.fetched import FetchedRun
 from storage.jobs import checks
 from storage.models import FoundBy
-from storage.runs import results, runs, views
+from storage.runs import compared, results, runs, views
+from storage.runs.compared import ComparedRun, NamedRun
 from storage.runs.results import ResultPage
-from storage.runs.rows import row_of
+from storage.runs.rows import RunRow, row_of
 from storage.runs.runs import KnownRun
 from storage.runs.views import RunFacts
 from storage.store.attach import attach
@@ -79,6 +81,28 @@ class RunStore(StorePart):
         """
         page = ResultPage([row_of(run)], fetched_at, found_by)
         self._database.write(lambda c: results.store(c, source, [page], now=self._now()))
+
+    def decide(self, source: str, rows: Sequence[RunRow], *, fetched_at: datetime) -> None:
+        """Store results as the sender shows them now, each as a new version.
+
+        Even one that is older by its stamp becomes the current one: an operator has said so.
+        """
+        page = ResultPage(rows, fetched_at, "hand", decides=True)
+        self._database.write(lambda c: results.store(c, source, [page], now=self._now()))
+
+    def compared(self, source: str, run_ids: Sequence[str]) -> dict[str, ComparedRun]:
+        """Return by id what is needed to compare these runs; an unknown one is left out."""
+        with self._database.read() as connection:
+            return compared.of(connection, source, run_ids)
+
+    def pages(self, source: str, batch_id: str | None) -> Iterator[list[NamedRun]]:
+        """Yield the known runs of a batch or, without one, of no known batch, page by page."""
+        after: int | None = 0
+        while after is not None:
+            with self._database.read() as connection:
+                page, after = compared.page(connection, source, batch_id, after=after)
+            if page:
+                yield page
 
     def note_input(self, source: str, run_id: str, given: dict[str, Any]) -> None:
         """Store the input of a run that we did not submit."""

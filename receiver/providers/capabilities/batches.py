@@ -74,12 +74,12 @@ class ListsBatches(HasBatches):
     """A sender that lists the account's batches, each with its webhook URL."""
 
     @abstractmethod
-    def batches(self) -> Request:
-        """Ask for the account's newest batches."""
+    def batches(self, limit: int = 100) -> Request:
+        """Ask for the account's newest batches, `limit` at most."""
 
     @abstractmethod
     def read_batches(self, data: object) -> Sequence[FetchedBatch]:
-        """Read the batches of a listing."""
+        """Read the batches of a listing; raises Unavailable where the answer is none."""
 
 
 class CancelsBatches(HasBatches):

@@ -27,7 +27,7 @@ from receiver.providers.model import (
 from receiver.providers.parallel_v0 import reading
 from receiver.providers.responses import part
 from receiver.signatures.schemes import BEARER, bearer_token
-from storage import FetchedBatch, FetchedRun
+from storage import UNTYPED, FetchedBatch, FetchedRun
 
 IDENTITY = frozenset({"run_id", "batch_run_id", "status"})
 PROCESSOR = "neon"
@@ -193,11 +193,10 @@ def _as_in_csv(run: FetchedRun, defaults: Mapping[str, Any]) -> FetchedRun:
     """
     return replace(
         run,
-        output_type="csv",
+        output_type=UNTYPED,
         has_output=run.has_output and "arguments" in defaults,
         is_whole=run.status == "completed",
         is_input_whole=False,
-        is_typed=False,
     )
 
 

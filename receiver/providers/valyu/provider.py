@@ -157,12 +157,14 @@ class Valyu(
 
     # --- reading -------------------------------------------------------------------------------
 
-    def batches(self) -> Request:
-        return Request("GET", "/deepresearch/batches", {"limit": "100"})
+    def batches(self, limit: int = 100) -> Request:
+        return Request("GET", "/deepresearch/batches", {"limit": str(limit)})
 
     def read_batches(self, data: object) -> Sequence[FetchedBatch]:
         """Read the batches of a listing, which some versions wrap."""
         listed = data.get("batches") if isinstance(data, dict) else data
+        if not isinstance(listed, list):
+            raise Unavailable("the answer is no list of batches")
         return [reading.batch(item) for item in items(listed) if word(item.get("batch_id"))]
 
     def batch(self, batch: Subject) -> Request:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from starlette.concurrency import run_in_threadpool
@@ -21,9 +20,10 @@ from receiver.errors import (
 from receiver.providers.capabilities.batches import HasBatches, ListsBatches
 from receiver.providers.model import Subject
 from receiver.sender_api.calls import AnswerTooLarge
-from receiver.sender_api.subjects import ask_first_that_knows, subject_of
+from receiver.sender_api.subjects import subject_of
 from receiver.work.fetch.context import FetchContext
 from receiver.work.fetch.late_outputs import with_output
+from receiver.work.fetch.left_open import failed_of, fetch_left_open
 from receiver.work.fetch.listing import BatchListing
 from receiver.work.fetch.listing_progress import CursorsRefused
 from storage import EndpointView, FetchedBatch, FetchedRun, Lease, Ledger, NotFound
@@ -154,7 +154,7 @@ class BatchFetch:
         `since` is None where the listing need not have named all. A run that failed and that has
         no call of its own is taken from `fallback`: it has no output that could be lost.
         """
-        failed_runs = {run.run_id: run for run in fallback if run.status in ("failed", "cancelled")}
+        failed_runs = failed_of(fallback)
         errors: list[FetchError] = []
         fetched: set[str] = set()
         while True:
@@ -179,7 +179,7 @@ class BatchFetch:
         """Fetch and store a group of runs; returns the errors of those that could not be."""
         began = self._store.now()
         answers = await asyncio.gather(
-            *(self._fetch_run(run_id, batch, failed_runs) for run_id in group),
+            *(fetch_left_open(self._calls, run_id, batch, failed_runs) for run_id in group),
             return_exceptions=True,
         )
         now = self._store.now()
@@ -190,16 +190,6 @@ class BatchFetch:
             if isinstance(answer, BaseException) and not isinstance(answer, FetchError):
                 raise answer
         return [answer for answer in answers if isinstance(answer, FetchError)]
-
-    async def _fetch_run(
-        self, run_id: str, batch: Subject, failed_runs: dict[str, FetchedRun]
-    ) -> FetchedRun:
-        try:
-            return await ask_first_that_knows(self._calls, Subject("run", run_id, batch.task_id))
-        except (Missing, Refused):
-            if run_id not in failed_runs:
-                raise
-            return replace(failed_runs[run_id], is_whole=True)
 
     async def _open_runs(
         self, batch: Subject, lease: Lease, *, since: datetime | None = None, limit: int = 1

@@ -14,10 +14,60 @@ from receiver.providers.capabilities.batches import ListsPages
 from receiver.providers.model import Page, Subject
 from receiver.sender_api.calls import AnswerTooLarge, Calls
 from receiver.work.fetch.listing_progress import log_stored, restart
-from storage import FetchedBatch, Lease, Store, Stored
+from storage import FetchedBatch, Lease, ListingProgress, Store, Stored
 
 MAX_PAGES = 10_000
 """Limit of pages in one attempt; a sender could give another cursor for ever."""
+
+
+class PageReader:
+    """Reads the pages of batches, and stores nothing."""
+
+    def __init__(self, store: Store, calls: Calls, provider: ListsPages) -> None:
+        self._store = store
+        self._calls = calls
+        self._provider = provider
+
+    async def read(
+        self, listing: ListingProgress, subject: Subject, batch: FetchedBatch
+    ) -> AsyncGenerator[tuple[Page, datetime]]:
+        """Yield each page with the start of its call, after writing its cursor to `listing`."""
+        seen: set[str] = set()
+        while True:
+            began = self._store.now()
+            page = await self._page(listing, subject, batch)
+            if listing["cursor"] is None:
+                seen.clear()  # page one, perhaps after a restart: its cursors may come again
+            listing["listed"] += len(page.runs)
+            is_short = batch.total is None or listing["listed"] < batch.total
+            has_next = bool(page.cursor) and page.cursor not in seen and (page.has_more or is_short)
+            has_next = has_next and len(seen) < MAX_PAGES
+            listing["cursor"] = page.cursor if has_next else None
+            seen.add(page.cursor or "")
+            yield page, began
+            if not has_next:
+                return
+
+    async def _page(self, listing: ListingProgress, subject: Subject, batch: FetchedBatch) -> Page:
+        """Return the next page: page one where the cursor is refused, smaller where too large."""
+        while True:
+            size = listing.get("size", self._provider.page_size) or None
+            request = self._provider.list_runs(subject, cursor=listing["cursor"], size=size)
+            try:
+                return self._provider.read_page(await self._calls.call(request), batch)
+            except (AnswerTooLarge, Unreadable):  # smaller pages tell the good part from the bad
+                smaller = (size or listing.get("refused", self._provider.page_size)) // 2
+                if smaller == 0:
+                    raise
+                listing["size"] = smaller
+            except (Refused, Missing) as error:
+                if listing["cursor"] is not None:
+                    restart(listing, error)
+                elif size is not None and isinstance(error, Refused):
+                    # allowed sizes are documented nowhere: leave the size to the sender
+                    listing.update({"size": 0, "refused": size})
+                else:
+                    raise
 
 
 class PagedListing:
@@ -25,8 +75,7 @@ class PagedListing:
 
     def __init__(self, store: Store, calls: Calls, provider: ListsPages) -> None:
         self._store = store
-        self._calls = calls
-        self._provider = provider
+        self._reader = PageReader(store, calls, provider)
 
     async def run(self, lease: Lease, subject: Subject, batch: FetchedBatch) -> None:
         """Store all pages; each one is stored while the next is fetched.
@@ -35,7 +84,8 @@ class PagedListing:
         """
         storing: asyncio.Task[None] | None = None
         try:
-            async with aclosing(self._pages(lease, subject, batch)) as pages:
+            listing = lease.progress["listing"]
+            async with aclosing(self._reader.read(listing, subject, batch)) as pages:
                 async for page, began in pages:
                     rows = await run_in_threadpool(self._store.results.rows_of, page.runs)
                     if storing is not None:
@@ -56,49 +106,6 @@ class PagedListing:
             await _finished(storing)
             raise
         await _finished(storing)
-
-    async def _pages(
-        self, lease: Lease, subject: Subject, batch: FetchedBatch
-    ) -> AsyncGenerator[tuple[Page, datetime]]:
-        """Yield each page with the start of its call, after writing its cursor to the progress."""
-        listing = lease.progress["listing"]
-        seen: set[str] = set()
-        while True:
-            began = self._store.now()
-            page = await self._page(lease, subject, batch)
-            if listing["cursor"] is None:
-                seen.clear()  # page one, perhaps after a restart: its cursors may come again
-            listing["listed"] += len(page.runs)
-            is_short = batch.total is None or listing["listed"] < batch.total
-            has_next = bool(page.cursor) and page.cursor not in seen and (page.has_more or is_short)
-            has_next = has_next and len(seen) < MAX_PAGES
-            listing["cursor"] = page.cursor if has_next else None
-            seen.add(page.cursor or "")
-            yield page, began
-            if not has_next:
-                return
-
-    async def _page(self, lease: Lease, subject: Subject, batch: FetchedBatch) -> Page:
-        """Return the next page: page one where the cursor is refused, smaller where too large."""
-        listing = lease.progress["listing"]
-        while True:
-            size = listing.get("size", self._provider.page_size) or None
-            request = self._provider.list_runs(subject, cursor=listing["cursor"], size=size)
-            try:
-                return self._provider.read_page(await self._calls.call(request), batch)
-            except (AnswerTooLarge, Unreadable):  # smaller pages tell the good part from the bad
-                smaller = (size or listing.get("refused", self._provider.page_size)) // 2
-                if smaller == 0:
-                    raise
-                listing["size"] = smaller
-            except (Refused, Missing) as error:
-                if listing["cursor"] is not None:
-                    restart(listing, error)
-                elif size is not None and isinstance(error, Refused):
-                    # allowed sizes are documented nowhere: leave the size to the sender
-                    listing.update({"size": 0, "refused": size})
-                else:
-                    raise
 
 
 async def _store(lease: Lease, store: Callable[[], Stored]) -> None:

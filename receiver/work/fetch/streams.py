@@ -1,7 +1,8 @@
 """Listing a batch as one stream, stored in parts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from receiver.errors import Missing, Refused, Unavailable
 from receiver.providers.capabilities.batches import StreamsRuns
-from receiver.providers.model import Subject
+from receiver.providers.model import StreamItem, Subject
 from receiver.sender_api.calls import Calls
 from receiver.sender_api.stream_parsers import (
     CsvRows,
@@ -39,6 +40,26 @@ PARSERS: Mapping[str, type[ServerSentEvents | JsonDocuments | CsvRows]] = {
     "documents": JsonDocuments,
     "rows": CsvRows,
 }
+
+
+async def read_stream(
+    calls: Calls,
+    provider: StreamsRuns,
+    subject: Subject,
+    batch: FetchedBatch,
+    *,
+    cursor: str | None,
+    defaults: Mapping[str, Any],
+) -> AsyncGenerator[tuple[StreamItem, int]]:
+    """Yield the items of one stream behind the cursor, each with its size; raises FetchError."""
+    parser: StreamParser = PARSERS[provider.stream_format]()
+    count = 0
+    async with calls.stream(provider.stream_runs(subject, cursor=cursor), parser) as items:
+        async for item, size in _until_silent(items):
+            yield provider.read_streamed(item, batch, defaults=defaults), size
+            count += 1
+            if count > MAX_STREAMED:
+                raise Unavailable(f"the stream has more than {MAX_STREAMED} items")
 
 
 class StreamedListing:
@@ -90,20 +111,23 @@ class StreamedListing:
     ) -> None:
         """Read one stream behind the cursor, to its end or until all that was promised is here."""
         listing = lease.progress["listing"]
-        request = self._provider.stream_runs(subject, cursor=listing["cursor"])
-        parser: StreamParser = PARSERS[self._provider.stream_format]()
         part = _Part(began=self._store.now())
+        read = read_stream(
+            self._calls,
+            self._provider,
+            subject,
+            batch,
+            cursor=listing["cursor"],
+            defaults=defaults,
+        )
         try:
-            async with self._calls.stream(request, parser) as items:
-                async for item, size in _until_silent(items):
-                    streamed = self._provider.read_streamed(item, batch, defaults=defaults)
+            async with aclosing(read) as items:
+                async for streamed, size in items:
                     part.add(streamed.run, streamed.cursor, size)
                     if part.is_full or brought.may_be_all_with(part):
                         brought.count(await self._store_part(lease, part))
                     if brought.is_all:
                         return
-                    if part.items > MAX_STREAMED:
-                        raise Unavailable(f"the stream has more than {MAX_STREAMED} items")
         except Unavailable:
             brought.count(await self._store_part(lease, part))  # what came before it is good
             raise
@@ -152,14 +176,12 @@ class _Part:
         self.cursor: str | None = None
         self.size = 0
         self.results = 0
-        self.items = 0
 
     @property
     def is_full(self) -> bool:
         return len(self.runs) >= PART_RUNS or self.size >= PART_BYTES
 
     def add(self, run: FetchedRun | None, cursor: str | None, size: int) -> None:
-        self.items += 1
         self.cursor = cursor or self.cursor
         if run is not None:
             self.runs.append(run)

@@ -1,6 +1,7 @@
 """resultsink event, dead: what came, what became of it, and working it again."""
 
 import asyncio
+import io
 import json
 
 import httpx
@@ -74,3 +75,69 @@ def test_empty_lists_say_so(run: Run, store: Store) -> None:
     assert run("dead", "list").err == "There are no dead letters.\n"
     assert run("event", "list").err == "There are no events yet.\n"
     assert run("dead", "list", "--json").out == "[]\n"
+
+
+# --- replay -------------------------------------------------------------------------------------
+
+
+def test_replay_counts_and_shows_before_it_acts(run: Run, store: Store) -> None:
+    bury(store)
+    ended = run("event", "replay", "--status", "dead", "--dry-run")
+    assert (ended.code, ended.err) == (0, "1 events match:\n")
+    assert "the sender answered 404: Task not found [here]" in ended.out
+    assert run("event", "list").out.count("dead") == 1
+
+
+def test_replay_needs_a_yes(run: Run, store: Store) -> None:
+    bury(store)
+    refused = run("event", "replay", "--source", "valyu", "--since", "2h")
+    assert refused.code == 2
+    assert refused.err.splitlines()[-1] == (
+        "resultsink: 1 events were not replayed: nobody can be asked here, add --yes."
+    )
+    ended = run("event", "replay", "--source", "valyu", "--since", "2h", "--yes")
+    assert (ended.code, ended.err.splitlines()[-1]) == (0, "1 events wait to be worked on again.")
+    assert sql(store, "SELECT status FROM jobs") == [{"status": "pending"}]
+
+
+class Terminal(io.StringIO):
+    """Standard input of somebody who can be asked."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_replay_says_no_on_a_terminal(
+    run: Run, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bury(store)
+    monkeypatch.setattr("tests.receiver.cli.conftest.io.StringIO", Terminal)
+    ended = run("event", "replay", "1", stdin="n\n")
+    assert (ended.code, ended.err.endswith("Nothing was replayed.\n")) == (1, True)
+    assert run("event", "replay", "1", stdin="y\n").code == 0
+
+
+def test_replay_is_figures_for_programs(run: Run, store: Store) -> None:
+    announce(store, "t1", kind="task")
+    ended = run("event", "replay", "1", "--json", "--yes")
+    assert json.loads(ended.out) == {
+        "replayable": 0,
+        "waiting": 1,
+        "unusable": 0,
+        "replayed": 0,
+        "dry_run": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ([], "Say which events: IDs, or a filter such as --source, --since, --status."),
+        (["--since", "soon"], "--since 'soon' is no time: write it like 90m, 2h or 7d (ago), "),
+    ],
+)
+def test_unclear_replay_is_refused(
+    run: Run, store: Store, options: list[str], sentence: str
+) -> None:
+    ended = run("event", "replay", *options)
+    assert (ended.code, ended.sentence.startswith(sentence)) == (2, True)

@@ -78,12 +78,12 @@ def test_sender_s_stamp_decides_before_fetch_time(
     assert current(database).output == ("y" if is_news else "x")
 
 
-def test_one_sided_stamp_leaves_fetch_time(database: Database) -> None:
-    put(database, run(output="x", completed_at=NOON))
-    put(database, run(output="y"), fetched_at=at(-1))
-    assert current(database).output == "x"
-    put(database, run(output="y"), fetched_at=at(1))
+def test_stamped_result_is_newer_than_any_without(database: Database) -> None:
+    put(database, run(output="x"), fetched_at=at(5))
+    put(database, run(output="y", completed_at=NOON), fetched_at=at(1))
+    assert put(database, run(status="failed", error="z"), fetched_at=at(9)) == Stored(unchanged=1)
     assert current(database).output == "y"
+    assert [row.status for row in rows(database, Run)] == ["completed"]  # no other end is awaited
 
 
 def test_repeated_content_outdates_earlier_fetches(
@@ -130,16 +130,13 @@ def test_document_is_stored_verbatim(database: Database) -> None:
 def test_typeless_call_replaces_only_its_kind(
     database: Database,
 ) -> None:
-    csv: dict[str, Any] = {"is_typed": False, "output_type": "csv"}
+    csv: dict[str, Any] = {"output_type": "csv"}
     put(database, run(output={"n": "5"}, **csv))
     put(database, run(output={"n": "6"}, **csv), fetched_at=at(1))
     assert current(database).output == {"n": "6"}
     put(database, run(output={"n": 6}, output_type="json"), fetched_at=at(2))
     put(database, run(output={"n": "7"}, **csv), fetched_at=at(3))
     assert current(database).output == {"n": 6}
-    put(database, run(status="failed", error="e"), fetched_at=at(4))
-    put(database, run(output={"n": "7"}, **csv), fetched_at=at(5))
-    assert current(database).output == {"n": "7"}
 
 
 def test_run_twice_on_page_is_stored_once(database: Database) -> None:
@@ -445,13 +442,21 @@ def test_cleaning_is_storable_and_idempotent(value: Any) -> None:
 # --- any order ----------------------------------------------------------------------------------
 
 Fetch = tuple[int, FetchedRun]
-SEEN = st.tuples(st.sampled_from("xyz"), st.sampled_from(["completed", "failed"]))
+SEEN = st.tuples(
+    st.sampled_from("xyz"),
+    st.sampled_from(["completed", "failed"]),
+    st.sampled_from(["json", "csv"]),
+)
 
 
 def fetches(stamps: st.SearchStrategy[datetime | None]) -> st.SearchStrategy[list[Fetch]]:
     """Some fetches of one run, no two begun at the same moment, in some order, some repeated."""
     one = st.builds(
-        lambda seen, stamp: run(output=seen[0], status=seen[1], completed_at=stamp), SEEN, stamps
+        lambda seen, stamp: run(
+            output=seen[0], status=seen[1], output_type=seen[2], completed_at=stamp
+        ),
+        SEEN,
+        stamps,
     )
     numbered = st.lists(one, min_size=1, max_size=6).map(lambda runs: list(enumerate(runs)))
     return numbered.flatmap(
@@ -459,6 +464,11 @@ def fetches(stamps: st.SearchStrategy[datetime | None]) -> st.SearchStrategy[lis
             lambda again: st.permutations([*all_of_them, *again])
         )
     )
+
+
+def _newness(fetch: Fetch) -> tuple[datetime, bool, int]:
+    moment, told = fetch
+    return told.completed_at or at(-1), told.output_type != "csv", moment
 
 
 def ends_with(connection: Connection, fetched: list[Fetch]) -> tuple[Any, ...]:
@@ -474,7 +484,9 @@ def ends_with(connection: Connection, fetched: list[Fetch]) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize(
-    "stamps", [st.none(), st.integers(0, 3).map(at)], ids=["unstamped", "stamped"]
+    "stamps",
+    [st.none(), st.integers(0, 3).map(at), st.none() | st.integers(0, 3).map(at)],
+    ids=["unstamped", "stamped", "some stamped"],
 )
 def test_any_order_ends_with_the_newest(
     scratch: Database, stamps: st.SearchStrategy[datetime | None]
@@ -482,7 +494,7 @@ def test_any_order_ends_with_the_newest(
     @settings(max_examples=40, deadline=None)
     @given(fetches(stamps))
     def check(fetched: list[Fetch]) -> None:
-        newest = max(fetched, key=lambda fetch: (fetch[1].completed_at or NOON, fetch[0]))
+        newest = max(fetched, key=_newness)
         output, status, stamp, moment = undone(scratch, lambda c: ends_with(c, fetched))
         assert (output, status) == (newest[1].output, newest[1].status)
         assert (stamp, moment) == (newest[1].completed_at, at(newest[0]))

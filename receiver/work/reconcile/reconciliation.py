@@ -1,0 +1,226 @@
+"""Reconciliation of one source: its steps, and what the outcome of each check means."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime
+
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+
+from receiver.errors import FetchError, Missing, NotReady, RateLimited, SourceRefused, Unbound
+from receiver.providers.capabilities.batches import HasBatches, ListsBatches
+from receiver.sender_api.calls import Calls
+from receiver.sender_api.subjects import subject_of
+from receiver.work.reconcile.account import Listed, endpoint_of, list_batches
+from receiver.work.reconcile.checks import Checks, Outcome
+from receiver.work.reconcile.patience import patiently
+from receiver.work.reconcile.report import Left, Report
+from storage import Check, FetchedBatch, NotFound, Store, Tally
+
+IN_VAIN = 8
+"""After so many checks in a row that the sender did not answer, the others are not attempted."""
+
+
+class Reconciliation:
+    """Looks, for one source, for what never arrived; `looked` is called after each step."""
+
+    def __init__(
+        self,
+        store: Store,
+        calls: Calls,
+        public_url: str | None,
+        *,
+        looked: Callable[[Report], None] = lambda _: None,
+    ) -> None:
+        self._store = store
+        self._calls = calls
+        self._source = calls.source
+        self._provider = calls.source.provider
+        self._public_url = public_url
+        self._looked = looked
+        self._in_vain = 0
+        self._stopped_by: FetchError | None = None
+        self.report = Report(calls.source.name)
+
+    async def run(self, *, since: datetime) -> Report:
+        """Look for everything. What is complete here is looked at where it is newer than `since`.
+
+        Raises CannotStore; whatever the sender does is in the report.
+        """
+        store, name = self._store, self._source.name
+        await self._account(since)
+        if not isinstance(self._provider, ListsBatches):
+            await self._grown(since)
+        async with Checks(store, self._calls) as checks:
+            await self._attempt_all(checks, store.unfinished.batches(name))
+            await self._attempt_all(checks, store.unfinished.endpoints(name))
+            kind = self._provider.run_kind
+            await self._attempt_all(checks, store.unfinished.runs(name, kind=kind))
+        self.report.calls = self._calls.made
+        return self.report
+
+    async def adopt(self, batch_id: str, *, task_id: str | None) -> Report:
+        """Bring in one batch that other code created; raises FetchError where none is there."""
+        provider = self._provider
+        assert isinstance(provider, HasBatches)  # noqa: S101  the caller has refused others
+        subject = subject_of(provider, "batch", batch_id)
+        subject = subject if task_id is None else type(subject)("batch", batch_id, task_id)
+        data = await patiently(lambda: self._calls.call(provider.batch(subject)))
+        batch = provider.read_batch(data, subject)
+        await self._register(batch, None, task_id=task_id)
+        check = await run_in_threadpool(self._store.unfinished.batch, self._source.name, batch_id)
+        async with Checks(self._store, self._calls) as checks:
+            await self._attempt(checks, check)
+        self.report.calls = self._calls.made
+        return self.report
+
+    # --- the sender's own listing ----------------------------------------------------------------
+
+    async def _account(self, since: datetime) -> None:
+        """Adopt the batches of the account that are announced to us, and note how all stand."""
+        provider, report = self._provider, self.report
+        if not isinstance(provider, ListsBatches):
+            report.notes.append(
+                f"{provider.name} has no call that lists batches: only those known here are looked "
+                "at; --adopt brings in another"
+            )
+            return
+        try:
+            listed = await list_batches(self._calls, provider, since=since)
+        except FetchError as error:
+            report.incomplete.append(Left.after("the sender's list of batches", error))
+            return
+        await self._adopt_ours(listed)
+        if listed.gap is not None:
+            report.incomplete.append(Left("the sender's list of batches", listed.gap))
+
+    async def _adopt_ours(self, listed: Listed) -> None:
+        for batch in listed.batches:
+            name = self._source.name
+            known = await run_in_threadpool(self._store.batches.watched, name, batch.batch_id)
+            if known is not None:
+                await run_in_threadpool(self._store.batches.note, name, batch)
+                continue
+            endpoint_id = endpoint_of(batch.webhook_url, self._source, self._public_url)
+            if endpoint_id is None or not await run_in_threadpool(self._is_ours, endpoint_id):
+                continue
+            await self._register(batch, endpoint_id or None, task_id=None)
+
+    def _is_ours(self, endpoint_id: str) -> bool:
+        """Return True for the account's own URL, and for an endpoint of this source."""
+        view = self._store.endpoints.show(endpoint_id) if endpoint_id else None
+        return not endpoint_id or (view is not None and view.source == self._source.name)
+
+    async def _register(
+        self, batch: FetchedBatch, endpoint_id: str | None, *, task_id: str | None
+    ) -> None:
+        """Know a batch from now on, and bind its endpoint where that is for nothing else yet."""
+        name, store = self._source.name, self._store
+        is_known = await run_in_threadpool(store.batches.watched, name, batch.batch_id) is not None
+        if endpoint_id is not None:
+            with suppress(NotFound):  # closed, or bound to another batch
+                await run_in_threadpool(store.endpoints.bind, endpoint_id, batch.batch_id)
+        await run_in_threadpool(lambda: store.batches.check(name, batch.batch_id, task_id=task_id))
+        await run_in_threadpool(store.batches.note, name, batch)
+        if not is_known:
+            self.report.adopted.append(batch.batch_id)
+
+    async def _grown(self, since: datetime) -> None:
+        """Ask for the status of complete batches, since a batch may grow after its end."""
+        pages = self._store.unfinished.complete(self._source.name, since=since)
+        async for page in iterate_in_threadpool(pages):
+            for batch_id in page:
+                if self._stopped_by is None:
+                    await self._note_status(batch_id)
+
+    async def _note_status(self, batch_id: str) -> None:
+        provider, name = self._provider, self._source.name
+        if not isinstance(provider, HasBatches):
+            return
+        known = await run_in_threadpool(lambda: self._store.batches.ledger(batch_id, source=name))
+        subject = subject_of(provider, "batch", batch_id, known=known)
+        self.report.looked += 1
+        try:
+            data = await patiently(lambda: self._calls.call(provider.batch(subject)))
+            batch = provider.read_batch(data, subject)
+        except Missing:  # forgotten by the sender, and complete here
+            return
+        except FetchError as error:
+            self._leave(f"batch {batch_id}, complete here", error)
+            return
+        self._in_vain = 0
+        await run_in_threadpool(self._store.batches.note, name, batch)
+
+    # --- checks ----------------------------------------------------------------------------------
+
+    async def _attempt_all(self, checks: Checks, pages: Iterator[list[Check]]) -> None:
+        """Attempt the checks of all pages, as many at once as the source may have."""
+        left_out = 0
+        limit = asyncio.Semaphore(self._source.settings.concurrency)
+        async for page in iterate_in_threadpool(pages):
+
+            async def attempt(check: Check) -> bool:
+                async with limit:
+                    if self._stopped_by is not None:
+                        return False
+                    await self._attempt(checks, check)
+                    return True
+
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(attempt(check)) for check in page]
+            left_out += sum(not task.result() for task in tasks)
+        if left_out:
+            why = f"not attempted after the sender's last answer: {self._stopped_by}"
+            self.report.incomplete.append(Left(f"{left_out} more checks", why))
+
+    async def _attempt(self, checks: Checks, check: Check) -> None:
+        before = await self._tally(check)
+        error = await checks.attempt(check)
+        after = await self._tally(check)
+        self.report.looked += 1
+        self.report.found += max(0, after.runs - before.runs)
+        self.report.fetched += max(0, after.results - before.results)
+        await self._judge(check, error)
+        self._looked(self.report)
+
+    async def _tally(self, check: Check) -> Tally:
+        if check.subject is None:
+            return Tally(0, 0)
+        return await run_in_threadpool(
+            self._store.unfinished.tally, self._source.name, check.kind, check.subject
+        )
+
+    async def _judge(self, check: Check, error: Outcome) -> None:
+        """Note what an outcome means; "not yet" is fine only where the sender is still working."""
+        what = f"{check.kind} {check.subject or f'of endpoint {check.endpoint_id}'}"
+        match error:
+            case None:
+                self._in_vain = 0
+            case Unbound():
+                self.report.unbound += 1
+            case NotReady():
+                self._in_vain = 0
+                if await run_in_threadpool(self._has_ended, check):
+                    self.report.incomplete.append(Left.after(what, error))
+                else:
+                    self.report.going_on += 1
+            case _:
+                self._leave(what, error)
+
+    def _has_ended(self, check: Check) -> bool:
+        """Return True where the sender says that more has ended than is stored."""
+        if check.subject is None:
+            return False
+        if check.kind == "batch":
+            ledger = self._store.batches.ledger(check.subject, source=self._source.name)
+            return ledger.stored < ledger.announced
+        known = self._store.runs.find(self._source.name, check.subject)
+        status = self._provider.statuses.get((known and known.sender_status) or "")
+        return known is not None and known.result is None and status == "completed"
+
+    def _leave(self, what: str, error: FetchError) -> None:
+        """Note what could not be looked at; the others are left too where that is the account."""
+        self.report.incomplete.append(Left.after(what, error))
+        self._in_vain += not isinstance(error, Missing)
+        if isinstance(error, RateLimited | SourceRefused) or self._in_vain >= IN_VAIN:
+            self._stopped_by = error
