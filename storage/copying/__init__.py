@@ -19,10 +19,10 @@ from storage.copying.sqlite import SqliteSide
 from storage.copying.values import Cleaner, Digest
 from storage.database import kind_of, need_psycopg
 from storage.errors import AlreadyServed, CannotOpen, CopyFailed, NewerSchema, NoDatabase
-from storage.models import Job, Meta
+from storage.models import SERVING, Job, Meta
 
 OWN_KEYS = ("canary", "probe")
-"""Keys of `meta` that each database has for itself."""
+"""Keys of `meta` that each database has for itself, beside those that begin with SERVING."""
 
 PROGRESS_ROWS = 100
 """Rows between two calls of `progressed`."""
@@ -142,7 +142,7 @@ def _claim(side: Side, what_to_do: str) -> None:
 
 
 def _refuse_a_full(target: Side, tables: Iterable[Table]) -> dict[str, str]:
-    """Raise CannotOpen where the target has rows; returns the OWN_KEYS that it has."""
+    """Raise CannotOpen where the target has rows; returns its own keys."""
     own = _own(target)
     for table in tables:
         if target.count(table) > (len(own) if table.name == "meta" else 0):
@@ -154,7 +154,8 @@ def _refuse_a_full(target: Side, tables: Iterable[Table]) -> dict[str, str]:
 
 
 def _own(side: Side) -> dict[str, str]:
-    query = select(col(Meta.key), col(Meta.value)).where(col(Meta.key).in_(OWN_KEYS))
+    is_own = col(Meta.key).in_(OWN_KEYS) | col(Meta.key).startswith(SERVING)
+    query = select(col(Meta.key), col(Meta.value)).where(is_own)
     return {row.key: row.value for row in side.connection.execute(query)}
 
 
@@ -231,5 +232,9 @@ class _CopyRun:
 
 
 def _shared(table: Table, rows: Iterator[Row]) -> Iterator[Row]:
-    """Yield the rows without those of OWN_KEYS."""
-    return (row for row in rows if row[0] not in OWN_KEYS) if table.name == "meta" else rows
+    """Yield the rows without those that are the source's own."""
+    return (row for row in rows if not _is_own(row[0])) if table.name == "meta" else rows
+
+
+def _is_own(key: str) -> bool:
+    return key in OWN_KEYS or key.startswith(SERVING)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -21,8 +22,10 @@ from storage.database.postgres.engine import (
     postgres_url,
     shown_name,
 )
-from storage.database.postgres.presence import SERVED
+from storage.database.postgres.lease import leases
+from storage.database.postgres.presence import CLOCK, SERVED
 from storage.database.postgres.schema import MIGRATING
+from storage.database.postgres.sessions import IDENTITY
 from storage.database.postgres.watchdog import Watchdog
 from storage.errors import CannotOpen, CopyFailed
 
@@ -35,7 +38,7 @@ OPTIONS = {
 }
 
 NO_LIMIT = (
-    "SELECT set_config('transaction_timeout', '0', false)"
+    "SELECT set_config('transaction_timeout', '0', true)"
     " WHERE current_setting('transaction_timeout', true) IS NOT NULL"
 )
 """The same for a limit that only Postgres 17 and later have."""
@@ -58,13 +61,9 @@ class PostgresSide(Side):
             with self._looking():
                 self.connection = stack.enter_context(engine.connect())
                 check_encoding(self.connection, self.name)
-                self.connection.exec_driver_sql(NO_LIMIT)
-                self.connection.commit()
-                self._identity = self._one(
-                    "SELECT oid, pg_postmaster_start_time() FROM pg_database"
-                    " WHERE datname = current_database()"
-                )
+                self._identity = self._one(IDENTITY)
                 self.connection.rollback()
+            self._has_tables = False  # until `revision` finds some
             self._opened = stack.pop_all()
 
     @property
@@ -78,12 +77,22 @@ class PostgresSide(Side):
                 raise CannotOpen(
                     f"The database {self.name} holds tables of another program: name another."
                 )
+        self._has_tables = found is not None
         return found
 
     def claim(self) -> bool:
-        """Take the servers' lock alone, for the session, so that it outlasts the transaction."""
-        with self._looking(), self.connection.begin():
-            return bool(self._one("SELECT pg_try_advisory_lock(%s, %s)", SERVED)[0])
+        """Begin the transaction of the copy, and take the servers' lock alone in it."""
+        with self._looking():
+            self._begun = self.connection.begin()
+            self.connection.exec_driver_sql(NO_LIMIT)
+            if not self._one("SELECT pg_try_advisory_xact_lock(%s, %s)", SERVED)[0]:
+                return False
+            return not (self._has_tables and self._is_leased())
+
+    def _is_leased(self) -> bool:
+        """Return True if a process serves behind a pooler."""
+        moment = datetime.fromtimestamp(self._one(CLOCK)[0], UTC)
+        return bool(self.connection.execute(leases(moment)).scalar_one())
 
     @contextmanager
     def _looking(self) -> Iterator[None]:
@@ -100,7 +109,7 @@ class PostgresSide(Side):
     def transaction(self, tables: Sequence[Table], *, fills: bool) -> Iterator[None]:
         """The tables are locked, since commands write without serving."""
         try:
-            with self.connection.begin():
+            with self._begun:
                 if fills:
                     self._one("SELECT pg_advisory_xact_lock(%s, %s)", MIGRATING)
                     migrations.upgrade(self.connection)

@@ -48,7 +48,10 @@ class Side(ABC):
 
     @abstractmethod
     def claim(self) -> bool:
-        """Prevent serving until `close`; returns False where it is served now."""
+        """Prevent serving until `close`; returns False where it is served now.
+
+        `transaction` needs it: what holds the claim may be the transaction itself.
+        """
 
     @abstractmethod
     def transaction(self, tables: Sequence[Table], *, fills: bool) -> AbstractContextManager[None]:

@@ -5,7 +5,7 @@ Facts (events, deliveries, results, attempts) are not rewritten for bookkeeping;
 values (no NUL, no lone surrogates); `raw` columns hold what was received.
 """
 
-from storage.models.access import Endpoint, Meta, Secret, Token
+from storage.models.access import SERVING, Endpoint, Meta, Secret, Token
 from storage.models.columns import JSON_DOCUMENT, KEY, ORDERED_DOCUMENT, WAYS, FoundBy
 from storage.models.deliveries import Delivery, Event, Quarantined
 from storage.models.jobs import Attempt, Job, RateLimit, SourceState
@@ -16,6 +16,7 @@ __all__ = [
     "JSON_DOCUMENT",
     "KEY",
     "ORDERED_DOCUMENT",
+    "SERVING",
     "WAYS",
     "Attempt",
     "Batch",

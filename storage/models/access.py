@@ -7,6 +7,9 @@ from sqlmodel import Field, SQLModel
 
 from storage.models.columns import JSON_DOCUMENT, KEY, one_of
 
+SERVING = "serving:"
+"""Begins the keys in `meta` of the processes that serve behind a pooler; a value ends a lease."""
+
 
 class Meta(SQLModel, table=True):
     """Small facts: the encryption canary, the endpoints' revision, a day's idempotency keys."""

@@ -1,6 +1,5 @@
 """Connections to Postgres: addresses, engines, pools with their limits, and refusals."""
 
-import time
 from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
@@ -82,7 +81,8 @@ def _servers(url: URL) -> list[str]:
     """Return the servers in the query of the URL, each as HOST or HOST:PORT."""
     hosts, ports = (_listed(url.query.get(name, ())) for name in ("host", "port"))
     pairs = zip_longest(hosts, ports if len(ports) > 1 else ports * len(hosts), fillvalue="")
-    return [f"{host}:{port}" if port else host for host, port in pairs]
+    shown = ((f"[{host}]" if ":" in host and port else host, port) for host, port in pairs)
+    return [f"{host}:{port}" if port else host for host, port in shown]
 
 
 def _listed(value: str | Sequence[str]) -> list[str]:
@@ -165,7 +165,7 @@ def make_engine(url: URL, options: dict[str, str], watchdog: Watchdog, **pool: A
 
     @event.listens_for(engine, "checkout")
     def obey(raw: Any, record: Any, _proxy: Any) -> None:
-        if is_spent(raw, time.time() - record.last_connect_time):
+        if is_spent(raw, record.info):
             raise DisconnectionError  # another connection is made
         if raw.read_only is False:  # left by a read; now the server decides
             raw.read_only = None

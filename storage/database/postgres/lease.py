@@ -1,7 +1,7 @@
 """Serving without a session, behind a pooler: a row of `meta` that each process renews.
 
-It stands for the lock that a Presence holds. Nobody can listen there: workers look for jobs once a
-second.
+Its value is the end of the lease, in seconds since 1970. It stands for the lock of a Presence.
+Nobody can listen there: workers look for jobs once a second.
 """
 
 import logging
@@ -20,10 +20,7 @@ from storage.database.base import insert
 from storage.database.errors import reason
 from storage.database.postgres.presence import AGAIN_SECONDS, COPIED, SERVED
 from storage.errors import CannotOpen, StorageError
-from storage.models import Meta
-
-PREFIX = "serving:"
-"""Begins the key of each such row; its value is the end of the lease, in seconds since 1970."""
+from storage.models import SERVING, Meta
 
 LEASE_SECONDS = 15.0
 RENEW_SECONDS = 5.0
@@ -34,7 +31,7 @@ log = logging.getLogger(__name__)
 def leases(moment: datetime) -> Select[int]:
     """Return the query that counts the processes whose lease lasts at this moment."""
     lasts = col(Meta.value) >= f"{moment.timestamp():.0f}"
-    return select(func.count()).where(col(Meta.key).startswith(PREFIX), lasts)
+    return select(func.count()).where(col(Meta.key).startswith(SERVING), lasts)
 
 
 class Lease:
@@ -50,7 +47,7 @@ class Lease:
     ) -> None:
         self._transact = transact
         self._now = now
-        self._key = f"{PREFIX}{secrets.token_hex(8)}"
+        self._key = f"{SERVING}{secrets.token_hex(8)}"
         self._held_until = 0.0
         self._closing = threading.Event()
         self._renew()
@@ -102,7 +99,9 @@ class Lease:
             raise CannotOpen(COPIED)
         seconds = self._now(connection).timestamp()
         connection.execute(
-            delete(Meta).where(col(Meta.key).startswith(PREFIX), col(Meta.value) < f"{seconds:.0f}")
+            delete(Meta).where(
+                col(Meta.key).startswith(SERVING), col(Meta.value) < f"{seconds:.0f}"
+            )
         )
         value = f"{seconds + LEASE_SECONDS:.0f}"
         ours = insert(Meta).values(key=self._key, value=value)

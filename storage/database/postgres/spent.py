@@ -1,6 +1,7 @@
 """Idle connections that are not used again: ended by the other side, or to a read-only server."""
 
 import select
+import time
 from typing import Any
 
 from storage.database.postgres.pooler import has_session
@@ -12,9 +13,17 @@ _SAYS_READ_ONLY = ("in_hot_standby", "default_transaction_read_only")
 """What a server reports unasked, https://www.postgresql.org/docs/current/libpq-status.html."""
 
 
-def is_spent(raw: Any, age: float) -> bool:
-    """Return True where a connection so many seconds old should be replaced; asks nobody."""
-    return raw.closed or _has_news(raw) or (age > READ_ONLY_SECONDS and _is_read_only(raw))
+def is_spent(raw: Any, facts: dict[Any, Any]) -> bool:
+    """Return True where a connection should be replaced; asks nobody, and accepts a new one.
+
+    `facts` are kept with the connection, from its first use on.
+    """
+    moment = time.monotonic()
+    first_use = facts.setdefault("first_use", moment)
+    if first_use == moment:
+        return False
+    is_old = moment - first_use > READ_ONLY_SECONDS
+    return raw.closed or _has_news(raw) or (is_old and _is_read_only(raw))
 
 
 def _has_news(raw: Any) -> bool:
