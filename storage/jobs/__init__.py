@@ -5,6 +5,7 @@
     -          pending    enqueue       with the event, batch or endpoint that needs it
     -          dead       enqueue       a verified but unusable delivery
     pending    running    claim         a worker has a free slot; counted in `claims`
+    pending    running    claim_these   somebody looks now, whenever it is due; counted likewise
     running    done       finish        what the job is for is stored
     running    pending    reschedule    tried again later; `failures` grows only where it failed
     running    pending    put_back      the source was refused; nothing is counted

@@ -7,7 +7,6 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Executable,
     Integer,
@@ -25,7 +24,7 @@ from sqlmodel import col
 from storage.database import lock_name, statement
 from storage.jobs.lease import LEASE_SECONDS, Lease
 from storage.jobs.progress import Progress
-from storage.models import Job
+from storage.models import FoundBy, Job
 
 SUSPECT_CLAIMS = 3
 """Claims without an outcome from which on a job runs only when no other such job does."""
@@ -74,7 +73,7 @@ def claim(
             "until": now + timedelta(seconds=LEASE_SECONDS),
         },
     ).all()
-    return _leases(source, token, rows)
+    return [_lease(row, source, token) for row in rows]
 
 
 def claim_these(
@@ -85,41 +84,42 @@ def claim_these(
     limit: int,
     now: datetime,
     slots: int,
+    by: FoundBy,
 ) -> list[Lease]:
     """Take up to `limit` of these jobs of `source` that are pending, whenever they are due.
 
-    `slots` is as for `claim`, and the caller holds the same lock.
+    What they bring was found `by` whoever looks now. `slots` is as for `claim`, and the caller
+    holds the same lock.
     """
     limit = min(limit, slots - _running(connection, source))
     if limit <= 0:
         return []
     token = secrets.token_hex(8)
-    is_pending = (col(Job.id).in_(job_ids), col(Job.source) == source, _is_pending())
     chosen = (
         select(col(Job.id))
-        .where(*is_pending)
+        .where(col(Job.id).in_(job_ids), col(Job.source) == source, col(Job.status) == "pending")
         .order_by(col(Job.id))
         .limit(limit)
         .with_for_update(skip_locked=True)
         .cte()
         .prefix_with("MATERIALIZED", dialect="postgresql")
     )
-    until = now + timedelta(seconds=LEASE_SECONDS)
-    rows = connection.execute(_taking(select(chosen.c.id)), {"token": token, "until": until})
-    return _leases(source, token, rows.all())
+    rows = connection.execute(
+        _taking().where(col(Job.id).in_(select(chosen.c.id))).values(hurried_by=by),
+        {"token": token, "until": now + timedelta(seconds=LEASE_SECONDS)},
+    ).all()
+    return [_lease(row, source, token) for row in rows]
 
 
-def _leases(source: str, token: str, rows: Sequence[Row[Any]]) -> list[Lease]:
-    return [
-        Lease(
-            job_id=row.id,
-            token=token,
-            source=source,
-            progress=row.progress or Progress(),
-            **{name: getattr(row, name) for name in _COPIED},
-        )
-        for row in rows
-    ]
+def _lease(row: Row[Any], source: str, token: str) -> Lease:
+    progress: Progress = row.progress or Progress()
+    return Lease(
+        job_id=row.id,
+        token=token,
+        source=source,
+        progress=progress,
+        **{name: getattr(row, name) for name in _COPIED},
+    )
 
 
 def _running(connection: Connection, source: str) -> int:
@@ -136,22 +136,18 @@ def _statement() -> Any:
     """Return the statement of a claim, built once: that costs ten times what running it does."""
     chosen = (
         select(col(Job.id))
-        .where(col(Job.id).in_(_chosen()), _is_pending())
+        .where(col(Job.id).in_(_chosen()), col(Job.status) == "pending")
         .with_for_update(skip_locked=True)
         .cte()
         .prefix_with("MATERIALIZED", dialect="postgresql")
     )
-    return _taking(select(chosen.c.id))
+    return _taking().where(col(Job.id).in_(select(chosen.c.id)))
 
 
-def _is_pending() -> ColumnElement[bool]:
-    return col(Job.status) == "pending"
-
-
-def _taking(chosen: Select[int | None]) -> Any:
+def _taking() -> Any:
+    """Return the UPDATE that takes jobs, still without the ones that it takes."""
     return (
         update(Job)
-        .where(col(Job.id).in_(chosen))
         .values(
             status="running",
             claims=col(Job.claims) + 1,

@@ -75,7 +75,7 @@ def enqueue(connection: Connection, job: NewJob) -> None:
 
 
 def enqueue_one(connection: Connection, job: NewJob, *, by: FoundBy) -> int:
-    """Add a job that no other can stand in for, and by what it was asked for; returns its id."""
+    """Add a job that no other can stand in for, made `by` whoever wants it; returns its id."""
     values = {**job._asdict(), "hurried_by": by}
     added: Any = connection.execute(insert(Job).values(values).returning(col(Job.id)))
     return int(added.scalar_one())

@@ -18,6 +18,7 @@ from storage.deliveries.dead_letters import DeadLetter
 from storage.encryption import Vault
 from storage.jobs import checks, overdue, pauses
 from storage.jobs.lease import AttemptOutcome, Lease
+from storage.models import FoundBy
 from storage.store.check_jobs import watch
 from storage.store.group_commit import CallGroup
 from storage.store.part import StorePart
@@ -41,10 +42,13 @@ class JobStore(StorePart):
         return self._claim(source, partial(jobs.claim, slots=slots), limit=limit)
 
     def claim_these(
-        self, source: str, job_ids: Sequence[int], *, limit: int, slots: int
+        self, source: str, job_ids: Sequence[int], *, limit: int, slots: int, by: FoundBy
     ) -> list[Lease]:
-        """Claim those of these jobs that are pending, due or not; otherwise like `claim`."""
-        choose = partial(jobs.claim_these, job_ids=job_ids, slots=slots)
+        """Claim those of these jobs that are pending, due or not; otherwise like `claim`.
+
+        What they bring was found `by` whoever looks now.
+        """
+        choose = partial(jobs.claim_these, job_ids=job_ids, slots=slots, by=by)
         return self._claim(source, choose, limit=limit)
 
     def _claim(self, source: str, choose: Callable[..., list[Lease]], *, limit: int) -> list[Lease]:

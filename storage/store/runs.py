@@ -87,7 +87,7 @@ class RunStore(StorePart):
 
         Even one that is older by its stamp becomes the current one: an operator has said so.
         """
-        page = ResultPage(rows, fetched_at, "hand", decides=True)
+        page = ResultPage(rows, fetched_at, "reconcile", decides=True)
         self._database.write(lambda c: results.store(c, source, [page], now=self._now()))
 
     def compared(self, source: str, run_ids: Sequence[str]) -> dict[str, ComparedRun]:

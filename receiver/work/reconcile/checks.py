@@ -67,7 +67,6 @@ class Checks:
     async def _once(self, check: Check) -> Outcome:
         while (lease := await self._claim(check)) is not None:
             self._leases[lease.job_id] = lease
-            lease.hurried_by = lease.hurried_by or "reconcile"
             try:
                 error = await self._attempts.attempt(lease)
             except LeaseLost:
@@ -103,7 +102,9 @@ class Checks:
 
     def _claim_now(self, check: Check) -> list[Lease]:
         slots = self._source.settings.concurrency
-        return self._store.jobs.claim_these(self._source.name, [check.job_id], limit=1, slots=slots)
+        return self._store.jobs.claim_these(
+            self._source.name, [check.job_id], limit=1, slots=slots, by="reconcile"
+        )
 
     async def _refuse_if_paused(self) -> None:
         """Raise SourceRefused where the source stays paused, although its probe was made due."""

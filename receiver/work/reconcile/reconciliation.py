@@ -1,9 +1,11 @@
 """Reconciliation of one source: its steps, and what the outcome of each check means."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
+from typing import TypeVar
 
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 
@@ -16,6 +18,8 @@ from receiver.work.reconcile.checks import Checks, Outcome
 from receiver.work.reconcile.patience import patiently
 from receiver.work.reconcile.report import Left, Report
 from storage import Check, FetchedBatch, NotFound, Store, Tally
+
+T = TypeVar("T")
 
 IN_VAIN = 8
 """After so many checks in a row that the sender did not answer, the others are not attempted."""
@@ -120,7 +124,9 @@ class Reconciliation:
         if endpoint_id is not None:
             with suppress(NotFound):  # closed, or bound to another batch
                 await run_in_threadpool(store.endpoints.bind, endpoint_id, batch.batch_id)
-        await run_in_threadpool(lambda: store.batches.check(name, batch.batch_id, task_id=task_id))
+        await run_in_threadpool(
+            lambda: store.batches.check(name, batch.batch_id, by="reconcile", task_id=task_id)
+        )
         await run_in_threadpool(store.batches.note, name, batch)
         if not is_known:
             self.report.adopted.append(batch.batch_id)
@@ -128,10 +134,7 @@ class Reconciliation:
     async def _grown(self, since: datetime) -> None:
         """Ask for the status of complete batches, since a batch may grow after its end."""
         pages = self._store.unfinished.complete(self._source.name, since=since)
-        async for page in iterate_in_threadpool(pages):
-            for batch_id in page:
-                if self._stopped_by is None:
-                    await self._note_status(batch_id)
+        await self._each(pages, self._note_status, "complete batches")
 
     async def _note_status(self, batch_id: str) -> None:
         provider, name = self._provider, self._source.name
@@ -155,23 +158,32 @@ class Reconciliation:
 
     async def _attempt_all(self, checks: Checks, pages: Iterator[list[Check]]) -> None:
         """Attempt the checks of all pages, as many at once as the source may have."""
+        await self._each(pages, partial(self._attempt, checks), "checks")
+
+    async def _each(
+        self, pages: Iterator[list[T]], look: Callable[[T], Awaitable[None]], what: str
+    ) -> None:
+        """Look at all of these, as many at once as the source may have, until the sender stops it.
+
+        What is left out then is counted as incomplete.
+        """
         left_out = 0
         limit = asyncio.Semaphore(self._source.settings.concurrency)
-        async for page in iterate_in_threadpool(pages):
 
-            async def attempt(check: Check) -> bool:
-                async with limit:
-                    if self._stopped_by is not None:
-                        return False
-                    await self._attempt(checks, check)
+        async def unless_stopped(item: T) -> bool:
+            async with limit:
+                if self._stopped_by is None:
+                    await look(item)
                     return True
+                return False
 
+        async for page in iterate_in_threadpool(pages):
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(attempt(check)) for check in page]
+                tasks = [group.create_task(unless_stopped(item)) for item in page]
             left_out += sum(not task.result() for task in tasks)
         if left_out:
-            why = f"not attempted after the sender's last answer: {self._stopped_by}"
-            self.report.incomplete.append(Left(f"{left_out} more checks", why))
+            why = f"not looked at after the sender's last answer: {self._stopped_by}"
+            self.report.incomplete.append(Left(f"{left_out} more {what}", why))
 
     async def _attempt(self, checks: Checks, check: Check) -> None:
         before = await self._tally(check)

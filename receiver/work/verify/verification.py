@@ -94,7 +94,7 @@ class Verification:
         """Have a repaired batch checked soon, which finds that it is complete now, or is not."""
         known = self._store.batches.watched(self._name, batch_id)
         if known is not None and known.state == "open":
-            self._store.batches.check(self._name, batch_id)
+            self._store.batches.check(self._name, batch_id, by="reconcile")
 
     async def _single_runs(self, kinds: dict[str, str], report: Report, repairs: bool) -> None:
         runs = Runs(self._store, self._name, report, repairs=repairs)

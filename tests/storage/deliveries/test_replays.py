@@ -69,7 +69,7 @@ def test_dead_letter_waits_again_and_is_audited(events: Store) -> None:
     _set(events, Job, 1, failures=9, reason="gone")
     assert replay(events, status="dead") == 1
     job = rows(events.database, Job)[0]
-    assert (job.status, job.failures, job.reason) == ("pending", 0, "gone")
+    assert (job.status, job.failures, job.hurried_by) == ("pending", 0, "hand")
     (attempt,) = rows(events.database, Attempt)
     assert (attempt.job_id, attempt.outcome, attempt.detail) == (1, "replayed", "by an operator")
 
@@ -81,6 +81,7 @@ def test_done_event_gets_another_job(events: Store) -> None:
         (2, "r1", {"again": True}),
         (4, "r3", {"again": True}),
     ]
+    assert one.hurried_by == "hand"
     assert [row.job_id for row in rows(events.database, Attempt)] == [one.id, other.id]
 
 

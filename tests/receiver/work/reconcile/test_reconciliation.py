@@ -65,6 +65,7 @@ async def test_open_batch_is_fetched_now_and_once(store: Store, sender: SandboxS
     assert (figures(first), first.is_complete) == ((1, 3, 3), True)
     assert (figures(again), again.is_complete) == ((0, 0, 0), True)
     assert ({row["run_id"] for row in stored(store)}, len(stored(store))) == (set(runs), 3)
+    assert {row["found_by"] for row in stored(store)} == {"reconcile"}
     assert ledger(store, batch_id).state == "complete"
 
 
@@ -123,7 +124,7 @@ async def test_what_goes_on_is_not_incomplete(store: Store, sender: SandboxServe
     known(store, batch_id)
     report = await reconcile(store, a_source(sender.api_url))
     assert (report.going_on, report.is_complete) == (1, True)
-    assert job(store)["status"] == "pending"
+    assert (job(store)["status"], job(store)["hurried_by"]) == ("pending", None)
 
 
 async def test_awaited_run_is_fetched_although_given_up(
@@ -263,3 +264,22 @@ async def test_v0_batch_is_adopted_with_its_task(store: Store) -> None:
     client = answering(BatchSender({"r1": "complete", "r2": "failed"}))
     report = await adopt(store, parallel_v0(), V0_BATCH, client=client, task_id=TASK)
     assert (report.adopted, report.fetched) == ([V0_BATCH], 2)
+
+
+async def test_lost_lease_is_claimed_again(store: Store) -> None:
+    """A receiver that starts on the same file takes over all jobs that are running."""
+    known(store, "batch_1")
+    counts = {"total": 1, "completed": 1, "failed": 0, "cancelled": 0}
+    asked: list[str] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        if asked.count("/v1/deepresearch/batches/batch_1") == 1:
+            await asyncio.to_thread(working.taken_over, store)
+        if request.url.path.endswith("/batches"):
+            return httpx.Response(200, json=[])
+        return working.batch_of_one(request, counts)
+
+    report = await reconcile(store, a_source(), client=answering(answer))
+    assert (report.is_complete, report.fetched, len(stored(store))) == (True, 1, 1)
+    assert job(store)["status"] == "done"

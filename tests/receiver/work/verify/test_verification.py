@@ -108,8 +108,9 @@ async def test_drift_is_named_and_repaired(store: Store, sender: SandboxServer) 
     assert (report.is_same, report.compared, len(stored(store))) == (False, 6, 4)
     mended = await verify(store, source, batch_id, repairs=True)
     assert (mended.is_same, named(mended), len(mended.repaired)) == (True, [], 4)
-    versions = sql(store, "SELECT version FROM results ORDER BY version")
+    versions = sql(store, "SELECT version, found_by FROM results ORDER BY version")
     assert [row["version"] for row in versions] == [1, 1, 1, 1, 1, 1, 2, 2]
+    assert [row["found_by"] for row in versions].count("reconcile") == 4
     assert (await verify(store, source)).is_same
 
 
