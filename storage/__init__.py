@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from storage.batches.batches import Watched
 from storage.batches.ledger import Ledger, UnstoredRun
+from storage.batches.submissions import NewSubmission, StoredTask, Submission
 from storage.database import kind_of, now, open_database, upgrade_server
 from storage.database.sqlite.files import look, sqlite_path
 from storage.deliveries.dead_letters import BatchDeadLetter, DeadLetter, LastAttempt
@@ -27,6 +28,7 @@ from storage.errors import (
     NotFound,
     SecretRefused,
     StorageError,
+    SubmissionTaken,
     WrongKey,
 )
 from storage.export import FORMATS, CsvOptions, ExportReport, Gaps, Selection
@@ -42,6 +44,8 @@ from storage.runs.runs import KnownRun
 from storage.runs.views import RunFacts
 from storage.store import Store
 from storage.store.batches import MissingResults
+from storage.store.new_batches import NewBatchRow
+from storage.store.submissions import EndpointPlan
 from storage.tokens import NewToken, TokenRow, TokenView
 
 if TYPE_CHECKING:
@@ -82,6 +86,7 @@ __all__ = [
     "DeliveryRow",
     "DiskFull",
     "EndpointListing",
+    "EndpointPlan",
     "EndpointView",
     "EventDetail",
     "EventRow",
@@ -99,6 +104,8 @@ __all__ = [
     "Ledger",
     "ListingProgress",
     "MissingResults",
+    "NewBatchRow",
+    "NewSubmission",
     "NewToken",
     "NewerSchema",
     "NoDatabase",
@@ -117,6 +124,9 @@ __all__ = [
     "StorageError",
     "Store",
     "Stored",
+    "StoredTask",
+    "Submission",
+    "SubmissionTaken",
     "SubmittedRun",
     "TokenRow",
     "TokenView",

@@ -238,6 +238,12 @@ def defaults(connection: Connection, source: str, batch_id: str) -> dict[str, An
     return kept or {}
 
 
+def run_ids(connection: Connection, source: str, batch_id: str) -> set[str]:
+    """Return the ids of the runs of a batch that have a row."""
+    mine = (col(Run.source) == source, col(Run.batch_id) == batch_id)
+    return set(connection.scalars(select(col(Run.run_id)).where(*mine)))
+
+
 def of(
     connection: Connection, source: str, batch_id: str | None, endpoint_id: str | None
 ) -> list[Watched]:

@@ -27,6 +27,7 @@ from storage.store.jobs import JobStore
 from storage.store.results import ResultStore
 from storage.store.runs import RunStore
 from storage.store.sources import SourceStore
+from storage.store.submissions import SubmissionStore
 from storage.tokens import TokenStore
 
 
@@ -42,6 +43,7 @@ class Store:
         self.quarantine = QuarantineStore(database)
         self.endpoints = EndpointStore(database, vault)
         self.batches = BatchStore(database, vault)
+        self.submissions = SubmissionStore(database, vault)
         self.runs = RunStore(database, vault)
         self.results = ResultStore(database, vault)
         self.jobs = JobStore(database, vault)
