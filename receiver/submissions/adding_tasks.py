@@ -18,6 +18,9 @@ from receiver.submissions.lost_calls import LostCalls, Undecided
 from receiver.submissions.retries import may_have_acted
 from storage import StorageError, Submission
 
+FIRST_CALL = 1
+"""The step of a submission while its first call is made."""
+
 
 class AddingTasks(Submissions):
     """Adds tasks to one source's batches."""
@@ -143,7 +146,6 @@ class AddingTasks(Submissions):
                     outcome.runs,
                     done=count,
                     accepted=count - outcome.refused,
-                    unlisted=outcome.unlisted,
                 )
             )
         except StorageError as error:
@@ -160,8 +162,12 @@ class AddingTasks(Submissions):
         if isinstance(error, Refused | NotReady) and await self._has_ended(part.batch_id):
             await self._keep_trying(lambda: self._store.submissions.end(known))
             return NotDone(addition_outcome.has_ended(part, error, self._source.name))
-        await self._keep_trying(lambda: self._store.submissions.not_called(known))
-        return self._failed(addition_outcome.refused(part, error))
+        is_undone = known.kind == "addition" and known.step == FIRST_CALL
+        if is_undone:
+            await self._keep_trying(lambda: self._store.submissions.undo(known))
+        else:
+            await self._keep_trying(lambda: self._store.submissions.not_called(known))
+        return self._failed(addition_outcome.refused(part, error, is_undone=is_undone))
 
     async def _has_ended(self, batch_id: str) -> bool:
         provider = require_additions(self._provider)

@@ -115,9 +115,10 @@ def too_few(part: Part, outcome: AdditionOutcome) -> str:
     )
 
 
-def refused(part: Part, error: Exception) -> str:
-    """Return the sentence where the sender refused a call."""
-    return f"{_so_far(part)}, then: {error}. Once that is mended: {part.resume}."
+def refused(part: Part, error: Exception, *, is_undone: bool) -> str:
+    """Return the sentence where the sender refused a call; `is_undone` leaves nothing to resume."""
+    then = ", run the command again" if is_undone else f": {part.resume}"
+    return f"{_so_far(part)}, then: {error}. Once that is mended{then}."
 
 
 def lost(part: Part, error: Exception) -> str:

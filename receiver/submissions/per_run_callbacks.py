@@ -87,8 +87,7 @@ class PerRunCallbacks(Submissions):
             sentence = f"The batch was not created: {error}.{made}"
             raise await self._undone(known, error, sentence, is_first=True) from error
         runs = self._sender.read_added(answer)
-        matched = self._match(batch_id, runs, tasks)
-        return await self._store_batch(known, batch_id, matched, unlisted=len(tasks) - len(runs))
+        return await self._store_batch(known, batch_id, self._match(batch_id, runs, tasks))
 
     async def _undone(
         self, known: Submission, error: FetchError, sentence: str, *, is_first: bool
@@ -158,14 +157,12 @@ class PerRunCallbacks(Submissions):
         )
         return [(run.run_id, None) for run in runs]
 
-    async def _store_batch(
-        self, known: Submission, batch_id: str, matched: Sequence[Match], *, unlisted: int
-    ) -> str:
+    async def _store_batch(self, known: Submission, batch_id: str, matched: Sequence[Match]) -> str:
         """Store the batch and its runs; raises NotDone."""
         created = partial(self._store.submissions.created, known, batch_id, _row(known))
         try:
             known = await self._keep_trying(created)
-            return await self._store_runs(known, matched, unlisted=unlisted)
+            return await self._store_runs(known, matched)
         except StorageError as error:
             name = self._source.name
             raise NotDone(
@@ -175,10 +172,8 @@ class PerRunCallbacks(Submissions):
                 f"then {command_to_resume(known)} --give-up."
             ) from error
 
-    async def _store_runs(
-        self, known: Submission, matched: Sequence[Match], *, unlisted: int = 0
-    ) -> str:
-        """Store the runs, and how many more the sender has made without naming them."""
+    async def _store_runs(self, known: Submission, matched: Sequence[Match]) -> str:
+        """Store the runs; those that the sender has made without naming them are expected."""
         runs = [
             SubmittedRun(
                 run_id,
@@ -190,7 +185,7 @@ class PerRunCallbacks(Submissions):
         ]
         await self._keep_trying(
             lambda: self._store.submissions.added(
-                known, runs, done=known.total, accepted=known.total, unlisted=max(0, unlisted)
+                known, runs, done=known.total, accepted=known.total
             )
         )
         return str(known.batch_id)

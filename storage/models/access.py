@@ -9,7 +9,7 @@ from storage.models.columns import JSON_DOCUMENT, KEY, one_of
 
 
 class Meta(SQLModel, table=True):
-    """Small facts: the encryption canary, the endpoints' revision, a day's idempotency keys."""
+    """Small facts: the encryption canary, the endpoints' revision."""
 
     __tablename__ = "meta"
 

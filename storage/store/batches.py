@@ -72,20 +72,19 @@ class BatchStore(StorePart):
         batch_id: str,
         runs: Sequence[SubmittedRun],
         *,
-        unlisted: int = 0,
-        idempotency_key: str | None = None,
+        submitted: int = 0,
     ) -> None:
-        """Expect runs that the sender accepted, and `unlisted` more whose ids it did not give.
+        """Expect runs that the sender accepted, and `submitted` ones at least, named or not.
 
         Endpoints of their own are bound to the runs. The batch is checked again if it had ended,
         unless all runs that were added have ended too. Many runs take several transactions, and
         acks come between them. Repeating the call, because a transaction failed or the answer to a
-        COMMIT was lost, changes nothing; with `unlisted` it needs the same `idempotency_key`.
+        COMMIT was lost, changes nothing.
         """
         starts = range(0, max(len(runs), 1), RUNS_AT_ONCE)
         for start in starts:
             part = runs[start : start + RUNS_AT_ONCE]
-            rest = unlisted if start == starts[-1] else 0
+            least = submitted if start == starts[-1] else 0
             self._database.write(
                 partial(
                     add_runs,
@@ -93,8 +92,7 @@ class BatchStore(StorePart):
                     source=source,
                     batch_id=batch_id,
                     runs=part,
-                    unlisted=rest,
-                    idempotency_key=idempotency_key,
+                    submitted=least,
                     moment=self._now(),
                 )
             )

@@ -63,20 +63,11 @@ def add_runs(
     source: str,
     batch_id: str,
     runs: Sequence[SubmittedRun],
-    unlisted: int = 0,
-    idempotency_key: str | None = None,
+    submitted: int = 0,
     moment: datetime,
 ) -> None:
     """Expect runs that the sender accepted, bind their endpoints, and have the batch checked."""
-    batches.add_runs(
-        connection,
-        source,
-        batch_id,
-        runs,
-        unlisted=unlisted,
-        idempotency_key=idempotency_key,
-        now=moment,
-    )
+    batches.add_runs(connection, source, batch_id, runs, submitted=submitted)
     for run in runs:
         if run.endpoint_id is not None:
             with suppress(NotFound):  # an early callback has bound it to another run already

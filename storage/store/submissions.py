@@ -151,19 +151,20 @@ class SubmissionStore(StorePart):
         *,
         done: int,
         accepted: int,
-        unlisted: int = 0,
     ) -> Submission:
-        """Store the outcome of `done` tasks: accepted runs, of which `unlisted` have no id yet.
+        """Store the outcome of `done` tasks: accepted runs, some of which may have no id yet.
 
-        Many runs take several transactions, and acks come between them.
+        Many runs take several transactions, and acks come between them. It ends with its last task.
         """
         starts = range(0, max(len(runs), 1), RUNS_AT_ONCE)
         for start in starts[:-1]:
             self._database.write(partial(self._add, known=known, runs=runs, start=start))
 
         def work(connection: Connection) -> Submission:
-            self._add(connection, known=known, runs=runs, start=starts[-1], unlisted=unlisted)
-            return submissions.advance(connection, known, done=done, accepted=accepted)
+            advanced = submissions.advance(connection, known, done=done, accepted=accepted)
+            least = advanced.before + advanced.accepted
+            self._add(connection, known=known, runs=runs, start=starts[-1], submitted=least)
+            return advanced
 
         return self._database.write(work)
 
@@ -174,7 +175,7 @@ class SubmissionStore(StorePart):
         known: Submission,
         runs: Sequence[SubmittedRun],
         start: int,
-        unlisted: int = 0,
+        submitted: int = 0,
     ) -> None:
         add_runs(
             connection,
@@ -182,8 +183,7 @@ class SubmissionStore(StorePart):
             source=known.source,
             batch_id=str(known.batch_id),
             runs=runs[start : start + RUNS_AT_ONCE],
-            unlisted=unlisted,
-            idempotency_key=f"{known.id} {known.done}",
+            submitted=submitted,
             moment=self._now(),
         )
 

@@ -19,6 +19,7 @@ MOMENT = sa.DateTime(timezone=True)
 def upgrade() -> None:
     pending = sa.Column("pending", sa.Integer(), nullable=False, server_default=sa.text("0"))
     op.add_column("batches", pending)
+    op.execute("DELETE FROM meta WHERE key LIKE 'addition %'")  # keys of added tasks, kept a day
     _submissions()
     _idempotency_keys()
 

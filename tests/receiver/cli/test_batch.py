@@ -142,11 +142,13 @@ def test_skip_creates_the_rest_of_a_file(run: Run, store: Store, sender: Sandbox
     assert len(sender.state()["batches"]) == len(store.endpoints.list_all()) == 1
 
 
-def test_skip_counts_in_the_advice(run: Run, store: Store, sender: SandboxServer) -> None:
+def test_refusal_prints_next_command(run: Run, store: Store, sender: SandboxServer) -> None:
     sender.change(max_batch_tasks=100)
     Path("tasks.csv").write_text("\n".join(["query", *map(str, range(107)), ""]))
     ended = run("batch", "create", "valyu", "--tasks", "tasks.csv", "--skip", "2", "--json")
-    assert (ended.code, ended.sentence.endswith(" --tasks FILE --skip 102.")) == (1, True)
+    (known,) = store.submissions.list_all()
+    command = f"Once that is mended: resultsink batch create --resume {known.id}."
+    assert (ended.code, ended.sentence.endswith(command), known.skipped) == (1, True, 2)
 
 
 def test_cancelled_batch_is_fetched_at_once(run: Run, store: Store, sender: SandboxServer) -> None:
