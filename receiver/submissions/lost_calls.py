@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import timedelta
 
 from starlette.concurrency import run_in_threadpool
 
@@ -12,11 +13,15 @@ from receiver.providers.capabilities.batches import (
     StreamsRuns,
 )
 from receiver.providers.capabilities.require import require_additions
+from receiver.providers.capabilities.runs import ListsRuns
 from receiver.providers.model import NewTask, Subject
 from receiver.sender_api.stream_parsers import PARSERS
 from receiver.submissions.addition_outcome import AdditionOutcome, Part, submitted
 from receiver.submissions.base import Submissions
-from storage import FetchedBatch, FetchedRun, Submission, SubmittedRun
+from storage import FetchedBatch, FetchedRun, KnownRun, Submission, SubmittedRun
+
+CLOCKS_APART = timedelta(minutes=5)
+"""How far the sender's clock may be behind ours."""
 
 
 class Undecided(Exception):
@@ -60,6 +65,45 @@ class LostCalls(Submissions):
         listed = [run async for run in self._listed(provider, batch, subject)]
         new = [run for run in listed if run.run_id not in before]
         return decide(part.tasks, growth, matched(provider, part.tasks, new))
+
+    async def run(self, known: Submission) -> str | None:
+        """Return the single run of a lost call; None where the sender shows that there is none.
+
+        Raises Undecided.
+        """
+        endpoint_id = known.endpoint_id
+        if endpoint_id is not None:
+            endpoint = await run_in_threadpool(self._store.endpoints.show, endpoint_id)
+            if endpoint is not None and endpoint.resource is not None:
+                return endpoint.resource
+        if isinstance(self._provider, ListsRuns):
+            return await self._among_listed(self._provider, known)
+        mark = await run_in_threadpool(self._store.runs.find_marked, known.source, known.id)
+        if mark is None:
+            raise Undecided(
+                "the sender lists no single runs, and none has been announced that carries our id"
+            )
+        return mark
+
+    async def _among_listed(self, provider: ListsRuns, known: Submission) -> str | None:
+        """Return the one listed run that has our question, is new, and that nobody knows."""
+        (task,) = await run_in_threadpool(self._store.submissions.tasks, known)
+        runs = provider.read_runs(await self._calls.call(provider.runs()))
+        since = (known.called_at or known.created_at) - CLOCKS_APART
+        new = [run for run in runs if run.created_at is None or run.created_at >= since]
+        query, names = task.input.get("query"), list[str]()
+        for run in new:
+            is_alike = query is None or (run.input or {}).get("query") == query
+            if is_alike and await run_in_threadpool(self._find, run) is None:
+                names.append(run.run_id)
+        if len(names) == 1 and query is not None:
+            return names[0]
+        if names or (len(new) == len(runs) >= provider.runs_listed):
+            raise Undecided(f"{len(names)} of the newest runs there may be the one")
+        return None
+
+    def _find(self, run: FetchedRun) -> KnownRun | None:
+        return self._store.runs.find(self._source.name, run.run_id)
 
     async def _listed(
         self, provider: AddsToBatches, batch: FetchedBatch, subject: Subject

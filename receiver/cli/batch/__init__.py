@@ -9,7 +9,7 @@ import typer
 
 from receiver.cli.batch.create import add, create
 from receiver.cli.batch.report import print_missing, say_if_paused
-from receiver.cli.batch.resume import say_unfinished
+from receiver.cli.batch.unfinished import say_unfinished
 from receiver.cli.batch.wait import wait
 from receiver.cli.opening import batches_of, existing_store, run
 from receiver.cli.options import AsJson, Limit, SourceName

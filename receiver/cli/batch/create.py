@@ -27,6 +27,7 @@ Skip = Annotated[int, typer.Option(help="Leave out so many tasks from the top.",
 
 
 def create(
+    context: typer.Context,
     source: Annotated[
         str | None,
         typer.Argument(
@@ -73,9 +74,7 @@ def create(
     if repeat or give_up:
         raise UsageError("--repeat and --give-up are for --resume.")
     if source is None or tasks is None:
-        raise UsageError(
-            "Name the source, and the file of its tasks with --tasks: see `batch create --help`."
-        )
+        raise typer.BadParameter("name the source, and the file with --tasks", ctx=context)
     from receiver.providers.capabilities.require import require_new_batches
     from receiver.providers.model import Plan
     from receiver.settings import load

@@ -1,4 +1,4 @@
-"""Going on with a submission that was interrupted, and sentences about those that were."""
+"""Going on with a `batch create` or a `batch add` that was interrupted."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from receiver.cli.batch.unfinished import chosen
 from receiver.cli.opening import batches_of, existing_store, run
 from receiver.cli.output import counting, print_json, say
-from receiver.errors import NotDone, UsageError
 
 if TYPE_CHECKING:
     from receiver.settings import Settings
@@ -21,42 +21,9 @@ def resume_submission(named: str | None, *, repeat: bool, give_up: bool, as_json
 
     settings = load()
     with existing_store(settings) as store:
-        known = chosen(store.submissions.list_all(), named)
-        if known.kind == "run":
-            raise UsageError(f"{known.id} is a single task: task create --resume {known.id}.")
+        unfinished = [each for each in store.submissions.list_all() if each.kind != "run"]
+        known = chosen(unfinished, named)
         run(_resume(store, settings, known, repeat=repeat, give_up=give_up, as_json=as_json))
-
-
-def chosen(unfinished: list[Submission], named: str | None) -> Submission:
-    """Return the one unfinished submission that is named; raises UsageError, and NotDone."""
-    found = [
-        known
-        for known in unfinished
-        if named is None or named in (known.id, known.batch_id, known.source)
-    ]
-    if not found:
-        raise NotDone(f"Nothing is unfinished{f' of {named}' if named else ''}: see `batch list`.")
-    if len(found) > 1:
-        raise UsageError(
-            f"Several are unfinished, so name one: {'; '.join(map(described, found))}."
-        )
-    return found[0]
-
-
-def described(known: Submission) -> str:
-    """Return what a submission is about, and how far it has come."""
-    if known.kind == "run":
-        return f"{known.id} (a single task of source {known.source})"
-    where = f"to {known.batch_id}" if known.batch_id else f"to a new batch of source {known.source}"
-    return f"{known.id} ({known.done} of {known.total} tasks are added {where})"
-
-
-def say_unfinished(store: Store, *, source: str | None, batch_id: str | None = None) -> None:
-    """Say on standard error which submissions are not finished, and how to go on."""
-    from receiver.submissions.base import command_to_resume
-
-    for known in store.submissions.list_all(source=source, batch_id=batch_id):
-        say(f"Not finished: {described(known)}. Go on with: {command_to_resume(known)}.")
 
 
 async def _resume(

@@ -158,7 +158,7 @@ async def test_a_refusal_is_told_where_the_batch_cannot_be_looked_at(store: Stor
     known(store, "batch_1")
     async with answering(handler) as wire:
         batches = BatchSubmissions(store, Calls(a_source(), wire), PUBLIC)
-        with pytest.raises(NotDone, match=r"answered 400: No\. Once that is mended: resultsink"):
+        with pytest.raises(NotDone, match=r"answered 400: No\. Once that is mended, run the"):
             await batches.add("batch_1", tasks(3), added=lambda _: None)
 
 
