@@ -22,6 +22,8 @@ from storage.errors import (
     CopyFailed,
     DiskFull,
     ExportChanged,
+    KeyInProgress,
+    KeyOfAnotherRequest,
     LeaseLost,
     NewerSchema,
     NoDatabase,
@@ -44,6 +46,7 @@ from storage.runs.runs import KnownRun
 from storage.runs.views import RunFacts
 from storage.store import Store
 from storage.store.batches import MissingResults
+from storage.store.idempotency_keys import Answered, Reserved
 from storage.store.new_batches import NewBatchRow
 from storage.store.submissions import EndpointPlan
 from storage.tokens import NewToken, TokenRow, TokenView
@@ -73,6 +76,7 @@ __all__ = [
     "WAYS",
     "Ages",
     "AlreadyServed",
+    "Answered",
     "AttemptOutcome",
     "AttemptRow",
     "BatchDeadLetter",
@@ -97,6 +101,8 @@ __all__ = [
     "FoundBy",
     "Gaps",
     "JobRow",
+    "KeyInProgress",
+    "KeyOfAnotherRequest",
     "KnownRun",
     "LastAttempt",
     "Lease",
@@ -115,6 +121,7 @@ __all__ = [
     "Progressed",
     "RejectedDetail",
     "RejectedRow",
+    "Reserved",
     "RunFacts",
     "SecretRefused",
     "SecretRow",

@@ -23,6 +23,7 @@ from storage.models import Meta
 from storage.retention import RetentionStore
 from storage.store.batches import BatchStore
 from storage.store.endpoints import EndpointStore
+from storage.store.idempotency_keys import IdempotencyKeyStore
 from storage.store.jobs import JobStore
 from storage.store.results import ResultStore
 from storage.store.runs import RunStore
@@ -51,6 +52,7 @@ class Store:
         self.export = ExportStore(database)
         self.retention = RetentionStore(database)
         self.tokens = TokenStore(database)
+        self.idempotency_keys = IdempotencyKeyStore(database, vault)
 
     def close(self) -> None:
         """Finish queued writes and close the database."""
