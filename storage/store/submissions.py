@@ -193,7 +193,9 @@ class SubmissionStore(StorePart):
         def work(connection: Connection) -> None:
             submissions.end(connection, known)
             if known.batch_id is not None and known.done < known.total:
-                checks.hurry(connection, "batch", known.source, known.batch_id, due=self._now())
+                checks.hurry(
+                    connection, "batch", known.source, known.batch_id, due=self._now(), by="check"
+                )
 
         self._database.write(work)
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import Connection
 
-from receiver.errors import NotDone
+from receiver.errors import NotDone, UsageError
 from receiver.providers.capabilities.require import require_new_batches
 from receiver.providers.model import Plan
 from receiver.providers.parallel.provider import Parallel
@@ -19,10 +19,11 @@ from receiver.sender_api.calls import Calls
 from receiver.sender_api.client_pool import clients_for
 from receiver.sources import Source
 from receiver.submissions.batches import BatchSubmissions, NewBatch
-from storage import FetchedRun, Store, Submission
+from receiver.submissions.lost_calls import decide, matched
+from storage import FetchedRun, Store, Submission, SubmissionTaken
 from tests.receiver import working
-from tests.receiver.creating import PUBLIC
-from tests.receiver.working import a_source, ledger
+from tests.receiver.creating import ADD, PUBLIC
+from tests.receiver.working import a_source, answering, ledger, make_due, work_off
 
 running_sender, sender = working.running_sender, working.sender
 
@@ -230,3 +231,154 @@ async def resumed(commands: Commands, known: Submission) -> str:
         return await commands.resume(repeat=True)
     sending.called_back(commands.store, known)
     return await commands.resume()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("name", ANSWERED)
+async def test_death_while_adding_makes_nothing_twice(
+    store: Store, sender: SandboxServer, name: str, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = Commands(store, SENDING[name](sender))
+    death = Death(store, monkeypatch)
+    for nth in itertools.count(1):
+        sender.reset()
+        sender.change(hold=True)
+        batch_id = await commands.create(1)
+        death.at(when, nth)
+        try:
+            await commands.add(batch_id)
+        except Died:
+            death.at("", 0)
+        else:
+            break
+        if store.submissions.list_all():
+            assert await commands.resume() == batch_id
+            assert commands.sending.made() == [1 + TASKS], f"died {when} write {nth}"
+            assert ledger(store, batch_id).expected == 1 + TASKS
+    assert nth > 4
+
+
+# --- Valyu, one by one ----------------------------------------------------------------------------
+
+
+async def half(valyu: Commands) -> str:
+    """A batch of which two of three tasks are added; returns its id."""
+    valyu.sending.sender.add_fault(ADD, status=402, after=1)
+    with pytest.raises(NotDone, match=r"2 of 3 tasks were added .* --resume sub_\w+\.$"):
+        await valyu.create()
+    (batch,) = valyu.sending.sender.state()["batches"]
+    return str(batch["batch_id"])
+
+
+async def test_half_submitted_batch_is_never_complete(store: Store, valyu: Commands) -> None:
+    batch_id = await half(valyu)
+    valyu.sending.sender.change(hold=False)  # at the sender, the batch ends with its two tasks
+    make_due(store)
+    await work_off(store, valyu.sending.source)
+    found = ledger(store, batch_id)
+    assert (found.state, found.stored, found.expected) == ("open", 2, 3)
+    with pytest.raises(NotDone, match=r"the other 1 need a batch of their own: batch create valyu"):
+        await valyu.resume()
+    await work_off(store, valyu.sending.source)
+    assert (ledger(store, batch_id).state, ledger(store, batch_id).expected) == ("complete", 2)
+
+
+async def test_given_up_batch_is_complete_without_the_rest(store: Store, valyu: Commands) -> None:
+    batch_id = await half(valyu)
+    await valyu.give_up()
+    valyu.sending.sender.change(hold=False)
+    make_due(store)
+    await work_off(store, valyu.sending.source)
+    assert (ledger(store, batch_id).state, ledger(store, batch_id).expected) == ("complete", 2)
+
+
+async def test_unfinished_batch_takes_no_other_tasks(valyu: Commands) -> None:
+    batch_id = await half(valyu)
+    with pytest.raises(UsageError, match="1 tasks of an earlier command are still to be added"):
+        await valyu.add(batch_id)
+
+
+async def test_tasks_of_others_leave_it_to_the_user(store: Store, valyu: Commands) -> None:
+    valyu.sending.sender.add_fault(ADD, kind="reset", after=1)
+    with pytest.raises(NotDone, match="Whether the next 1 were added is not to be seen yet"):
+        await valyu.create()
+    (batch,) = valyu.sending.sender.state()["batches"]
+    working.more_tasks(valyu.sending.sender, batch["batch_id"], ["others", "others' too"])
+    with pytest.raises(NotDone, match="cannot be found out: the batch has 2 more runs") as refusal:
+        await valyu.resume()
+    assert "--repeat (they are charged twice if they were)" in str(refusal.value)
+    await valyu.resume(repeat=True)
+    assert valyu.sending.made() == [TASKS + 2]
+
+
+async def test_absence_counts_once_no_call_is_under_way(
+    store: Store, sender: SandboxServer
+) -> None:
+    """A killed command's call may still be carried out: here while the second one waits."""
+    patient = Commands(store, ValyuSending(sender), settle_seconds=0.3)
+    sender.add_fault(ADD, kind="reset")
+    with pytest.raises(NotDone):
+        await patient.create(1)
+    (batch,) = sender.state()["batches"]
+    listed = list[int]()
+
+    async def late(request: httpx.Request) -> httpx.Response:
+        if not listed and request.method == "GET":
+            listed.append(1)
+            answer = {"batch_id": batch["batch_id"], "status": "open", "counts": {"total": 0}}
+            working.more_tasks(sender, batch["batch_id"], ["q0"])
+            return httpx.Response(200, json=answer)
+        async with httpx.AsyncClient(trust_env=False) as wire:
+            return await wire.send(request)
+
+    await patient.resume(client=answering(late))
+    assert patient.said[-1].startswith("The last call may still be under way: looking again")
+    assert patient.sending.made() == [1]
+
+
+async def test_second_command_goes_on_alone(
+    store: Store, valyu: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first was believed dead, and wakes up after another one has gone on."""
+    calling = store.submissions.calling
+
+    def overtaken(known: Submission, call: Any) -> Submission:
+        monkeypatch.setattr(store.submissions, "calling", calling)
+        calling(store.submissions.find(known.id), call)
+        return calling(known, call)
+
+    monkeypatch.setattr(store.submissions, "calling", overtaken)
+    with pytest.raises(SubmissionTaken, match="Another command goes on with submission sub_"):
+        await valyu.create()
+    assert valyu.sending.made() == []
+    await valyu.resume()
+    assert valyu.sending.made() == [TASKS]
+
+
+def runs(*queries: str, **ids: str) -> list[FetchedRun]:
+    """Listed runs with these questions, then with these ids of the user."""
+    rows = [{"query": query} for query in queries]
+    rows += [{"query": query, "task_id": task_id} for task_id, query in ids.items()]
+    return [
+        FetchedRun(f"r{n}", "queued", "queued", {}, task_id=row.get("task_id"), input=row)
+        for n, row in enumerate(rows)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("listed", "growth", "refused"),
+    [
+        (runs("a", "a", a="x"), 3, []),
+        (runs("a", a="x"), 2, [1]),  # which of two equal ones does not matter
+        (runs("a", "a"), 2, [2]),
+        (runs("a"), 3, []),  # the listing lags behind the count
+    ],
+)
+def test_runs_are_matched_with_tasks(
+    listed: list[FetchedRun], growth: int, refused: list[int]
+) -> None:
+    tasks = [Valyu().new_task(row) for row in ({"query": "a"}, {"query": "a"}, {"query": "x"})]
+    tasks[2] = Valyu().new_task({"query": "x", "id": "a"})
+    outcome = decide(tasks, growth, matched(Valyu(), tasks, listed))
+    assert outcome.unmatched == refused
+    assert len(outcome.runs) == len(listed)
