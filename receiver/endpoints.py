@@ -83,13 +83,20 @@ def register(
     resource: str | None = None,
     task_id: str | None = None,
     secret: str | None = None,
+    endpoint_id: str | None = None,
 ) -> EndpointView:
     """Make an endpoint, whose secret is pending unless given.
 
-    `kind` and `secret` have been checked. `task_id` is the task below which `resource` lives.
+    `kind` and `secret` have been checked. `task_id` is the task below which `resource` lives. An
+    `endpoint_id` that was reserved for it makes a repeated call change nothing.
     """
     endpoint_id = store.endpoints.add(
-        source.name, kind, resource=resource, task_id=task_id, secret=secret
+        source.name,
+        kind,
+        resource=resource,
+        task_id=task_id,
+        secret=secret,
+        endpoint_id=endpoint_id,
     )
     return find_open(store, endpoint_id)
 

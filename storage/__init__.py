@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from storage.batches.batches import Watched
 from storage.batches.ledger import Ledger, UnstoredRun
+from storage.batches.submissions import NewSubmission, StoredTask, Submission
 from storage.batches.unfinished import Tally
 from storage.database import kind_of, now, open_database, upgrade_server
 from storage.database.sqlite.files import look, sqlite_path
@@ -23,12 +24,15 @@ from storage.errors import (
     CopyFailed,
     DiskFull,
     ExportChanged,
+    KeyInProgress,
+    KeyOfAnotherRequest,
     LeaseLost,
     NewerSchema,
     NoDatabase,
     NotFound,
     SecretRefused,
     StorageError,
+    SubmissionTaken,
     WrongKey,
 )
 from storage.export import FORMATS, CsvOptions, ExportReport, Gaps, Selection
@@ -46,6 +50,9 @@ from storage.runs.runs import KnownRun
 from storage.runs.views import RunFacts
 from storage.store import Store
 from storage.store.batches import MissingResults
+from storage.store.idempotency_keys import Answered, Reserved
+from storage.store.new_batches import NewBatchRow
+from storage.store.submissions import EndpointPlan
 from storage.store.unfinished import Check
 from storage.tokens import NewToken, TokenRow, TokenView
 
@@ -75,6 +82,7 @@ __all__ = [
     "WAYS",
     "Ages",
     "AlreadyServed",
+    "Answered",
     "AttemptOutcome",
     "AttemptRow",
     "BatchDeadLetter",
@@ -90,6 +98,7 @@ __all__ = [
     "DeliveryRow",
     "DiskFull",
     "EndpointListing",
+    "EndpointPlan",
     "EndpointView",
     "EventDetail",
     "EventFilter",
@@ -101,6 +110,8 @@ __all__ = [
     "FoundBy",
     "Gaps",
     "JobRow",
+    "KeyInProgress",
+    "KeyOfAnotherRequest",
     "KnownRun",
     "LastAttempt",
     "Lease",
@@ -111,6 +122,8 @@ __all__ = [
     "MatchingEvent",
     "MissingResults",
     "NamedRun",
+    "NewBatchRow",
+    "NewSubmission",
     "NewToken",
     "NewerSchema",
     "NoDatabase",
@@ -120,6 +133,7 @@ __all__ = [
     "Progressed",
     "RejectedDetail",
     "RejectedRow",
+    "Reserved",
     "RunFacts",
     "RunRow",
     "SecretRefused",
@@ -130,6 +144,9 @@ __all__ = [
     "StorageError",
     "Store",
     "Stored",
+    "StoredTask",
+    "Submission",
+    "SubmissionTaken",
     "SubmittedRun",
     "Tally",
     "TokenRow",

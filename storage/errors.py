@@ -11,6 +11,9 @@ StorageError
 ├── CopyFailed          a copy could not be made, or verified; the target is as it was
 ├── LeaseLost           the job is no longer ours, so nothing was written
 ├── ExportChanged       a run gained a column, or a result was pruned, meanwhile: export again
+├── SubmissionTaken     another process goes on with this submission, so nothing was written
+├── KeyInProgress       a request under this idempotency key is being carried out
+├── KeyOfAnotherRequest this idempotency key was used for another request
 ├── SecretRefused       a signing secret was replaced, or there are too many: it was not added
 └── NotFound            there is no such endpoint, batch, event or job
 """
@@ -58,6 +61,18 @@ class LeaseLost(StorageError):
 
 class ExportChanged(StorageError):
     """Found the rows changed while they were written; exporting again will do."""
+
+
+class SubmissionTaken(StorageError):
+    """Found a submission gone on with by another process; the write did nothing."""
+
+
+class KeyInProgress(StorageError):
+    """Found a request under the same idempotency key that is not answered yet."""
+
+
+class KeyOfAnotherRequest(StorageError):
+    """Found the idempotency key of a request that was another one."""
 
 
 class SecretRefused(StorageError):

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from receiver.api import batches, endpoints
 from receiver.api.access import authenticate, require
 from receiver.api.context import ApiContext
+from receiver.api.idempotency import once
 from receiver.api.requests import ApiRequest
 from receiver.api.responses import CLOSE, RETRY_AFTER, Problem
 from receiver.json_values import word
@@ -75,7 +76,8 @@ class Api:
                 raise Problem(405, f"Use {allowed} here.", headers={"allow": allowed, **CLOSE})
             needed, handle = methods[request.method]
             require(token, needed)
-            return await handle(ApiRequest(request, context, token, params))
+            wanted = ApiRequest(request, context, token, params)
+            return await (once(wanted, handle) if request.method == "POST" else handle(wanted))
         except Problem as problem:
             if problem.status in (401, 403):
                 self._log("request refused", problem.status, by=token and token.id)

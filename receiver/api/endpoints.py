@@ -49,6 +49,7 @@ async def add(request: ApiRequest) -> Response:
         resource=body.resource,
         task_id=body.task_id,
         secret=body.secret,
+        endpoint_id=request.reserved,
     )
     log.info("endpoint made", endpoint=view.id, source=source.name, by=request.token.id)
     return _shown(request, view, status=201, warning=warning)

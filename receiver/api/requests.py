@@ -46,12 +46,18 @@ AnyBody = TypeVar("AnyBody", bound=Body)
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
-    """A request whose token is valid for it, with the parameters in its path."""
+    """A request whose token is valid for it, with the parameters in its path.
+
+    given: its body, where that was read before. reserved: the id for what it makes, where it may be
+    a repetition.
+    """
 
     request: Request
     context: ApiContext
     token: TokenView
     params: Mapping[str, str]
+    given: bytes | None = None
+    reserved: str | None = None
 
     def source(self, wanted: str | None) -> str | None:
         """Return the source that the request is about, None for all; Problem for another's."""
@@ -70,13 +76,14 @@ class ApiRequest:
 
     async def body(self, model: type[AnyBody]) -> AnyBody:
         """Return the body's fields; raises Problem for the first that is wrong."""
-        given = _object(await self._read())
+        given = _object(await self.read() if self.given is None else self.given)
         try:
             return model.model_validate(given)
         except ValidationError as error:
             raise Problem(422, _sentence(error, given, list(model.model_fields))) from None
 
-    async def _read(self) -> bytes:
+    async def read(self) -> bytes:
+        """Return the body as it was sent; raises Problem."""
         headers = self.request.headers
         if headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise Problem(415, "Send the body as it is, without Content-Encoding.", headers=CLOSE)

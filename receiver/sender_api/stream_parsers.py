@@ -11,7 +11,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from receiver.errors import Unavailable, Unreadable
@@ -214,6 +214,13 @@ class CsvRows:
         """Advance to `end`, tracking whether it is in quotes; a doubled quote changes nothing."""
         self._in_quotes ^= bool(self._rest.count(b'"', self._seen, end) % 2)
         self._seen = end
+
+
+PARSERS: Mapping[str, type[ServerSentEvents | JsonDocuments | CsvRows]] = {
+    "events": ServerSentEvents,
+    "documents": JsonDocuments,
+    "rows": CsvRows,
+}
 
 
 def _take(rest: bytearray, end: int) -> bytes:

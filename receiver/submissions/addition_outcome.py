@@ -15,28 +15,22 @@ NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The tasks of one call, and their place among those of the command and of the file."""
+    """The tasks of one call, and their place among those of the command and of the file.
+
+    resume: the command that goes on behind what is known to be done.
+    """
 
     batch_id: str
     tasks: Sequence[NewTask]
     before: int
     total: int
     skipped: int
+    resume: str
 
     @property
     def after(self) -> int:
         """Return how many of the command's tasks come before the next part."""
         return self.before + len(self.tasks)
-
-    def command_to_repeat(self) -> str:
-        """Return the command that adds this part and all after it."""
-        return f"batch add {self.batch_id} --tasks FILE --skip {self.skipped + self.before}"
-
-    def command_to_continue(self) -> str | None:
-        """Return the command that adds all after this part; None where it is the last."""
-        if self.after == self.total:
-            return None
-        return f"batch add {self.batch_id} --tasks FILE --skip {self.skipped + self.after}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +61,7 @@ def compare(
     unlisted = max(0, min(count or 0, len(tasks)) - len(listed))
     return AdditionOutcome(
         runs=[
-            _submitted(run, tasks[places[run.run_id]] if run.run_id in places else None)
+            submitted(run, tasks[places[run.run_id]] if run.run_id in places else None)
             for run in listed.values()
         ],
         unlisted=unlisted,
@@ -94,7 +88,8 @@ def _places(runs: Iterable[FetchedRun], tasks: Sequence[NewTask]) -> dict[str, i
     return places
 
 
-def _submitted(run: FetchedRun, task: NewTask | None) -> SubmittedRun:
+def submitted(run: FetchedRun, task: NewTask | None) -> SubmittedRun:
+    """Return an accepted run with the input of its task."""
     return SubmittedRun(
         run_id=run.run_id,
         task_id=run.task_id or (task.task_id if task else None),
@@ -110,23 +105,58 @@ def too_few(part: Part, outcome: AdditionOutcome) -> str:
     names = _names(part, outcome.unmatched)
     if outcome.refused < len(outcome.unmatched):
         names = f"{outcome.refused} of these, without saying which: {names}"
-    command = part.command_to_continue()
-    rest = f", and the {part.total - part.after} tasks after them with `{command}`"
+    left = part.total - part.after
+    rest = f" The {left} tasks after them are added with: {part.resume}." if left else ""
     return (
         f"The sender accepted {len(part.tasks) - outcome.refused} of {len(part.tasks)} tasks for "
         f"{part.batch_id}, but not {names}. Look with `batch status {part.batch_id}`, then add "
-        f"what is missing from a file of its own with `batch add {part.batch_id} --tasks FILE`"
-        f"{rest if command else ''}."
+        f"what is missing from a file of its own with `batch add {part.batch_id} --tasks FILE`."
+        f"{rest}"
+    )
+
+
+def refused(part: Part, error: Exception, *, is_undone: bool) -> str:
+    """Return the sentence where the sender refused a call; `is_undone` leaves nothing to resume."""
+    then = ", run the command again" if is_undone else f": {part.resume}"
+    return f"{_so_far(part)}, then: {error}. Once that is mended{then}."
+
+
+def lost(part: Part, error: Exception) -> str:
+    """Return the sentence where the answer to a call was lost, and nothing is found of it."""
+    return (
+        f"{_so_far(part)}, then: {error}. Whether the next {len(part.tasks)} were added is not to "
+        f"be seen yet; this looks again before it adds any: {part.resume}."
     )
 
 
 def says_nothing(part: Part) -> str:
     """Return the sentence for a success that names no task and no number."""
     return (
-        f"{part.before} of {part.total} tasks were added to {part.batch_id}; whether the next "
-        f"{len(part.tasks)} were, the sender's answer does not say. Look with "
-        f"`batch status {part.batch_id}`; if they were not: {part.command_to_repeat()}."
+        f"{_so_far(part)}; whether the next {len(part.tasks)} were, the sender's answer does not "
+        f"say. This looks again before it adds any: {part.resume}."
     )
+
+
+def undecided(part: Part, why: Exception) -> str:
+    """Return the sentence where nobody can tell whether a call was carried out."""
+    return (
+        f"{_so_far(part)}; whether the next {len(part.tasks)} were cannot be found out: {why}. "
+        f"Look with `batch status {part.batch_id}`. If they were not added: {part.resume} "
+        f"--repeat (they are charged twice if they were); to leave out what is not added yet: "
+        f"{part.resume} --give-up."
+    )
+
+
+def not_asked(part: Part, error: Exception) -> str:
+    """Return the sentence where the sender could not be asked what came of a call."""
+    return (
+        f"{_so_far(part)}; whether the next {len(part.tasks)} were could not be asked: {error}. "
+        f"Once that is mended: {part.resume}."
+    )
+
+
+def _so_far(part: Part) -> str:
+    return f"{part.before} of {part.total} tasks were added to {part.batch_id}"
 
 
 def without_ids(part: Part, outcome: AdditionOutcome) -> str:
@@ -149,15 +179,13 @@ def has_ended(part: Part, error: Exception, source: str) -> str:
 
 def not_stored(part: Part, outcome: AdditionOutcome, error: Exception) -> str:
     """Return the sentence where tasks were accepted and could not be stored here."""
-    command = part.command_to_continue() or f"batch status {part.batch_id}"
     count = len(part.tasks) - outcome.refused
     refused = _names(part, outcome.unmatched)
     return (
         f"{part.before + count} of {part.total} tasks were added to {part.batch_id}, but the last "
-        f"{count} could not be stored here: {str(error).rstrip('.')}. Do not add them again: their "
-        "results are found by listing the batch, without further columns of the tasks file. "
+        f"{count} could not be stored here: {str(error).rstrip('.')}. "
         f"{f'The sender did not accept {refused}. ' if outcome.refused else ''}"
-        f"Once that is mended: {command}."
+        f"Once that is mended, this finds them and does not add them again: {part.resume}."
     )
 
 

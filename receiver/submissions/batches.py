@@ -1,27 +1,22 @@
 """Creating batches so that no result is missed, and steering them."""
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from starlette.concurrency import run_in_threadpool
 
-from receiver.errors import FetchError, NotDone, ReceiverError, UsageError
+from receiver.errors import FetchError, UsageError
 from receiver.providers.capabilities.batches import CallsBackPerRun, CancelsBatches
-from receiver.providers.capabilities.require import (
-    require_additions,
-    require_batches,
-    require_new_batches,
-)
-from receiver.providers.model import Created, NewTask, Plan, Subject
+from receiver.providers.capabilities.require import require_batches, require_new_batches
+from receiver.providers.model import NewTask, Plan, Subject
 from receiver.sender_api.subjects import subject_of
 from receiver.submissions.adding_tasks import AddingTasks
-from receiver.submissions.base import Submissions
-from receiver.submissions.callback_urls import usable_secret
+from receiver.submissions.base import Submissions, command_to_resume
+from receiver.submissions.new_batches import NewBatches
 from receiver.submissions.per_run_callbacks import PerRunCallbacks
-from receiver.submissions.retries import may_have_acted
-from storage import CannotStore, Ledger, StorageError
+from storage import CannotStore, EndpointPlan, Ledger, NewSubmission, StoredTask, Submission
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,28 +38,33 @@ class BatchSubmissions(Submissions):
     ) -> str:
         """Create the batch so that its first webhook can be verified, and add the tasks.
 
-        `created` is called with the batch's id, `added` with how many tasks the sender has accepted
-        so far. Raises NotDone that says what exists and what to do where a step failed, and
-        UsageError where nothing could be begun.
+        All of it is stored before the first call. `created` is called with the batch's id, `added`
+        with how many tasks the sender has accepted so far. Raises NotDone that says what exists and
+        how to go on where a step failed, and UsageError where nothing could be begun.
         """
         provider = require_new_batches(self._provider)
         try:
             provider.check(new.plan, new.tasks)
         except ValueError as error:
             raise UsageError(f"The batch was not created: {error}.") from None
-        if isinstance(provider, CallsBackPerRun):
-            batch_id = await self._beside(PerRunCallbacks).submit(new.plan, new.tasks)
-            created(batch_id)
-            added(len(new.tasks))
-            return batch_id
-        if provider.announced_at == "account":
-            defaults = provider.defaults(new.plan, new.tasks)
-            batch_id = await self._create_for_account(new.plan, defaults)
-        else:
-            batch_id = await self._create_with_endpoint(new.plan)
-        created(batch_id)
-        await self.add(batch_id, new.tasks, added=added, skipped=new.skipped)
-        return batch_id
+        self._check_addresses()
+        with_endpoint = not isinstance(provider, CallsBackPerRun) and (
+            provider.announced_at == "endpoint"
+        )
+        known = await run_in_threadpool(
+            lambda: self._store.submissions.begin(
+                NewSubmission(
+                    self._source.name,
+                    "batch",
+                    plan=asdict(new.plan),
+                    defaults=provider.defaults(new.plan, new.tasks),
+                    skipped=new.skipped,
+                ),
+                _stored(new.tasks),
+                endpoint=EndpointPlan("batch") if with_endpoint else None,
+            )
+        )
+        return await self._carry_on(known, created=created, added=added)
 
     async def add(
         self,
@@ -74,84 +74,109 @@ class BatchSubmissions(Submissions):
         added: Callable[[int], None],
         skipped: int = 0,
     ) -> None:
-        """Add tasks to a batch; see `AddingTasks.add`."""
-        adding = self._beside(AddingTasks)
-        await adding.add(batch_id, tasks, added=added, skipped=skipped)
+        """Add tasks to a batch; `added` is called with how many the sender has accepted so far.
 
-    async def _create_with_endpoint(self, plan: Plan) -> str:
-        """Make the endpoint, then the batch, then store its secret, which nobody shows again."""
-        self._reachable()  # a wrong setting is an error before anything is made
-        endpoint_id = await run_in_threadpool(self._store.endpoints.add, self._source.name, "batch")
-        try:
-            batch = await self._create(plan, self._webhook_url(endpoint_id))
-        except FetchError as error:
-            raise await self._not_created(endpoint_id, error) from error
-        await self._register(plan, batch, endpoint_id)
-        return batch.id
-
-    async def _create_for_account(self, plan: Plan, defaults: Mapping[str, Any] | None) -> str:
-        """Make a batch that is announced at the account's own URL, with the account's secret."""
-        self._beside(AddingTasks).callback()  # a wrong setting is an error before anything is made
-        try:
-            batch = await self._create(plan, None)
-        except FetchError as error:
-            sentence = f"The batch was not created, and nothing was run: {error}."
-            raise self._failed(sentence) from error
-        try:
-            await self._keep_trying(
-                lambda: self._store.batches.register(
-                    self._source.name,
-                    batch.id,
-                    endpoint_id=None,
-                    name=plan.name,
-                    runner=plan.runner,
-                    defaults=defaults,
-                )
+        `skipped` tasks of the user's file were left out before these. Raises NotDone that says
+        what was added and how to go on, and UsageError where nothing can be added.
+        """
+        if isinstance(self._provider, CallsBackPerRun):
+            raise UsageError(
+                f"Nothing was added: all runs of a batch of source {self._source.name} are made "
+                "together with it. Create another one with `batch create`."
             )
-        except StorageError as error:
-            raise NotDone(
-                f"The sender made {batch.id}, still without runs, but it could not be stored here: "
-                f"{str(error).rstrip('.')}. Once that is mended, create the batch again."
-            ) from error
-        return batch.id
-
-    async def _create(self, plan: Plan, url: str | None) -> Created:
-        provider = require_additions(self._provider)
-        request = provider.create_batch(plan, webhook_url=url)
-        return provider.read_created(await self._call(request))
-
-    async def _register(self, plan: Plan, batch: Created, endpoint_id: str) -> None:
-        """Store the new batch with its secret; raises NotDone."""
-        secret = usable_secret(
-            self._source, batch, endpoint_id, warn=self._warn, first="ten minutes"
+        self._check_addresses()
+        await self._refuse_unfinished(batch_id)
+        try:
+            before = await self._counted(batch_id)
+        except FetchError as error:
+            raise self._failed(f"Nothing was added to {batch_id}: {error}.") from error
+        known = await run_in_threadpool(
+            lambda: self._store.submissions.begin(
+                NewSubmission(
+                    self._source.name,
+                    "addition",
+                    batch_id=batch_id,
+                    before=before,
+                    skipped=skipped,
+                ),
+                _stored(tasks),
+            )
         )
-        try:
-            await self._keep_trying(
-                lambda: self._store.batches.register(
-                    self._source.name,
-                    batch.id,
-                    endpoint_id=endpoint_id,
-                    secret=secret,
-                    name=plan.name,
-                    runner=plan.runner,
-                )
-            )
-        except StorageError as error:
-            raise NotDone(_not_registered(batch.id, endpoint_id, error)) from error
+        await self._carry_on(known, created=lambda _: None, added=added)
 
-    async def _not_created(self, endpoint_id: str, error: Exception) -> ReceiverError:
-        """Return the error; close the endpoint unless the sender may have made the batch."""
-        if may_have_acted(error):
-            return NotDone(
-                f"The answer to the create call was lost ({error}). If the sender made the batch, "
-                f"its results are found without a webhook: see endpoint {endpoint_id} in "
-                "`endpoint list`, and `batch list` after ten minutes. Create it again only if "
-                "nothing shows there."
+    async def resume(
+        self,
+        known: Submission,
+        *,
+        repeat: bool = False,
+        created: Callable[[str], None],
+        added: Callable[[int], None],
+    ) -> str:
+        """Go on with a submission where it stood; returns the batch's id, and raises as `create`.
+
+        A call that may have been made is looked for at the sender first. Where that cannot tell,
+        NotDone says so, unless `repeat` is given.
+        """
+        self._check_addresses()
+        return await self._carry_on(known, repeat=repeat, created=created, added=added)
+
+    async def give_up(self, known: Submission) -> None:
+        """Forget a submission; what is made at the sender stays, and what was not added is not."""
+        end = self._store.submissions.end if known.batch_id else self._store.submissions.undo
+        if known.batch_id is None and known.calling in ("batch", "runs"):
+            end = self._store.submissions.end  # its endpoint may still find the batch
+        await run_in_threadpool(end, known)
+
+    async def _carry_on(
+        self,
+        known: Submission,
+        *,
+        repeat: bool = False,
+        created: Callable[[str], None],
+        added: Callable[[int], None],
+    ) -> str:
+        try:
+            if isinstance(self._provider, CallsBackPerRun):
+                batch_id = await self._beside(PerRunCallbacks).submit(known, repeat=repeat)
+                created(batch_id)
+                added(known.total)
+                return batch_id
+            if known.batch_id is None:
+                known = await self._beside(NewBatches).create(known)
+            created(str(known.batch_id))
+            await self._beside(AddingTasks).add(known, added=added, repeat=repeat)
+            return str(known.batch_id)
+        except (asyncio.CancelledError, CannotStore):
+            self._warn(f"It is not finished. Go on with: {command_to_resume(known)}.")
+            raise
+
+    def _check_addresses(self) -> None:
+        """Raise UsageError for a wrong setting, before anything is made."""
+        if self._provider.announced_at == "account":
+            self._beside(AddingTasks).callback()
+        else:
+            self._reachable()
+
+    async def _refuse_unfinished(self, batch_id: str) -> None:
+        """Raise UsageError where an earlier command has not added all of its tasks."""
+        unfinished = await run_in_threadpool(
+            lambda: self._store.submissions.list_all(source=self._source.name, batch_id=batch_id)
+        )
+        for known in unfinished:
+            resume = command_to_resume(known)
+            raise UsageError(
+                f"Nothing was added: {known.total - known.done} tasks of an earlier command are "
+                f"still to be added to {batch_id}. Go on with that one first ({resume}), or leave "
+                f"them out ({resume} --give-up)."
             )
-        with suppress(StorageError):  # an endpoint that stays open, with its checks, does no harm
-            await run_in_threadpool(self._store.endpoints.close, endpoint_id)
-            await run_in_threadpool(self._store.jobs.end_checks, endpoint_id)
-        return self._failed(f"The batch was not created: {error}.")
+
+    async def _counted(self, batch_id: str) -> int:
+        """Return how many runs the sender counts in the batch, so that new ones can be told."""
+        subject = Subject("batch", batch_id)
+        provider = require_batches(self._provider)
+        batch = provider.read_batch(await self._calls.call(provider.batch(subject)), subject)
+        await run_in_threadpool(self._store.batches.note, self._source.name, batch)
+        return batch.total or 0
 
     # --- steering ------------------------------------------------------------------------------
 
@@ -202,16 +227,5 @@ class BatchSubmissions(Submissions):
                 await run_in_threadpool(self._store.batches.check, self._source.name, batch_id)
 
 
-def _not_registered(batch_id: str, endpoint_id: str, error: Exception) -> str:
-    """Return the sentence for a batch that could not be stored, without its secret.
-
-    The secret would stay in the terminal's history and in logs.
-    """
-    return (
-        f"The sender made {batch_id}, still without tasks, but it could not be stored here: "
-        f"{str(error).rstrip('.')}. Its signing secret is lost with that. Once that is mended, "
-        f"create the batch again; or keep {batch_id}, whose results are found without webhooks: "
-        f"its endpoint finds it by our URL (`batch list` shows it after ten minutes), then "
-        f"`batch add {batch_id} --tasks FILE`. If the sender shows you its secret: "
-        f"endpoint secret {endpoint_id} --resource {batch_id}."
-    )
+def _stored(tasks: Sequence[NewTask]) -> list[StoredTask]:
+    return [StoredTask(task.task_id, task.body, task.input) for task in tasks]

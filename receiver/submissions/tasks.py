@@ -5,18 +5,13 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from receiver.errors import FetchError, Missing, NotDone, NotReady, ReceiverError, UsageError
-from receiver.providers.capabilities.require import require_single_runs
+from receiver.errors import FetchError, Missing, NotDone, NotReady, UsageError
 from receiver.providers.capabilities.runs import AsksQuestions, CancelsRuns, UpdatesRuns
-from receiver.providers.model import Created, NewRun, Request, Subject
+from receiver.providers.model import NewRun, Request, Subject
 from receiver.sender_api.subjects import ask_first_that_knows, subject_of
 from receiver.submissions.base import Submissions
-from receiver.submissions.callback_urls import account_callback, usable_secret
-from receiver.submissions.retries import may_have_acted
-from storage import FetchedRun, FoundBy, StorageError
-
-QUESTION_CHECK_SECONDS = 60.0
-"""Interval of checks of a run that may ask a person something; it waits for minutes."""
+from receiver.submissions.new_runs import NewRuns
+from storage import FetchedRun, FoundBy, StorageError, Submission
 
 
 class TaskSubmissions(Submissions):
@@ -25,88 +20,16 @@ class TaskSubmissions(Submissions):
     # --- creating ------------------------------------------------------------------------------
 
     async def create(self, new: NewRun) -> str:
-        """Create the run so that its first webhook can be verified; returns its id.
+        """Create a run and return its id; see `NewRuns.create`."""
+        return await self._beside(NewRuns).create(new)
 
-        Raises NotDone that says what exists and what to do where a step failed, and UsageError
-        where nothing could be begun.
-        """
-        if self._provider.announced_at == "account":
-            return await self._create_for_account(new)
-        return await self._create_with_endpoint(new)
+    async def resume(self, known: Submission) -> str:
+        """Find the run of an interrupted `create` and return its id; see `NewRuns.resume`."""
+        return await self._beside(NewRuns).resume(known)
 
-    async def _create_with_endpoint(self, new: NewRun) -> str:
-        """Make the endpoint, then the run, then store its secret, which nobody shows again."""
-        self._reachable()  # a wrong setting is an error before anything is made
-        every = QUESTION_CHECK_SECONDS if new.may_ask else None
-        endpoint_id = await run_in_threadpool(
-            lambda: self._store.endpoints.add(
-                self._source.name, self._provider.run_kind, check_every=every
-            )
-        )
-        try:
-            made = await self._create(new, self._webhook_url(endpoint_id))
-        except FetchError as error:
-            await self._close(endpoint_id)
-            raise self._not_created(error) from error
-        first = "ten minutes" if every is None else "a minute"
-        secret = usable_secret(self._source, made, endpoint_id, warn=self._warn, first=first)
-        await self._register(new, made, endpoint_id=endpoint_id, secret=secret)
-        return made.id
-
-    async def _create_for_account(self, new: NewRun) -> str:
-        """Make a run that is announced at the account's own URL, with the account's secret."""
-        callback = account_callback(self._source, self._public_url, self._warn)
-        try:
-            made = await self._create(new, None if callback is None else callback.url)
-        except FetchError as error:
-            raise self._not_created(error) from error
-        await self._register(new, made, endpoint_id=None, secret=None)
-        return made.id
-
-    async def _create(self, new: NewRun, url: str | None) -> Created:
-        provider = require_single_runs(self._provider)
-        request = provider.create_run(new, webhook_url=url)
-        return provider.read_created_run(await self._call(request))
-
-    async def _register(
-        self, new: NewRun, made: Created, *, endpoint_id: str | None, secret: str | None
-    ) -> None:
-        """Store the new run with its secret; raises NotDone."""
-        try:
-            await self._keep_trying(
-                lambda: self._store.runs.expect(
-                    self._source.name,
-                    made.id,
-                    endpoint_id=endpoint_id,
-                    secret=secret,
-                    input=dict(new.input),
-                    runner=new.runner,
-                )
-            )
-        except StorageError as error:
-            raise NotDone(
-                f"The sender made {made.id}, but it could not be stored here: "
-                f"{str(error).rstrip('.')}. Do not create it again; once that is mended, have "
-                f"its result brought in: {self._adopt_command(made.id)}."
-            ) from error
-
-    async def _close(self, endpoint_id: str) -> None:
-        """Close an endpoint whose secret will never be known."""
-        with suppress(StorageError):  # one that stays open, with its checks, does no harm
-            await run_in_threadpool(self._store.endpoints.close, endpoint_id)
-
-    def _not_created(self, error: FetchError) -> ReceiverError:
-        if not may_have_acted(error):
-            return self._failed(f"The task was not created: {error}.")
-        return NotDone(
-            f"The answer to the create call was lost ({error}), so the sender may be working on "
-            "the task. Look there for it before you create it again; if it is there, have its "
-            f"result brought in: {self._adopt_command('ID')}."
-        )
-
-    def _adopt_command(self, run_id: str) -> str:
-        kind = self._provider.run_kind
-        return f"endpoint add {self._source.name} --kind {kind} --resource {run_id}"
+    async def give_up(self, known: Submission) -> None:
+        """Forget an interrupted `create`; what may run at the sender is left alone."""
+        await run_in_threadpool(self._store.submissions.end, known)
 
     # --- looking -------------------------------------------------------------------------------
 

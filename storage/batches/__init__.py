@@ -1,1 +1,1 @@
-"""Batches: their ledgers, single runs that are outstanding, and idempotency keys."""
+"""Batches: their ledgers, submissions not yet finished, and single runs that are outstanding."""

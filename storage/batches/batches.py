@@ -16,7 +16,6 @@ from sqlalchemy import (
 )
 from sqlmodel import col
 
-from storage.batches import idempotency_keys
 from storage.batches.ledger import Ledger, ledger
 from storage.database import insert, is_alone, statement
 from storage.fetched import FetchedBatch, SubmittedRun
@@ -64,31 +63,21 @@ def add_runs(
     batch_id: str,
     runs: Sequence[SubmittedRun],
     *,
-    unlisted: int = 0,
-    idempotency_key: str | None = None,
-    now: datetime,
+    submitted: int = 0,
 ) -> None:
-    """Expect the runs that the sender accepted, with their inputs, and `unlisted` unknown ones.
+    """Expect the runs that the sender accepted, with their inputs, and `submitted` ones at least.
 
     The batch is open again unless the results of all of them are stored: a webhook and its fetch
-    may be faster than the sender's answer to the call that added the runs. Calls with the same
-    `idempotency_key` count their unknown runs once.
+    may be faster than the sender's answer to the call that added the runs. A repeated call changes
+    nothing.
     """
     lock(connection, source, batch_id)
-    if (
-        unlisted
-        and idempotency_key is not None
-        and not idempotency_keys.is_new(connection, idempotency_key, now=now)
-    ):
-        unlisted = 0
     before = _known(connection, source, batch_id)
     _expect(connection, source, batch_id, runs)
     known = _known(connection, source, batch_id)
-    submitted = col(Batch.submitted) + (known - before) + unlisted
+    least, counted = max(known, submitted), col(Batch.submitted) + (known - before)
     connection.execute(
-        _this(source, batch_id).values(
-            submitted=case((submitted > known, submitted), else_=known),
-        )
+        _this(source, batch_id).values(submitted=case((counted > least, counted), else_=least))
     )
     found = ledger(connection, source, batch_id)
     if found.stored < found.expected:
@@ -236,6 +225,12 @@ def defaults(connection: Connection, source: str, batch_id: str) -> dict[str, An
         )
     ).scalar()
     return kept or {}
+
+
+def run_ids(connection: Connection, source: str, batch_id: str) -> set[str]:
+    """Return the ids of the runs of a batch that have a row."""
+    mine = (col(Run.source) == source, col(Run.batch_id) == batch_id)
+    return set(connection.scalars(select(col(Run.run_id)).where(*mine)))
 
 
 def of(

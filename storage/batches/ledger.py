@@ -17,7 +17,8 @@ from storage.models import Batch, Result, Run
 class Ledger:
     """A batch with counts of its runs. `state` is open or complete, `sender_status` the sender's.
 
-    expected: runs that the sender counts or that we know, whichever is more.
+    expected: runs that the sender counts or that we know, whichever is more, and the tasks of an
+    unfinished submission that are still to be added.
     announced: runs of which the sender has said that they ended.
     stored: runs whose result is stored.
     failed: those of the stored ones that failed or were cancelled.
@@ -140,7 +141,7 @@ def _ledger(connection: Connection, row: Row[Any]) -> Ledger:
         endpoint_id=row.endpoint_id,
         state=row.state,
         sender_status=row.sender_status,
-        expected=max(known, row.submitted, counts.get("total") or 0),
+        expected=max(known, row.submitted, counts.get("total") or 0) + row.pending,
         announced=max(stored, counts.get("ended") or 0),
         stored=stored,
         failed=failed,

@@ -70,10 +70,11 @@ def add(
     kind: str,
     resource: str | None,
     task_id: str | None = None,
+    endpoint_id: str | None = None,
     now: datetime,
 ) -> str:
     """Make an endpoint whose secret is pending; returns its id."""
-    endpoint_id = new_id()
+    endpoint_id = endpoint_id or new_id()
     connection.execute(
         insert(Endpoint).values(
             id=endpoint_id,

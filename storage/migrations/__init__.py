@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect, text
 
 from storage.errors import CannotOpen, NewerSchema
 
-HEAD = "0006"
+HEAD = "0007"
 
 
 def upgrade(connection: Connection) -> None:

@@ -5,11 +5,12 @@ Facts (events, deliveries, results, attempts) are not rewritten for bookkeeping;
 values (no NUL, no lone surrogates); `raw` columns hold what was received.
 """
 
-from storage.models.access import SERVING, Endpoint, Meta, Secret, Token
+from storage.models.access import SERVING, Endpoint, IdempotencyKey, Meta, Secret, Token
 from storage.models.columns import JSON_DOCUMENT, KEY, ORDERED_DOCUMENT, WAYS, FoundBy
 from storage.models.deliveries import Delivery, Event, Quarantined
 from storage.models.jobs import Attempt, Job, RateLimit, SourceState
 from storage.models.runs import EMPTIED, Batch, Result, Run
+from storage.models.submissions import SubmissionRow, SubmissionTask
 
 __all__ = [
     "EMPTIED",
@@ -24,6 +25,7 @@ __all__ = [
     "Endpoint",
     "Event",
     "FoundBy",
+    "IdempotencyKey",
     "Job",
     "Meta",
     "Quarantined",
@@ -32,5 +34,7 @@ __all__ = [
     "Run",
     "Secret",
     "SourceState",
+    "SubmissionRow",
+    "SubmissionTask",
     "Token",
 ]

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Column, Index, LargeBinary, UniqueConstraint
+from sqlalchemy import Column, ForeignKey, Index, LargeBinary, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from storage.models.columns import JSON_DOCUMENT, KEY, one_of
@@ -12,7 +12,7 @@ SERVING = "serving:"
 
 
 class Meta(SQLModel, table=True):
-    """Small facts: the encryption canary, the endpoints' revision, a day's idempotency keys."""
+    """Small facts: the encryption canary, the endpoints' revision."""
 
     __tablename__ = "meta"
 
@@ -83,3 +83,29 @@ class Token(SQLModel, table=True):
     source: str | None = None
     created_at: datetime
     revoked_at: datetime | None = None
+
+
+class IdempotencyKey(SQLModel, table=True):
+    """A program's key for one request, so that repeating the request does not repeat its effect.
+
+    `fingerprint` is a digest of the request, `resource` the id reserved for what it makes. `status`
+    and `body` are its answer; they are NULL while it is in progress, which `began_at` dates.
+    """
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (
+        # "was this request answered before?"
+        UniqueConstraint("token_id", "key"),
+        # those that are old enough to be forgotten
+        Index("ix_idempotency_keys_created_at", "created_at"),
+    )
+
+    id: int | None = Field(default=None, sa_column=Column(KEY, primary_key=True))
+    token_id: int = Field(sa_column=Column(KEY, ForeignKey("tokens.id"), nullable=False))
+    key: str
+    fingerprint: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    resource: str
+    status: int | None = None
+    body: str | None = None
+    began_at: datetime
+    created_at: datetime

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ForeignKey, Index, LargeBinary, UniqueConstraint, text
+from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from storage.models.columns import JSON_DOCUMENT, KEY, ORDERED_DOCUMENT, FoundBy, one_of, way
@@ -14,6 +14,7 @@ class Batch(SQLModel, table=True):
 
     `task_id` is the stored task whose runs these are (Parallel v0). `defaults` must be repeated in
     each call that adds runs: the sender keeps them with each run, not with the batch (Parallel).
+    `pending` are the tasks of unfinished submissions that are still to be added.
     """
 
     __tablename__ = "batches"
@@ -34,6 +35,9 @@ class Batch(SQLModel, table=True):
     state: str = "open"
     sender_status: str | None = None
     submitted: int = 0
+    pending: int = Field(
+        default=0, sa_column=Column(Integer, nullable=False, server_default=text("0"))
+    )
     defaults: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON_DOCUMENT))
     counts: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON_DOCUMENT))
     announced_at: datetime | None = None

@@ -34,6 +34,9 @@ _FACTS: tuple[Any, ...] = (
     col(Result.pruned_at),
 )
 
+MARKED_AMONG = 1_000
+"""The newest results among which a run with our mark is looked for."""
+
 
 class RunFacts(TypedDict):
     """A run, and its current result without the contents; `result_status` None: there is none."""
@@ -133,3 +136,20 @@ def _parsed(raw: str | None) -> dict[str, Any] | None:
     except (ValueError, RecursionError):  # nested too deeply to be looked through
         return None
     return parsed if isinstance(parsed, dict) else None
+
+
+def find_marked(connection: Connection, source: str, mark: str) -> str | None:
+    """Return the single run among the newest results whose raw answer holds `mark`, or None."""
+    newest = select(col(Result.run_pk), col(Result.raw)).order_by(col(Result.id).desc())
+    result = newest.limit(MARKED_AMONG).subquery()
+    found: str | None = connection.execute(
+        select(col(Run.run_id))
+        .join(result, result.c.run_pk == col(Run.id))
+        .where(
+            col(Run.source) == source,
+            col(Run.batch_id).is_(None),
+            result.c.raw.contains(mark, autoescape=True),
+        )
+        .limit(1)
+    ).scalar()
+    return found

@@ -24,10 +24,12 @@ from storage.models import Meta
 from storage.retention import RetentionStore
 from storage.store.batches import BatchStore
 from storage.store.endpoints import EndpointStore
+from storage.store.idempotency_keys import IdempotencyKeyStore
 from storage.store.jobs import JobStore
 from storage.store.results import ResultStore
 from storage.store.runs import RunStore
 from storage.store.sources import SourceStore
+from storage.store.submissions import SubmissionStore
 from storage.store.unfinished import UnfinishedStore
 from storage.tokens import TokenStore
 
@@ -45,6 +47,7 @@ class Store:
         self.replays = ReplayStore(database)
         self.endpoints = EndpointStore(database, vault)
         self.batches = BatchStore(database, vault)
+        self.submissions = SubmissionStore(database, vault)
         self.runs = RunStore(database, vault)
         self.results = ResultStore(database, vault)
         self.jobs = JobStore(database, vault)
@@ -53,6 +56,7 @@ class Store:
         self.export = ExportStore(database)
         self.retention = RetentionStore(database)
         self.tokens = TokenStore(database)
+        self.idempotency_keys = IdempotencyKeyStore(database, vault)
 
     def close(self) -> None:
         """Finish queued writes and close the database."""

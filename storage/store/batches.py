@@ -1,7 +1,6 @@
 """Batches: registered, checked, complete or not."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypedDict
@@ -15,13 +14,12 @@ from storage.batches.batches import Watched
 from storage.batches.ledger import Ledger, UnstoredRun
 from storage.deliveries import dead_letters
 from storage.deliveries.dead_letters import BatchDeadLetter, LastAttempt
-from storage.errors import NotFound
 from storage.fetched import FetchedBatch, SubmittedRun
 from storage.jobs import checks
 from storage.jobs.lease import Lease
 from storage.models import FoundBy
-from storage.store.attach import attach
 from storage.store.check_jobs import watch
+from storage.store.new_batches import NewBatchRow, add_runs, register
 from storage.store.part import StorePart
 
 RUNS_AT_ONCE = 200
@@ -58,26 +56,10 @@ class BatchStore(StorePart):
 
         An endpoint of its own is bound to it, and gets its secret.
         """
-
-        def work(connection: Connection) -> None:
-            moment = self._now()
-            if endpoint_id is not None:
-                attach(connection, self._vault, endpoint_id, batch_id, secret=secret, now=moment)
-            batches.register(
-                connection,
-                source=source,
-                batch_id=batch_id,
-                endpoint_id=endpoint_id,
-                name=name,
-                runner=runner,
-                task_id=task_id,
-                defaults=defaults,
-                now=moment,
-            )
-            if endpoint_id is None:
-                watch(connection, ledgers.ledger(connection, source, batch_id), moment)
-
-        self._database.write(work)
+        new = NewBatchRow(endpoint_id, secret, name, runner, task_id, defaults)
+        self._database.write(
+            lambda c: register(c, self._vault, source, batch_id, new, moment=self._now())
+        )
 
     def defaults_of(self, source: str, batch_id: str) -> dict[str, Any]:
         """Return what each call that adds runs must repeat to the sender; empty without any."""
@@ -90,50 +72,30 @@ class BatchStore(StorePart):
         batch_id: str,
         runs: Sequence[SubmittedRun],
         *,
-        unlisted: int = 0,
-        idempotency_key: str | None = None,
+        submitted: int = 0,
     ) -> None:
-        """Expect runs that the sender accepted, and `unlisted` more whose ids it did not give.
+        """Expect runs that the sender accepted, and `submitted` ones at least, named or not.
 
         Endpoints of their own are bound to the runs. The batch is checked again if it had ended,
         unless all runs that were added have ended too. Many runs take several transactions, and
         acks come between them. Repeating the call, because a transaction failed or the answer to a
-        COMMIT was lost, changes nothing; with `unlisted` it needs the same `idempotency_key`.
+        COMMIT was lost, changes nothing.
         """
         starts = range(0, max(len(runs), 1), RUNS_AT_ONCE)
         for start in starts:
             part = runs[start : start + RUNS_AT_ONCE]
-            rest = unlisted if start == starts[-1] else 0
+            least = submitted if start == starts[-1] else 0
             self._database.write(
-                partial(self._add_runs, source, batch_id, part, rest, idempotency_key)
+                partial(
+                    add_runs,
+                    vault=self._vault,
+                    source=source,
+                    batch_id=batch_id,
+                    runs=part,
+                    submitted=least,
+                    moment=self._now(),
+                )
             )
-
-    def _add_runs(
-        self,
-        source: str,
-        batch_id: str,
-        runs: Sequence[SubmittedRun],
-        unlisted: int,
-        idempotency_key: str | None,
-        connection: Connection,
-    ) -> None:
-        moment = self._now()
-        batches.add_runs(
-            connection,
-            source,
-            batch_id,
-            runs,
-            unlisted=unlisted,
-            idempotency_key=idempotency_key,
-            now=moment,
-        )
-        for run in runs:
-            if run.endpoint_id is not None:
-                with suppress(NotFound):  # an early callback has bound it to another run already
-                    attach(connection, self._vault, run.endpoint_id, run.run_id, now=moment)
-        watched = batches.watched(connection, source, batch_id)
-        if watched is not None:
-            watch(connection, watched, moment)
 
     def note(self, source: str, batch: FetchedBatch) -> Ledger:
         """Store the answer of a status call that no job made; a batch that has grown is checked."""
@@ -177,6 +139,11 @@ class BatchStore(StorePart):
             checks.hurry(connection, "batch", source, batch_id, due=moment + after, by=by)
 
         self._database.write(work)
+
+    def run_ids(self, source: str, batch_id: str) -> set[str]:
+        """Return the ids of the runs of a batch that have a row."""
+        with self._database.read() as connection:
+            return batches.run_ids(connection, source, batch_id)
 
     def watched(self, source: str, batch_id: str) -> Watched | None:
         """Return a batch as far as checks need it, or None; nothing is counted."""

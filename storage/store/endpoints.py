@@ -1,6 +1,5 @@
 """Endpoints and their secrets."""
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -27,18 +26,22 @@ class EndpointStore(StorePart):
         resource: str | None = None,
         task_id: str | None = None,
         secret: str | None = None,
-        check_every: float | None = None,
+        endpoint_id: str | None = None,
     ) -> str:
         """Make an endpoint with its check job; returns its id.
 
         Its secret is pending unless given. `task_id` is the stored task below which `resource`
-        lives. `check_every` is in seconds, where the usual growing intervals are too long.
+        lives. Where its id was reserved and has been used, nothing is made.
         """
+        chosen = endpoint_id or endpoints.new_id()
 
         def work(connection: Connection) -> str:
             moment = self._now()
-            endpoint_id = endpoints.add(
+            if endpoint_id is not None and endpoints.show(connection, endpoint_id) is not None:
+                return endpoint_id
+            endpoints.add(
                 connection,
+                endpoint_id=chosen,
                 source=source,
                 kind=kind,
                 resource=resource,
@@ -46,38 +49,12 @@ class EndpointStore(StorePart):
                 now=moment,
             )
             if secret is not None:
-                endpoints.set_secret(connection, self._vault, endpoint_id, secret, now=moment)
+                endpoints.set_secret(connection, self._vault, chosen, secret, now=moment)
             if resource is not None:
-                self._know(connection, source, kind, resource, endpoint_id, task_id, moment)
+                self._know(connection, source, kind, resource, chosen, task_id, moment)
             if kind != "account":
-                enqueue_check(
-                    connection, source, kind, resource, endpoint_id, moment, every=check_every
-                )
-            return endpoint_id
-
-        return self._database.write(work)
-
-    def add_many(
-        self, source: str, kind: str, secrets: Sequence[str], *, task_id: str | None = None
-    ) -> list[str]:
-        """Make an open endpoint for each secret, without a check of its own; returns their ids."""
-
-        def work(connection: Connection) -> list[str]:
-            moment = self._now()
-            made = [
-                endpoints.add(
-                    connection,
-                    source=source,
-                    kind=kind,
-                    resource=None,
-                    task_id=task_id,
-                    now=moment,
-                )
-                for _ in secrets
-            ]
-            for endpoint_id, secret in zip(made, secrets, strict=True):
-                endpoints.set_secret(connection, self._vault, endpoint_id, secret, now=moment)
-            return made
+                enqueue_check(connection, source, kind, resource, chosen, moment)
+            return chosen
 
         return self._database.write(work)
 
@@ -158,15 +135,6 @@ class EndpointStore(StorePart):
             moment = self._now()
             if endpoints.close(connection, endpoint_id, now=moment) is None:
                 checks.end(connection, endpoint_id=endpoint_id, now=moment)
-
-        self._database.write(work)
-
-    def close_many(self, endpoint_ids: Sequence[str]) -> None:
-        """Answer 404 at these endpoints from now on."""
-
-        def work(connection: Connection) -> None:
-            for endpoint_id in endpoint_ids:
-                endpoints.close(connection, endpoint_id, now=self._now())
 
         self._database.write(work)
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from storage.batches import outstanding
+from storage.batches import outstanding, submissions
+from storage.batches.submissions import Submission
 from storage.fetched import FetchedRun
 from storage.jobs import checks
 from storage.models import FoundBy
@@ -33,10 +34,11 @@ class RunStore(StorePart):
         secret: str | None,
         input: dict[str, Any] | None,
         runner: str | None,
+        submission: Submission | None = None,
     ) -> None:
         """Add a run that was just created, with a check, in one commit.
 
-        An endpoint of its own is bound to it, and gets its secret.
+        An endpoint of its own is bound to it, and gets its secret. The submission ends with that.
         """
 
         def work(connection: Connection) -> None:
@@ -46,6 +48,8 @@ class RunStore(StorePart):
             else:
                 attach(connection, self._vault, endpoint_id, run_id, secret=secret, now=moment)
             runs.expect(connection, source, run_id, input=input, runner=runner)
+            if submission is not None:
+                submissions.end(connection, submission)
 
         self._database.write(work)
 
@@ -71,6 +75,11 @@ class RunStore(StorePart):
         """Return the newest runs that are of no batch, newest first."""
         with self._database.read() as connection:
             return views.list_all(connection, source=source, limit=limit)
+
+    def find_marked(self, source: str, mark: str) -> str | None:
+        """Return the single run among the newest results whose raw answer holds `mark`, or None."""
+        with self._database.read() as connection:
+            return views.find_marked(connection, source, mark)
 
     def note(
         self, source: str, run: FetchedRun, *, fetched_at: datetime, found_by: FoundBy = "hand"

@@ -53,6 +53,12 @@ async def refusal(store: Store, source: Source, count: int = 1, **more: Any) -> 
     return str(raised.value)
 
 
+def resume_command(store: Store) -> str:
+    """The command that goes on with the one submission that is not finished."""
+    (known,) = store.submissions.list_all()
+    return f"resultsink batch create --resume {known.id}"
+
+
 @contextmanager
 def locked(store: Store, *, seconds: float | None = None) -> Iterator[None]:
     """Another process's transaction, to the end of the block or for so long."""
@@ -85,6 +91,8 @@ def accepting(
     def handler(request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("/batches"):
             return httpx.Response(200, json=made)
+        if request.method == "GET":  # a status before any task was added
+            return httpx.Response(200, json={**made, "counts": {"total": 0}})
         return httpx.Response(200, json=answer if count is None else {**answer, "added": count})
 
     return handler

@@ -23,8 +23,12 @@ from storage import (
     FetchedBatch,
     LeaseLost,
     NewerSchema,
+    NewSubmission,
     NoDatabase,
     Store,
+    StoredTask,
+    Submission,
+    SubmissionTaken,
     SubmittedRun,
     jobs,
     migrations,
@@ -287,19 +291,20 @@ def test_runs_during_addition_count_once(pair: tuple[Store, Store]) -> None:
         assert pair[0].batches.ledger(name).expected == 30
 
 
-def test_concurrent_additions_count_unlisted_runs_once(
-    pair: tuple[Store, Store],
-) -> None:
-    pair[0].batches.register("valyu", "b", endpoint_id=None)
-    for number in range(10):
-        names = (f"{number} mine", f"{number} yours", f"{number} mine", f"{number} yours")
-        together(
-            *(
-                partial(store.batches.add_runs, "valyu", "b", [], unlisted=2, idempotency_key=name)
-                for store, name in zip((*pair, *pair), names, strict=True)
-            )
-        )
-    assert pair[0].batches.ledger("b").expected == 40
+def test_one_of_two_goes_on_with_a_submission(pair: tuple[Store, Store]) -> None:
+    new = NewSubmission("valyu", "batch")
+    begun = pair[0].submissions.begin(new, [StoredTask(None, {"query": "q"}, {})])
+
+    def go_on(store: Store, known: Submission) -> str:
+        try:
+            return store.submissions.calling(known, "batch").owner
+        except SubmissionTaken:
+            return "taken"
+
+    for _ in range(10):
+        mine, yours = (store.submissions.find(begun.id) for store in pair)
+        outcomes = together(partial(go_on, pair[0], mine), partial(go_on, pair[1], yours))
+        assert outcomes in ([mine.owner, "taken"], ["taken", yours.owner])
 
 
 def _a_page(store: Store, lease: Any) -> None:

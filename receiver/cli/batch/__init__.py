@@ -9,6 +9,7 @@ import typer
 
 from receiver.cli.batch.create import add, create
 from receiver.cli.batch.report import print_missing, say_if_paused
+from receiver.cli.batch.unfinished import say_unfinished
 from receiver.cli.batch.wait import wait
 from receiver.cli.opening import batches_of, existing_store, run
 from receiver.cli.options import AsJson, Limit, SourceName
@@ -32,6 +33,7 @@ def show(batch_id: BatchId, source: SourceName = None, as_json: AsJson = False) 
         ledger = store.batches.ledger(batch_id, source=source)
         found = store.batches.missing(ledger)
         say_if_paused(store, ledger)
+        say_unfinished(store, source=ledger.source, batch_id=batch_id)
     if as_json:
         print_json({**ledger.as_dict(), **found})
         return
@@ -47,6 +49,7 @@ def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False
         rows = [
             ledger.as_dict() for ledger in store.batches.list_newest(source=source, limit=limit)
         ]
+        say_unfinished(store, source=source)
     columns = ["created_at", "source", "batch_id", "name", "state", "expected", "stored", "failed"]
     print_list(
         rows,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from receiver.cli.batch.resume import resume_submission
 from receiver.cli.opening import batches_of, existing_store, run, store_to_fill
 from receiver.cli.options import AsJson, SourceName
 from receiver.cli.output import counting, print_json, say
@@ -20,13 +21,21 @@ if TYPE_CHECKING:
     from receiver.submissions.batches import NewBatch
     from storage import Store
 
-TasksFile = Annotated[Path, typer.Option("--tasks", help="CSV, JSON or JSON Lines.")]
+TASKS = typer.Option("--tasks", help="CSV, JSON or JSON Lines.")
+TasksFile = Annotated[Path, TASKS]
 Skip = Annotated[int, typer.Option(help="Leave out so many tasks from the top.", min=0)]
 
 
 def create(
-    source: Annotated[str, typer.Argument(help="The configured source.")],
-    tasks: TasksFile,
+    context: typer.Context,
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            help="The configured source; with --resume also a submission or a batch, or nothing "
+            "where only one is unfinished."
+        ),
+    ] = None,
+    tasks: Annotated[Path | None, TASKS] = None,
     name: Annotated[str | None, typer.Option(help="A name for the batch.")] = None,
     runner: Annotated[
         str | None,
@@ -45,9 +54,27 @@ def create(
         str | None, typer.Option(help="The text of a new stored task, with ${arguments} in it.")
     ] = None,
     skip: Skip = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted `create` or `add`.")
+    ] = False,
+    repeat: Annotated[
+        bool,
+        typer.Option("--repeat", help="With --resume: repeat a call that may be charged twice."),
+    ] = False,
+    give_up: Annotated[
+        bool, typer.Option("--give-up", help="With --resume: leave out what is not added yet.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Create a batch with its webhooks registered, add the tasks, and return at once."""
+    if resume:
+        _refuse_with_resume(tasks=tasks, name=name, runner=runner, skip=skip or None)
+        resume_submission(source, repeat=repeat, give_up=give_up, as_json=as_json)
+        return
+    if repeat or give_up:
+        raise UsageError("--repeat and --give-up are for --resume.")
+    if source is None or tasks is None:
+        raise typer.BadParameter("name the source, and the file with --tasks", ctx=context)
     from receiver.providers.capabilities.require import require_new_batches
     from receiver.providers.model import Plan
     from receiver.settings import load
@@ -79,6 +106,13 @@ async def _create(
         print_json(store.batches.ledger(batch_id, source=source).as_dict())
     else:
         say(f"{len(new.tasks)} tasks added; next: resultsink batch wait {batch_id}")
+
+
+def _refuse_with_resume(**given: object) -> None:
+    """Raise UsageError for an option whose value is stored with the submission."""
+    for name, value in given.items():
+        if value is not None:
+            raise UsageError(f"--resume takes no --{name}: all of it is stored since the start.")
 
 
 def add(

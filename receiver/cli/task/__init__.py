@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from receiver.cli.batch.unfinished import say_unfinished
 from receiver.cli.opening import existing_store, run, tasks_of
 from receiver.cli.options import AsJson, Limit, SourceName, Timeout
 from receiver.cli.output import print_json, print_rows, say
@@ -94,6 +95,7 @@ def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False
     """List the newest tasks that belong to no batch."""
     with existing_store() as store:
         rows = store.runs.list_single(source=source, limit=limit)
+        say_unfinished(store, source=source, is_run=True)
     if as_json:
         print_json(rows)
         return

@@ -18,6 +18,7 @@ from receiver.cli.task.options import (
     pairs,
     text_or_object,
 )
+from receiver.cli.task.resume import resume_task
 from receiver.cli.task.show import show_stored
 from receiver.cli.task.wait import Fail, wait_until_stored
 from receiver.errors import UsageError
@@ -31,7 +32,11 @@ JSON = "JSON, or a file of it."
 
 
 def create(  # one parameter for each option: that is what Typer reads
-    source: Annotated[str, typer.Argument(help="The configured source.")],
+    context: typer.Context,
+    source: Annotated[
+        str | None,
+        typer.Argument(help="The configured source; with --resume also a submission, or nothing."),
+    ] = None,
     query: Annotated[str | None, typer.Option(help="What is to be found out (Valyu).")] = None,
     input: Annotated[
         str | None, typer.Option(help="Text or a JSON object to work on (Parallel).")
@@ -86,6 +91,12 @@ def create(  # one parameter for each option: that is what Typer reads
         list[str] | None,
         typer.Option(help="What has no option of its own: NAME=JSON. Repeatable."),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Find the task of an interrupted `create`.")
+    ] = False,
+    give_up: Annotated[
+        bool, typer.Option("--give-up", help="With --resume: look for it no more.")
+    ] = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Return when the result is stored, as `task wait`.")
     ] = False,
@@ -95,6 +106,11 @@ def create(  # one parameter for each option: that is what Typer reads
     """Create a single task with its webhook registered, and print its id."""
     if fail and not wait:
         raise UsageError("--fail is for --wait: nothing is known of the task before its end.")
+    if resume:
+        resume_task(source, give_up=give_up)
+        return
+    if source is None:
+        raise typer.BadParameter("name the source", ctx=context)
     options = given(
         query=query,
         input=text_or_object("--input", input),

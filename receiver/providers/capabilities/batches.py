@@ -120,7 +120,10 @@ class CreatesBatches(HasBatches):
 
 
 class AddsToBatches(CreatesBatches):
-    """A sender that creates a batch empty, and adds some tasks to it in each call."""
+    """A sender that creates a batch empty, which costs nothing, and adds some tasks in each call.
+
+    After a call whose answer was lost, `key_of` and `key_of_run` tell which runs are of its tasks.
+    """
 
     tasks_per_call: ClassVar[int]
     grows: ClassVar[bool] = False
@@ -147,6 +150,19 @@ class AddsToBatches(CreatesBatches):
 
         It is None where the batch itself has an endpoint, and where webhooks could not be verified.
         """
+
+    def marked(self, task: NewTask, mark: str) -> NewTask:
+        """Return a task with an id of ours in it, where the sender has a place for one."""
+        del mark
+        return task
+
+    @abstractmethod
+    def key_of(self, task: NewTask) -> str:
+        """Return what a run of this task is known by in a listing."""
+
+    @abstractmethod
+    def key_of_run(self, run: FetchedRun) -> str | None:
+        """Return the same of a listed run; None where it shows nothing of its task."""
 
 
 class CallsBackPerRun(CreatesBatches):

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from receiver.providers.base import Provider
 from receiver.providers.model import Artifact, Created, NewRun, Request, Subject
@@ -27,6 +27,29 @@ class CreatesRuns(Provider):
     @abstractmethod
     def read_created_run(self, data: object) -> Created:
         """Return the new run; raises Unavailable where the answer does not name it."""
+
+
+class MarksRuns(CreatesRuns):
+    """A sender whose runs carry an id of ours, and show it whenever they are asked for."""
+
+    @abstractmethod
+    def marked_run(self, new: NewRun, mark: str) -> NewRun:
+        """Return a run with an id of ours in it."""
+
+
+class ListsRuns(CreatesRuns):
+    """A sender that lists the account's single runs, each with its question."""
+
+    runs_listed: ClassVar[int]
+    """The most runs that one listing names."""
+
+    @abstractmethod
+    def runs(self) -> Request:
+        """Ask for the account's newest single runs."""
+
+    @abstractmethod
+    def read_runs(self, data: object) -> Sequence[FetchedRun]:
+        """Read the runs of a listing."""
 
 
 class UpdatesRuns(Provider):

@@ -7,7 +7,7 @@ for the run itself tells which.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from receiver.errors import Unavailable
@@ -28,7 +28,15 @@ from receiver.providers.model import (
 )
 from receiver.providers.parallel import reading
 from receiver.providers.parallel.limits import MAX_VALUE, check_input, checked
-from receiver.providers.parallel.tasks import PROCESSORS, ParallelRuns, task_spec, with_webhook
+from receiver.providers.parallel.tasks import (
+    MARK,
+    PROCESSORS,
+    ParallelRuns,
+    mark_of,
+    task_spec,
+    with_mark,
+    with_webhook,
+)
 from receiver.providers.responses import part
 from receiver.signatures.schemes import STANDARD_WEBHOOKS
 from storage import FetchedBatch, FetchedRun
@@ -143,6 +151,15 @@ class Parallel(ParallelRuns, EmbedsResults, StreamsRuns, AddsToBatches):
             body["default_task_spec"] = task_spec(defaults["schema"])
         path = f"/v1/tasks/groups/{part(batch.id)}/runs"
         return Request("POST", path, {"refresh_status": "false"}, json=body)
+
+    def marked(self, task: NewTask, mark: str) -> NewTask:
+        return replace(task, body=with_mark(task.body, mark))
+
+    def key_of(self, task: NewTask) -> str:
+        return str((task.body.get("metadata") or {}).get(MARK))
+
+    def key_of_run(self, run: FetchedRun) -> str | None:
+        return mark_of(run)
 
     def read_added(self, data: object) -> Sequence[FetchedRun]:
         listed = data.get("run_ids") if isinstance(data, dict) else None

@@ -1,22 +1,27 @@
 """Parallel's single runs: creating them from the options of a user, and asking for their input."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from receiver.errors import Unavailable
-from receiver.json_values import word
-from receiver.providers.capabilities.runs import CreatesRuns, TellsInputs
+from receiver.json_values import text, word
+from receiver.providers.capabilities.runs import MarksRuns, TellsInputs
 from receiver.providers.model import Callback, Created, NewRun, Request, Subject
 from receiver.providers.parallel import reading
 from receiver.providers.parallel.limits import check_input, checked
 from receiver.providers.responses import part
+from storage import FetchedRun
 
 RUN_EVENT = "task_run.status"
 RUN_OPTIONS = frozenset({"input", "runner", "output_schema", "metadata", "set"})
+MARK = "resultsink"
+"""The key of a run's metadata under which an id of ours travels."""
+
 PROCESSORS = "lite, base, core, pro or ultra"
 
 
-class ParallelRuns(CreatesRuns, TellsInputs):
+class ParallelRuns(MarksRuns, TellsInputs):
     """The part of the provider `parallel` that is about single runs."""
 
     def new_run(self, options: Mapping[str, Any]) -> NewRun:
@@ -48,6 +53,9 @@ class ParallelRuns(CreatesRuns, TellsInputs):
             raise Unavailable("the answer to the create call names no run")
         return Created(run_id)
 
+    def marked_run(self, new: NewRun, mark: str) -> NewRun:
+        return replace(new, body=with_mark(new.body, mark))
+
     def input(self, run: Subject) -> Request:
         return Request("GET", f"/v1/tasks/runs/{part(run.id)}/input")
 
@@ -60,6 +68,18 @@ def with_webhook(body: Mapping[str, object], callback: Callback | None) -> Mappi
     if callback is None:
         return body
     return {**body, "webhook": {"url": callback.url, "event_types": [RUN_EVENT]}}
+
+
+def with_mark(body: Mapping[str, Any], mark: str) -> Mapping[str, Any]:
+    """Return the body of a run with our mark in its metadata; the user's own of that name stays."""
+    return {**body, "metadata": {MARK: mark, **(body.get("metadata") or {})}}
+
+
+def mark_of(run: FetchedRun) -> str | None:
+    """Return our mark in the metadata of a run, or None."""
+    shown = run.raw.get("run")
+    metadata = shown.get("metadata") if isinstance(shown, dict) else None
+    return text(metadata.get(MARK)) if isinstance(metadata, dict) else None
 
 
 def task_spec(schema: object) -> Mapping[str, object]:

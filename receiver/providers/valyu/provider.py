@@ -148,6 +148,12 @@ class Valyu(
         body = {"tasks": [dict(task.body) for task in tasks]}
         return Request("POST", f"/deepresearch/batches/{part(batch.id)}/tasks", json=body)
 
+    def key_of(self, task: NewTask) -> str:
+        return _key(task.task_id, task.body.get("query"))
+
+    def key_of_run(self, run: FetchedRun) -> str | None:
+        return _key(run.task_id, (run.input or {}).get("query"))
+
     def read_added(self, data: object) -> Sequence[FetchedRun]:
         found = data.get("tasks") if isinstance(data, dict) else None
         return [run for item in items(found) if (run := reading.run(item)) is not None]
@@ -219,6 +225,11 @@ class Valyu(
 def _either(data: Mapping[str, object]) -> FetchedRun | None:
     """Read a task or a contents job."""
     return reading.run(data) or reading.contents(data)
+
+
+def _key(task_id: str | None, query: object) -> str:
+    """Return the user's id, which a listing gives back, or else the question."""
+    return f"query {query}" if task_id is None else f"id {task_id}"
 
 
 def _check_task(body: Mapping[str, Any]) -> None:

@@ -4,20 +4,22 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from receiver.errors import Unavailable
-from receiver.json_values import text, word
+from receiver.json_values import items, text, word
 from receiver.providers.capabilities.runs import (
     AsksQuestions,
     CancelsRuns,
-    CreatesRuns,
+    ListsRuns,
     UpdatesRuns,
 )
 from receiver.providers.model import Created, NewRun, Request, Subject
 from receiver.providers.responses import part
+from receiver.providers.valyu import reading
 from receiver.providers.valyu.limits import CHECKPOINTS, FILE_TYPES, check
+from storage import FetchedRun
 
 TASKS = "/deepresearch/tasks"
 FIELDS = {
@@ -53,10 +55,11 @@ EXAMPLES: Mapping[str, object] = {
 }
 
 
-class ValyuTasks(CreatesRuns, UpdatesRuns, CancelsRuns, AsksQuestions):
+class ValyuTasks(ListsRuns, UpdatesRuns, CancelsRuns, AsksQuestions):
     """The part of the provider `valyu` that is about single tasks."""
 
     run_kind = "task"
+    runs_listed = 100
 
     def new_run(self, options: Mapping[str, Any]) -> NewRun:
         body = _body(options)
@@ -77,6 +80,12 @@ class ValyuTasks(CreatesRuns, UpdatesRuns, CancelsRuns, AsksQuestions):
         if not isinstance(data, dict) or task_id is None:
             raise Unavailable("the answer to the create call names no task")
         return Created(task_id, text(data.get("webhook_secret")))
+
+    def runs(self) -> Request:
+        return Request("GET", "/deepresearch/list", {"limit": str(self.runs_listed)})
+
+    def read_runs(self, data: object) -> Sequence[FetchedRun]:
+        return [run for item in items(data) if (run := reading.run(item)) is not None]
 
     def update_run(self, run: Subject, instruction: str) -> Request:
         return Request("POST", f"{TASKS}/{part(run.id)}/update", json={"instruction": instruction})

@@ -13,12 +13,7 @@ from receiver.errors import Missing, Refused, Unavailable
 from receiver.providers.capabilities.batches import StreamsRuns
 from receiver.providers.model import StreamItem, Subject
 from receiver.sender_api.calls import Calls
-from receiver.sender_api.stream_parsers import (
-    CsvRows,
-    JsonDocuments,
-    ServerSentEvents,
-    StreamParser,
-)
+from receiver.sender_api.stream_parsers import PARSERS, StreamParser
 from receiver.telemetry.logs import get_logger
 from receiver.work.fetch.listing_progress import restart, store_runs
 from storage import FetchedBatch, FetchedRun, Lease, Store
@@ -34,12 +29,6 @@ ITEM_SECONDS = 60.0
 PART_RUNS = 100
 PART_BYTES = 2 * 1024 * 1024
 """Runs of a stream are stored together up to either limit."""
-
-PARSERS: Mapping[str, type[ServerSentEvents | JsonDocuments | CsvRows]] = {
-    "events": ServerSentEvents,
-    "documents": JsonDocuments,
-    "rows": CsvRows,
-}
 
 
 async def read_stream(

@@ -28,7 +28,7 @@ def fill(store: Store, *run_ids: str, batch_id: str = "b", **more: Any) -> None:
     add_endpoint(store, batch_id)
     page = [build.run(run_id, batch_id=batch_id, output="é", **more) for run_id in run_ids]
     store.database.write(lambda connection: build.keep(connection, *page))
-    store.batches.add_runs("valyu", batch_id, [], unlisted=len(run_ids) + 2)
+    store.batches.add_runs("valyu", batch_id, [], submitted=len(run_ids) + 2)
 
 
 def run_ids(response: httpx.Response) -> list[str]:

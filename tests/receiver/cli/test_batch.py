@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from receiver.sandbox import SandboxServer
-from storage import Store
+from storage import Store, Submission
 from tests.receiver import working
 from tests.receiver.cli.conftest import Run
 from tests.receiver.working import a_source, ask, make_due, work_off
@@ -142,11 +142,13 @@ def test_skip_creates_the_rest_of_a_file(run: Run, store: Store, sender: Sandbox
     assert len(sender.state()["batches"]) == len(store.endpoints.list_all()) == 1
 
 
-def test_skip_counts_in_the_advice(run: Run, store: Store, sender: SandboxServer) -> None:
+def test_refusal_prints_next_command(run: Run, store: Store, sender: SandboxServer) -> None:
     sender.change(max_batch_tasks=100)
     Path("tasks.csv").write_text("\n".join(["query", *map(str, range(107)), ""]))
     ended = run("batch", "create", "valyu", "--tasks", "tasks.csv", "--skip", "2", "--json")
-    assert (ended.code, ended.sentence.endswith(" --tasks FILE --skip 102.")) == (1, True)
+    (known,) = store.submissions.list_all()
+    command = f"Once that is mended: resultsink batch create --resume {known.id}."
+    assert (ended.code, ended.sentence.endswith(command), known.skipped) == (1, True, 2)
 
 
 def test_cancelled_batch_is_fetched_at_once(run: Run, store: Store, sender: SandboxServer) -> None:
@@ -236,3 +238,82 @@ def test_empty_list_says_how_to_begin(run: Run, store: Store) -> None:
         "",
         "There are no batches yet: see `batch create --help`.\n",
     )
+
+
+# --- what was interrupted -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def interrupted(run: Run, store: Store, sender: SandboxServer) -> Submission:
+    """A batch without the tasks that were refused."""
+    sender.add_fault("POST /deepresearch/batches/*/tasks", status=402)
+    Path("tasks.csv").write_text("query\none\ntwo\n")
+    assert run("batch", "create", "valyu", "--tasks", "tasks.csv").code == 1
+    (known,) = store.submissions.list_all()
+    return known
+
+
+@pytest.mark.parametrize("name", [None, "id", "batch_id", "source"])
+def test_resume_finishes_what_is_named(
+    run: Run, store: Store, sender: SandboxServer, interrupted: Submission, name: str | None
+) -> None:
+    named = [] if name is None else [getattr(interrupted, name)]
+    ended = run("batch", "create", *named, "--resume")
+    assert (ended.code, ended.out) == (0, f"{interrupted.batch_id}\n")
+    assert ended.err == f"2 tasks added; next: resultsink batch wait {interrupted.batch_id}\n"
+    assert sender.state()["batches"][0]["counts"]["total"] == 2
+    again = run("batch", "create", *named, "--resume")
+    assert (again.code, again.sentence.startswith("Nothing is unfinished")) == (1, True)
+
+
+def test_unfinished_batch_is_shown_as_such(run: Run, store: Store, interrupted: Submission) -> None:
+    sentence = (
+        f"Not finished: {interrupted.id} (0 of 2 tasks are added to {interrupted.batch_id}). "
+        f"Go on with: resultsink batch create --resume {interrupted.id}.\n"
+    )
+    assert run("batch", "list").err == sentence
+    shown = run("batch", "show", str(interrupted.batch_id), "--json")
+    assert (shown.err, json.loads(shown.out)["expected"]) == (sentence, 2)
+
+
+def test_several_unfinished_must_be_named(
+    run: Run, store: Store, sender: SandboxServer, interrupted: Submission
+) -> None:
+    sender.add_fault("POST /deepresearch/batches", kind="html")
+    assert run("batch", "create", "valyu", "--tasks", "tasks.csv").code == 1
+    ended = run("batch", "create", "--resume")
+    ids = [known.id for known in store.submissions.list_all()]
+    assert (ended.code, all(each in ended.sentence for each in ids)) == (2, True)
+    assert "(0 of 2 tasks are added to a new batch of source valyu)" in ended.sentence
+
+
+def test_given_up_submission_is_gone(
+    run: Run, store: Store, sender: SandboxServer, interrupted: Submission
+) -> None:
+    ended = run("batch", "create", "--resume", "--give-up")
+    assert (ended.code, ended.err) == (
+        0,
+        f"{interrupted.id} is given up: 2 tasks were not added.\n",
+    )
+    assert store.submissions.list_all() == []
+    assert sender.state()["batches"][0]["counts"]["total"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ("--resume", "--tasks", "tasks.csv"),
+            "--resume takes no --tasks: all of it is stored since the start.",
+        ),
+        (
+            ("valyu", "--tasks", "tasks.csv", "--give-up"),
+            "--repeat and --give-up are for --resume.",
+        ),
+    ],
+)
+def test_resume_needs_nothing_that_is_stored(
+    run: Run, store: Store, arguments: tuple[str, ...], sentence: str
+) -> None:
+    ended = run("batch", "create", *arguments)
+    assert (ended.code, ended.sentence) == (2, sentence)

@@ -328,3 +328,15 @@ def test_list_has_single_tasks_only(run: Run, store: Store, sender: SandboxServe
     listed: Any = json.loads(run("task", "list", "--json").out)
     assert [row["run_id"] for row in listed] == ids[::-1]
     assert len(json.loads(run("task", "list", "--json", "--limit", "1").out)) == 1
+
+
+def test_interrupted_create_finds_its_task(run: Run, store: Store, sender: SandboxServer) -> None:
+    sender.add_fault("POST /deepresearch/tasks", kind="lost")
+    sender.add_fault("GET /deepresearch/list", status=500)
+    ended = run("task", "create", "valyu", "--query", "q")
+    (known,) = store.submissions.list_all()
+    assert (ended.code, f"--resume {known.id}." in ended.sentence) == (1, True)
+    assert f"resultsink task create --resume {known.id}.\n" in run("task", "list").err
+    ended = run("task", "create", known.id, "--resume")
+    assert (ended.code, ended.out) == (0, f"{store.runs.list_single()[0]['run_id']}\n")
+    assert store.submissions.list_all() == []

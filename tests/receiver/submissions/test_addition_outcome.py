@@ -14,6 +14,7 @@ from receiver.errors import NotDone
 from receiver.providers.model import NewTask
 from receiver.sandbox import SandboxServer
 from receiver.sender_api.calls import Calls
+from receiver.sender_api.client_pool import clients_for
 from receiver.submissions.batches import BatchSubmissions
 from storage import CannotStore, Store
 from tests.processes import until
@@ -27,6 +28,7 @@ from tests.receiver.creating import (
     left_behind,
     locked,
     refusal,
+    resume_command,
     tasks,
 )
 from tests.receiver.working import (
@@ -83,7 +85,7 @@ async def test_tasks_without_ids_named_by_place(store: Store) -> None:
     text = str(raised.value)
     assert "98 of 100 tasks for batch_1, but not 2 of these, without saying which: task 251" in text
     assert "task 270, 80 more. Look" in text
-    assert "and the 50 tasks after them with `batch add batch_1 --tasks FILE --skip 350`." in text
+    assert text.endswith(f"The 50 tasks after them are added with: {resume_command(store)}.")
 
 
 async def test_counted_but_unlisted_tasks_are_expected(store: Store) -> None:
@@ -101,7 +103,7 @@ async def test_counted_but_unlisted_tasks_are_expected(store: Store) -> None:
 async def test_unlisted_tasks_count_once_after_lost_commit(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, lost = store.database.write, [True, False]
+    write, lost = store.database.write, [False, False, False, True, False]
 
     def losing(work: Callable[[Connection], Any]) -> Any:
         value = write(work)
@@ -121,8 +123,7 @@ async def test_empty_answer_is_no_success(store: Store) -> None:
     sentence = await refusal(store, a_source(), 3, client=answering(accepting(None, [])))
     assert sentence == (
         "0 of 3 tasks were added to batch_1; whether the next 3 were, the sender's answer does not "
-        "say. Look with `batch status batch_1`; if they were not: "
-        "batch add batch_1 --tasks FILE --skip 0."
+        f"say. This looks again before it adds any: {resume_command(store)}."
     )
 
 
@@ -141,17 +142,23 @@ async def test_batch_ended_between_calls_stops_addition(
 async def test_other_refusals_are_no_ended_batch(store: Store, sender: SandboxServer) -> None:
     sender.change(hold=True, max_batch_tasks=120)
     sentence = await refusal(store, a_source(sender.api_url), 250)
-    assert "A batch takes at most 120 tasks. Once that is mended: batch add" in sentence
+    assert "A batch takes at most 120 tasks. Once that is mended: resultsink" in sentence
 
 
 async def test_a_refusal_is_told_where_the_batch_cannot_be_looked_at(store: Store) -> None:
+    looked = list[str]()
+
     def handler(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(500 if request.method == "GET" else 400, json={"error": "No"})
+        if request.method == "POST":
+            return httpx.Response(400, json={"error": "No"})
+        looked.append(request.url.path)
+        first = {"batch_id": "batch_1", "status": "open", "counts": {"total": 0}}
+        return httpx.Response(200 if len(looked) == 1 else 500, json=first)
 
     known(store, "batch_1")
     async with answering(handler) as wire:
         batches = BatchSubmissions(store, Calls(a_source(), wire), PUBLIC)
-        with pytest.raises(NotDone, match=r"answered 400: No\. Once that is mended: batch add"):
+        with pytest.raises(NotDone, match=r"answered 400: No\. Once that is mended, run the"):
             await batches.add("batch_1", tasks(3), added=lambda _: None)
 
 
@@ -184,6 +191,7 @@ async def test_unstorable_batch_named_without_secret(store: Store, sender: Sandb
     (endpoint,), (made,) = store.endpoints.list_all(), sender.state()["batches"]
     assert f"made {made['batch_id']}, still without tasks, but it could not be stored" in sentence
     assert f"endpoint secret {endpoint['id']} --resource {made['batch_id']}." in sentence
+    assert sentence.endswith(f"Once that is mended: {resume_command(store)}.")
     locked_out = "lock timeout" if store.is_shared else "database is locked"
     assert re.search(rf"{locked_out}.*\. Its signing secret is lost", sentence)
     assert left_behind(store) == (["pending"], ["pending"])
@@ -195,12 +203,9 @@ async def test_unstorable_batch_named_without_secret(store: Store, sender: Sandb
 
 
 @pytest.mark.usefixtures("short_locks")
-@pytest.mark.parametrize(
-    ("count", "go_on"),
-    [(120, "batch add {} --tasks FILE --skip 100."), (20, "batch status {}.")],
-)
+@pytest.mark.parametrize("count", [120, 20])
 async def test_accepted_unstorable_tasks_not_added_again(
-    store: Store, sender: SandboxServer, count: int, go_on: str
+    store: Store, sender: SandboxServer, count: int
 ) -> None:
     sender.change(hold=True)
     source = a_source(sender.api_url)
@@ -219,9 +224,12 @@ async def test_accepted_unstorable_tasks_not_added_again(
     assert sentence.startswith(
         f"{first} of {count} tasks were added to {batch.batch_id}, but the last {first} could not"
     )
-    assert "Do not add them again" in sentence
-    assert sentence.endswith(f"Once that is mended: {go_on.format(batch.batch_id)}")
+    assert sentence.endswith(f"does not add them again: {resume_command(store)}.")
+    (known,) = store.submissions.list_all()
+    async with clients_for() as wire:
+        batches = BatchSubmissions(store, Calls(source, wire), PUBLIC)
+        await batches.resume(known, created=lambda _: None, added=lambda _: None)
     sender.change(hold=False)
     make_due(store)
     await work_off(store, source)
-    assert (ledger(store, batch.batch_id).state, total()) == ("complete", first)
+    assert (ledger(store, batch.batch_id).state, total()) == ("complete", count)

@@ -169,7 +169,10 @@ async def test_a_refusal_closes_the_endpoints_again(store: Store, status: int) -
 
 
 async def test_lost_answer_keeps_endpoints_open(store: Store) -> None:
-    with pytest.raises(NotDone, match=r"was lost .* see `event list`"):
+    with pytest.raises(
+        NotDone,
+        match=r"was lost .*see `event list`.* then this finds it: resultsink",
+    ):
         await submit(store, Creating(batch=httpx.Response(502)))
     assert states(store) == ["open"] * 2
 
@@ -209,7 +212,7 @@ async def test_unstorable_batch_is_named_with_advice(store: Store) -> None:
             await creating
     assert f"made {BATCH} of task {TASK}, but it could not be stored here" in str(raised.value)
     assert "Do not create it again" in str(raised.value)
-    assert f"--kind batch --resource {BATCH} --task {TASK}." in str(raised.value)
+    assert f"--kind batch --resource {BATCH} --task {TASK}, then" in str(raised.value)
 
 
 async def test_fixed_batch_refuses_additions_and_cancel(store: Store) -> None:

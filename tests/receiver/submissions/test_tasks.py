@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ import pytest
 from receiver.errors import NotDone, UsageError
 from receiver.intake.target import ACCEPTED
 from receiver.providers.capabilities.require import require_single_runs
+from receiver.providers.model import Subject
 from receiver.providers.valyu.provider import Valyu
 from receiver.sandbox import SandboxServer
 from receiver.sender_api.calls import Calls
@@ -137,17 +139,67 @@ async def test_a_refused_task_leaves_nothing_behind(store: Store, sender: Sandbo
     assert store.runs.list_single() == []
 
 
-async def test_lost_answer_says_how_to_recover(store: Store, sender: SandboxServer) -> None:
+async def test_task_of_lost_answer_is_found(store: Store, sender: SandboxServer) -> None:
+    ask(sender, "POST", "/deepresearch/tasks", {"query": "another question"})
     sender.add_fault(CREATE, kind="lost")
     source = a_source(sender.api_url)
-    sentence = await refusal(store, source)
-    assert sentence.startswith("The answer to the create call was lost (")
-    assert "endpoint add valyu --kind task --resource ID." in sentence
-    (made,) = ask(sender, "GET", "/deepresearch/list")
-    store.endpoints.add("valyu", "task", resource=made["deepresearch_id"])  # as it says
+    run_id = await create(store, source, how={"warn": lambda _: None})
+    assert len(ask(sender, "GET", "/deepresearch/list")) == 2
+    assert store.submissions.list_all() == []
     make_due(store)
     await work_off(store, source)
-    assert [each["run_id"] for each in stored(store)] == [made["deepresearch_id"]]
+    assert [each["run_id"] for each in stored(store)] == [run_id]
+
+
+async def test_task_that_was_not_made_is_not_to_be_seen(
+    store: Store, sender: SandboxServer
+) -> None:
+    sender.add_fault(CREATE, kind="reset")
+    source = a_source(sender.api_url)
+    sentence = await refusal(store, source)
+    (known,) = store.submissions.list_all()
+    assert sentence.startswith("The answer to the create call was lost (")
+    assert f"announced its end: resultsink task create --resume {known.id}." in sentence
+    async with tasks_of(store, source, settle_seconds=0.0) as tasks:
+        with pytest.raises(NotDone, match="was not created, and nothing runs: create it again"):
+            await tasks.resume(known)
+    assert (endpoint(store)["state"], store.submissions.list_all()) == ("closed", [])
+
+
+async def test_equal_questions_leave_it_to_the_user(store: Store, sender: SandboxServer) -> None:
+    ask(sender, "POST", "/deepresearch/tasks", {"query": "q"})
+    sender.add_fault(CREATE, kind="lost")
+    source = a_source(sender.api_url)
+    await refusal(store, source)
+    (known,) = store.submissions.list_all()
+    async with tasks_of(store, source, settle_seconds=0.0) as tasks:
+        with pytest.raises(NotDone, match="2 of the newest runs there may be the one"):
+            await tasks.resume(known)
+        await tasks.give_up(known)
+    assert store.submissions.list_all() == []
+
+
+async def test_run_of_parallel_is_found_by_our_mark(store: Store) -> None:
+    made: list[Any] = []
+
+    def lost(request: httpx.Request) -> httpx.Response:
+        made.append(json.loads(request.content)["metadata"])
+        return httpx.Response(502)
+
+    source = a_source("https://sender.test", provider="parallel")
+    options = {"input": "q", "runner": "core"}
+    with pytest.raises(NotDone, match="so the sender may be working"):
+        async with tasks_of(store, source, client=answering(lost), warn=print) as tasks:
+            await tasks.create(require_single_runs(source.provider).new_run(options))
+    (known,), (metadata,) = store.submissions.list_all(), made
+    shown = {"run_id": "r1", "status": "completed", "metadata": metadata}
+    found = source.provider.read_run({"run": shown, "output": {}}, Subject("run", "r1"))
+    run = replace(found, output="x", has_output=True)
+    store.runs.note("valyu", run, fetched_at=store.now())  # its webhook came
+    async with tasks_of(store, source) as tasks:
+        assert await tasks.resume(known) == "r1"
+    (row,) = working.sql(store, "SELECT input FROM runs")
+    assert (json.loads(row["input"]), store.submissions.list_all()) == ({"input": "q"}, [])
 
 
 async def test_unreachable_sender_has_made_nothing(store: Store) -> None:

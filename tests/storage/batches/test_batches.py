@@ -1,13 +1,12 @@
 """The ledger: a batch is complete by its runs and the sender's counts, not by its status."""
 
-from functools import partial
 from typing import Any
 
 import pytest
 
 from storage import FetchedBatch, Ledger, NotFound, Store, SubmittedRun
-from storage.batches import batches, idempotency_keys
-from storage.models import Batch, Event, Job, Meta, Run
+from storage.batches import batches
+from storage.models import Batch, Event, Job, Run
 from storage.store.batches import RUNS_AT_ONCE
 from tests.storage.build import at, claim, claimed, deliver, delivery, keep, rows, run, tried
 
@@ -161,16 +160,16 @@ def test_runs_without_ids_are_expected(store: Store, endpoint: str) -> None:
     store.batches.add_runs("valyu", "b", [SubmittedRun("r1", None, None)])
     results(store, "r1")
     look(store, shown(total=1, ended=1))
-    store.batches.add_runs("valyu", "b", [], unlisted=1)
+    store.batches.add_runs("valyu", "b", [], submitted=2)
     assert (store.batches.ledger("b").state, store.batches.ledger("b").expected) == ("open", 2)
-    store.batches.add_runs("valyu", "b", [SubmittedRun("r4", None, None)], unlisted=1)
+    store.batches.add_runs("valyu", "b", [SubmittedRun("r4", None, None)], submitted=4)
     assert store.batches.ledger("b").expected == 4
     assert live_checks(store) == [endpoint]
 
 
 @pytest.mark.usefixtures("endpoint")
 def test_unlisted_runs_count_once_when_found(store: Store) -> None:
-    store.batches.add_runs("valyu", "b", [SubmittedRun("r1", None, None)], unlisted=2)
+    store.batches.add_runs("valyu", "b", [SubmittedRun("r1", None, None)], submitted=3)
     assert store.batches.ledger("b").expected == 3
     results(store, "r1", "r2", "r3")
     store.batches.add_runs("valyu", "b", [SubmittedRun("r4", None, None)])
@@ -179,27 +178,8 @@ def test_unlisted_runs_count_once_when_found(store: Store) -> None:
 
 @pytest.mark.usefixtures("endpoint")
 def test_repeated_addition_counts_unlisted_runs_once(store: Store) -> None:
-    for addition in ("one", "one", "another", "one"):
-        store.batches.add_runs(
-            "valyu", "b", [SubmittedRun("r1", None, None)], unlisted=2, idempotency_key=addition
-        )
-    assert store.batches.ledger("b").expected == 5
-
-
-@pytest.mark.usefixtures("endpoint")
-def test_idempotency_keys_last_a_day(store: Store) -> None:
-    def noted() -> list[str]:
-        return [
-            row.key
-            for row in rows(store.database, Meta)
-            if row.key.startswith(idempotency_keys.PREFIX)
-        ]
-
-    named: dict[str, Any] = {"source": "valyu", "batch_id": "b", "runs": []}
-    for name, moment in (("old", at(0)), ("new", at(60)), ("next", at(86_430))):
-        how: dict[str, Any] = {"unlisted": 1, "idempotency_key": name, "now": moment}
-        store.database.write(partial(batches.add_runs, **named, **how))
-    assert noted() == [idempotency_keys.PREFIX + "new", idempotency_keys.PREFIX + "next"]
+    for _ in range(3):
+        store.batches.add_runs("valyu", "b", [SubmittedRun("r1", None, None)], submitted=3)
     assert store.batches.ledger("b").expected == 3
 
 
@@ -402,7 +382,7 @@ def test_rerun_is_unstored_until_its_result(store: Store) -> None:
 def test_many_runs_take_several_transactions(store: Store) -> None:
     store.batches.register("valyu", "b", endpoint_id=None)
     many = [SubmittedRun(f"r{number}", None, {"n": number}) for number in range(RUNS_AT_ONCE + 1)]
-    store.batches.add_runs("valyu", "b", many, unlisted=2)
+    store.batches.add_runs("valyu", "b", many, submitted=RUNS_AT_ONCE + 3)
     assert store.batches.ledger("b").expected == RUNS_AT_ONCE + 3
     assert len(rows(store.database, Run)) == RUNS_AT_ONCE + 1
 

@@ -2,23 +2,38 @@
 
 import pytest
 
-from storage import FetchedRun, NotFound, Store, SubmittedRun, now
+from storage import (
+    EndpointPlan,
+    FetchedRun,
+    NewSubmission,
+    NotFound,
+    Store,
+    StoredTask,
+    SubmittedRun,
+    now,
+)
 
 DONE = FetchedRun("r1", "completed", "done", {"output": "x"}, output="x", cost=0.5)
 
 
 def expect(store: Store, run_id: str = "r1", *, source: str = "valyu") -> str:
     """A run that was just created, at an endpoint of its own."""
-    endpoint_id = store.endpoints.add(source, "task", check_every=60.0)
+    known = store.submissions.begin(
+        NewSubmission(source, "run"),
+        [StoredTask(None, {}, {})],
+        endpoint=EndpointPlan("task", 60.0),
+    )
     store.runs.expect(
         source,
         run_id,
-        endpoint_id=endpoint_id,
+        endpoint_id=known.endpoint_id,
         secret="s" * 64,
         input={"query": "q"},
         runner="fast",
+        submission=known,
     )
-    return endpoint_id
+    assert store.submissions.list_all() == []
+    return str(known.endpoint_id)
 
 
 def test_expected_run_is_bound_and_watched(store: Store) -> None:

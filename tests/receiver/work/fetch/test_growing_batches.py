@@ -95,7 +95,7 @@ def test_tasks_without_ids_are_outstanding(store: Store) -> None:
     lease, read = an_end(store, "r1", "r2")
     mine = [SubmittedRun(name, None, None) for name in ("r1", "r2")]
     store.batches.add_runs("valyu", "B", mine)
-    store.batches.add_runs("valyu", "B", [], unlisted=2)
+    store.batches.add_runs("valyu", "B", [], submitted=4)
     settled = complete(store, lease, read)
     assert (settled.state, settled.stored, settled.expected) == ("open", 2, 4)
     assert watching(store) == ["check"]
@@ -233,5 +233,6 @@ async def test_refused_addition_quotes_the_sender(
         with pytest.raises(NotDone) as raised:
             await batches.add(GROUP, [Parallel().new_task({"q": "1"})], added=print)
     assert str(raised.value).startswith(f"0 of 1 tasks were added to {GROUP}, then: ")
-    assert "422: input 3: too long. Once that is mended: " in str(raised.value)
-    assert sender.calls == [f"/groups/{GROUP}/runs"]  # its end is not asked for: it has none
+    assert str(raised.value).endswith("too long. Once that is mended, run the command again.")
+    assert store.submissions.list_all() == []
+    assert sender.calls[1:] == [f"/groups/{GROUP}/runs"]  # its end is not asked for: it has none
