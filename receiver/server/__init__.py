@@ -1,6 +1,7 @@
 """The HTTP server: uvicorn, with bounds on connections that never get to a request.
 
 protocol: bounds in time and size for all that is sent before and after a request
+parser: reads a request as HTTP/1.1, whatever else it offers to speak
 fast_path: takes a request that has come whole without a task, where uvicorn's private parts allow
 """
 
@@ -13,7 +14,12 @@ from starlette.types import ASGIApp
 
 from receiver.errors import UsageError
 from receiver.server.fast_path import FastPathProtocol, is_supported
-from receiver.server.protocol import HEAD_SECONDS, KEEP_ALIVE_SECONDS, GuardedProtocol
+from receiver.server.protocol import (
+    HEAD_SECONDS,
+    KEEP_ALIVE_SECONDS,
+    LINGER_SECONDS,
+    GuardedProtocol,
+)
 from receiver.telemetry.logs import get_logger
 from receiver.telemetry.throttle import Throttle
 
@@ -36,7 +42,11 @@ class _Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             if isinstance(connection, GuardedProtocol):
                 now = connection.loop.time()
-                if now - (connection.head_since or now) > HEAD_SECONDS:
+                if connection.leaving_since is not None:
+                    is_answered = connection.refusal is None
+                    if is_answered and now - connection.leaving_since > LINGER_SECONDS:
+                        connection.transport.abort()
+                elif now - (connection.head_since or now) > HEAD_SECONDS:
                     connection.transport.abort()
                 elif now - (connection.idle_since or now) > KEEP_ALIVE_SECONDS:
                     connection.transport.close()

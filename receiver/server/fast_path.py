@@ -6,14 +6,13 @@ them; GuardedProtocol serves the same requests without them.
 """
 
 from functools import partial
-from http import HTTPStatus
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from receiver.server.protocol import GuardedProtocol
+from receiver.server.protocol import GuardedProtocol, HttpHeaders, response
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -22,12 +21,6 @@ KNOWN_VERSIONS = ("0.54.",)
 """Beginnings of the versions of uvicorn whose private parts we know."""
 
 _PARAMETERS = ["self", "cycle", "app"]
-
-HttpHeaders = list[tuple[bytes, bytes]]
-
-_STATUS_LINES = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
-}
 
 
 def is_supported() -> bool:
@@ -58,7 +51,7 @@ class FastPathProtocol(GuardedProtocol):
     def on_response_complete(self) -> None:
         """Begin the next request, without the timer that uvicorn sets for each answer."""
         self.server_state.total_requests += 1
-        self.end_if_unread()
+        self.end_if_over()
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
@@ -100,12 +93,7 @@ class FastPathProtocol(GuardedProtocol):
         cycle.response_started = cycle.response_complete = True
         if not cycle.keep_alive:
             headers = [*headers, (b"connection", b"close")]
-        self.transport.write(_response(status, self.server_state.default_headers, headers, body))
+        self.transport.write(response(status, self.server_state.default_headers, headers, body))
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
-
-
-def _response(status: int, defaults: HttpHeaders, headers: HttpHeaders, body: bytes) -> bytes:
-    lines = [b"%b: %b\r\n" % header for header in (*defaults, *headers)]
-    return b"".join((_STATUS_LINES[status], *lines, b"\r\n", body))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 TASKS = typer.Option("--tasks", help="CSV, JSON or JSON Lines.")
 TasksFile = Annotated[Path, TASKS]
+SeparatorName = Literal["comma", "semicolon", "tab", "bar"]
+Encoding = Annotated[
+    str | None, typer.Option(help="The file's encoding, such as windows-1252; UTF-8 without.")
+]
+Separates = Annotated[
+    SeparatorName | None, typer.Option(help="What separates the columns; found out without.")
+]
 Skip = Annotated[int, typer.Option(help="Leave out so many tasks from the top.", min=0)]
 
 
@@ -64,6 +71,8 @@ def create(
     give_up: Annotated[
         bool, typer.Option("--give-up", help="With --resume: leave out what is not added yet.")
     ] = False,
+    encoding: Encoding = None,
+    separator: Separates = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a batch with its webhooks registered, add the tasks, and return at once."""
@@ -83,7 +92,9 @@ def create(
 
     settings = load()
     provider = require_new_batches(named(configured(settings), source).provider)
-    new_tasks = _read(tasks, provider, skip, "nothing was created")
+    new_tasks = _read(
+        tasks, provider, skip, "nothing was created", encoding=encoding, separator=separator
+    )
     plan = Plan(
         name=name, runner=runner, schema=_schema(output_schema), prompt=prompt, task_id=task
     )
@@ -119,6 +130,8 @@ def add(
     batch_id: Annotated[str, typer.Argument(help="The batch to add to.")],
     tasks: TasksFile,
     skip: Skip = 0,
+    encoding: Encoding = None,
+    separator: Separates = None,
     source: SourceName = None,
 ) -> None:
     """Add tasks to a batch that is still open."""
@@ -130,7 +143,9 @@ def add(
     with existing_store(settings) as store:
         ledger = store.batches.ledger(batch_id, source=source)
         provider = require_new_batches(named(configured(settings), ledger.source).provider)
-        new = _read(tasks, provider, skip, "nothing was added")
+        new = _read(
+            tasks, provider, skip, "nothing was added", encoding=encoding, separator=separator
+        )
 
         async def work() -> None:
             async with batches_of(store, settings, ledger.source) as batches:
@@ -141,22 +156,38 @@ def add(
     say(f"{len(new)} tasks added; next: resultsink batch wait {batch_id}")
 
 
-def _read(path: Path, provider: CreatesBatches, skip: int, outcome: str) -> list[NewTask]:
-    """Read the tasks after the first `skip`; raises UsageError, with `outcome`, if none is left."""
-    from receiver.submissions.tasks_file import read_tasks
+def _read(
+    path: Path,
+    provider: CreatesBatches,
+    skip: int,
+    outcome: str,
+    *,
+    encoding: str | None,
+    separator: SeparatorName | None,
+) -> list[NewTask]:
+    """Read the tasks after the first `skip`, and say how the file was read.
 
-    tasks = read_tasks(path, provider)[skip:]
+    Raises UsageError, with `outcome`, if none is left.
+    """
+    from receiver.submissions.tasks_file import Separator, read_tasks
+
+    told = None if separator is None else Separator(separator)
+    file = read_tasks(path, provider, encoding=encoding, separator=told)
+    tasks = file.tasks[skip:]
     if not tasks:
         raise UsageError(f"{path} has no task after the first {skip}: {outcome}.")
+    say(file.summary)
     return tasks
 
 
 def _schema(path: Path | None) -> dict[str, Any] | None:
+    from receiver.text_files import read_text
+
     if path is None:
         return None
     try:
-        schema = json.loads(path.read_text("utf-8-sig"))
-    except (OSError, ValueError) as error:
+        schema = json.loads(read_text(path).text)
+    except ValueError as error:
         raise UsageError(f"The output schema {path} cannot be read: {error}.") from None
     if not isinstance(schema, dict):
         raise UsageError(f"The output schema {path} must be a JSON object.")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from receiver.errors import UsageError
+from receiver.text_files import read_text
 
 _OFFICE = "application/vnd.openxmlformats-officedocument"
 TYPES = {
@@ -37,11 +38,10 @@ def json_or_file(option: str, text: str | None) -> object:
     if text.lstrip()[:1] in ("{", "[", '"'):
         return _parsed(option, text)
     try:
-        return _parsed(f"{option}: {text}", Path(text).read_text("utf-8-sig"))
-    except OSError as error:
-        raise UsageError(f"{option}: {text} cannot be read: {error.strerror}.") from None
-    except ValueError:  # not UTF-8, or a name that no file can have
-        raise UsageError(f"{option}: {text} is no file of JSON in UTF-8.") from None
+        content = read_text(Path(text)).text
+    except UsageError as error:
+        raise UsageError(f"{option}: {error}") from None
+    return _parsed(f"{option}: {text}", content)
 
 
 def object_or_file(option: str, text: str | None) -> dict[str, object] | None:

@@ -90,6 +90,14 @@ class CancelsBatches(HasBatches):
         """Cancel a batch."""
 
 
+def take_task_id(row: dict[str, Any]) -> str | None:
+    """Take the user's own id out of a row; raises ValueError where it has two of them."""
+    found = [row.pop(name) for name in ("id", "task_id") if name in row]
+    if len(found) > 1:
+        raise ValueError("it has both an `id` and a `task_id`: leave one out")
+    return str(found[0]) if found else None
+
+
 class CreatesBatches(HasBatches):
     """A sender whose batches are made of the rows of a tasks file, in one of two ways.
 

@@ -13,7 +13,7 @@ from typing import Any
 from receiver.errors import Unavailable
 from receiver.json_values import strictly, word
 from receiver.providers import responses
-from receiver.providers.capabilities.batches import AddsToBatches, StreamsRuns
+from receiver.providers.capabilities.batches import AddsToBatches, StreamsRuns, take_task_id
 from receiver.providers.capabilities.runs import EmbedsResults
 from receiver.providers.model import (
     Announcement,
@@ -92,7 +92,7 @@ class Parallel(ParallelRuns, EmbedsResults, StreamsRuns, AddsToBatches):
     def new_task(self, row: Mapping[str, Any]) -> NewTask:
         """Make a task of a row: its column `input` and metadata, or all columns as the input."""
         given = {key: value for key, value in row.items() if value not in (None, "")}
-        task_id = given.pop("id", given.pop("task_id", None))
+        task_id = take_task_id(given)
         body: dict[str, Any] = {}
         if (processor := given.pop("processor", None)) is not None:
             body["processor"] = str(processor)
@@ -105,12 +105,12 @@ class Parallel(ParallelRuns, EmbedsResults, StreamsRuns, AddsToBatches):
         else:
             body["input"] = given
         if task_id is not None:
-            metadata = {**metadata, TASK_ID: str(task_id)}
+            metadata = {**metadata, TASK_ID: task_id}
         check_input(body["input"])
         if metadata:
             body["metadata"] = checked(metadata)
         whole = reading.as_input(body["input"]) or {}
-        return NewTask(None if task_id is None else str(task_id), body, whole)
+        return NewTask(task_id, body, whole)
 
     def check(self, plan: Plan, tasks: Sequence[NewTask]) -> None:
         if plan.prompt is not None or plan.task_id is not None:

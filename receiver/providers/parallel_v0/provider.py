@@ -6,6 +6,7 @@ each with a callback of its own. The only documented check of a callback are hea
 its body may be unsigned, and is a hint alone.
 """
 
+import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -91,6 +92,9 @@ class ParallelV0(StreamsRuns, CallsBackPerRun):
             raise ValueError("the runner is missing: give --runner, such as neon or argon")
         if plan.task_id is not None and plan.schema is not None:
             raise ValueError("the stored task has its own output schema: leave --output-schema out")
+        for name in re.findall(r"\$\{([^}]+)\}", plan.prompt or ""):
+            if name not in _arguments(tasks):
+                raise ValueError(f"the prompt names {name!r}, which is no column of the tasks")
 
     def create_stored_task(self, plan: Plan, tasks: Sequence[NewTask]) -> Request:
         """Create a stored task whose input schema names the arguments of the tasks."""

@@ -19,6 +19,7 @@ from receiver.providers.capabilities.batches import (
     CancelsBatches,
     ListsBatches,
     ListsPages,
+    take_task_id,
 )
 from receiver.providers.capabilities.runs import EmbedsResults, HasArtifacts
 from receiver.providers.model import (
@@ -119,7 +120,7 @@ class Valyu(
     def new_task(self, row: Mapping[str, Any]) -> NewTask:
         """Make a task of a row: `id` is the user's own, columns without a meaning are metadata."""
         given = {key: value for key, value in row.items() if value not in (None, "")}
-        task_id = given.pop("id", given.pop("task_id", None))
+        task_id = take_task_id(given)
         query = given.get("query")
         if not isinstance(query, str) or not query.strip():
             raise ValueError("`query` is missing or empty")
@@ -133,8 +134,8 @@ class Valyu(
         if extra:
             body["metadata"] = {**body.get("metadata", {}), **extra}
         if task_id is not None:
-            body["id"] = str(task_id)
-        return NewTask(None if task_id is None else str(task_id), body, given)
+            body["id"] = task_id
+        return NewTask(task_id, body, given)
 
     def add_tasks(
         self,

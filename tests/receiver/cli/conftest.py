@@ -1,6 +1,7 @@
 """The command line as a process would run it, in this one: real exit codes, real streams."""
 
 import io
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,10 +28,16 @@ class Ended:
     def sentence(self) -> str:
         """The one sentence on standard error, without the program's name."""
         assert self.out == ""
-        assert self.err.startswith("resultsink: "), self.err
-        assert self.err.count("\n") == 1, self.err
-        assert self.err.endswith(".\n"), self.err
-        return self.err.removeprefix("resultsink: ").removesuffix("\n")
+        assert self.told.startswith("resultsink: "), self.err
+        assert self.told.count("\n") == 1, self.err
+        assert self.told.endswith(".\n"), self.err
+        return self.told.removeprefix("resultsink: ").removesuffix("\n")
+
+    @property
+    def told(self) -> str:
+        """What it wrote on standard error after the line that says how the tasks were read."""
+        first, _, rest = self.err.partition("\n")
+        return rest if re.fullmatch(r"Read \d+ tasks? from .*\.", first) else self.err
 
 
 @pytest.fixture

@@ -48,8 +48,24 @@ def test_create_prints_the_id_alone(run: Run, store: Store, sender: SandboxServe
     ended = run("batch", "create", "valyu", "--tasks", "tasks.csv", "--name", "Grid")
     (batch,) = sender.state()["batches"]
     assert (ended.code, ended.out) == (0, f"{batch['batch_id']}\n")
-    assert ended.err == f"2 tasks added; next: resultsink batch wait {batch['batch_id']}\n"
+    assert ended.told == f"2 tasks added; next: resultsink batch wait {batch['batch_id']}\n"
     assert (batch["name"], batch["counts"]["total"]) == ("Grid", 2)
+
+
+def test_create_says_how_it_read(run: Run, store: Store) -> None:
+    Path("tasks.csv").write_bytes("sep=;\r\nquery;\r\none;\r\n;\r\n".encode("utf-16"))
+    ended = run("batch", "create", "valyu", "--tasks", "tasks.csv")
+    assert ended.err.startswith(
+        "Read 1 task from tasks.csv: one column, UTF-16, "
+        "1 empty row left out, 1 empty column left out.\n"
+    )
+
+
+def test_encoding_and_separator_can_be_told(run: Run, store: Store) -> None:
+    Path("tasks.csv").write_bytes("query|a\nZürich?|b\n".encode("cp1252"))
+    told = ["--encoding", "cp1252", "--separator", "bar"]
+    ended = run("batch", "create", "valyu", "--tasks", "tasks.csv", *told)
+    assert ended.err.startswith("Read 1 task from tasks.csv: separated by bars, cp1252.\n")
 
 
 def test_create_prints_the_ledger_for_programs(run: Run, store: Store) -> None:
@@ -63,7 +79,7 @@ def test_create_prints_the_ledger_for_programs(run: Run, store: Store) -> None:
     )
     shown = json.loads(ended.out)
     assert (shown["expected"], shown["runner"], shown["state"]) == (1, "heavy", "open")
-    assert (shown.keys() >= LEDGER, ended.err) == (True, "")
+    assert (shown.keys() >= LEDGER, ended.told) == (True, "")
 
 
 def test_wait_ends_when_all_is_stored(run: Run, store: Store, sender: SandboxServer) -> None:
@@ -126,14 +142,14 @@ def test_add_with_skip(run: Run, store: Store, sender: SandboxServer) -> None:
     batch_id = create(run, "one")
     Path("more.csv").write_text("query\none\ntwo\nthree\n")
     ended = run("batch", "add", batch_id, "--tasks", "more.csv", "--skip", "1")
-    assert ended.err == f"2 tasks added; next: resultsink batch wait {batch_id}\n"
+    assert ended.told == f"2 tasks added; next: resultsink batch wait {batch_id}\n"
     assert sender.state()["batches"][0]["counts"]["total"] == 3
 
 
 def test_skip_creates_the_rest_of_a_file(run: Run, store: Store, sender: SandboxServer) -> None:
     Path("tasks.csv").write_text("query\none\ntwo\nthree\n")
     ended = run("batch", "create", "valyu", "--tasks", "tasks.csv", "--skip", "2")
-    assert (ended.code, ended.err.startswith("1 tasks added; next: ")) == (0, True)
+    assert (ended.code, ended.told.startswith("1 tasks added; next: ")) == (0, True)
     (row,) = working.sql(store, "SELECT input FROM runs")
     assert json.loads(row["input"]) == {"query": "three"}
     nothing = run("batch", "create", "valyu", "--tasks", "tasks.csv", "--skip", "3")
@@ -182,7 +198,7 @@ def test_missing_secret_warns_on_standard_error(
         configured(sources__valyu__base_url=f"http://127.0.0.1:{server.server_port}/v1")
         ended = run("batch", "create", "valyu", "--tasks", "tasks.csv")
         server.shutdown()
-    warning, said = ended.err.splitlines()
+    warning, said = ended.told.splitlines()
     assert (ended.code, ended.out) == (0, "batch_1\n")
     assert warning.startswith("The sender gave no signing secret for batch_1: its webhooks cannot")
     assert said == "1 tasks added; next: resultsink batch wait batch_1"

@@ -190,3 +190,24 @@ async def test_the_plain_way_ends_a_connection_whose_body_was_not_read() -> None
     app = App(GuardedProtocol)
     app.leaves_body = True
     assert (await app.say(HEAD + b"\r\na")).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize("http", [FastPathProtocol, GuardedProtocol])
+async def test_refused_head_is_answered_while_the_client_sends(http: type[GuardedProtocol]) -> None:
+    app = App(http)
+    async with app.connected() as (reader, writer):
+        for _ in range(100):  # more than both sides' buffers hold
+            writer.write(b"GET / HTTP/1.1\r\nx: " * 5_000)
+            await writer.drain()
+        assert (await reader.read()).startswith(b"HTTP/1.1 431 ")
+    await until(lambda: not app.states.connections)  # it ends when the client has ended
+
+
+@pytest.mark.parametrize("http", [FastPathProtocol, GuardedProtocol])
+async def test_offered_protocol_changes_nothing(http: type[GuardedProtocol]) -> None:
+    offer = HEAD + b"Connection: upgrade, close\r\nUpgrade: h2c\r\n\r\nab"
+    app = App(http)
+    async with app.connected() as (reader, writer):
+        writer.write(offer)
+        assert b"200 OK" in await reader.read()
+    assert app.ways == ["fast" if http is FastPathProtocol else "task"]

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -166,7 +167,74 @@ def test_the_second_head_of_a_connection_is_watched_too(serving: Serving) -> Non
 def test_a_head_without_bound_is_cut(serving: Serving) -> None:
     lines = ["Connection: close", *[f"x-{number}: {'y' * 60_000}" for number in range(50)]]
     assert serving.say(head("/healthz", lines[0], method="GET")).startswith(b"HTTP/1.1 200")
-    assert serving.say(head("/healthz", *lines, method="GET")) == b""
+    answer = serving.say(head("/healthz", *lines, method="GET"))
+    assert answer.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    assert b"connection: close\r\n" in answer
+
+
+def test_head_is_bounded_however_it_is_cut(serving: Serving) -> None:
+    large = head("/healthz", f"x: {'y' * 70_000}", method="GET")
+    for parts in ([large], [large[:-2], large[-2:]], [large[:100], large[100:]]):
+        assert serving.say(*parts).startswith(b"HTTP/1.1 431")
+    allowed = head("/healthz", f"x: {'y' * 60_000}", "Connection: close", method="GET")
+    assert serving.say(allowed).startswith(b"HTTP/1.1 200")
+
+
+def test_too_many_headers_are_refused(serving: Serving) -> None:
+    many = [f"x-{number}: y" for number in range(300)]
+    answer = serving.say(head("/healthz", *many, "Content-Length: 9") + b"more")
+    assert answer.startswith(b"HTTP/1.1 431")
+
+
+def test_requests_before_a_refusal_are_answered(serving: Serving) -> None:
+    endpoint_id = serving.endpoint()
+    for refused in (head("/", f"x: {'y' * 70_000}"), b"\xff\r\n\r\n"):
+        answer = serving.say(request(endpoint_id) * 2 + refused)
+        last = b"431" if b"x" in refused else b"400"
+        assert re.findall(rb"HTTP/1\.1 (\d+)", answer) == [b"200", b"200", last]
+
+
+OFFERS = [
+    ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAA"),
+    ("Connection: upgrade, close", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
+    ("Connection: keep-alive", "Connection: Upgrade", "Upgrade: h2c, TLS/1.0"),
+]
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+@pytest.mark.parametrize("step", [1 << 20, 700, 40])
+def test_offer_of_another_protocol_is_ignored(
+    serving: Serving, offer: tuple[str, ...], step: int
+) -> None:
+    before, body = len(events(serving.store)), batch_body(f"completed {offer} {step}")
+    data = request(serving.endpoint(), body, *offer) + head(
+        "/healthz", "Connection: close", method="GET"
+    )
+    answer = serving.say(*[data[at : at + step] for at in range(0, len(data), step)])
+    assert answer.count(b"HTTP/1.1 200 OK") == (1 if "close" in offer[0] else 2)
+    assert answer.count(b'{"status": "') == 1
+    assert len(events(serving.store)) == before + 1
+
+
+def test_offer_beside_expect_gets_100_first(serving: Serving) -> None:
+    whole = request(serving.endpoint(), BODY, *OFFERS[0], "Expect: 100-continue")
+    with serving.connect() as connection:
+        connection.sendall(whole[: -len(BODY)])
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(BODY)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_many_offers_in_a_row_are_all_answered(serving: Serving) -> None:
+    offer = head("/healthz", *OFFERS[0], method="GET")
+    last = head("/healthz", "Connection: close", method="GET")
+    assert serving.say(offer * 100 + last).count(b"HTTP/1.1 200 OK") == 101
+
+
+def test_connect_is_no_request_for_us(serving: Serving) -> None:
+    assert serving.say(b"CONNECT a.test:443 HTTP/1.1\r\nHost: a.test\r\n\r\n").startswith(
+        b"HTTP/1.1 400"
+    )
 
 
 def test_a_refusal_before_the_body_ends_the_connection(serving: Serving) -> None:

@@ -97,6 +97,7 @@ def test_columns_are_arguments_except_the_runner() -> None:
         (Plan(runner="neon"), "name the stored task with --task, or give the --prompt"),
         (Plan(runner="neon", task_id="t", prompt="p"), "name the stored task with --task, or"),
         (Plan(prompt="p"), "the runner is missing"),
+        (Plan(runner="neon", prompt="of ${b}"), "the prompt names 'b', which is no column"),
         (Plan(runner="neon", task_id="t", schema={}), "has its own output schema"),
     ],
 )

@@ -279,7 +279,7 @@ def test_unknown_columns_become_metadata() -> None:
 
 def test_user_id_is_optional_and_has_two_names() -> None:
     assert VALYU.new_task({"task_id": "a", "query": "q"}).body["id"] == "a"
-    zero = VALYU.new_task({"id": 0, "task_id": "b", "query": "q"})
+    zero = VALYU.new_task({"id": 0, "query": "q"})
     assert (zero.task_id, zero.body) == ("0", {"id": "0", "query": "q"})
     plain = VALYU.new_task({"query": "q", "id": ""})
     assert (plain.task_id, plain.body) == (None, {"query": "q"})

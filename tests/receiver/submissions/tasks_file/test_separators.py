@@ -1,0 +1,101 @@
+"""Which separator a file has: proven by a column, declared by Excel, told, or refused."""
+
+import re
+from typing import get_args
+
+import pytest
+
+from receiver.cli.batch.create import SeparatorName
+from receiver.errors import UsageError
+from receiver.providers.parallel.provider import Parallel
+from receiver.providers.parallel_v0.provider import ParallelV0
+from receiver.providers.valyu.provider import Valyu
+from receiver.submissions.tasks_file import Separator
+from tests.receiver.submissions.tasks_file.conftest import read
+
+
+@pytest.mark.parametrize(
+    ("content", "form"),
+    [
+        ("query;region\r\nA?;EU\r\n", "separated by semicolons, UTF-8"),
+        ("sep=;\r\nquery;region\r\nA?;EU\r\n", "separated by semicolons, UTF-8"),
+        ('"sep=,"\nquery,region\nA?,EU\n', "separated by commas, UTF-8"),
+        ("query\tregion\nA?\tEU\n", "separated by tabs, UTF-8"),
+        ("query|region\nA?|EU\n", "separated by bars, UTF-8"),
+        ('"region";"Query"\n"EU";"A?"\n', "separated by semicolons, UTF-8"),
+        ("query,region; and more\nA?,EU\n", "separated by commas, UTF-8"),
+        ("region, and more;query\nEU;A?\n", "separated by semicolons, UTF-8"),
+        (
+            ";;\r\nquery;region;\r\nA?;EU;\r\n;;\r\n",
+            "2 empty rows left out, 1 empty column left out",
+        ),
+    ],
+)
+def test_needed_column_proves_the_separator(content: str, form: str) -> None:
+    file = read(content, Valyu())
+    assert [task.body["query"] for task in file.tasks] == ["A?"]
+    assert "EU" in file.tasks[0].body["metadata"].values()
+    assert re.fullmatch(rf"Read 1 task from t\.csv: .*{form}\.", file.summary)
+
+
+@pytest.mark.parametrize("header", ["id;company", "company;ID", "processor\tcompany"])
+def test_known_column_proves_it_for_parallel(header: str) -> None:
+    (task,) = read(f"{header}\n{re.sub('[a-zA-Z]+', 'x', header)}\n").tasks
+    assert task.body["input"] == {"company": "x"}
+
+
+@pytest.mark.parametrize("provider", [Parallel(), ParallelV0()])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "company;region\r\nAcme;EU\r\n",
+        "sep=;\r\ncompany;region\r\nAcme;EU\r\n",
+        "company\tregion\r\nAcme\tEU\r\n",
+        "company;region\nAcme, Inc.;EU\n",
+    ],
+)
+def test_unproven_separator_must_be_told(content: str, provider: Parallel | ParallelV0) -> None:
+    with pytest.raises(UsageError, match=r"add --separator \w+\.$") as refused:
+        read(content, provider)
+    told = Separator(str(refused.value).rstrip(".").rpartition(" ")[2])
+    (task,) = read(content, provider, separator=told).tasks
+    assert (set(task.input), task.input["region"]) == ({"company", "region"}, "EU")
+
+
+def test_excel_s_own_comma_needs_no_proof() -> None:
+    (task,) = read("sep=,\ncompany,a;b\nAcme,EU;US\n").tasks
+    assert task.input == {"company": "Acme", "a;b": "EU;US"}
+
+
+@pytest.mark.parametrize("query", ["What is A; and B?", "A|B?", "A\tB?", "sep=;"])
+def test_single_column_may_hold_anything(query: str) -> None:
+    assert [task.body["query"] for task in read(f"query\n{query}\n", Valyu()).tasks] == [query]
+    assert [task.body["input"] for task in read(f"input\n{query}\n").tasks] == [query]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (
+            "a;b,c\n1;2,3\n",
+            "line 1: the columns may be separated by commas or semicolons: say",
+        ),
+        ('"a;b"\n"1;2"\n', "line 1: the only column, 'a;b', seems to be several with semicolons"),
+        ("sep=;;\na;b\n1;2\n", "line 1: 'sep=;;' names no separator that can be read"),
+        ("sep=\na;b\n1;2\n", "line 1: 'sep=' names no separator"),
+        ("sep=;,\na;b,\n1;2,\n", "line 1: 'sep=;,' names no separator"),
+        ("id;a\n1;2;3\n", "line 2: more cells than the header row has columns."),
+    ],
+)
+def test_undecided_separator_is_refused(content: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(f"t.csv, {sentence}")):
+        read(content)
+
+
+def test_told_separator_is_not_declared_another() -> None:
+    with pytest.raises(UsageError, match="line 1: it says that semicolons separate, not tabs"):
+        read("sep=;\na;b\n", separator=Separator.tab)
+
+
+def test_command_takes_every_separator() -> None:
+    assert get_args(SeparatorName) == tuple(Separator)
