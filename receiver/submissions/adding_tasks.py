@@ -66,7 +66,9 @@ class AddingTasks(Submissions):
         """
         if self._provider.announced_at != "account":
             return None
-        return account_callback(self._source, self._public_url, self._warn)
+        return account_callback(
+            self._source, self._public_url, warn=self._warn, first=self._first_check
+        )
 
     async def _expect(self, part: Part, answer: Any) -> None:
         """Store what the sender accepted; raises NotDone where that is not all that was sent."""

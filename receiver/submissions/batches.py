@@ -123,7 +123,7 @@ class BatchSubmissions(Submissions):
     async def _register(self, plan: Plan, batch: Created, endpoint_id: str) -> None:
         """Store the new batch with its secret; raises NotDone."""
         secret = usable_secret(
-            self._source, batch, endpoint_id, warn=self._warn, first="ten minutes"
+            self._source, batch, endpoint_id, warn=self._warn, first=self._first_check
         )
         try:
             await self._keep_trying(
@@ -137,7 +137,8 @@ class BatchSubmissions(Submissions):
                 )
             )
         except StorageError as error:
-            raise NotDone(_not_registered(batch.id, endpoint_id, error)) from error
+            first = self._first_check
+            raise NotDone(_not_registered(batch.id, endpoint_id, error, first)) from error
 
     async def _not_created(self, endpoint_id: str, error: Exception) -> ReceiverError:
         """Return the error; close the endpoint unless the sender may have made the batch."""
@@ -145,8 +146,8 @@ class BatchSubmissions(Submissions):
             return NotDone(
                 f"The answer to the create call was lost ({error}). If the sender made the batch, "
                 f"its results are found without a webhook: see endpoint {endpoint_id} in "
-                "`endpoint list`, and `batch list` after ten minutes. Create it again only if "
-                "nothing shows there."
+                f"`endpoint list`, and `batch list` after {self._first_check}. Create it again "
+                "only if nothing shows there."
             )
         with suppress(StorageError):  # an endpoint that stays open, with its checks, does no harm
             await run_in_threadpool(self._store.endpoints.close, endpoint_id)
@@ -202,7 +203,7 @@ class BatchSubmissions(Submissions):
                 await run_in_threadpool(self._store.batches.check, self._source.name, batch_id)
 
 
-def _not_registered(batch_id: str, endpoint_id: str, error: Exception) -> str:
+def _not_registered(batch_id: str, endpoint_id: str, error: Exception, first: str) -> str:
     """Return the sentence for a batch that could not be stored, without its secret.
 
     The secret would stay in the terminal's history and in logs.
@@ -211,7 +212,7 @@ def _not_registered(batch_id: str, endpoint_id: str, error: Exception) -> str:
         f"The sender made {batch_id}, still without tasks, but it could not be stored here: "
         f"{str(error).rstrip('.')}. Its signing secret is lost with that. Once that is mended, "
         f"create the batch again; or keep {batch_id}, whose results are found without webhooks: "
-        f"its endpoint finds it by our URL (`batch list` shows it after ten minutes), then "
+        f"its endpoint finds it by our URL (`batch list` shows it after {first}), then "
         f"`batch add {batch_id} --tasks FILE`. If the sender shows you its secret: "
         f"endpoint secret {endpoint_id} --resource {batch_id}."
     )

@@ -48,14 +48,16 @@ class TaskSubmissions(Submissions):
         except FetchError as error:
             await self._close(endpoint_id)
             raise self._not_created(error) from error
-        first = "ten minutes" if every is None else "a minute"
+        first = self._first_check if every is None else "a minute"
         secret = usable_secret(self._source, made, endpoint_id, warn=self._warn, first=first)
         await self._register(new, made, endpoint_id=endpoint_id, secret=secret)
         return made.id
 
     async def _create_for_account(self, new: NewRun) -> str:
         """Make a run that is announced at the account's own URL, with the account's secret."""
-        callback = account_callback(self._source, self._public_url, self._warn)
+        callback = account_callback(
+            self._source, self._public_url, warn=self._warn, first=self._first_check
+        )
         try:
             made = await self._create(new, None if callback is None else callback.url)
         except FetchError as error:

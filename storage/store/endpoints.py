@@ -51,7 +51,14 @@ class EndpointStore(StorePart):
                 self._know(connection, source, kind, resource, endpoint_id, task_id, moment)
             if kind != "account":
                 enqueue_check(
-                    connection, source, kind, resource, endpoint_id, moment, every=check_every
+                    connection,
+                    source,
+                    kind,
+                    resource,
+                    endpoint_id,
+                    moment,
+                    first=self._first_check,
+                    every=check_every,
                 )
             return endpoint_id
 
