@@ -5,6 +5,7 @@ import gc
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -143,6 +144,7 @@ def open_store(settings: Settings, *, serve: bool = False, create: bool = True) 
         serve=serve,
         create=create,
         direct_url=settings.database_direct_url,
+        first_check=timedelta(seconds=settings.first_check_seconds),
     )
 
 

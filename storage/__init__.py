@@ -1,12 +1,14 @@
 """The durable truth: synchronous, knows SQL, knows no HTTP. `open` is the only way in."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from storage.batches.batches import Watched
 from storage.batches.ledger import Ledger, UnstoredRun
 from storage.batches.submissions import NewSubmission, StoredTask, Submission
 from storage.batches.unfinished import Tally
+from storage.batches.webhooks import Webhooks
 from storage.database import kind_of, now, open_database, upgrade_server
 from storage.database.sqlite.files import look, sqlite_path
 from storage.deliveries.dead_letters import BatchDeadLetter, DeadLetter, LastAttempt
@@ -50,6 +52,7 @@ from storage.runs.runs import KnownRun
 from storage.runs.views import RunFacts
 from storage.store import Store
 from storage.store.batches import MissingResults
+from storage.store.check_jobs import FIRST_CHECK
 from storage.store.idempotency_keys import Answered, Reserved
 from storage.store.new_batches import NewBatchRow
 from storage.store.submissions import EndpointPlan
@@ -71,6 +74,7 @@ else:
 
 __all__ = [
     "AGE_OF",
+    "FIRST_CHECK",
     "FORMATS",
     "KINDS",
     "LEASE_SECONDS",
@@ -155,6 +159,7 @@ __all__ = [
     "UnverifiedDelivery",
     "VerifiedDelivery",
     "Watched",
+    "Webhooks",
     "WrongKey",
     "copy",
     "new_key",
@@ -171,14 +176,16 @@ def open(
     serve: bool = False,
     create: bool = True,
     direct_url: str | None = None,
+    first_check: timedelta = FIRST_CHECK,
 ) -> Store:
     """Open the database at `url`; `serve` claims a file alone, or joins those who serve a server.
 
     A file's schema is brought up to date, a server's only by `upgrade`. `keys` encrypt the signing
     secrets, newest first. Without any, the key file beside a SQLite database is used, and made
     together with a new database; there is none with `create=False`. `direct_url` leads to the same
-    server past a pooler, for what needs a session. Raises CannotOpen or one of its kinds
-    (AlreadyServed, NewerSchema, NoDatabase, WrongKey), each with a sentence that says what to do.
+    server past a pooler, for what needs a session. What is made here is first checked after
+    `first_check`. Raises CannotOpen or one of its kinds (AlreadyServed, NewerSchema, NoDatabase,
+    WrongKey), each with a sentence that says what to do.
     """
     if kind_of(url) == "sqlite":
         path = sqlite_path(url)
@@ -192,7 +199,7 @@ def open(
     vault = Vault(_needed(keys))
     database = open_database(url, serve=serve, direct_url=direct_url)
     try:
-        return Store(database, vault)
+        return Store(database, vault, first_check=first_check)
     except BaseException:
         database.close()
         raise

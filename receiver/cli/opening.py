@@ -6,6 +6,7 @@ import gc
 import signal
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from receiver.cli.output import say
@@ -54,7 +55,9 @@ def _store(settings: Settings | None, *, create: bool) -> Iterator[Store]:
 
     begin_work()
     settings = settings or load()
-    store = storage.open(settings.database_url, keys_of(settings), create=create)
+    first = timedelta(seconds=settings.first_check_seconds)
+    keys = keys_of(settings)
+    store = storage.open(settings.database_url, keys, create=create, first_check=first)
     try:
         yield store
     finally:

@@ -11,6 +11,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 
 SourceName = Annotated[str | None, typer.Option("--source", help="Only this source.")]
 
+BatchName = Annotated[
+    str, typer.Argument(metavar="BATCH", help="Its id, its name, or the beginning of either.")
+]
+
 MAX_ID = 2**63 - 1
 """The largest integer that a column holds."""
 

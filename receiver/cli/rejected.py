@@ -39,10 +39,15 @@ def _rejected() -> Iterator[tuple[Store, Rejected]]:
 
 
 @app.command("list")
-def list_(limit: Limit = 100, as_json: AsJson = False) -> None:
+def list_(
+    endpoint: Annotated[str | None, typer.Option(help="Only those at this endpoint.")] = None,
+    source: SourceName = None,
+    limit: Limit = 100,
+    as_json: AsJson = False,
+) -> None:
     """List the refused requests in the quarantine, newest first."""
     with existing_store() as store:
-        rows = store.quarantine.list_newest(limit=limit)
+        rows = store.quarantine.list_newest(source=source, endpoint_id=endpoint, limit=limit)
     columns = ["id", "received_at", "source", "endpoint_id", "reason", "detail", "body_bytes"]
     print_list(rows, columns, nothing="Nothing was refused.", as_json=as_json)
 

@@ -63,6 +63,12 @@ class Settings(BaseSettings):
         description="bodies being received together; beyond it 503",
     )
     max_connections: int = Field(default=1_000, ge=1, description="open connections; beyond it 503")
+    first_check_seconds: float = Field(
+        default=120.0,
+        ge=1,
+        le=21_600,
+        description="when a batch is first checked without a webhook; then at growing intervals",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="the least serious lines that are logged"
     )

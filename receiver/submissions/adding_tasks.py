@@ -60,7 +60,9 @@ class AddingTasks(Submissions):
         """
         if self._provider.announced_at != "account":
             return None
-        return account_callback(self._source, self._public_url, self._warn)
+        return account_callback(
+            self._source, self._public_url, warn=self._warn, first=self._first_check
+        )
 
     async def _part(self, known: Submission) -> Part:
         """Return the tasks of the next call, each with our mark where the sender has a place."""

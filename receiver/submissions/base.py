@@ -9,7 +9,7 @@ from receiver.errors import ReceiverError
 from receiver.providers.model import Plan, Request
 from receiver.sender_api.calls import Calls
 from receiver.sources import webhook_url
-from receiver.submissions.callback_urls import reachable
+from receiver.submissions.callback_urls import in_words, reachable
 from receiver.submissions.retries import STORE_SECONDS, failed, keep_trying, with_retries
 from receiver.telemetry.logs import get_logger
 from storage import Store, Submission
@@ -69,6 +69,11 @@ class Submissions:
     def _webhook_url(self, endpoint_id: str) -> str:
         """Return the URL of an endpoint; raises UsageError where no public URL is set."""
         return webhook_url(self._reachable(), self._source.name, endpoint_id)
+
+    @property
+    def _first_check(self) -> str:
+        """The time before the first check of what is made, in words."""
+        return in_words(self._store.first_check)
 
     async def _call(self, request: Request) -> Any:
         """Return the parsed answer to a call that creates or changes something."""

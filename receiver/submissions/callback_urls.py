@@ -1,6 +1,7 @@
 """Callback URLs for batches and single runs that are created, and the secrets to verify them."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 from receiver.errors import UsageError
 from receiver.providers.model import Callback, Created
@@ -18,15 +19,26 @@ def reachable(public_url: str | None) -> str:
     return public_url
 
 
+def in_words(span: timedelta) -> str:
+    """Return a time of some minutes or seconds as a sentence has it."""
+    seconds = span.total_seconds()
+    if seconds < 120:
+        return f"{seconds:g} seconds"
+    return f"{seconds / 60:.3g} minutes"
+
+
 def account_callback(
-    source: Source, public_url: str | None, warn: Callable[[str], None]
+    source: Source, public_url: str | None, *, warn: Callable[[str], None], first: str
 ) -> Callback | None:
-    """Return the account's own URL; None, after a warning, where no webhook could be verified."""
+    """Return the account's own URL; None, after a warning, where no webhook could be verified.
+
+    `first` says in the warning when the first check follows.
+    """
     if not source.account_keys:
         warn(
             f"No signing_secrets are set for source {source.name}: no webhooks are asked "
             "for, since none could be verified, and results are found by checks, the first "
-            "after ten minutes."
+            f"after {first}."
         )
         return None
     return Callback(webhook_url(reachable(public_url), source.name), secret="")

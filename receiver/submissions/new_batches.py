@@ -77,7 +77,7 @@ class NewBatches(Submissions):
         secret = None
         if known.endpoint_id is not None:
             secret = usable_secret(
-                self._source, batch, known.endpoint_id, warn=self._warn, first="ten minutes"
+                self._source, batch, known.endpoint_id, warn=self._warn, first=self._first_check
             )
         plan = plan_of(known)
         new = NewBatchRow(

@@ -31,7 +31,9 @@ class NewRuns(Submissions):
         url = None
         if with_endpoint:
             self._reachable()  # a wrong setting is an error before anything is made
-        elif callback := account_callback(self._source, self._public_url, self._warn):
+        elif callback := account_callback(
+            self._source, self._public_url, warn=self._warn, first=self._first_check
+        ):
             url = callback.url
         known = await self._begin(new, with_endpoint=with_endpoint)
         if known.endpoint_id is not None:
@@ -108,7 +110,7 @@ class NewRuns(Submissions):
         """Store the new run with its secret; returns its id, and raises NotDone."""
         secret = None
         if known.endpoint_id is not None:
-            first = "a minute" if known.plan["may_ask"] else "ten minutes"
+            first = "a minute" if known.plan["may_ask"] else self._first_check
             secret = usable_secret(
                 self._source, made, known.endpoint_id, warn=self._warn, first=first
             )

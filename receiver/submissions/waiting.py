@@ -1,14 +1,14 @@
-"""Waiting until the results of a batch, or of a single run, are stored."""
+"""Waiting until the results of batches, or of a single run, are stored."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
-from receiver.errors import FetchError
-from receiver.submissions.batches import BatchSubmissions
+from receiver.submissions.looks import Looks
 from receiver.submissions.tasks import TaskSubmissions
 from storage import CannotStore, Ledger, RunFacts, Store
 
@@ -20,41 +20,73 @@ LOOK_SECONDS = 0.1
 REREAD_SECONDS = 1.0
 """Pause before a database is read again that could not be read."""
 
-STATUS_SECONDS = 30.0
+ASK_SECONDS = 30.0
 RUN_SECONDS = 10.0
+
+YOUNG_SECONDS = 10.0
+"""While a batch is younger, its webhooks may still be on their way: the sender is not asked yet."""
 
 
 async def wait(
     store: Store,
-    batch_id: str,
+    batches: Sequence[Ledger],
     *,
-    source: str | None,
-    batches: BatchSubmissions | None,
+    check: Callable[[Ledger], Awaitable[Any]],
     deadline: float | None,
-    progressed: Callable[[Ledger], None],
+    progressed: Callable[[Sequence[Ledger]], None],
     unread: Callable[[Exception], None],
-    status_seconds: float = STATUS_SECONDS,
-) -> Ledger:
-    """Return the ledger once the batch is complete, or as it is at the deadline (seconds).
+    passed: Callable[[], None] = lambda: None,
+    is_left: Callable[[], bool] = lambda: False,
+    ask_seconds: float = ASK_SECONDS,
+    young_seconds: float = YOUNG_SECONDS,
+) -> list[Ledger]:
+    """Return the ledgers once all batches are complete, or as they are at the deadline (seconds).
 
-    Reads only when any process has committed. Where `batches` is given, the status is fetched from
-    the sender every `status_seconds`, so that the progress bar moves. `progressed` is called with
-    each new ledger; `unread` is called with the error when the database cannot be read for the
-    first time, and the wait goes on. Raises NotFound, and CannotStore where it still cannot be read
-    at the deadline.
+    Reads only when any process has committed. `check` is called for each open batch, once it is
+    `young_seconds` old and then every `ask_seconds`, to have fetched what has ended at the sender.
+    `progressed` is called with the ledgers whenever they were read, `passed` all the time; `unread`
+    is called with the error when the database cannot be read for the first time, and the wait goes
+    on. Once `is_left` returns True, it is over too. Raises NotFound, and CannotStore where the
+    ledgers still cannot be read at the deadline.
     """
+    looks = Looks(ask_seconds)
+
+    def look(ledgers: Sequence[Ledger]) -> None:
+        for each in ledgers:
+            if each.state != "complete":
+                age = (store.now() - each.created_at).total_seconds()
+                key = (each.source, each.batch_id)
+                looks.begin_if_due(key, partial(check, each), first_in=young_seconds - age)
+
     return await _until(
         store,
-        lambda: store.batches.ledger(batch_id, source=source),
-        lambda ledger: ledger.state == "complete",
-        look=None if batches is None else lambda: batches.look(batch_id),
+        _Ledgers(store, batches).read,
+        lambda ledgers: all(each.state == "complete" for each in ledgers),
+        looks=looks,
+        look=look,
         deadline=deadline,
         progressed=progressed,
         unread=unread,
-        failed=lambda _: None,  # the receiver logs what is wrong
-        seconds=status_seconds,
-        looked=time.monotonic(),
+        passed=passed,
+        is_left=is_left,
     )
+
+
+class _Ledgers:
+    """The ledgers of batches; one that is complete is not read again."""
+
+    def __init__(self, store: Store, batches: Sequence[Ledger]) -> None:
+        self._store = store
+        self._last = list(batches)
+
+    def read(self) -> list[Ledger]:
+        self._last = [
+            each
+            if each.state == "complete"
+            else self._store.batches.ledger(each.batch_id, source=each.source)
+            for each in self._last
+        ]
+        return self._last
 
 
 async def wait_for_run(
@@ -67,24 +99,31 @@ async def wait_for_run(
     progressed: Callable[[RunFacts], None],
     unread: Callable[[Exception], None],
     failed: Callable[[Exception], None],
-    status_seconds: float = RUN_SECONDS,
+    is_left: Callable[[], bool] = lambda: False,
+    ask_seconds: float = RUN_SECONDS,
 ) -> RunFacts:
     """Return what is stored of a run once its result is, or as it is at the deadline.
 
-    Like `wait`, but the run is first fetched from the sender at once, and `failed` is called with
-    the error where it could not be fetched or stored.
+    Like `wait`, but the run itself is fetched where `tasks` is given, at once and then every
+    `ask_seconds`; `failed` is called with the error where it could not be fetched or stored.
     """
+    looks = Looks(ask_seconds, failed=failed)
+
+    def look(_: RunFacts) -> None:
+        if tasks is not None:
+            looks.begin_if_due(run_id, partial(tasks.look, run_id, by="wait"))
+
     return await _until(
         store,
         lambda: store.runs.show(run_id, source=source)[0],
         lambda facts: facts["result_status"] is not None,
-        look=None if tasks is None else lambda: tasks.look(run_id, by="wait"),
+        looks=looks,
+        look=look,
         deadline=deadline,
         progressed=progressed,
         unread=unread,
-        failed=failed,
-        seconds=status_seconds,
-        looked=None,
+        passed=lambda: None,
+        is_left=is_left,
     )
 
 
@@ -93,32 +132,31 @@ async def _until(
     read: Callable[[], T],
     is_over: Callable[[T], bool],
     *,
-    look: Callable[[], Awaitable[Any]] | None,
+    looks: Looks,
+    look: Callable[[T], None],
     deadline: float | None,
     progressed: Callable[[T], None],
     unread: Callable[[Exception], None],
-    failed: Callable[[Exception], None],
-    seconds: float,
-    looked: float | None,
+    passed: Callable[[], None],
+    is_left: Callable[[], bool],
 ) -> T:
     began = time.monotonic()
     with store.watch() as version:
         reader = _Reader(version, read, progressed=progressed, unread=unread)
-        while True:
-            await reader.look()
-            if reader.lost is None and is_over(reader.found):
-                return reader.found
-            left = None if deadline is None else began + deadline - time.monotonic()
-            if left is not None and left <= 0:
-                return reader.last()
-            if reader.lost is not None:
-                await asyncio.sleep(REREAD_SECONDS if left is None else min(left, REREAD_SECONDS))
-            elif look is not None and (looked is None or time.monotonic() - looked >= seconds):
-                looked = time.monotonic()
-                await _look_at_sender(look, left, failed)
-                reader.seen = None  # our own commit does not count as a change
-            else:
-                await asyncio.sleep(LOOK_SECONDS)
+        async with looks:
+            while True:
+                await reader.look()
+                passed()
+                if reader.lost is None and is_over(reader.found):
+                    return reader.found
+                left = None if deadline is None else began + deadline - time.monotonic()
+                if is_left() or (left is not None and left <= 0):
+                    return reader.last()
+                pause = REREAD_SECONDS
+                if reader.lost is None:
+                    look(reader.found)
+                    pause = LOOK_SECONDS
+                await asyncio.sleep(pause if left is None else min(left, pause))
 
 
 class _Reader(Generic[T]):
@@ -136,17 +174,17 @@ class _Reader(Generic[T]):
     ) -> None:
         self._version, self._read, self._progressed = version, read, progressed
         self._unread: Callable[[Exception], None] | None = unread
-        self.seen: object = None
+        self._seen: object = None
         self.lost: CannotStore | None = None
 
     async def look(self) -> None:
         """Read where somebody has committed, and report it."""
         try:
             current = self._version()
-            if current != self.seen:
+            if current != self._seen:
                 self.found = await run_in_threadpool(self._read)
                 self._progressed(self.found)
-                self.seen = current
+                self._seen = current
             self.lost = None
         except CannotStore as error:
             self.lost = error
@@ -160,16 +198,3 @@ class _Reader(Generic[T]):
             return self.found
         reason = str(self.lost).rstrip(".")
         raise CannotStore(f"{reason}; the time to wait is over.") from self.lost
-
-
-async def _look_at_sender(
-    look: Callable[[], Awaitable[Any]], left: float | None, failed: Callable[[Exception], None]
-) -> None:
-    """Look at the sender for the time that is left; an error is reported and changes nothing."""
-    try:
-        async with asyncio.timeout(left):
-            await look()
-    except TimeoutError:
-        """The deadline has come."""
-    except (FetchError, CannotStore) as error:
-        failed(error)

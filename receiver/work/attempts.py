@@ -77,7 +77,8 @@ class Attempts:
         attempt: Callable[[str, str], AttemptOutcome],
     ) -> str:
         """Record what an error means for the job; returns the outcome in one word."""
-        decision, reason = decide(lease, error, self._store.now()), str(error)
+        first, reason = self._store.first_check, str(error)
+        decision = decide(lease, error, self._store.now(), first_check=first)
         match decision:
             case RetryLater():
                 outcome = "failed" if decision.counts else "not yet"

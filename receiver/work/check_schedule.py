@@ -12,15 +12,19 @@ from receiver.errors import (
 )
 from receiver.work import retry
 from receiver.work.retry import Bury, Pause, RetryLater, is_over
-from storage import Lease
+from storage import FIRST_CHECK, Lease
 
-CHECK_FIRST = timedelta(minutes=10)
 CHECK_LONGEST = timedelta(hours=6)
 CHECK_GIVES_UP = timedelta(days=30)
 
 
-def decide(lease: Lease, error: FetchError, now: datetime) -> RetryLater | Bury | Pause:
-    """Decide what a failed attempt means: retry later, bury the job, or pause its source."""
+def decide(
+    lease: Lease, error: FetchError, now: datetime, *, first_check: timedelta = FIRST_CHECK
+) -> RetryLater | Bury | Pause:
+    """Decide what a failed attempt means: retry later, bury the job, or pause its source.
+
+    `first_check` is the time before a check that grows with each further one.
+    """
     since = lease.missing_since if isinstance(error, Missing) else lease.trying_since
     age = now - (since or now)
     decision = retry.decide(
@@ -32,11 +36,16 @@ def decide(lease: Lease, error: FetchError, now: datetime) -> RetryLater | Bury 
     )
     if lease.kind != "check" or isinstance(decision, Pause):
         return decision
-    return _decide_check(lease, error, decision, now=now)
+    return _decide_check(lease, error, decision, now=now, first_check=first_check)
 
 
 def _decide_check(
-    lease: Lease, error: FetchError, decision: RetryLater | Bury, *, now: datetime
+    lease: Lease,
+    error: FetchError,
+    decision: RetryLater | Bury,
+    *,
+    now: datetime,
+    first_check: timedelta,
 ) -> RetryLater | Bury:
     """Decide by the schedule of checks, which go on for a month.
 
@@ -48,7 +57,7 @@ def _decide_check(
     if is_over(age.total_seconds(), CHECK_GIVES_UP.total_seconds(), attempts):
         return Bury(f"{error} (given up after {CHECK_GIVES_UP.days} days)")
     every = lease.progress.get("every")
-    first = CHECK_FIRST.total_seconds() if every is None else float(every)
+    first = first_check.total_seconds() if every is None else float(every)
     if isinstance(error, NotReady) and error.retry_after is not None:
         first = min(first, error.retry_after)
     doublings = 0 if every is not None else min(lease.waits, 10)

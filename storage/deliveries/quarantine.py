@@ -100,10 +100,16 @@ class QuarantineStore:
         """Keep a refused request within the quarantine's bounds."""
         self._database.write(lambda c: keep(c, refused, now=self._database.now()))
 
-    def list_newest(self, *, limit: int = 100) -> list[RejectedRow]:
+    def list_newest(
+        self, *, source: str | None = None, endpoint_id: str | None = None, limit: int = 100
+    ) -> list[RejectedRow]:
         """Return the newest refused requests, newest first, without their bodies."""
         columns = [col(getattr(Quarantined, name)) for name in RejectedRow.__annotations__]
         newest = select(*columns).order_by(col(Quarantined.id).desc()).limit(limit)
+        if source is not None:
+            newest = newest.where(col(Quarantined.source) == source)
+        if endpoint_id is not None:
+            newest = newest.where(col(Quarantined.endpoint_id) == endpoint_id)
         with self._database.read() as connection:
             return as_dicts(connection.execute(newest))
 

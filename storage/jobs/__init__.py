@@ -13,7 +13,7 @@
     running    pending    release       the lease ran out; `claims` stays, so poison shows
     running    dead       bury          no further attempt can help, or MAX_CLAIMS workers died
     dead       pending    replay        an operator says so, of one or by a filter
-    pending    pending    checks.hurry  there is news of its subject: its check is due sooner
+    pending    pending    checks.hurry  there is news of its subject, or somebody waits: due sooner
     pending    done       checks.end    nothing is left to look for
     pending    done       checks.adopt  an endpoint's own check looks at this batch from now on
 

@@ -1,11 +1,14 @@
 """Checks: jobs that ask the sender from time to time. Their states are in `storage/jobs`."""
 
 from datetime import datetime
+from typing import Literal
 
 from sqlalchemy import ColumnElement, Connection, Row, case, func, select, update
 from sqlmodel import col
 
 from storage.models import FoundBy, Job
+
+CheckState = Literal["due", "running", "none"]
 
 
 def end(
@@ -99,6 +102,17 @@ def hurry(
             trying_since=None,
         )
     )
+
+
+def want(connection: Connection, source: str, batch_id: str, *, now: datetime) -> CheckState:
+    """Have a batch checked now because somebody waits; returns the state of its check.
+
+    One that runs already may have asked the sender too early.
+    """
+    hurry(connection, "batch", source, batch_id, due=now, by="wait")
+    if due(connection, "batch", source, batch_id) is not None:
+        return "due"
+    return "running" if live(connection, "batch", source, batch_id, None) else "none"
 
 
 # --- inside -------------------------------------------------------------------------------------

@@ -40,6 +40,9 @@ class Progress(TypedDict, total=False):
     again: bool
     """True where an event came again with another body: a stored result does not answer it."""
 
+    listed_at: str
+    """When the batch was last listed: ISO 8601, with a UTC offset."""
+
     every: float
     """Seconds between two looks of a check, where the usual growing intervals are too long."""
 

@@ -7,7 +7,7 @@ the noun's own folder. Methods block; those that write return after the COMMIT a
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, select
 from sqlmodel import col
@@ -23,6 +23,7 @@ from storage.export import ExportStore
 from storage.models import Meta
 from storage.retention import RetentionStore
 from storage.store.batches import BatchStore
+from storage.store.check_jobs import FIRST_CHECK
 from storage.store.endpoints import EndpointStore
 from storage.store.idempotency_keys import IdempotencyKeyStore
 from storage.store.jobs import JobStore
@@ -37,26 +38,29 @@ from storage.tokens import TokenStore
 class Store:
     """The durable truth. Made by `storage.open`; safe to use from many threads."""
 
-    def __init__(self, database: Database, vault: Vault) -> None:
+    def __init__(
+        self, database: Database, vault: Vault, *, first_check: timedelta = FIRST_CHECK
+    ) -> None:
         self.database = database
         self.vault = vault
+        self.first_check = first_check
         self._check_key()
         self.deliveries = DeliveryStore(database)
         self.events = EventStore(database)
         self.quarantine = QuarantineStore(database)
         self.replays = ReplayStore(database)
-        self.endpoints = EndpointStore(database, vault)
-        self.batches = BatchStore(database, vault)
-        self.submissions = SubmissionStore(database, vault)
-        self.runs = RunStore(database, vault)
-        self.results = ResultStore(database, vault)
-        self.jobs = JobStore(database, vault)
-        self.sources = SourceStore(database, vault)
-        self.unfinished = UnfinishedStore(database, vault)
+        self.endpoints = EndpointStore(database, vault, first_check=first_check)
+        self.batches = BatchStore(database, vault, first_check=first_check)
+        self.submissions = SubmissionStore(database, vault, first_check=first_check)
+        self.runs = RunStore(database, vault, first_check=first_check)
+        self.results = ResultStore(database, vault, first_check=first_check)
+        self.jobs = JobStore(database, vault, first_check=first_check)
+        self.sources = SourceStore(database, vault, first_check=first_check)
+        self.unfinished = UnfinishedStore(database, vault, first_check=first_check)
         self.export = ExportStore(database)
         self.retention = RetentionStore(database)
         self.tokens = TokenStore(database)
-        self.idempotency_keys = IdempotencyKeyStore(database, vault)
+        self.idempotency_keys = IdempotencyKeyStore(database, vault, first_check=first_check)
 
     def close(self) -> None:
         """Finish queued writes and close the database."""

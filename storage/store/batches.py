@@ -8,14 +8,16 @@ from typing import Any, TypedDict
 from sqlalchemy import Connection
 
 from storage import jobs
-from storage.batches import batches, unfinished
+from storage.batches import batches, naming, unfinished, webhooks
 from storage.batches import ledger as ledgers
 from storage.batches.batches import Watched
 from storage.batches.ledger import Ledger, UnstoredRun
+from storage.batches.webhooks import Webhooks
 from storage.deliveries import dead_letters
 from storage.deliveries.dead_letters import BatchDeadLetter, LastAttempt
 from storage.fetched import FetchedBatch, SubmittedRun
 from storage.jobs import checks
+from storage.jobs.checks import CheckState
 from storage.jobs.lease import Lease
 from storage.models import FoundBy
 from storage.store.check_jobs import watch
@@ -58,7 +60,9 @@ class BatchStore(StorePart):
         """
         new = NewBatchRow(endpoint_id, secret, name, runner, task_id, defaults)
         self._database.write(
-            lambda c: register(c, self._vault, source, batch_id, new, moment=self._now())
+            lambda c: register(
+                c, self._vault, source, batch_id, new, moment=self._now(), first=self._first_check
+            )
         )
 
     def defaults_of(self, source: str, batch_id: str) -> dict[str, Any]:
@@ -103,7 +107,7 @@ class BatchStore(StorePart):
         def work(connection: Connection) -> Ledger:
             moment = self._now()
             found = batches.save(connection, source, batch, announced=False, now=moment)
-            watch(connection, found, moment)
+            watch(connection, found, moment, first=self._first_check)
             return found
 
         return self._database.write(work)
@@ -135,7 +139,7 @@ class BatchStore(StorePart):
             )
             found = batches.watched(connection, source, batch_id)
             if found is not None:
-                watch(connection, found, moment, even_complete=True)
+                watch(connection, found, moment, first=self._first_check, even_complete=True)
             checks.hurry(connection, "batch", source, batch_id, due=moment + after, by=by)
 
         self._database.write(work)
@@ -144,6 +148,13 @@ class BatchStore(StorePart):
         """Return the ids of the runs of a batch that have a row."""
         with self._database.read() as connection:
             return batches.run_ids(connection, source, batch_id)
+
+    def want_check(self, source: str, batch_id: str) -> CheckState:
+        """Have a batch checked now because somebody waits for it; returns the check's state.
+
+        None is added: where there is none, `check` adds it.
+        """
+        return self._database.write(lambda c: checks.want(c, source, batch_id, now=self._now()))
 
     def watched(self, source: str, batch_id: str) -> Watched | None:
         """Return a batch as far as checks need it, or None; nothing is counted."""
@@ -161,6 +172,21 @@ class BatchStore(StorePart):
         """Return the ledger of a batch; raises NotFound."""
         with self._database.read() as connection:
             return ledgers.find(connection, batch_id, source=source)
+
+    def resolve(self, given: str, *, source: str | None = None) -> Ledger:
+        """Return the ledger of the batch with this id, this name, or this beginning of either.
+
+        An id goes before a name, and a name before a beginning. Raises NotFound, also where several
+        batches may be meant.
+        """
+        with self._database.read() as connection:
+            found = naming.resolve(connection, given, source=source)
+            return ledgers.ledger(connection, *found)
+
+    def webhooks(self, batch: Ledger) -> Webhooks:
+        """Return whether any webhook of a batch has arrived, and how many were refused."""
+        with self._database.read() as connection:
+            return webhooks.of_batch(connection, batch)
 
     def list_newest(self, *, source: str | None = None, limit: int = 100) -> list[Ledger]:
         """Return the newest batches, newest first; many take several short reads."""

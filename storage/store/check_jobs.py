@@ -10,8 +10,8 @@ from storage.batches.ledger import Ledger
 from storage.jobs import checks
 from storage.jobs.new import new_job
 
-FIRST_CHECK = timedelta(minutes=10)
-"""How long after its start the first check of an endpoint or a batch is due."""
+FIRST_CHECK = timedelta(minutes=2)
+"""How long after its start the first check of an endpoint or a batch is due by default."""
 
 
 def watch(
@@ -19,11 +19,13 @@ def watch(
     batch: Ledger | Watched,
     moment: datetime,
     *,
+    first: timedelta,
     even_complete: bool = False,
 ) -> None:
     """Add a check for an open batch, unless it has one."""
     if batch.state == "open" or even_complete:
-        enqueue_check(connection, batch.source, "batch", batch.batch_id, batch.endpoint_id, moment)
+        mine = ("batch", batch.batch_id, batch.endpoint_id)
+        enqueue_check(connection, batch.source, *mine, moment, first=first)
 
 
 def enqueue_check(
@@ -34,16 +36,17 @@ def enqueue_check(
     endpoint_id: str | None,
     moment: datetime,
     *,
+    first: timedelta,
     every: float | None = None,
 ) -> None:
-    """Add a check of a resource, first after FIRST_CHECK or, where given, `every` seconds."""
+    """Add a check of a resource, due after `first` or, where given, `every` seconds."""
     job = new_job(
         "check",
         source=source,
         subject_kind=kind,
         subject=resource,
         endpoint_id=endpoint_id,
-        due=moment + (FIRST_CHECK if every is None else timedelta(seconds=every)),
+        due=moment + (first if every is None else timedelta(seconds=every)),
         progress=None if every is None else {"every": every},
         now=moment,
     )
@@ -57,6 +60,8 @@ def ensure_check(
     resource: str | None,
     endpoint_id: str | None,
     moment: datetime,
+    *,
+    first: timedelta,
 ) -> int:
     """Return the id of the live check of a resource or of an endpoint, made where there is none.
 
@@ -65,7 +70,7 @@ def ensure_check(
     for owner in (endpoint_id, None):
         found = checks.live(connection, kind, source, resource, owner)
         if found is None:
-            enqueue_check(connection, source, kind, resource, owner, moment)
+            enqueue_check(connection, source, kind, resource, owner, moment, first=first)
             found = checks.live(connection, kind, source, resource, owner)
         if found is not None:
             return found

@@ -53,7 +53,9 @@ class EndpointStore(StorePart):
             if resource is not None:
                 self._know(connection, source, kind, resource, chosen, task_id, moment)
             if kind != "account":
-                enqueue_check(connection, source, kind, resource, chosen, moment)
+                enqueue_check(
+                    connection, source, kind, resource, chosen, moment, first=self._first_check
+                )
             return chosen
 
         return self._database.write(work)

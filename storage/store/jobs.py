@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 class JobStore(StorePart):
     """Jobs from the claim to their end."""
 
-    def __init__(self, database: Database, vault: Vault) -> None:
-        super().__init__(database, vault)
+    def __init__(self, database: Database, vault: Vault, *, first_check: timedelta) -> None:
+        super().__init__(database, vault, first_check=first_check)
         self._ends: CallGroup[tuple[Lease, AttemptOutcome], None] = CallGroup(self._finish_all)
         self._hurry_again_at = math.inf
 
@@ -96,7 +96,7 @@ class JobStore(StorePart):
     def _watch_again(self, connection: Connection, known: Sequence[Watched]) -> None:
         """Have batches checked that grew while their job ended, since no other job would."""
         for batch in known:
-            watch(connection, batch, self._now())
+            watch(connection, batch, self._now(), first=self._first_check)
 
     def reschedule(
         self, lease: Lease, outcome: AttemptOutcome, *, after: float, failed: bool, answered: bool

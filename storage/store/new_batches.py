@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
@@ -37,6 +37,7 @@ def register(
     new: NewBatchRow,
     *,
     moment: datetime,
+    first: timedelta,
 ) -> None:
     """Add a batch that was just created, with a check."""
     if new.endpoint_id is not None:
@@ -53,7 +54,7 @@ def register(
         now=moment,
     )
     if new.endpoint_id is None:
-        watch(connection, ledgers.ledger(connection, source, batch_id), moment)
+        watch(connection, ledgers.ledger(connection, source, batch_id), moment, first=first)
 
 
 def add_runs(
@@ -65,6 +66,7 @@ def add_runs(
     runs: Sequence[SubmittedRun],
     submitted: int = 0,
     moment: datetime,
+    first: timedelta,
 ) -> None:
     """Expect runs that the sender accepted, bind their endpoints, and have the batch checked."""
     batches.add_runs(connection, source, batch_id, runs, submitted=submitted)
@@ -74,4 +76,4 @@ def add_runs(
                 attach(connection, vault, run.endpoint_id, run.run_id, now=moment)
     watched = batches.watched(connection, source, batch_id)
     if watched is not None:
-        watch(connection, watched, moment)
+        watch(connection, watched, moment, first=first)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
@@ -33,8 +33,8 @@ class _JobChunk:
 class ResultStore(StorePart):
     """Results that a fetch brings, stored under its lease."""
 
-    def __init__(self, database: Database, vault: Vault) -> None:
-        super().__init__(database, vault)
+    def __init__(self, database: Database, vault: Vault, *, first_check: timedelta) -> None:
+        super().__init__(database, vault, first_check=first_check)
         self._pages: CallGroup[_JobChunk, Stored] = CallGroup(self._store_group)
 
     @staticmethod

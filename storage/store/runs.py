@@ -44,7 +44,8 @@ class RunStore(StorePart):
         def work(connection: Connection) -> None:
             moment = self._now()
             if endpoint_id is None:
-                enqueue_check(connection, source, "run", run_id, None, moment)
+                first = self._first_check
+                enqueue_check(connection, source, "run", run_id, None, moment, first=first)
             else:
                 attach(connection, self._vault, endpoint_id, run_id, secret=secret, now=moment)
             runs.expect(connection, source, run_id, input=input, runner=runner)

@@ -61,6 +61,7 @@ class SubmissionStore(StorePart):
                     None,
                     endpoint_id,
                     moment,
+                    first=self._first_check,
                     every=endpoint.check_every,
                 )
             return submissions.begin(connection, new, tasks, endpoint_id=endpoint_id, now=moment)
@@ -139,7 +140,15 @@ class SubmissionStore(StorePart):
         """Store the batch that was made, with its secret; all tasks are pending in it."""
 
         def work(connection: Connection) -> Submission:
-            register(connection, self._vault, known.source, batch_id, new, moment=self._now())
+            register(
+                connection,
+                self._vault,
+                known.source,
+                batch_id,
+                new,
+                moment=self._now(),
+                first=self._first_check,
+            )
             return submissions.created(connection, known, batch_id, task_id=new.task_id)
 
         return self._database.write(work)
@@ -185,6 +194,7 @@ class SubmissionStore(StorePart):
             runs=runs[start : start + RUNS_AT_ONCE],
             submitted=submitted,
             moment=self._now(),
+            first=self._first_check,
         )
 
     def end(self, known: Submission) -> None:

@@ -80,19 +80,17 @@ class UnfinishedStore(StorePart):
             return read(connection)
 
     def _checks(self, source: str, found: list[Named], kind: str) -> list[Check]:
-        def work(connection: Connection) -> list[Check]:
-            moment = self._now()
-            return [_check(connection, source, kind, each, moment) for each in found]
+        return self._database.write(
+            lambda c: [self._check(c, source, kind, each) for each in found]
+        )
 
-        return self._database.write(work)
-
-
-def _check(connection: Connection, source: str, kind: str, found: Named, moment: datetime) -> Check:
-    subject: str | None = found.id
-    endpoint_id = found.endpoint_id
-    if kind == "endpoint":
-        kind, subject = found.kind or kind, None
-    elif kind != "batch" and (earlier := checks.newest(connection, source, found.id)) is not None:
-        kind, endpoint_id = earlier.subject_kind, earlier.endpoint_id
-    job_id = ensure_check(connection, source, kind, subject, endpoint_id, moment)
-    return Check(job_id, kind, subject, endpoint_id)
+    def _check(self, connection: Connection, source: str, kind: str, found: Named) -> Check:
+        subject: str | None = found.id
+        endpoint_id, newest = found.endpoint_id, checks.newest
+        if kind == "endpoint":
+            kind, subject = found.kind or kind, None
+        elif kind != "batch" and (earlier := newest(connection, source, found.id)) is not None:
+            kind, endpoint_id = earlier.subject_kind, earlier.endpoint_id
+        mine = (source, kind, subject, endpoint_id)
+        job_id = ensure_check(connection, *mine, self._now(), first=self._first_check)
+        return Check(job_id, kind, subject, endpoint_id)

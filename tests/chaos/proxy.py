@@ -14,9 +14,12 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER: whatever is left is dropped, and t
 
 
 class Proxy:
-    """Forwards to a port of this machine, until a method says otherwise, in a thread of its own."""
+    """Forwards to a port or a socket file of this machine, until a method says otherwise.
 
-    def __init__(self, target: int) -> None:
+    It does so in a thread of its own.
+    """
+
+    def __init__(self, target: int | str) -> None:
         self.port = 0
         self._target = target
         self._loop = asyncio.new_event_loop()
@@ -99,7 +102,10 @@ class Proxy:
         gate = self._open
         await gate.wait()
         try:
-            onward, back = await asyncio.open_connection(HOST, self._target)
+            if isinstance(self._target, str):
+                onward, back = await asyncio.open_unix_connection(self._target)
+            else:
+                onward, back = await asyncio.open_connection(HOST, self._target)
         except OSError:
             _reset(writer)
             return

@@ -51,6 +51,11 @@ def serving_receiver(
             **databases.settings(url),
             "sources__valyu__api_key": KEY,
             "sources__valyu__base_url": running_sender.api_url,
+            "sources__parallel__api_key": KEY,
+            "sources__parallel__base_url": running_sender.url,
+            "sources__legacy__provider": "parallel-v0",
+            "sources__legacy__api_key": KEY,
+            "sources__legacy__base_url": running_sender.url,
         }
         with serving(folder / "receiver.log", settings) as receiver:
             yield receiver

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,28 +12,27 @@ from receiver.cli.batch.report import print_missing, say_if_paused
 from receiver.cli.batch.unfinished import say_unfinished
 from receiver.cli.batch.wait import wait
 from receiver.cli.opening import batches_of, existing_store, run
-from receiver.cli.options import AsJson, Limit, SourceName
+from receiver.cli.options import AsJson, BatchName, Limit, SourceName
 from receiver.cli.output import print_json, print_list, print_rows, say
 
 if TYPE_CHECKING:
     from receiver.submissions.batches import BatchSubmissions
+    from storage import Ledger
 
 app = typer.Typer(help="Create batches, watch them, wait for their results.", no_args_is_help=True)
 app.command("create")(create)
 app.command("add")(add)
 app.command("wait")(wait)
 
-BatchId = Annotated[str, typer.Argument(help="The batch.")]
-
 
 @app.command()
-def show(batch_id: BatchId, source: SourceName = None, as_json: AsJson = False) -> None:
+def show(batch: BatchName, source: SourceName = None, as_json: AsJson = False) -> None:
     """Print the ledger of a batch, and what is missing and why."""
     with existing_store() as store:
-        ledger = store.batches.ledger(batch_id, source=source)
+        ledger = store.batches.resolve(batch, source=source)
         found = store.batches.missing(ledger)
         say_if_paused(store, ledger)
-        say_unfinished(store, source=ledger.source, batch_id=batch_id)
+        say_unfinished(store, source=ledger.source, batch_id=ledger.batch_id)
     if as_json:
         print_json({**ledger.as_dict(), **found})
         return
@@ -60,30 +59,33 @@ def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False
 
 
 @app.command()
-def status(batch_id: BatchId, source: SourceName = None, as_json: AsJson = False) -> None:
+def status(batch: BatchName, source: SourceName = None, as_json: AsJson = False) -> None:
     """Ask the sender for the status now, and print the ledger."""
-    _with_sender(batch_id, source, lambda batches: batches.status(batch_id))
-    show(batch_id, source, as_json)
+    ledger = _with_sender(batch, source, lambda batches, found: batches.status(found.batch_id))
+    show(ledger.batch_id, ledger.source, as_json)
 
 
 @app.command()
-def cancel(batch_id: BatchId, source: SourceName = None) -> None:
+def cancel(batch: BatchName, source: SourceName = None) -> None:
     """Ask the sender to cancel a batch; results that exist already are still stored."""
-    _with_sender(batch_id, source, lambda batches: batches.cancel(batch_id))
-    say(f"{batch_id} is cancelled; its results so far are stored as they arrive.")
+    ledger = _with_sender(batch, source, lambda batches, found: batches.cancel(found.batch_id))
+    say(f"{ledger.batch_id} is cancelled; its results so far are stored as they arrive.")
 
 
 def _with_sender(
-    batch_id: str, source: str | None, do: Callable[[BatchSubmissions], Awaitable[object]]
-) -> None:
+    given: str,
+    source: str | None,
+    do: Callable[[BatchSubmissions, Ledger], Awaitable[object]],
+) -> Ledger:
     from receiver.settings import load
 
     settings = load()
     with existing_store(settings) as store:
-        ledger = store.batches.ledger(batch_id, source=source)
+        ledger = store.batches.resolve(given, source=source)
 
         async def work() -> None:
             async with batches_of(store, settings, ledger.source) as batches:
-                await do(batches)
+                await do(batches, ledger)
 
         run(work())
+    return ledger

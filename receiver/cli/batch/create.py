@@ -10,7 +10,7 @@ import typer
 
 from receiver.cli.batch.resume import resume_submission
 from receiver.cli.opening import batches_of, existing_store, run, store_to_fill
-from receiver.cli.options import AsJson, SourceName
+from receiver.cli.options import AsJson, BatchName, SourceName
 from receiver.cli.output import counting, print_json, say
 from receiver.errors import UsageError
 
@@ -127,7 +127,7 @@ def _refuse_with_resume(**given: object) -> None:
 
 
 def add(
-    batch_id: Annotated[str, typer.Argument(help="The batch to add to.")],
+    batch: BatchName,
     tasks: TasksFile,
     skip: Skip = 0,
     encoding: Encoding = None,
@@ -141,7 +141,7 @@ def add(
 
     settings = load()
     with existing_store(settings) as store:
-        ledger = store.batches.ledger(batch_id, source=source)
+        ledger = store.batches.resolve(batch, source=source)
         provider = require_new_batches(named(configured(settings), ledger.source).provider)
         new = _read(
             tasks, provider, skip, "nothing was added", encoding=encoding, separator=separator
@@ -150,10 +150,10 @@ def add(
         async def work() -> None:
             async with batches_of(store, settings, ledger.source) as batches:
                 with counting("adding tasks", total=len(new)) as added:
-                    await batches.add(batch_id, new, added=added, skipped=skip)
+                    await batches.add(ledger.batch_id, new, added=added, skipped=skip)
 
         run(work())
-    say(f"{len(new)} tasks added; next: resultsink batch wait {batch_id}")
+    say(f"{len(new)} tasks added; next: resultsink batch wait {ledger.batch_id}")
 
 
 def _read(

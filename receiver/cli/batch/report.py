@@ -10,7 +10,8 @@ import typer
 from receiver.cli.output import in_one_line, print_rows, say
 
 if TYPE_CHECKING:
-    from storage import Ledger, Store
+    from receiver.sources import Source
+    from storage import Ledger, Store, Webhooks
 
 
 def outcome(ledger: Ledger) -> str:
@@ -64,19 +65,20 @@ def say_if_paused(store: Store, ledger: Ledger) -> None:
 
 
 class DeadLetters:
-    """Reports the dead letters of a batch that is waited for, each set of them once."""
+    """Reports the dead letters of batches that are waited for, each set of them once."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._reported: Sequence[int] = ()
+        self._reported: dict[str, Sequence[int]] = {}
 
     def report(self, ledger: Ledger) -> None:
         """Say on standard error which are new; a check or a replay may still bring the results."""
         if ledger.state == "complete":
             return
         dead = self._store.batches.dead_letters(ledger.source, ledger.batch_id)
-        new = [letter for letter in dead if letter["id"] not in self._reported]
-        self._reported = [letter["id"] for letter in dead]
+        reported = self._reported.get(ledger.batch_id, ())
+        new = [letter for letter in dead if letter["id"] not in reported]
+        self._reported[ledger.batch_id] = [letter["id"] for letter in dead]
         if new:
             newest = new[0]
             reason = in_one_line(newest["reason"]).rstrip(".")
@@ -85,3 +87,67 @@ class DeadLetters:
                 f"{count} keeps results away: {reason}. When that is mended: "
                 f"resultsink dead replay {newest['id']}"
             )
+
+
+class WebhookNotes:
+    """Says once for each batch that is waited for why its sender has to be asked."""
+
+    def __init__(self, store: Store, sources: Mapping[str, Source], public_url: str | None) -> None:
+        self._store = store
+        self._sources = sources
+        self._public_url = public_url
+        self._seen: dict[str, int] = {}
+        self._done: set[str] = set()
+
+    def report(self, batch: Ledger) -> None:
+        """Say that its webhooks were refused, or that none came although the sender is done.
+
+        The store is read again only once the sender has named more ends, and never after a webhook
+        has arrived.
+        """
+        name = batch.batch_id
+        if name in self._done or self._seen.get(name, 0) == batch.announced:
+            return
+        self._seen[name] = batch.announced
+        webhooks = self._store.batches.webhooks(batch)
+        if webhooks.has_arrived:
+            self._done.add(name)
+        elif webhooks.refused:
+            self._say(name, self._refused(batch, webhooks))
+        elif batch.announced >= batch.expected:
+            self._say(name, self._none_came(batch))
+
+    def _say(self, name: str, sentence: str) -> None:
+        say(sentence)
+        self._done.add(name)
+
+    def _refused(self, batch: Ledger, webhooks: Webhooks) -> str:
+        if batch.endpoint_id is None:
+            where = f"of source {batch.source}"
+            listed = f"resultsink rejected list --source {batch.source}"
+        else:
+            where = f"of {batch.batch_id}"
+            listed = f"resultsink rejected list --endpoint {batch.endpoint_id}"
+        return (
+            f"{webhooks.refused} webhooks {where} were refused ({webhooks.reason}), so the sender "
+            f"is asked instead. Why: resultsink rejected show {webhooks.newest_refused}; "
+            f"all of them: {listed}"
+        )
+
+    def _none_came(self, batch: Ledger) -> str:
+        from receiver.sources import webhook_url
+
+        began = f"The sender is done with {batch.batch_id}, but no webhook of it has arrived"
+        source = self._sources.get(batch.source)
+        at_account = source is not None and source.provider.announced_at == "account"
+        if source is not None and at_account and not source.account_keys:
+            return (
+                f"{began}, since none is asked for while no signing_secrets are set for source "
+                f"{batch.source}: the sender was asked instead."
+            )
+        public_url = self._public_url or "(no public_url is set)"
+        url = webhook_url(public_url, batch.source, batch.endpoint_id)
+        return (
+            f"{began} at {url}, so it was asked. What has arrived from it: "
+            f"resultsink event list --source {batch.source}"
+        )

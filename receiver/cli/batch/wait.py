@@ -2,74 +2,152 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from receiver.cli.batch.report import DeadLetters, outcome, reasons, say_if_paused
-from receiver.cli.opening import batches_of, existing_store, run
+from receiver.cli.aside import aside
+from receiver.cli.batch.progress import label, shown
+from receiver.cli.batch.report import DeadLetters, WebhookNotes, outcome, reasons, say_if_paused
+from receiver.cli.opening import begin_work, existing_store, run
 from receiver.cli.options import AsJson, SourceName, Timeout
-from receiver.cli.output import print_json, progress_bar, say, say_unread
+from receiver.cli.output import print_json, say, say_unread
 
 if TYPE_CHECKING:
     from receiver.settings import Settings
-    from receiver.submissions.batches import BatchSubmissions
-    from storage import Ledger, Store
+    from receiver.sources import Source
+    from storage import Ledger, MissingResults, Store
+
+Waited = list[tuple["Ledger", "MissingResults"]]
 
 
 def wait(
-    batch_id: Annotated[str, typer.Argument(help="The batch to wait for.")],
+    batches: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="BATCH...", help="Which to wait for: ids, names, or beginnings of either."
+        ),
+    ],
     timeout: Timeout = None,
     fail: Annotated[bool, typer.Option("--fail", help="Exit 1 if any run failed.")] = False,
     source: SourceName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Return when all results of a batch are stored."""
+    """Return when all results of some batches are stored."""
+    import storage  # noqa: F401  loading it takes time that is not the user's
     from receiver.settings import load
 
     settings = load()
-    with existing_store(settings) as store:
-        ledger = store.batches.ledger(batch_id, source=source)
-        if not store.is_served():
-            say("No receiver serves this database now: start `resultsink serve`.")
-        say_if_paused(store, ledger)
-        ledger = run(_wait(store, settings, ledger, timeout))
-        found = store.batches.missing(ledger)
-    if as_json:
-        print_json({**ledger.as_dict(), **found})
-    else:
-        typer.echo(outcome(ledger))
-        for sentence in reasons(ledger, found):
-            say(sentence)
-    if ledger.state != "complete" or (fail and ledger.failed):
+    begin_work()
+    ends = None if timeout is None else time.monotonic() + timeout
+    try:
+        waited = aside(
+            lambda is_left: _wait(settings, batches, source, ends=ends, is_left=is_left),
+            seconds=timeout,
+        )
+    except KeyboardInterrupt:
+        _say_how_to_go_on(batches, source)
+        raise typer.Exit(130) from None
+    _report(waited, is_one=len(batches) == 1, as_json=as_json)
+    if any(batch.state != "complete" or (fail and batch.failed) for batch, _ in waited):
         raise typer.Exit(1)
 
 
-async def _wait(store: Store, settings: Settings, ledger: Ledger, timeout: float | None) -> Ledger:
-    """Wait with a bar; the sender is asked for its status where an API key is set."""
+def _say_how_to_go_on(batches: Sequence[str], source: str | None) -> None:
+    its = "The batch goes" if len(batches) == 1 else "The batches go"
+    again = ["resultsink", "batch", "wait", *batches]
+    again += [] if source is None else ["--source", source]
+    say(
+        f"{its} on at the sender, and `resultsink serve` stores the results as they arrive. "
+        f"To wait again: {shlex.join(again)}"
+    )
+
+
+def _report(waited: Waited, *, is_one: bool, as_json: bool) -> None:
+    if as_json:
+        found = [{**batch.as_dict(), **missing} for batch, missing in waited]
+        print_json(found[0] if is_one else found)
+        return
+    for batch, missing in waited:
+        typer.echo(outcome(batch) if is_one else f"{label(batch)}: {outcome(batch)}")
+        for sentence in reasons(batch, missing):
+            say(sentence)
+
+
+def _wait(
+    settings: Settings,
+    names: Sequence[str],
+    source: str | None,
+    *,
+    ends: float | None,
+    is_left: Callable[[], bool],
+) -> Waited:
+    from receiver.sources import configured
+    from receiver.telemetry import logs
+
+    logs.configure(json=False, level="warning", stream=sys.stderr)  # of what is fetched here
+    logs.hide(settings.secrets())
+    sources = configured(settings)
+    with existing_store(settings) as store:
+        found = [store.batches.resolve(name, source=source) for name in names]
+        batches = list({(batch.source, batch.batch_id): batch for batch in found}.values())
+        askable = [
+            sources[name]
+            for name in sorted({batch.source for batch in batches})
+            if name in sources and sources[name].settings.api_key is not None
+        ]
+        is_served = store.is_served()
+        if not is_served:
+            asks = " Until then this command asks the sender itself." if askable else ""
+            say(f"No receiver serves this database now: start `resultsink serve`.{asks}")
+        for batch in batches:
+            say_if_paused(store, batch)
+        notes = WebhookNotes(store, sources, settings.public_url) if is_served else None
+        batches = run(_until_complete(store, batches, askable, notes, ends=ends, is_left=is_left))
+        return [(batch, store.batches.missing(batch)) for batch in batches]
+
+
+async def _until_complete(
+    store: Store,
+    batches: Sequence[Ledger],
+    askable: Sequence[Source],
+    notes: WebhookNotes | None,
+    *,
+    ends: float | None,
+    is_left: Callable[[], bool],
+) -> list[Ledger]:
+    from receiver.sender_api.calls import Calls
+    from receiver.sender_api.client_pool import clients_for
+    from receiver.sender_api.rate_limit import rate_limiter_of
     from receiver.submissions.waiting import wait as wait_until_complete
+    from receiver.work.waited_checks import WaitedChecks
 
-    source = settings.sources.get(ledger.source)
     dead = DeadLetters(store)
-    with progress_bar() as progress:
-        task = progress.add_task("results stored", total=None)
+    async with clients_for(*askable) as wire:
+        calls = [Calls(each, wire, rate_limiter=rate_limiter_of(each, store)) for each in askable]
+        checks = WaitedChecks(store, calls)
+        with shown(batches) as progress:
 
-        def progressed(now: Ledger) -> None:
-            dead.report(now)
-            progress.update(task, completed=now.stored, total=now.expected or None)
+            def progressed(now: Sequence[Ledger]) -> None:
+                progress.update(now)
+                for before, batch in zip(batches, now, strict=True):
+                    if before.state == "complete":
+                        continue
+                    dead.report(batch)
+                    if notes is not None:
+                        notes.report(batch)
 
-        async def until_complete(batches: BatchSubmissions | None) -> Ledger:
             return await wait_until_complete(
                 store,
-                ledger.batch_id,
-                source=ledger.source,
-                batches=batches,
-                deadline=timeout,
+                batches,
+                check=checks.check,
+                deadline=None if ends is None else max(0.0, ends - time.monotonic()),
                 progressed=progressed,
                 unread=say_unread,
+                passed=progress.tick,
+                is_left=is_left,
             )
-
-        if source is None or not source.api_key:
-            return await until_complete(None)
-        async with batches_of(store, settings, ledger.source) as batches:
-            return await until_complete(batches)

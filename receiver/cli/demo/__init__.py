@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
@@ -68,10 +69,11 @@ async def _run(store: Store, settings: Settings, lines: IO[str], console: Consol
         finished = progress.add_task("finished at the sender", total=TASKS)
         stored = progress.add_task("results stored here", total=TASKS)
 
-        def progressed(now: Ledger) -> None:
-            progress.update(finished, completed=now.announced)
-            if now.stored:
-                progress.update(stored, completed=now.stored)
+        def progressed(batches: Sequence[Ledger]) -> None:
+            for batch in batches:
+                progress.update(finished, completed=batch.announced)
+                if batch.stored:
+                    progress.update(stored, completed=batch.stored)
 
         def say(subject: str, text: str) -> None:
             say_of(progress.console, subject, text)
@@ -83,16 +85,17 @@ async def _run(store: Store, settings: Settings, lines: IO[str], console: Consol
                 created=lambda batch_id: say("batch", f"created, secret kept: {batch_id}"),
                 added=lambda count: say("tasks", f"{count} accepted"),
             )
-            return await wait(
+            (ledger,) = await wait(
                 store,
-                batch_id,
-                source="valyu",
-                batches=batches,
+                [store.batches.ledger(batch_id)],
+                check=lambda batch: batches.look(batch.batch_id),
                 deadline=WAIT_SECONDS,
                 progressed=progressed,
                 unread=say_unread,
-                status_seconds=0.5,
+                ask_seconds=0.5,
+                young_seconds=0.0,
             )
+            return ledger
 
 
 def _print_ledger(ledger: Ledger, store: Store, console: Console) -> None:

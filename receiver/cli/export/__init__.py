@@ -32,7 +32,12 @@ class Status(StrEnum):
 
 
 def export(
-    batch: Annotated[str | None, typer.Option(help="The results of this batch.")] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BATCH", help="The results of this batch: its id, its name, or a beginning."
+        ),
+    ] = None,
     run: Annotated[str | None, typer.Option(help="The result of this run alone.")] = None,
     source: Annotated[
         str | None, typer.Option(help="All results of this source, or whose batch or run it is.")

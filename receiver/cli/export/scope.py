@@ -51,7 +51,7 @@ def scope_of(store: Store, settings: Settings, wanted: Wanted, status: Status) -
     from storage import Selection
 
     if wanted.batch is not None:
-        ledger = store.batches.ledger(wanted.batch, source=wanted.source)
+        ledger = store.batches.resolve(wanted.batch, source=wanted.source)
         return Scope(
             Selection(source=ledger.source, batch_id=ledger.batch_id, status=status),
             [] if ledger.state == "complete" else [_open(ledger)],

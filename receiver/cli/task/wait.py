@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from receiver.cli.opening import existing_store, run, tasks_of
+from receiver.cli.aside import aside
+from receiver.cli.opening import begin_work, existing_store, run, tasks_of
 from receiver.cli.output import in_one_line, print_json, say, say_unread
 from receiver.cli.task.show import artifacts_of, described, outcome, provider_of, question
 
@@ -24,31 +27,65 @@ def wait_until_stored(
     run_id: str, source: str | None, *, timeout: float | None, fail: bool, as_json: bool
 ) -> None:
     """Return when the result is stored, and print it; exit 1 where it is not, or as `fail` says."""
+    import storage  # noqa: F401  loading it takes time that is not the user's
     from receiver.settings import load
 
     settings = load()
+    begin_work()
+    ends = None if timeout is None else time.monotonic() + timeout
+    try:
+        ended, shown = aside(
+            lambda is_left: _wait(
+                settings, run_id, source, ends=ends, as_json=as_json, is_left=is_left
+            ),
+            seconds=timeout,
+        )
+    except KeyboardInterrupt:
+        again = ["resultsink", "task", "wait", run_id]
+        again += [] if source is None else ["--source", source]
+        say(
+            "The task goes on at the sender, and `resultsink serve` stores the result when it "
+            f"arrives. To wait again: {shlex.join(again)}"
+        )
+        raise typer.Exit(130) from None
+    if as_json:
+        print_json(shown)
+    else:
+        typer.echo(shown)
+    if ended is None or (fail and ended != "completed"):
+        raise typer.Exit(1)
+
+
+def _wait(
+    settings: Settings,
+    run_id: str,
+    source: str | None,
+    *,
+    ends: float | None,
+    as_json: bool,
+    is_left: Callable[[], bool],
+) -> tuple[str | None, object]:
+    """Wait, and return the status of the result, or None, and what is to be printed."""
     with existing_store(settings) as store:
         facts, _ = store.runs.show(run_id, source=source)
         if not store.is_served():
             say("No receiver serves this database now: start `resultsink serve`.")
         provider = provider_of(settings, facts["source"])
-        run(_wait(store, settings, facts, provider, timeout))
+        run(_until_stored(store, settings, facts, provider, ends=ends, is_left=is_left))
         facts, raw = store.runs.show(run_id, source=facts["source"])
         if as_json:
-            print_json(described(store, facts, artifacts_of(provider, raw)))
-        else:
-            typer.echo(outcome(facts, raw))
-    ended = facts["result_status"]
-    if ended is None or (fail and ended != "completed"):
-        raise typer.Exit(1)
+            return facts["result_status"], described(store, facts, artifacts_of(provider, raw))
+        return facts["result_status"], outcome(facts, raw)
 
 
-async def _wait(
+async def _until_stored(
     store: Store,
     settings: Settings,
     facts: Mapping[str, Any],
     provider: Provider | None,
-    timeout: float | None,
+    *,
+    ends: float | None,
+    is_left: Callable[[], bool],
 ) -> None:
     from receiver.submissions.waiting import wait_for_run
 
@@ -60,10 +97,11 @@ async def _wait(
             facts["run_id"],
             source=facts["source"],
             tasks=tasks,
-            deadline=timeout,
+            deadline=None if ends is None else max(0.0, ends - time.monotonic()),
             progressed=notes.question,
             unread=say_unread,
             failed=notes.failure,
+            is_left=is_left,
         )
 
     configured = settings.sources.get(facts["source"])

@@ -36,6 +36,10 @@ LISTED_IN_VAIN_AT_ALL = 8
 """Attempts in a row without anything new after which an ended batch is fetched without a listing:
 those that ended with an unreadable answer, and those that failed for whatever reason."""
 
+PAGE_SECONDS = 6.0
+"""While somebody waits for a batch that goes on, its listings cost no more than a page in so long:
+ten calls a minute, however large the batch is."""
+
 ALMOST_SECONDS = 5.0
 """A batch whose results are all here is asked for its final status again after so long."""
 
@@ -83,8 +87,9 @@ class BatchFetch:
     ) -> tuple[Ledger, Unavailable | None]:
         """Fetch the runs that may be new; returns the ledger and why a listing got stuck."""
         stuck = None
-        is_listed = self._is_worth_listing(batch, ledger)
+        is_listed = self._is_worth_listing(lease, batch, ledger)
         if is_listed:
+            lease.progress["listed_at"] = self._store.now().isoformat()
             promised = (batch.ended or 0) - ledger.stored
             stuck = await self._list(lease, subject, batch, promised=promised)
             self._listing.forget(lease)
@@ -125,19 +130,31 @@ class BatchFetch:
             lambda: self._store.batches.ledger(batch_id, source=lease.source)
         )
 
-    def _is_worth_listing(self, batch: FetchedBatch, ledger: Ledger) -> bool:
+    def _is_worth_listing(self, lease: Lease, batch: FetchedBatch, ledger: Ledger) -> bool:
         """Return True where a listing can bring something new.
 
         A listing that cannot be resumed brings everything again. While the batch goes on, it must
         bring at least as much new as is here, so that all listings together bring no more than
-        twice the batch.
+        twice the batch; unless somebody waits, for whom each page may be fetched every
+        PAGE_SECONDS.
         """
-        new = (batch.ended or 0) - ledger.stored
-        if not self._context.gathers:
-            return batch.is_terminal or new > 0
         if batch.is_terminal:
-            return ledger.stored < ledger.expected
-        return new > 0 and (self._listing.resumes or new >= ledger.stored)
+            return not self._context.gathers or ledger.stored < ledger.expected
+        new = (batch.ended or 0) - ledger.stored
+        if new <= 0 or self._listing.resumes:
+            return new > 0
+        is_news = lease.kind != "check" and not self._context.gathers
+        return is_news or new >= ledger.stored or self._may_show_progress(lease, batch)
+
+    def _may_show_progress(self, lease: Lease, batch: FetchedBatch) -> bool:
+        """Return True where somebody waits and the last listing was long enough ago."""
+        if lease.hurried_by != "wait":
+            return False
+        last = lease.progress.get("listed_at")
+        if last is None:
+            return True
+        since = self._store.now() - datetime.fromisoformat(last)
+        return since.total_seconds() >= PAGE_SECONDS * self._listing.pages(batch.total or 0)
 
     # --- one by one ----------------------------------------------------------------------------
 

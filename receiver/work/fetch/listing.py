@@ -4,6 +4,7 @@ In pages or in one stream. Each part is stored together with how far the listing
 that is cut off continues from there, and memory stays flat.
 """
 
+import math
 from datetime import datetime
 
 from receiver.providers.capabilities.batches import ListsPages, StreamsRuns
@@ -12,6 +13,9 @@ from receiver.sender_api.calls import Calls
 from receiver.work.fetch.pages import PagedListing
 from receiver.work.fetch.streams import StreamedListing
 from storage import FetchedBatch, Lease, Store
+
+RUNS_AS_A_PAGE = 100
+"""So many runs of a stream cost a sender about what a page does."""
 
 
 class BatchListing:
@@ -26,6 +30,7 @@ class BatchListing:
         elif isinstance(provider, StreamsRuns):
             self._streamed = StreamedListing(store, calls, provider)
         self.resumes = isinstance(provider, StreamsRuns) and provider.resumes
+        self._page_size = provider.page_size if isinstance(provider, ListsPages) else RUNS_AS_A_PAGE
 
     async def run(
         self, lease: Lease, subject: Subject, batch: FetchedBatch, *, promised: int
@@ -52,6 +57,10 @@ class BatchListing:
         if self.resumes:
             return self._store.now()
         return datetime.fromisoformat(listing["since"])
+
+    def pages(self, runs: int) -> int:
+        """Return how many pages a listing of so many runs has, or would have."""
+        return max(1, math.ceil(runs / self._page_size))
 
     def forget(self, lease: Lease) -> None:
         """Let the next listing start anew, unless the sender's cursors outlive a listing."""

@@ -111,7 +111,10 @@ def test_wait_warns_without_a_receiver(run: Run, store: Store, sender: SandboxSe
     batch_id = create(run, "one")
     store.close()
     ended = run("batch", "wait", batch_id, "--timeout", "0", "--json")
-    assert ended.err == "No receiver serves this database now: start `resultsink serve`.\n"
+    assert ended.err == (
+        "No receiver serves this database now: start `resultsink serve`. "
+        "Until then this command asks the sender itself.\n"
+    )
     assert json.loads(ended.out)["state"] == "open"
 
 

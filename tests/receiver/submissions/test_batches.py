@@ -166,7 +166,7 @@ async def test_batch_without_secret_found_by_check(
     (endpoint,) = store.endpoints.list_all()
     (warning,) = warnings
     assert warning.startswith(why)
-    assert "found by checks, the first after ten minutes. If the sender shows you a secret: " in (
+    assert "found by checks, the first after 2 minutes. If the sender shows you a secret: " in (
         warning
     )
     assert warning.endswith(f": endpoint secret {endpoint['id']}.")
@@ -261,7 +261,7 @@ async def test_ended_before_cancel_is_fetched_now(store: Store, sender: SandboxS
         await batches.cancel(batch_ids[0])
         sender.change(hold=False)
         await batches.status(batch_ids[1])
-    await work_off(store, source)  # nobody let ten minutes pass
+    await work_off(store, source)  # nobody let two minutes pass
     assert [ledger(store, each).state for each in batch_ids] == ["complete", "complete"]
 
 

@@ -127,7 +127,7 @@ async def test_task_that_may_ask_polled_minutely(
         make_due(store)
         await work_off(store, a_source(sender.api_url))
         assert (job(store)["status"], job(store)["waits"]) == ("pending", waits + 1)
-    low, high = (50, 61) if every else (2_300, 2_401)
+    low, high = (50, 61) if every else (460, 481)
     assert low < working.in_seconds(job(store)) < high
 
 

@@ -16,19 +16,16 @@ from receiver.sender_api.calls import Calls
 from receiver.sender_api.client_pool import clients_for
 from receiver.submissions.batches import BatchSubmissions, NewBatch
 from receiver.submissions.waiting import wait
-from storage import CannotStore, Store, SubmittedRun
+from storage import CannotStore, Ledger, Store, SubmittedRun
 from tests import databases
 from tests.processes import serving
 from tests.receiver import working
 from tests.receiver.conftest import SOON, broken, until
 from tests.receiver.creating import (
-    PUBLIC,
     create,
-    locked,
     tasks,
 )
 from tests.receiver.working import (
-    a_batch,
     a_source,
     announce,
     answering,
@@ -45,15 +42,15 @@ running_sender, sender = working.running_sender, working.sender
 IGNORED: dict[str, Any] = {"progressed": lambda _: None, "unread": lambda _: None}
 
 
-async def waited(store: Store, batch_id: str, **more: Any) -> Any:
-    given: dict[str, Any] = {
-        "source": "valyu",
-        "batches": None,
-        "deadline": None,
-        **IGNORED,
-        **more,
-    }
-    return await wait(store, batch_id, **given)
+async def nobody(_: Ledger) -> None:
+    """Check nothing."""
+
+
+async def waited(store: Store, batch: str | Ledger, **more: Any) -> Any:
+    given: dict[str, Any] = {"check": nobody, "deadline": None, **IGNORED, **more}
+    known = store.batches.ledger(batch) if isinstance(batch, str) else batch
+    (ended,) = await wait(store, [known], **given)
+    return ended
 
 
 async def test_deadline_returns_the_ledger(store: Store) -> None:
@@ -65,50 +62,64 @@ async def test_deadline_returns_the_ledger(store: Store) -> None:
     assert time.monotonic() - began >= 0.2
 
 
-async def test_wait_reports_progress_and_asks_sender(store: Store, sender: SandboxServer) -> None:
-    sender.change(hold=True)
-    source = a_source(sender.api_url)
-    batch_id, _ = a_batch(sender, 3)
-    known(store, batch_id)
-    shown: list[int] = []
-    async with clients_for() as wire:
-        waiting = asyncio.create_task(
-            wait(
-                store,
-                batch_id,
-                source=None,
-                batches=BatchSubmissions(store, Calls(source, wire), PUBLIC),
-                deadline=None,
-                progressed=lambda now: shown.append(now.expected),
-                unread=lambda error: pytest.fail(str(error)),
-                status_seconds=0.1,
-            )
-        )
-        await until(lambda: shown and shown[-1] == 3)
-        working.more_tasks(sender, batch_id, 2)
-        await until(lambda: shown[-1] == 5)
-        waiting.cancel()
-    assert shown[0] == 0
-
-
-async def test_sender_in_trouble_keeps_waiting(store: Store) -> None:
+async def test_progress_is_reported(store: Store) -> None:
     known(store, "batch_1")
-    async with answering(lambda _: httpx.Response(500)) as wire:
-        batches = BatchSubmissions(store, Calls(a_source(), wire), PUBLIC)
-        ended = await waited(store, "batch_1", batches=batches, deadline=0.4, status_seconds=0.1)
-    assert ended.state == "open"
+    shown: list[int] = []
+    report: dict[str, Any] = {"progressed": lambda now: shown.append(now[0].expected)}
+    waiting = asyncio.create_task(waited(store, "batch_1", **report))
+    await until(lambda: shown == [0])
+    store.batches.add_runs("valyu", "batch_1", [SubmittedRun("r1", None, None)])
+    await until(lambda: shown[-1] == 1)
+    waiting.cancel()
 
 
-@pytest.mark.usefixtures("short_locks")
-async def test_unstorable_look_keeps_waiting(store: Store, sender: SandboxServer) -> None:
-    batch_id, _ = a_batch(sender, 3)
-    known(store, batch_id)
-    async with clients_for() as wire:
-        batches = BatchSubmissions(store, Calls(a_source(sender.api_url), wire), PUBLIC)
-        with locked(store):
-            ended = await waited(store, batch_id, batches=batches, deadline=1, status_seconds=0.1)
-    assert ended.state == "open"
-    assert sender.state()["calls"]["GET /deepresearch/batches/{batch_id}"] >= 1
+async def test_each_open_batch_is_checked(store: Store) -> None:
+    known(store, "batch_1")
+    known(store, "batch_2")
+    sql(store, "UPDATE batches SET state = 'complete' WHERE batch_id = 'batch_2'")
+    asked: list[str] = []
+
+    async def check(batch: Ledger) -> None:
+        asked.append(batch.batch_id)
+        raise CannotStore("Locked.")
+
+    both = [store.batches.ledger(name) for name in ("batch_1", "batch_2")]
+    often: dict[str, Any] = {"ask_seconds": 0.05, "young_seconds": 0.0}
+    waiting = asyncio.create_task(wait(store, both, check=check, deadline=None, **often, **IGNORED))
+    await until(lambda: len(asked) > 2)
+    sql(store, "UPDATE batches SET state = 'complete'")
+    ended = await asyncio.wait_for(waiting, SOON)
+    assert [batch.batch_id for batch in ended] == ["batch_1", "batch_2"]
+    assert set(asked) == {"batch_1"}
+
+
+async def test_young_batch_is_not_checked_yet(store: Store) -> None:
+    known(store, "batch_1")
+    asked: list[str] = []
+
+    async def check(batch: Ledger) -> None:
+        asked.append(batch.batch_id)
+
+    await waited(store, "batch_1", check=check, deadline=0.3)
+    assert asked == []
+    sql(store, "UPDATE batches SET created_at = '2026-01-01'")
+    await waited(store, "batch_1", check=check, deadline=0.3)
+    assert asked == ["batch_1"]
+
+
+async def test_broken_check_ends_the_wait(store: Store) -> None:
+    known(store, "batch_1")
+
+    async def check(batch: Ledger) -> None:
+        raise ZeroDivisionError(batch.batch_id)
+
+    with pytest.raises(ZeroDivisionError):
+        await waited(store, "batch_1", check=check, young_seconds=0.0)
+
+
+async def test_wait_that_is_left_ends(store: Store) -> None:
+    known(store, "batch_1")
+    assert (await waited(store, "batch_1", is_left=lambda: True)).state == "open"
 
 
 async def test_unreadable_database_keeps_waiting(
@@ -117,8 +128,9 @@ async def test_unreadable_database_keeps_waiting(
     monkeypatch.setattr("receiver.submissions.waiting.REREAD_SECONDS", 0.05)
     known(store, "batch_1")
     errors: list[Exception] = []
+    batch = store.batches.ledger("batch_1")
     with broken(store, "runs"):
-        waiting = asyncio.create_task(waited(store, "batch_1", unread=errors.append))
+        waiting = asyncio.create_task(waited(store, batch, unread=errors.append))
         await until(lambda: errors)
     sql(store, "UPDATE batches SET state = 'complete'")
     ended = await asyncio.wait_for(waiting, 20)
@@ -149,11 +161,12 @@ async def test_deadline_during_outage_says_so(
     store: Store,
 ) -> None:
     known(store, "batch_1")
+    batch = store.batches.ledger("batch_1")
     with (
         broken(store, "runs"),
         pytest.raises(CannotStore, match=r"cannot be read now: .*; the time to wait is over\.$"),
     ):
-        await waited(store, "batch_1", deadline=0.2)
+        await waited(store, batch, deadline=0.2)
 
 
 @pytest.mark.parametrize("early", ["before the tasks", "before their answer", "at both times"])

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from receiver.errors import FetchError, Missing, NotReady, RateLimited, SourceRefused, Unavailable
-from receiver.work.check_schedule import CHECK_FIRST, CHECK_LONGEST, decide
+from receiver.work.check_schedule import CHECK_LONGEST, decide
 from receiver.work.retry import Bury, Pause, RetryLater
-from storage import Lease
+from storage import FIRST_CHECK, Lease
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
-FIRST, LONGEST, DAY = CHECK_FIRST.total_seconds(), CHECK_LONGEST.total_seconds(), 86_400.0
+FIRST, LONGEST, DAY = FIRST_CHECK.total_seconds(), CHECK_LONGEST.total_seconds(), 86_400.0
 
 
 def after(
@@ -49,7 +49,7 @@ def seconds(error: FetchError, **given: Any) -> float:
 
 @pytest.mark.parametrize(
     ("waits", "expected"),
-    [(0, FIRST), (1, 2 * FIRST), (5, 32 * FIRST), (6, LONGEST), (99, LONGEST)],
+    [(0, FIRST), (1, 2 * FIRST), (7, 128 * FIRST), (8, LONGEST), (99, LONGEST)],
 )
 def test_the_waits_of_a_check_double_up_to_the_longest(waits: int, expected: float) -> None:
     assert seconds(NotReady("not yet"), waits=waits) == expected

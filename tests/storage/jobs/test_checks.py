@@ -182,3 +182,20 @@ def test_due_time_is_read_without_writing(store: Store) -> None:
 def test_database_refuses_unknown_job_states(database: Database, wrong: dict[str, Any]) -> None:
     with pytest.raises(IntegrityError):
         enqueue(database, **wrong)
+
+
+# --- checks that somebody waits for -------------------------------------------------------------
+
+
+def test_wanted_check_is_due_and_says_for_whom(store: Store) -> None:
+    store.batches.register("valyu", "b", endpoint_id=None)
+    assert store.jobs.claim("valyu", limit=1) == []
+    assert store.batches.want_check("valyu", "b") == "due"
+    (lease,) = store.jobs.claim("valyu", limit=1)
+    assert lease.found_by == "wait"
+    assert store.batches.want_check("valyu", "b") == "running"
+
+
+def test_only_a_live_check_is_wanted(store: Store) -> None:
+    assert store.batches.want_check("valyu", "b") == "none"
+    assert store.jobs.claim("valyu", limit=1) == []

@@ -106,7 +106,7 @@ async def test_news_hurries_a_late_check(store: Store, created: str) -> None:
     store.batches.register("valyu", GROUP, endpoint_id=None)
     if created != "now":
         sql(store, "UPDATE batches SET created_at = ?", created)
-    assert in_seconds(job(store)) > 500
+    assert in_seconds(job(store)) > 100
     announce_run(store, "r1")
     await work_off(store, parallel(), client=answering(GroupSender({"r1": "completed"})))
     assert in_seconds(job(store, kind="check")) <= 30
