@@ -98,6 +98,7 @@ class BatchStore(StorePart):
                     runs=part,
                     submitted=least,
                     moment=self._now(),
+                    first=self._first_check,
                 )
             )
 
