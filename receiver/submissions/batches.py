@@ -171,12 +171,15 @@ class BatchSubmissions(Submissions):
             )
 
     async def _counted(self, batch_id: str) -> int:
-        """Return how many runs the sender counts in the batch, so that new ones can be told."""
+        """Return how many runs the batch has, by the sender's count or ours, to tell new ones.
+
+        The sender's count may be a moment old.
+        """
         subject = Subject("batch", batch_id)
         provider = require_batches(self._provider)
         batch = provider.read_batch(await self._calls.call(provider.batch(subject)), subject)
-        await run_in_threadpool(self._store.batches.note, self._source.name, batch)
-        return batch.total or 0
+        found = await run_in_threadpool(self._store.batches.note, self._source.name, batch)
+        return found.expected
 
     # --- steering ------------------------------------------------------------------------------
 

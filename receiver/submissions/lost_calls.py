@@ -57,14 +57,15 @@ class LostCalls(Submissions):
         if batch.total is None:
             raise Undecided("the sender does not count the runs of the batch")
         growth = batch.total - known.before - known.accepted
-        if growth == 0:
-            return None
+        if growth == 0 and known.before == 0:
+            return None  # nothing else is in the batch, and nobody has added to it
         if growth == len(part.tasks) and isinstance(provider, StreamsRuns):
             return AdditionOutcome([], unlisted=0, refused=0, unmatched=[])  # a stream names all
         before = await run_in_threadpool(self._store.batches.run_ids, known.source, part.batch_id)
         listed = [run async for run in self._listed(provider, batch, subject)]
         new = [run for run in listed if run.run_id not in before]
-        return decide(part.tasks, growth, matched(provider, part.tasks, new))
+        found = matched(provider, part.tasks, new)
+        return None if growth == 0 and not found else decide(part.tasks, growth, found)
 
     async def run(self, known: Submission) -> str | None:
         """Return the single run of a lost call; None where the sender shows that there is none.

@@ -1,5 +1,6 @@
 """Creating single runs: the submission is stored first, and a lost call is looked for."""
 
+import asyncio
 from contextlib import suppress
 
 from starlette.concurrency import run_in_threadpool
@@ -43,6 +44,9 @@ class NewRuns(Submissions):
             made = await self._create(known, new, url)
         except FetchError as error:
             made = Created(await self._recover(known, error))
+        except asyncio.CancelledError:
+            self._warn(f"The task may have been created. {_ways(known)}")
+            raise
         return await self._register(known, made)
 
     async def resume(self, known: Submission) -> str:

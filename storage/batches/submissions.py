@@ -74,16 +74,36 @@ _COLUMNS: tuple[Any, ...] = tuple(
 )
 
 
+def new_id() -> str:
+    """Return an id for a submission."""
+    return f"sub_{random.token_hex(8)}"
+
+
+def rows_of(submission_id: str, tasks: Sequence[StoredTask]) -> list[dict[str, Any]]:
+    """Return the rows of its tasks, which take a while where there are many."""
+    return [
+        {
+            "submission_id": submission_id,
+            "position": position,
+            "task_id": task.task_id,
+            "body": clean(dict(task.body)),
+            "input": clean(dict(task.input)),
+            "endpoint_id": task.endpoint_id,
+        }
+        for position, task in enumerate(tasks)
+    ]
+
+
 def begin(
     connection: Connection,
     new: NewSubmission,
-    tasks: Sequence[StoredTask],
+    submission_id: str,
+    tasks: Sequence[Mapping[str, Any]],
     *,
     endpoint_id: str | None,
     now: datetime,
 ) -> Submission:
-    """Add a submission with its tasks; those of a known batch are pending there from now on."""
-    submission_id = f"sub_{random.token_hex(8)}"
+    """Add a submission with the rows of its tasks, which are pending in a batch that is known."""
     connection.execute(
         insert(SubmissionRow).values(
             id=submission_id,
@@ -104,20 +124,7 @@ def begin(
             created_at=now,
         )
     )
-    connection.execute(
-        insert(SubmissionTask),
-        [
-            {
-                "submission_id": submission_id,
-                "position": position,
-                "task_id": task.task_id,
-                "body": clean(dict(task.body)),
-                "input": clean(dict(task.input)),
-                "endpoint_id": task.endpoint_id,
-            }
-            for position, task in enumerate(tasks)
-        ],
-    )
+    connection.execute(insert(SubmissionTask), tasks)
     if new.batch_id is not None:
         add_pending(connection, new.source, new.batch_id, len(tasks))
     return find(connection, submission_id)

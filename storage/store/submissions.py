@@ -46,6 +46,8 @@ class SubmissionStore(StorePart):
         endpoint: EndpointPlan | None = None,
     ) -> Submission:
         """Store what is to be submitted, with its endpoint and that one's check, in one commit."""
+        submission_id = submissions.new_id()
+        rows = submissions.rows_of(submission_id, tasks)
 
         def work(connection: Connection) -> Submission:
             moment = self._now()
@@ -64,7 +66,9 @@ class SubmissionStore(StorePart):
                     first=self._first_check,
                     every=endpoint.check_every,
                 )
-            return submissions.begin(connection, new, tasks, endpoint_id=endpoint_id, now=moment)
+            return submissions.begin(
+                connection, new, submission_id, rows, endpoint_id=endpoint_id, now=moment
+            )
 
         return self._database.write(work)
 

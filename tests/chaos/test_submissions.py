@@ -149,9 +149,10 @@ def test_kill_while_the_call_is_answered(name: str, place: Place, sender: Sandbo
 def test_death_at_each_commit(
     name: str, when: str, place: Place, sender: SandboxServer, tmp_path: Path
 ) -> None:
+    submitting = Submitting(name, place, sender)
+    assert command("db", "upgrade", settings=submitting.settings).returncode == 0
     for nth in itertools.count(1):
         sender.reset()
-        submitting = Submitting(name, place, sender)
         died = submitting.launch(
             *(sys.executable, "-m", "tests.chaos.dying", when, str(nth)),
             DYING_COUNT=str(tmp_path / "commits"),

@@ -44,4 +44,7 @@ def say_unfinished(
             continue
         from receiver.submissions.base import command_to_resume  # loaded where it is needed
 
-        say(f"Not finished: {described(known)}. Go on with: {command_to_resume(known)}.")
+        say(
+            f"Not finished: {described(known)}. Unless a command is at it now, go "
+            f"on with: {command_to_resume(known)}."
+        )

@@ -288,7 +288,8 @@ def test_resume_finishes_what_is_named(
 def test_unfinished_batch_is_shown_as_such(run: Run, store: Store, interrupted: Submission) -> None:
     sentence = (
         f"Not finished: {interrupted.id} (0 of 2 tasks are added to {interrupted.batch_id}). "
-        f"Go on with: resultsink batch create --resume {interrupted.id}.\n"
+        "Unless a command is at it now, go on with: "
+        f"resultsink batch create --resume {interrupted.id}.\n"
     )
     assert run("batch", "list").err == sentence
     shown = run("batch", "show", str(interrupted.batch_id), "--json")

@@ -1,5 +1,6 @@
 """Submissions that died on the way: what may exist is found again, and nothing is made twice."""
 
+import asyncio
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from receiver.submissions.batches import BatchSubmissions, NewBatch
 from receiver.submissions.lost_calls import decide, matched
 from storage import FetchedRun, Store, Submission, SubmissionTaken
 from tests.receiver import working
+from tests.receiver.conftest import until
 from tests.receiver.creating import ADD, PUBLIC
 from tests.receiver.working import a_source, answering, ledger, make_due, work_off
 
@@ -353,6 +355,21 @@ async def test_second_command_goes_on_alone(
     assert valyu.sending.made() == []
     await valyu.resume()
     assert valyu.sending.made() == [TASKS]
+
+
+async def test_stopped_command_says_how_to_go_on(
+    store: Store, sender: SandboxServer, valyu: Commands
+) -> None:
+    sender.add_fault(ADD, kind="slow", seconds=60.0)
+    creating = asyncio.create_task(valyu.create())
+    await until(lambda: valyu.sending.made() == [2])
+    creating.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await creating
+    (known,) = store.submissions.list_all()
+    assert valyu.said == [
+        f"It is not finished. Go on with: resultsink batch create --resume {known.id}."
+    ]
 
 
 def runs(*queries: str, **ids: str) -> list[FetchedRun]:
