@@ -21,6 +21,7 @@ def serve(
     """Run the receiver: take deliveries in, fetch results, store them."""
     from receiver import server
     from receiver.app import Role, check_role, create_app, open_store
+    from receiver.sender_api.proxies import check_environment
     from receiver.settings import load
     from receiver.sources import configured
     from receiver.telemetry import logs
@@ -34,6 +35,7 @@ def serve(
     logs.hide(settings.secrets())
     sources = configured(settings)  # refused before a database is made
     check_role(Role(role), settings)
+    check_environment(source.base_url for source in sources.values())
     ages(settings.retention, [source.scheme for source in sources.values()])
     listening = server.listen(host, port)
     with closing(listening), closing(open_store(settings, serve=True)) as store:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from receiver.settings import is_loopback
+from receiver.sender_api.proxies import proxies_for, trusted_certificates
 from receiver.sources import Source
 
 KEPT_SECONDS = 30.0
@@ -28,7 +28,7 @@ class ClientPool:
 
     def __init__(self, make: Callable[[], httpx.AsyncClient]) -> None:
         self._make = make
-        self._new = [make()]  # a proxy that cannot be used is an error at the start
+        self._new = [make()]
         self._idle: defaultdict[str, deque[tuple[httpx.AsyncClient, float]]] = defaultdict(deque)
         self._is_closed = False
 
@@ -88,18 +88,21 @@ def clients_for(*sources: Source) -> ClientPool:
     """Return a pool for these sources. It follows no redirects, so that keys go nowhere else.
 
     The user's proxy (HTTPS_PROXY and the like) is used, except for addresses of this machine.
+    Raises UsageError that names a variable which cannot be used.
     """
-    hosts = {urlsplit(source.base_url).hostname or "" for source in sources}
-    near = {"localhost", "127.0.0.1", "::1", *filter(is_loopback, hosts)}
-    mounts = {f"all://[{host}]" if ":" in host else f"all://{host}": None for host in near}
-    trusted = httpx.create_ssl_context()  # takes longer than all the rest of a client
+    proxies = proxies_for(source.base_url for source in sources)
+    trusted = trusted_certificates()  # takes longer than all the rest of a client
 
     def make() -> httpx.AsyncClient:
         return httpx.AsyncClient(
             verify=trusted,
             follow_redirects=False,
-            mounts=mounts,
+            mounts={
+                address: httpx.AsyncHTTPTransport(verify=trusted, proxy=proxy)
+                for address, proxy in proxies.items()
+            },
             headers={"user-agent": "resultsink"},
+            trust_env=False,
         )
 
     return ClientPool(make)

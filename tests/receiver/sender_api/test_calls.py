@@ -315,7 +315,7 @@ async def test_loopback_bypasses_the_proxy(sender: SandboxServer, proxied: list[
 
 async def test_remote_sender_uses_the_proxy(proxied: list[bytes]) -> None:
     with pytest.raises(NotReached):
-        await call(a_source("https://sender.test/v1"))
+        await call(far := a_source("https://sender.test/v1"), clients_for(far))
     assert proxied == [b"CONNECT sender.test:443 HTTP/1.1\r\n"]
 
 

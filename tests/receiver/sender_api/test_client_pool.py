@@ -178,12 +178,6 @@ async def test_closed_pool_makes_no_calls(sender: Sender) -> None:
         await get(wire, sender)
 
 
-def test_impossible_proxy_fails_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", "gopher://127.0.0.1:1")
-    with pytest.raises(ValueError, match="gopher"):
-        clients_for()
-
-
 async def test_the_end_closes_all(sender: Sender) -> None:
     async with clients_for() as wire:
         await asyncio.gather(*(get(wire, sender) for _ in range(8)))
