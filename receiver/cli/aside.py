@@ -30,16 +30,18 @@ def aside(work: Callable[[Callable[[], bool]], T], *, seconds: float | None) -> 
     its time, and KeyboardInterrupt.
     """
     thread = _Aside(work)
-    thread.start()
     try:
-        thread.join(None if seconds is None else seconds + GRACE_SECONDS)
+        thread.start()
+        # not `join`: Python 3.11 takes a thread for ended whose join was interrupted
+        # (https://github.com/python/cpython/issues/90882)
+        has_ended = thread.has_ended.wait(None if seconds is None else seconds + GRACE_SECONDS)
     except KeyboardInterrupt:
         thread.is_left.set()
-        thread.join(LEAVING_SECONDS)
+        thread.has_ended.wait(LEAVING_SECONDS)
         raise
     finally:
         errors().show_cursor()  # a progress bar that is left behind has hidden it
-    if thread.is_alive():
+    if not has_ended:
         raise DeadlinePassed("The database does not answer; the time to wait is over.")
     return thread.outcome()
 
@@ -48,6 +50,7 @@ class _Aside(threading.Thread, Generic[T]):
     def __init__(self, work: Callable[[Callable[[], bool]], T]) -> None:
         super().__init__(name="aside", daemon=True)
         self.is_left = threading.Event()
+        self.has_ended = threading.Event()
         self._work = work
         self._value: T
         self._error: BaseException | None = None
@@ -57,6 +60,8 @@ class _Aside(threading.Thread, Generic[T]):
             self._value = self._work(self.is_left.is_set)
         except BaseException as error:  # noqa: BLE001  it is raised where the outcome is awaited
             self._error = error
+        finally:
+            self.has_ended.set()
 
     def outcome(self) -> T:
         if self._error is not None:

@@ -113,7 +113,7 @@ def replay(
         str | None, typer.Option(metavar="KIND", help="What was announced: batch, task, run.")
     ] = None,
     batch: Annotated[
-        str | None, typer.Option(metavar="BATCH_ID", help="Events of this batch and its runs.")
+        str | None, typer.Option(metavar="BATCH", help="Events of this batch and its runs.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count them alone.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -134,6 +134,9 @@ def replay(
         raise UsageError("Say which events: IDs, or a filter such as --source, --since, --status.")
     with existing_store() as store:
         now = store.now()
+        if batch is not None:
+            ledger = store.batches.resolve(batch, source=source)
+            batch, source = ledger.batch_id, ledger.source
         wanted = EventFilter(
             ids=tuple(ids or ()),
             source=source,

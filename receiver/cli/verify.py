@@ -24,7 +24,7 @@ SHOWN = 100
 
 
 def verify(
-    batch: Annotated[str | None, typer.Option(metavar="BATCH_ID", help="This batch alone.")] = None,
+    batch: Annotated[str | None, typer.Option(metavar="BATCH", help="This batch alone.")] = None,
     source: SourceName = None,
     all_: Annotated[bool, typer.Option("--all", help="Everything of every source.")] = False,
     repair: Annotated[
@@ -38,7 +38,7 @@ def verify(
     A batch costs the calls that fetching it costs, a single run costs one. Results that were pruned
     here or are gone there are named, and do not count as a difference. Examples:
 
-        resultsink verify --batch BATCH_ID
+        resultsink verify --batch BATCH
 
         resultsink verify --source valyu --repair
     """
@@ -50,7 +50,8 @@ def verify(
     settings = load()
     with existing_store(settings) as store, for_command():
         if batch is not None:
-            source = store.batches.ledger(batch, source=source).source
+            ledger = store.batches.resolve(batch, source=source)
+            batch, source = ledger.batch_id, ledger.source
         chosen = askable(settings, source)
         reports = [run(_one(store, each, batch, repairs=repair)) for each in chosen]
     if as_json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -87,12 +86,10 @@ def _wait(
     is_left: Callable[[], bool],
 ) -> Waited:
     from receiver.sources import configured
-    from receiver.telemetry import logs
+    from receiver.telemetry.logs import for_command
 
-    logs.configure(json=False, level="warning", stream=sys.stderr)  # of what is fetched here
-    logs.hide(settings.secrets())
     sources = configured(settings)
-    with existing_store(settings) as store:
+    with existing_store(settings) as store, for_command():
         found = [store.batches.resolve(name, source=source) for name in names]
         batches = list({(batch.source, batch.batch_id): batch for batch in found}.values())
         askable = [

@@ -95,11 +95,13 @@ def test_batch_is_named_by_name_or_beginning(run: Run, store: Store, sender: San
     batch_id = create(run, "one")
     sql(store, "UPDATE batches SET name = 'Grid'")
     added = run("batch", "add", "Grid", "--tasks", "tasks.csv")
-    assert added.err == f"1 tasks added; next: resultsink batch wait {batch_id}\n"
+    assert added.err.endswith(f"1 tasks added; next: resultsink batch wait {batch_id}\n")
     for command in (["show"], ["status"], ["wait", "--timeout", "0"], ["cancel"]):
         ended = run("batch", *command, "Gri")
         assert batch_id in ended.out + ended.err or command[0] == "wait"
     assert run("export", "--batch", "Gri", "--format", "jsonl").code == 0
+    assert batch_id in run("verify", "--batch", "Gri", "--json").out
+    assert run("event", "replay", "--batch", "Gri", "--dry-run").code == 0
     known(store, "batch_other")
     unclear = run("batch", "wait", "batch_")
     assert (unclear.code, "batch_ may be any of 2 batches: " in unclear.sentence) == (2, True)

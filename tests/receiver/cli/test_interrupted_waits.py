@@ -19,6 +19,8 @@ from tests.receiver.working import known
 @contextmanager
 def waiting(*command: str, settings: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """A wait that has begun: it has said that nobody serves."""
+    # a job in the background ignores SIGINT, and would hand that on
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(  # noqa: S603  our own program
         [*COMMAND, *command],
         env=environment(settings),
@@ -26,6 +28,7 @@ def waiting(*command: str, settings: dict[str, str]) -> Iterator[subprocess.Pope
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
+        signal.signal(signal.SIGINT, before)
         try:
             assert process.stderr is not None
             assert process.stderr.readline().startswith("No receiver serves this database now")
