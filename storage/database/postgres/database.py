@@ -19,7 +19,6 @@ from storage import migrations
 from storage.database.base import Database, Done, Work
 from storage.database.errors import (
     asks_again,
-    is_cancelled,
     is_full,
     is_not_now,
     is_read_only,
@@ -35,6 +34,7 @@ from storage.database.postgres.engine import (
     refusal,
     shown_name,
 )
+from storage.database.postgres.in_time import in_time
 from storage.database.postgres.lease import Lease, leases
 from storage.database.postgres.pooler import has_session
 from storage.database.postgres.presence import CLOCK, SERVED, Presence
@@ -125,6 +125,8 @@ class PostgresDatabase(Database):
                 with self._transaction(pool, pool.engine) as connection:
                     return work(connection)
             except (DBAPIError, TimeoutError) as error:
+                if is_read_only(error) and self._presence is not None:
+                    self._presence.doubt()
                 if is_read_only(error) and attempt == 1:
                     continue  # over a new connection: it may lead to another server
                 if asks_again(error) and attempt < MAX_ATTEMPTS:
@@ -148,7 +150,7 @@ class PostgresDatabase(Database):
             raw = connection.connection.driver_connection
             with (
                 self._watchdog.limit(raw, pool.cut) as is_cut,
-                _in_time(pool, is_cut),
+                in_time(is_cut, statement=pool.statement, cut=pool.cut),
                 connection.begin(),
             ):
                 yield connection
@@ -243,19 +245,3 @@ class PostgresDatabase(Database):
         for engine in (self._intake.engine, self._work.engine, self._direct):
             if engine is not None:
                 engine.dispose()
-
-
-@contextmanager
-def _in_time(pool: Pool, is_cut: Callable[[], bool]) -> Iterator[None]:
-    """Raise CannotStore where one of our limits ended the transaction in the block."""
-    began = time.monotonic()
-    try:
-        yield
-    except DBAPIError as error:
-        is_stopped = is_cancelled(error) and time.monotonic() - began >= pool.statement
-        if not (is_cut() or is_stopped):
-            raise
-        limit = pool.cut if is_cut() else pool.statement
-        raise CannotStore(
-            f"The database cannot do it now: it took longer than {limit:g} s."
-        ) from error
