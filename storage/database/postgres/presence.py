@@ -78,7 +78,7 @@ class Presence:
         self._on_notify.append(on_notify)
 
     def doubt(self) -> None:
-        """Look now if the server still takes writes: another connection has met one that does not."""
+        """Look now if the server still takes writes: elsewhere it did not."""
         self._last_look = 0.0
         os.write(self._wake_in, b".")
 
