@@ -7,7 +7,7 @@ or a serialization failure is repeated.
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -39,7 +39,7 @@ from storage.database.postgres.lease import Lease, leases
 from storage.database.postgres.pooler import has_session
 from storage.database.postgres.presence import CLOCK, SERVED, Presence
 from storage.database.postgres.schema import check_schema
-from storage.database.postgres.sessions import IDENTITY, connect_alone
+from storage.database.postgres.sessions import IDENTITY, connect_alone, naming_direct_url
 from storage.database.postgres.watchdog import Watchdog
 from storage.database.writer import Writer
 from storage.errors import CannotOpen, CannotStore, DiskFull
@@ -100,9 +100,10 @@ class PostgresDatabase(Database):
 
     def _announced(self) -> Presence | Lease:
         """Tell the others that this process serves; raises CannotOpen during a copy."""
-        if self._has_session or self._direct is not None:
+        if self._direct is None and not self._has_session:
+            return Lease(self._transact, self.look_at_clock)
+        with naming_direct_url(self._direct) if self._direct else nullcontext():
             return Presence(self._connect_alone, self._measure, self._watchdog.limit)
-        return Lease(self._transact, self.look_at_clock)
 
     def _transact(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction, even where the database takes no others."""
