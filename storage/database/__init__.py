@@ -39,6 +39,10 @@ def open_database(url: str, *, serve: bool = False, direct_url: str | None = Non
     Raises CannotOpen.
     """
     if kind_of(url) == "sqlite":
+        if direct_url is not None:
+            raise CannotOpen(
+                "RESULTSINK_DATABASE_DIRECT_URL is for a Postgres behind a pooler: leave it unset."
+            )
         return SqliteDatabase(url, serve=serve)
     need_psycopg()
     from storage.database.postgres.database import PostgresDatabase

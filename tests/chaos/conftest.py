@@ -10,6 +10,7 @@ from tests.chaos import figures
 from tests.chaos.figures import Figures
 from tests.chaos.places import POSTGRES, SQLITE, Place, in_a_file, on_a_server
 from tests.chaos.postgres import Server
+from tests.pgbouncer import PgBouncer
 
 Say = Callable[[str], None]
 Note = Callable[[Figures], None]
@@ -59,6 +60,17 @@ def server() -> Iterator[Server]:
     made = Server()
     yield made
     made.close()
+
+
+@pytest.fixture
+def pooler(server: Server, tmp_path: Path) -> Iterator[PgBouncer]:
+    """A PgBouncer in transaction mode before that server."""
+    server.start()
+    # by default it waits for 15 s before it connects again to a server that was gone
+    made = PgBouncer(server.url("postgres"), tmp_path, server_login_retry="1")
+    made.start()
+    yield made
+    made.stop()
 
 
 @pytest.fixture(params=[SQLITE, POSTGRES])

@@ -64,8 +64,12 @@ class Server:
             self._folder.chmod(0o755)
             os.chown(data, pwd.getpwnam(self._user).pw_uid, -1)
         self._data = data
+        self._fill()
+
+    def _fill(self) -> None:
+        """Make the server's files."""
         options = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync"]
-        self._run("initdb", *options, "--locale=C", "-D", str(data))
+        self._run("initdb", *options, "--locale=C", "-D", str(self._data))
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._programs / program), *arguments]
@@ -120,9 +124,14 @@ class Server:
         """Make an empty database; returns its name."""
         self.start()
         name = f"chaos_{next(self._names)}"
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}".encode())
+        self.execute(f"CREATE DATABASE {name}")
         return name
+
+    def execute(self, *statements: str) -> None:
+        """Run statements as its administrator, each in a transaction of its own."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
 
     def close(self) -> None:
         """End it without a word and remove what it wrote."""

@@ -48,6 +48,10 @@ class Proxy:
         """Reset all connections, and every new one, until it goes on."""
         self._call(self._cut)
 
+    def lead_to(self, target: int) -> None:
+        """Forward new connections to another port; those that are there stay where they are."""
+        self._target = target
+
     def close(self) -> None:
         self._call(self._loop.stop)
         self._thread.join()

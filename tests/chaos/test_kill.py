@@ -11,10 +11,12 @@ from pathlib import Path
 
 from tests.chaos.conftest import Note, Say
 from tests.chaos.figures import Figures
-from tests.chaos.places import Place
+from tests.chaos.places import Place, on_a_server
+from tests.chaos.postgres import Server
 from tests.chaos.pour import Pour
 from tests.chaos.processes import Receiver, dice, sandbox
 from tests.chaos.world import World
+from tests.pgbouncer import PgBouncer
 
 LONG = "CHAOS_KILLS" in os.environ
 KILLS = int(os.environ.get("CHAOS_KILLS", "3"))
@@ -93,11 +95,23 @@ class Creator(threading.Thread):
 
 def test_kills_lose_and_repeat_nothing(place: Place, tmp_path: Path, say: Say, note: Note) -> None:
     """KILLS kills, deliveries and batches pouring in; then one start, and no help."""
+    _kill_and_settle("kill -9 at random", place, tmp_path, say, note)
+
+
+def test_kills_behind_pooler_lose_and_repeat_nothing(
+    server: Server, pooler: PgBouncer, tmp_path: Path, say: Say, note: Note
+) -> None:
+    """The same through a PgBouncer in transaction mode, where no process has a session."""
+    place = on_a_server(server, tmp_path, port=pooler.port)
+    _kill_and_settle("kill -9, behind PgBouncer", place, tmp_path, say, note)
+
+
+def _kill_and_settle(name: str, place: Place, folder: Path, say: Say, note: Note) -> None:
     say(f"seed {SEED}")
     roles = ROLES if place.is_shared else ("all",)
     with (
         sandbox(max_page_size=5, duration=[0.0, 1.0], webhook=False) as sender,
-        World(place, sender, dice(SEED), roles=roles, logs=tmp_path) as world,
+        World(place, sender, dice(SEED), roles=roles, logs=folder) as world,
     ):
         world.open_batches(3)
         creator = Creator(world)
@@ -113,9 +127,7 @@ def test_kills_lose_and_repeat_nothing(place: Place, tmp_path: Path, say: Say, n
             assert creator.error is None, creator.error
             world.sender.change(faults=[])
             recovered = world.settle(pour)
-        shown = world.figures(
-            "kill -9 at random", pour.answers, faults=lives.kills, recovered=recovered
-        )
+        shown = world.figures(name, pour.answers, faults=lives.kills, recovered=recovered)
         note(shown)
         world.check(shown, pour.answers)
         _check_that_it_was_a_test(lives, pour, shown, say)

@@ -20,6 +20,7 @@ from tests.chaos.processes import dice, sandbox
 from tests.chaos.proxy import Proxy
 from tests.chaos.sending import Delivery
 from tests.chaos.world import World, in_time
+from tests.pgbouncer import PgBouncer
 from tests.processes import until
 
 LONG = "CHAOS_KILLS" in os.environ
@@ -86,6 +87,18 @@ def test_lost_postgres_is_503_then_recovers(
             return Outage(lambda: begin(server, proxy), lambda: end(server, proxy))
 
         _go_through(place, name, [outage(fault) for fault in faults], note, say)
+
+
+def test_lost_pooler_is_503_then_recovers(
+    server: Server, pooler: PgBouncer, tmp_path: Path, note: Note, say: Say
+) -> None:
+    """A PgBouncer in transaction mode is gone for a while, and then the server behind it."""
+    place = on_a_server(server, tmp_path, port=pooler.port)
+    outages = [
+        Outage(pooler.stop, pooler.start),
+        Outage(lambda: server.stop(IMMEDIATE), server.start),
+    ]
+    _go_through(place, "PgBouncer gone; server behind it", outages, note, say)
 
 
 def test_foreign_lock_is_answered_503_in_time(place: Place, note: Note, say: Say) -> None:

@@ -7,7 +7,7 @@ or a serialization failure is repeated.
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -19,7 +19,6 @@ from storage import migrations
 from storage.database.base import Database, Done, Work
 from storage.database.errors import (
     asks_again,
-    is_cancelled,
     is_full,
     is_not_now,
     is_read_only,
@@ -35,11 +34,12 @@ from storage.database.postgres.engine import (
     refusal,
     shown_name,
 )
+from storage.database.postgres.in_time import in_time
 from storage.database.postgres.lease import Lease, leases
 from storage.database.postgres.pooler import has_session
 from storage.database.postgres.presence import CLOCK, SERVED, Presence
 from storage.database.postgres.schema import check_schema
-from storage.database.postgres.sessions import IDENTITY, connect_alone
+from storage.database.postgres.sessions import IDENTITY, connect_alone, naming_direct_url
 from storage.database.postgres.watchdog import Watchdog
 from storage.database.writer import Writer
 from storage.errors import CannotOpen, CannotStore, DiskFull
@@ -100,9 +100,10 @@ class PostgresDatabase(Database):
 
     def _announced(self) -> Presence | Lease:
         """Tell the others that this process serves; raises CannotOpen during a copy."""
-        if self._has_session or self._direct is not None:
+        if self._direct is None and not self._has_session:
+            return Lease(self._transact, self.look_at_clock)
+        with naming_direct_url(self._direct) if self._direct else nullcontext():
             return Presence(self._connect_alone, self._measure, self._watchdog.limit)
-        return Lease(self._transact, self.look_at_clock)
 
     def _transact(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction, even where the database takes no others."""
@@ -125,6 +126,8 @@ class PostgresDatabase(Database):
                 with self._transaction(pool, pool.engine) as connection:
                     return work(connection)
             except (DBAPIError, TimeoutError) as error:
+                if is_read_only(error) and self._presence is not None:
+                    self._presence.doubt()
                 if is_read_only(error) and attempt == 1:
                     continue  # over a new connection: it may lead to another server
                 if asks_again(error) and attempt < MAX_ATTEMPTS:
@@ -148,7 +151,7 @@ class PostgresDatabase(Database):
             raw = connection.connection.driver_connection
             with (
                 self._watchdog.limit(raw, pool.cut) as is_cut,
-                _in_time(pool, is_cut),
+                in_time(is_cut, statement=pool.statement, cut=pool.cut),
                 connection.begin(),
             ):
                 yield connection
@@ -243,19 +246,3 @@ class PostgresDatabase(Database):
         for engine in (self._intake.engine, self._work.engine, self._direct):
             if engine is not None:
                 engine.dispose()
-
-
-@contextmanager
-def _in_time(pool: Pool, is_cut: Callable[[], bool]) -> Iterator[None]:
-    """Raise CannotStore where one of our limits ended the transaction in the block."""
-    began = time.monotonic()
-    try:
-        yield
-    except DBAPIError as error:
-        is_stopped = is_cancelled(error) and time.monotonic() - began >= pool.statement
-        if not (is_cut() or is_stopped):
-            raise
-        limit = pool.cut if is_cut() else pool.statement
-        raise CannotStore(
-            f"The database cannot do it now: it took longer than {limit:g} s."
-        ) from error

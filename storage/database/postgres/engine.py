@@ -12,7 +12,7 @@ from storage.database.errors import is_read_only, reason
 from storage.database.postgres import pooler
 from storage.database.postgres.spent import is_spent
 from storage.database.postgres.watchdog import Watchdog
-from storage.database.urls import parsed
+from storage.database.urls import kind_of, parsed
 from storage.errors import CannotOpen
 
 CONNECT_SECONDS = 2
@@ -60,6 +60,10 @@ def postgres_url(url: str) -> URL:
 
     Of several servers the one is meant that takes writes, unless the URL says otherwise.
     """
+    if kind_of(url) != "postgresql":
+        raise CannotOpen(
+            "The database URL is not one of Postgres: write postgresql://USER@HOST/NAME."
+        )
     found = parsed(url)
     if "@" in (found.host or ""):
         raise CannotOpen("The database URL has more than one @: write %40 for one in a password.")

@@ -69,6 +69,9 @@ class Lease:
     def listen(self, on_notify: Callable[[], None]) -> None:
         """Do nothing: see `hint`."""
 
+    def doubt(self) -> None:
+        """Do nothing: each renewal has a connection of the pool, which leaves such a server."""
+
     def close(self) -> None:
         """Take the row away, so that `db copy` need not wait for its end."""
         self._closing.set()

@@ -58,6 +58,7 @@ class Presence:
         self._wake_out, self._wake_in = os.pipe()
         self._has_hint = threading.Event()
         self._closing = False
+        self._last_look = 0.0
         self._raw: Any = self._connected()
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
         self._thread.start()
@@ -75,6 +76,11 @@ class Presence:
 
     def listen(self, on_notify: Callable[[], None]) -> None:
         self._on_notify.append(on_notify)
+
+    def doubt(self) -> None:
+        """Look now if the server still takes writes: elsewhere it did not."""
+        self._last_look = 0.0
+        os.write(self._wake_in, b".")
 
     def close(self) -> None:
         self._closing = True
@@ -112,12 +118,12 @@ class Presence:
 
     def _serve(self) -> None:
         """Listen, hint, and read the server's clock, until closed or a failure."""
-        last_look = last_hint = time.monotonic()
+        self._last_look = last_hint = time.monotonic()
         polled = select.poll()  # `select` refuses descriptors above 1023
         for descriptor in (self._raw.fileno(), self._wake_out):
             polled.register(descriptor, select.POLLIN)
         while not self._closing:
-            wait = max(0.0, last_look + CLOCK_SECONDS - time.monotonic())
+            wait = max(0.0, self._last_look + CLOCK_SECONDS - time.monotonic())
             ready = [descriptor for descriptor, _ in polled.poll(wait * 1000)]
             if self._wake_out in ready:
                 os.read(self._wake_out, 4096)
@@ -129,8 +135,8 @@ class Presence:
                 self._has_hint.clear()
                 with self._limit(self._raw, CALL_SECONDS):
                     self._raw.execute(f"NOTIFY {CHANNEL}")
-            if time.monotonic() - last_look >= CLOCK_SECONDS:
-                last_look = time.monotonic()
+            if time.monotonic() - self._last_look >= CLOCK_SECONDS:
+                self._last_look = time.monotonic()
                 with self._limit(self._raw, CALL_SECONDS):
                     self._measure(partial(_clock, self._raw))
                     _refuse_read_only(self._raw)

@@ -124,12 +124,13 @@ def test_direct_url_brings_hints(pooled_url: str, made_url: str) -> None:
         other.close()
 
 
-@pytest.mark.parametrize("direct", ["pooler", "other database"])
+@pytest.mark.parametrize("direct", ["pooler", "other database", "nowhere"])
 def test_wrong_direct_url_is_refused(
     pooled_url: str, direct: str, maker: Maker, tmp_path: Path
 ) -> None:
+    nowhere = "postgresql://postgres@127.0.0.1:1/nothing"
     with maker.made(tmp_path / "other") as other:
-        url = pooled_url if direct == "pooler" else other
+        url = {"pooler": pooled_url, "other database": other}.get(direct, nowhere)
         with pytest.raises(CannotOpen, match=r"RESULTSINK_DATABASE_DIRECT_URL.* lead"):
             storage.open(pooled_url, [KEY], serve=True, direct_url=url)
 
