@@ -7,7 +7,7 @@ from storage.batches.batches import Watched
 from storage.batches.ledger import Ledger, UnstoredRun
 from storage.batches.submissions import NewSubmission, StoredTask, Submission
 from storage.batches.unfinished import Tally
-from storage.database import kind_of, now, open_database, upgrade_server
+from storage.database import DEFAULT_SCHEMA, kind_of, now, open_database, upgrade_server
 from storage.database.sqlite.files import look, sqlite_path
 from storage.deliveries.dead_letters import BatchDeadLetter, DeadLetter, LastAttempt
 from storage.deliveries.events import AttemptRow, DeliveryRow, EventDetail, EventRow, JobRow
@@ -71,6 +71,7 @@ else:
 
 __all__ = [
     "AGE_OF",
+    "DEFAULT_SCHEMA",
     "FORMATS",
     "KINDS",
     "LEASE_SECONDS",
@@ -168,17 +169,19 @@ def open(
     url: str,
     keys: Sequence[str] = (),
     *,
+    schema: str = DEFAULT_SCHEMA,
     serve: bool = False,
     create: bool = True,
     direct_url: str | None = None,
 ) -> Store:
     """Open the database at `url`; `serve` claims a file alone, or joins those who serve a server.
 
-    A file's schema is brought up to date, a server's only by `upgrade`. `keys` encrypt the signing
-    secrets, newest first. Without any, the key file beside a SQLite database is used, and made
-    together with a new database; there is none with `create=False`. `direct_url` leads to the same
-    server past a pooler, for what needs a session. Raises CannotOpen or one of its kinds
-    (AlreadyServed, NewerSchema, NoDatabase, WrongKey), each with a sentence that says what to do.
+    On Postgres everything is in `schema`. A file's tables are brought up to date, a server's only
+    by `upgrade`. `keys` encrypt the signing secrets, newest first. Without any, the key file beside
+    a SQLite database is used, and made together with a new database; there is none with
+    `create=False`. `direct_url` leads to the same server past a pooler, for what needs a session.
+    Raises CannotOpen or one of its kinds (AlreadyServed, NewerSchema, NoDatabase, WrongKey), each
+    with a sentence that says what to do.
     """
     if kind_of(url) == "sqlite":
         path = sqlite_path(url)
@@ -190,7 +193,7 @@ def open(
             )
         keys = keys or [read_or_make_key(path.with_suffix(".key"), may_make=is_new)]
     vault = Vault(_needed(keys))
-    database = open_database(url, serve=serve, direct_url=direct_url)
+    database = open_database(url, schema=schema, serve=serve, direct_url=direct_url)
     try:
         return Store(database, vault)
     except BaseException:
@@ -198,20 +201,18 @@ def open(
         raise
 
 
-def upgrade(url: str, keys: Sequence[str] = ()) -> str | None:
+def upgrade(url: str, keys: Sequence[str] = (), *, schema: str = DEFAULT_SCHEMA) -> str | None:
     """Make the tables at `url`, or bring them up to date, under a lock.
 
     Returns the schema that it had, or None. Raises CannotOpen or one of its kinds; nothing is
     changed then.
     """
-    before = look(sqlite_path(url)) if kind_of(url) == "sqlite" else _upgrade_server(url, keys)
-    open(url, keys).close()  # leaves the canary of the key
+    if kind_of(url) == "sqlite":
+        before = look(sqlite_path(url))
+    else:
+        before = upgrade_server(url, schema, Vault(_needed(keys)))
+    open(url, keys, schema=schema).close()  # leaves the canary of the key
     return before
-
-
-def _upgrade_server(url: str, keys: Sequence[str]) -> str | None:
-    Vault(_needed(keys))
-    return upgrade_server(url)
 
 
 def _needed(keys: Sequence[str]) -> Sequence[str]:

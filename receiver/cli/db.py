@@ -27,7 +27,9 @@ def upgrade(as_json: AsJson = False) -> None:
 
     begin_work()
     settings = load()
-    before = storage.upgrade(settings.database_url, keys_of(settings))
+    before = storage.upgrade(
+        settings.database_url, keys_of(settings), schema=settings.database_schema
+    )
     if as_json:
         print_json({"before": before, "now": storage.SCHEMA})
     elif before == storage.SCHEMA:
@@ -45,7 +47,12 @@ def check(as_json: AsJson = False) -> None:
     begin_work()
     settings = load()
     try:
-        store = storage.open(settings.database_url, keys_of(settings), create=False)
+        store = storage.open(
+            settings.database_url,
+            keys_of(settings),
+            schema=settings.database_schema,
+            create=False,
+        )
     except storage.NoDatabase as missing:  # it is the answer here, and no wrong use
         raise ReceiverError(str(missing)) from missing
     try:
@@ -71,8 +78,11 @@ def copy(
     from receiver.settings import load
 
     begin_work()
+    given = load()
     with _progress() as progressed:
-        report = storage.copy(source, target, keys_of(load()), progressed=progressed)
+        report = storage.copy(
+            source, target, keys_of(given), schema=given.database_schema, progressed=progressed
+        )
     settings = _to_be_set(report)
     if as_json:
         print_json(_as_json(report, settings))

@@ -54,7 +54,12 @@ def _store(settings: Settings | None, *, create: bool) -> Iterator[Store]:
 
     begin_work()
     settings = settings or load()
-    store = storage.open(settings.database_url, keys_of(settings), create=create)
+    store = storage.open(
+        settings.database_url,
+        keys_of(settings),
+        schema=settings.database_schema,
+        create=create,
+    )
     try:
         yield store
     finally:

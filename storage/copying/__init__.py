@@ -17,7 +17,7 @@ from storage.copying.keys import ENCRYPTED, CopyKeys
 from storage.copying.sides import Row, Side
 from storage.copying.sqlite import SqliteSide
 from storage.copying.values import Cleaner, Digest
-from storage.database import kind_of, need_psycopg
+from storage.database import DEFAULT_SCHEMA, kind_of, need_psycopg
 from storage.errors import AlreadyServed, CannotOpen, CopyFailed, NewerSchema, NoDatabase
 from storage.models import SERVING, Job, Meta
 
@@ -60,15 +60,17 @@ def copy(
     target_url: str,
     keys: Sequence[str] = (),
     *,
+    schema: str = DEFAULT_SCHEMA,
     progressed: Progressed = lambda step, done, total: None,
 ) -> CopyReport:
     """Copy everything from one database into another, which is empty or has no tables yet.
 
-    `progressed(step, done, total)` is called every PROGRESS_ROWS rows, both while they are written
-    and while they are read back. Raises CannotOpen or one of its kinds where it refuses, CopyFailed
-    where it fails; the target is unchanged then, and the source is never changed.
+    On Postgres everything is in `schema`. `progressed(step, done, total)` is called every
+    PROGRESS_ROWS rows, both while they are written and while they are read back. Raises CannotOpen
+    or one of its kinds where it refuses, CopyFailed where it fails; the target is unchanged then,
+    and the source is never changed.
     """
-    with closing(_side(source_url)) as source, closing(_side(target_url)) as target:
+    with closing(_side(source_url, schema)) as source, closing(_side(target_url, schema)) as target:
         _refuse_the_same(source, target)
         _refuse_as_source(source)
         is_new = _refuse_as_target(target)
@@ -83,7 +85,7 @@ def copy(
                 return run.all(tables)
 
 
-def _side(url: str) -> Side:
+def _side(url: str, schema: str) -> Side:
     if kind_of(url) == "sqlite":
         return SqliteSide(url)
     try:
@@ -93,7 +95,7 @@ def _side(url: str) -> Side:
         raise CannotOpen(
             "Postgres needs the extra of that name: pip install 'resultsink[postgres]'."
         ) from error
-    return PostgresSide(url)
+    return PostgresSide(url, schema)
 
 
 # --- refusing -----------------------------------------------------------------------------------

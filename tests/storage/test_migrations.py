@@ -10,13 +10,16 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import SQLModel
 
 import storage
 from storage import CannotOpen, migrations
 from storage.database import Database, open_database
+from storage.database.postgres.engine import postgres_url
+from storage.database.postgres.names import schema_of
+from tests.databases import is_postgres
 
 
 def schema(path: Path) -> dict[str, set[str]]:
@@ -35,8 +38,10 @@ def parts(sql: str) -> set[str]:
     return {head.strip(), *(part.strip(" ,()") for part in re.split(r", (?![^()]*\))", body))}
 
 
-def test_scripts_make_the_models_tables(database: Database) -> None:
-    with database.read() as connection:
+def test_scripts_make_the_models_tables(made_url: str) -> None:
+    url = postgres_url(made_url) if is_postgres(made_url) else made_url
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.connect() as connection:
         context = MigrationContext.configure(
             connection, opts={"compare_type": True, "compare_server_default": True}
         )
@@ -59,7 +64,7 @@ def test_head_constant_is_the_newest_script(database: Database) -> None:
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     assert ScriptDirectory.from_config(config).get_heads() == [migrations.HEAD]
     with database.read() as connection:
-        assert migrations.current(connection) == migrations.HEAD
+        assert migrations.current(connection, schema_of(connection)) == migrations.HEAD
 
 
 @pytest.mark.sqlite

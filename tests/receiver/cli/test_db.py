@@ -11,7 +11,8 @@ import pytest
 
 import storage
 from storage.database.postgres import schema as postgres
-from tests import databases
+from storage.database.postgres.names import Names
+from tests import behind, databases
 from tests.databases import KEY, Copies, Kind, Maker
 from tests.receiver.cli.conftest import Run
 
@@ -36,10 +37,7 @@ def made_url(database_url: str, configure: Configure) -> str:
 
 def revision(url: str, said: str) -> None:
     """Make the database say that it has another schema."""
-    with databases.opened(url) as store:
-        store.database.write(
-            lambda c: c.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{said}'")  # noqa: S608
-        )
+    behind.execute(url, "UPDATE alembic_version SET version_num = ?", said)
 
 
 # --- upgrade ------------------------------------------------------------------------------------
@@ -59,7 +57,9 @@ def test_upgrade_beside_another_says_so(
 ) -> None:
     monkeypatch.setattr(postgres, "MIGRATING_SECONDS", 0.1)
     with psycopg.connect(bare_url) as other:
-        other.execute("SELECT pg_advisory_xact_lock(%s, %s)", postgres.MIGRATING)
+        other.execute(
+            "SELECT pg_advisory_xact_lock(%s, %s)", Names(storage.DEFAULT_SCHEMA).migrating
+        )
         ended = run("db", "upgrade")
     assert ended.code == 1
     assert "another `db upgrade`" in ended.sentence
@@ -110,7 +110,7 @@ def test_check_says_what_is_there(run: Run, made_url: str) -> None:
 def test_check_makes_no_database(run: Run, bare_url: str) -> None:
     ended = run("db", "check")
     assert ended.code == 1
-    assert "There is no database" in ended.sentence or "has no tables yet" in ended.sentence
+    assert "There is no database" in ended.sentence or "has no tables" in ended.sentence
     assert not Path("resultsink.db").exists()
 
 
