@@ -17,7 +17,7 @@ from typing import ClassVar
 import psycopg
 from sqlalchemy.engine import make_url
 
-from storage.database import DEFAULT_SCHEMA
+from storage import DEFAULT_SCHEMA
 
 GIVEN = "RESULTSINK_TEST_POSTGRES_URL"
 """A server that is there; its user may create databases."""

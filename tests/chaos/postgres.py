@@ -16,6 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+import storage
 from tests.databases import require
 from tests.processes import DEADLINE, HOST, free_port, until
 
@@ -122,6 +123,9 @@ class Server:
         name = f"chaos_{next(self._names)}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
+            # for the tests' own SQL; ours names the schema, and does not look for it
+            path = f"{storage.DEFAULT_SCHEMA}, public"
+            connection.execute(f"ALTER DATABASE {name} SET search_path TO {path}".encode())
         return name
 
     def close(self) -> None:
