@@ -8,7 +8,8 @@ from storage.batches.ledger import Ledger, UnstoredRun
 from storage.batches.submissions import NewSubmission, StoredTask, Submission
 from storage.batches.unfinished import Tally
 from storage.database import DEFAULT_SCHEMA, kind_of, now, open_database, upgrade_server
-from storage.database.sqlite.files import look, sqlite_path
+from storage.database.sqlite.files import sqlite_path
+from storage.database.sqlite.recognition import look
 from storage.deliveries.dead_letters import BatchDeadLetter, DeadLetter, LastAttempt
 from storage.deliveries.events import AttemptRow, DeliveryRow, EventDetail, EventRow, JobRow
 from storage.deliveries.quarantine import RejectedDetail, RejectedRow, UnverifiedDelivery

@@ -20,7 +20,7 @@ _JOB = {
     "event_id": "id",
     "status": "status",
     "next_attempt_at": "received_at",
-    "progress": "progress::jsonb",
+    "progress": "progress::json",
     "reason": "reason",
     "created_at": "received_at",
     "ended_at": "CASE status WHEN 'dead' THEN received_at END",
