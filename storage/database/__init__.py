@@ -7,6 +7,7 @@ On SQLite one process serves a file, and one of its threads writes. On Postgres 
 processes serve a database.
 """
 
+from storage.database import probe
 from storage.database.advisory_locks import is_alone, lock_name
 from storage.database.base import Database, insert, now
 from storage.database.errors import is_not_now
@@ -30,6 +31,7 @@ __all__ = [
     "need_psycopg",
     "now",
     "open_database",
+    "probe",
     "statement",
     "upgrade_server",
 ]

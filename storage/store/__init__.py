@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 from sqlmodel import col
 
-from storage.database import Database, insert
+from storage.database import Database, insert, probe
 from storage.deliveries.deliveries import DeliveryStore
 from storage.deliveries.events import EventStore
 from storage.deliveries.quarantine import QuarantineStore
@@ -93,15 +93,8 @@ class Store:
         return self.database.watch()
 
     def probe(self) -> None:
-        """Write something, always the same row, as the intake writes; raises CannotStore."""
-        self.database.write(
-            lambda c: c.execute(
-                insert(Meta)
-                .values(key="probe", value="1")
-                .on_conflict_do_update(index_elements=["key"], set_={"value": str(self.now())})
-            ),
-            urgent=True,
-        )
+        """Write a few bytes, as the intake writes; raises CannotStore."""
+        self.database.write(lambda c: probe.write(c, now=self.now()), urgent=True)
 
     def _check_key(self) -> None:
         """Compare the canary with our key, or leave one in a new database; raises WrongKey."""
