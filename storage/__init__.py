@@ -15,8 +15,9 @@ from storage.deliveries.events import AttemptRow, DeliveryRow, EventDetail, Even
 from storage.deliveries.quarantine import RejectedDetail, RejectedRow, UnverifiedDelivery
 from storage.deliveries.recording import VerifiedDelivery
 from storage.deliveries.replays import EventFilter, Matching, MatchingEvent
-from storage.encryption import Vault, new_key, read_or_make_key
+from storage.encryption import Vault, new_key, read_or_make_keys
 from storage.endpoints.endpoints import MAX_SECRETS, EndpointView, SigningSecret
+from storage.endpoints.reencryption import UnreadableSecret
 from storage.endpoints.secrets import EndpointListing, SecretRow
 from storage.errors import (
     AlreadyServed,
@@ -52,6 +53,7 @@ from storage.runs.views import RunFacts
 from storage.store import Store
 from storage.store.batches import MissingResults
 from storage.store.idempotency_keys import Answered, Reserved
+from storage.store.keys import Rekeyed
 from storage.store.new_batches import NewBatchRow
 from storage.store.submissions import EndpointPlan
 from storage.store.unfinished import Check
@@ -135,6 +137,7 @@ __all__ = [
     "Progressed",
     "RejectedDetail",
     "RejectedRow",
+    "Rekeyed",
     "Reserved",
     "RunFacts",
     "RunRow",
@@ -153,6 +156,7 @@ __all__ = [
     "Tally",
     "TokenRow",
     "TokenView",
+    "UnreadableSecret",
     "UnstoredRun",
     "UnverifiedDelivery",
     "VerifiedDelivery",
@@ -192,7 +196,7 @@ def open(
                 f"There is no database {path} yet: `resultsink serve`, `batch create` or `endpoint "
                 "add` makes it, unless RESULTSINK_DATABASE_URL should name another."
             )
-        keys = keys or [read_or_make_key(path.with_suffix(".key"), may_make=is_new)]
+        keys = keys or read_or_make_keys(path.with_suffix(".key"), may_make=is_new)
     vault = Vault(_needed(keys))
     database = open_database(url, schema=schema, serve=serve, direct_url=direct_url)
     try:

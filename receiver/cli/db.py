@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,13 +10,18 @@ import typer
 
 from receiver.cli.opening import begin_work, keys_of
 from receiver.cli.options import AsJson
-from receiver.cli.output import print_json, print_rows, progress_bar
+from receiver.cli.output import print_json, print_rows, progress_bar, say
 from receiver.errors import ReceiverError
 
 if TYPE_CHECKING:
     import storage
 
-app = typer.Typer(help="The database: its schema, and moving to another.", no_args_is_help=True)
+app = typer.Typer(
+    help="The database: its schema, its keys, and moving to another.", no_args_is_help=True
+)
+
+SHOWN = 20
+"""Endpoints that a sentence names."""
 
 
 @app.command()
@@ -65,6 +70,47 @@ def check(as_json: AsJson = False) -> None:
     else:
         served = "is served" if found["served"] else "is served by nobody now"
         typer.echo(f"{found['database']} has schema {found['schema']}, takes writes, and {served}.")
+
+
+@app.command()
+def rekey(as_json: AsJson = False) -> None:
+    """Encrypt all secrets under the first of encryption_keys, so that others can be removed."""
+    from receiver.cli.opening import existing_store
+
+    with existing_store() as store:
+        with progress_bar() as bar:
+            task = bar.add_task("encrypting", total=None)
+            done = store.keys.rekey(lambda seen: bar.update(task, completed=seen))
+        served = store.is_served()
+    if as_json:
+        print_json(
+            {
+                "changed": done.changed,
+                "readable": done.readable,
+                "unreadable": list(done.unreadable),
+            }
+        )
+    else:
+        typer.echo(
+            f"{done.changed:,} secrets were encrypted again: {done.readable:,} of "
+            f"{done.readable + len(done.unreadable):,} are under the first key now, and so is the "
+            "database's own mark."
+        )
+    if served:
+        say("Start every serving process that was not given this key again with it.")
+    if done.unreadable:
+        raise ReceiverError(_unreadable(done.unreadable))
+
+
+def _unreadable(secrets: Sequence[storage.UnreadableSecret]) -> str:
+    """Return what to do about secrets that no key opens."""
+    endpoints = sorted({secret["endpoint"] for secret in secrets})
+    named = ", ".join(endpoints[:SHOWN]) + (", ..." if len(endpoints) > SHOWN else "")
+    return (
+        f"{len(secrets):,} secrets are under a key that was not given: add that key at the end of "
+        "encryption_keys and run `resultsink db rekey` again, or, if it is lost, set the sender's "
+        f"secret anew with `resultsink endpoint rotate ENDPOINT`. Endpoints: {named}."
+    )
 
 
 @app.command()
