@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from receiver.cli.opening import begin_work, keys_of
+from receiver.cli.opening import begin_work, existing_store, keys_of
 from receiver.cli.options import AsJson
 from receiver.cli.output import print_json, print_rows, progress_bar, say
 from receiver.errors import ReceiverError
@@ -73,33 +73,37 @@ def check(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def rekey(as_json: AsJson = False) -> None:
+def rekey(
+    forget_unreadable: Annotated[
+        bool, typer.Option("--forget-unreadable", help="Delete secrets whose key is lost.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Encrypt all secrets under the first of encryption_keys, so that others can be removed."""
-    from receiver.cli.opening import existing_store
-
     with existing_store() as store:
         with progress_bar() as bar:
             task = bar.add_task("encrypting", total=None)
             done = store.keys.rekey(lambda seen: bar.update(task, completed=seen))
-        served = store.is_served()
+        if forget_unreadable:
+            store.keys.forget(done.unreadable)
+        is_served = store.is_served()
     if as_json:
-        print_json(
-            {
-                "changed": done.changed,
-                "readable": done.readable,
-                "unreadable": list(done.unreadable),
-            }
-        )
+        counts = {"changed": done.changed, "readable": done.readable}
+        print_json({**counts, "unreadable": done.unreadable, "forgotten": forget_unreadable})
     else:
-        typer.echo(
-            f"{done.changed:,} secrets were encrypted again: {done.readable:,} of "
-            f"{done.readable + len(done.unreadable):,} are under the first key now, and so is the "
-            "database's own mark."
-        )
-    if served:
-        say("Start every serving process that was not given this key again with it.")
-    if done.unreadable:
+        typer.echo(_counts(done))
+    if is_served:
+        say("Processes that serve with other keys: start them again with this one.")
+    if done.unreadable and not forget_unreadable:
         raise ReceiverError(_unreadable(done.unreadable))
+
+
+def _counts(done: storage.Rekeyed) -> str:
+    total = done.readable + len(done.unreadable)
+    return (
+        f"{done.readable:,} of {total:,} secrets are under the first key, {done.changed:,} of them "
+        "by this command; the database opens with that key alone."
+    )
 
 
 def _unreadable(secrets: Sequence[storage.UnreadableSecret]) -> str:
@@ -107,9 +111,9 @@ def _unreadable(secrets: Sequence[storage.UnreadableSecret]) -> str:
     endpoints = sorted({secret["endpoint"] for secret in secrets})
     named = ", ".join(endpoints[:SHOWN]) + (", ..." if len(endpoints) > SHOWN else "")
     return (
-        f"{len(secrets):,} secrets are under a key that was not given: add that key at the end of "
-        "encryption_keys and run `resultsink db rekey` again, or, if it is lost, set the sender's "
-        f"secret anew with `resultsink endpoint rotate ENDPOINT`. Endpoints: {named}."
+        f"No key that is given opens {len(secrets):,} of the secrets: add the missing one to the "
+        "end of encryption_keys and run this again; or, if it is lost, add --forget-unreadable, and set "
+        f"the secrets anew with `resultsink endpoint secret ENDPOINT`. Endpoints: {named}."
     )
 
 

@@ -1,14 +1,16 @@
 """Secrets encrypted again under another key, a few at a time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 from sqlmodel import col
 
 from storage.encryption import Vault
+from storage.endpoints import endpoints
 from storage.errors import WrongKey
-from storage.models import Secret
+from storage.models import Endpoint, Secret
 
 
 class UnreadableSecret(TypedDict):
@@ -56,3 +58,17 @@ def renew(connection: Connection, renewed: list[tuple[int, bytes, bytes]]) -> No
             .where(col(Secret.id) == secret_id, col(Secret.ciphertext) == before)
             .values(ciphertext=after)
         )
+
+
+def forget(connection: Connection, unreadable: Sequence[UnreadableSecret]) -> None:
+    """Delete secrets; an endpoint that has none left waits for one, as it did at first."""
+    ids = [each["secret"] for each in unreadable]
+    connection.execute(delete(Secret).where(col(Secret.id).in_(ids)))
+    left = select(col(Secret.id)).where(col(Secret.endpoint_id) == col(Endpoint.id)).exists()
+    connection.execute(
+        update(Endpoint)
+        .where(col(Endpoint.id).in_({each["endpoint"] for each in unreadable}))
+        .where(col(Endpoint.state) == "open", ~left)
+        .values(state="pending")
+    )
+    endpoints.count_change(connection)

@@ -1,6 +1,6 @@
 """The encryption keys of a database: the canary by which one is recognised, and their rotation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -54,6 +54,12 @@ class KeyStore(StorePart):
             if not found.changed:
                 self._database.write(self._renew_canary)
                 return Rekeyed(changed, found.readable, found.unreadable)
+
+    def forget(self, unreadable: Sequence[UnreadableSecret]) -> None:
+        """Delete secrets whose key is lost, so that their endpoints can get others."""
+        for start in range(0, len(unreadable), STEP_SECRETS):
+            step = unreadable[start : start + STEP_SECRETS]
+            self._database.write(partial(reencryption.forget, unreadable=step))
 
     def _pass(self, on_step: Callable[[int], None]) -> Rekeyed:
         after = changed = readable = 0

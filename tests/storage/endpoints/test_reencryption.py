@@ -101,6 +101,10 @@ def test_unreadable_secret_is_named_and_kept(store: Store, made_url: str, old: s
     assert (done.changed, [each["endpoint"] for each in done.unreadable]) == (1, [lost])
     assert secret_of(made_url, new, readable) == f"secret-{0:018}"
     assert foreign in [row.ciphertext for row in rows(store.database, Secret)]
+    store.keys.forget(done.unreadable)
+    view = store.endpoints.find(lost)
+    assert view is not None
+    assert (view.state, view.secrets) == ("pending", ())
 
 
 def test_no_other_table_holds_anything_encrypted() -> None:
