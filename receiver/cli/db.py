@@ -112,8 +112,8 @@ def _unreadable(secrets: Sequence[storage.UnreadableSecret]) -> str:
     named = ", ".join(endpoints[:SHOWN]) + (", ..." if len(endpoints) > SHOWN else "")
     return (
         f"No key that is given opens {len(secrets):,} of the secrets: add the missing one to the "
-        "end of encryption_keys and run this again; or, if it is lost, add --forget-unreadable, and set "
-        f"the secrets anew with `resultsink endpoint secret ENDPOINT`. Endpoints: {named}."
+        "end of encryption_keys and run this again; or, if it is lost, add --forget-unreadable, "
+        f"and set the secrets anew with `resultsink endpoint secret ENDPOINT`. Endpoints: {named}."
     )
 
 

@@ -16,7 +16,7 @@ from tests import behind, databases
 from tests.databases import KEY, Copies, Kind, Maker
 from tests.receiver.cli.conftest import Run
 
-SECRET = "a-secret-of-the-sender"
+TEXT = "what the sender signs with"
 Configure = Callable[..., None]
 
 
@@ -162,7 +162,7 @@ def with_secrets(url: str, *keys: str) -> list[str]:
     found = []
     for key in keys:
         with closing(storage.open(url, [key, *keys])) as store:
-            found.append(store.endpoints.add("valyu", "batch", secret=SECRET))
+            found.append(store.endpoints.add("valyu", "batch", secret=TEXT))
     return found
 
 
