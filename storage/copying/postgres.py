@@ -10,7 +10,6 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import set_json_dumps, set_json_loads
 from sqlalchemy import Select, String, Table, false, select
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from storage.copying.sides import Row, Side, kind
@@ -22,7 +21,7 @@ from storage.database.postgres.engine import (
     shown_name,
 )
 from storage.database.postgres.lease import leases
-from storage.database.postgres.names import Names, translated
+from storage.database.postgres.names import Names
 from storage.database.postgres.presence import CLOCK
 from storage.database.postgres.schema import migrate, revision
 from storage.database.postgres.sessions import IDENTITY
@@ -178,12 +177,7 @@ class PostgresSide(Side):
         return sql.Identifier(self._names.schema, table.name)
 
     def _text(self, statement: Select[Any]) -> str:
-        compiled = statement.compile(
-            dialect=DIALECT,
-            schema_translate_map=translated(self._names.schema),
-            render_schema_translate=True,
-        )
-        return str(compiled)
+        return str(statement.compile(dialect=self.connection.dialect))
 
     def _one(self, statement: str, given: Sequence[Any] = ()) -> Any:
         return self.connection.exec_driver_sql(statement, tuple(given)).one()
@@ -192,9 +186,6 @@ class PostgresSide(Side):
         raw = self.connection.connection.driver_connection
         assert isinstance(raw, psycopg.Connection)  # noqa: S101  the only driver there is
         return raw
-
-
-DIALECT = make_url("postgresql+psycopg://").get_dialect()()
 
 
 def _as_text(raw: str | bytes) -> str:

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DisconnectionError
 
 from storage.database.errors import is_read_only, reason
 from storage.database.postgres import pooler
-from storage.database.postgres.names import translated
+from storage.database.postgres.names import name_schema
 from storage.database.postgres.spent import is_spent
 from storage.database.postgres.watchdog import Watchdog
 from storage.database.urls import parsed
@@ -148,9 +148,9 @@ def make_engine(
         pool_use_lifo=True,
         use_native_hstore=False,
         connect_args=_CONNECT_ARGS,
-        execution_options={"schema_translate_map": translated(schema)},
         **pool,
     )
+    name_schema(engine, schema)
 
     @event.listens_for(engine, "connect", insert=True)  # before SQLAlchemy asks for the version
     def begin(raw: Any, _record: Any) -> None:

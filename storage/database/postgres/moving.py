@@ -29,6 +29,7 @@ TABLES = {
     ),
     "0002": ("tokens",),
     "0003": ("paces",),
+    "0007": ("submissions", "submission_tasks", "idempotency_keys"),
 }
 """The tables that those versions made, by revision: of another name, a table is somebody else's."""
 

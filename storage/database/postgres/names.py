@@ -2,13 +2,16 @@
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 DEFAULT_SCHEMA = "resultsink"
 
 LOCKS = 20_261
 """The first half of the advisory locks of all installations."""
+
+_OPTION = "resultsink_schema"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +44,24 @@ def _digest(text: str, size: int) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=size).digest()
 
 
-def translated(schema: str) -> dict[str | None, str]:
-    """Return the map by which SQLAlchemy writes the schema before each table's name."""
-    return {None: schema}
+def name_schema(engine: Engine, schema: str) -> None:
+    """Have `engine` write the schema before each table's name, when it compiles a statement.
+
+    SQLAlchemy's own way, `schema_translate_map`, goes through the text of a statement each time it
+    runs: 0.2 ms for a long one.
+    """
+
+    def schema_for_object(named: Any) -> str:
+        return named.schema or schema
+
+    engine.dialect.identifier_preparer.schema_for_object = schema_for_object
+    engine.update_execution_options(**{_OPTION: schema})
 
 
 def schema_of(connection: Connection) -> str | None:
-    """Return the schema that stands before the names of tables; None on SQLite."""
-    names: dict[str | None, str] = connection.get_execution_options().get(
-        "schema_translate_map", {}
-    )
-    return names.get(None)
+    """Return the schema of our tables; None on SQLite."""
+    named: str | None = connection.get_execution_options().get(_OPTION)
+    return named
 
 
 def prefix(connection: Connection) -> str:

@@ -13,27 +13,35 @@ depends_on = None
 
 APPLICATION_ID = 0x52534E4B
 
-DOCUMENTS = {
-    "batches": ("defaults", "counts"),
-    "jobs": ("progress",),
-    "results": ("output", "sources"),
-    "runs": ("input", "waits_for"),
-    "tokens": ("scopes",),
-}
-"""The columns that hold documents, by table."""
+TABLES = ("batches", "jobs", "results", "runs", "tokens", "submissions", "submission_tasks")
+"""The tables with documents."""
 
 
 def upgrade() -> None:
     connection = op.get_bind()
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
-        _declare_text(connection)
-        _numbers_to_text(connection)
+        documents = _documents(connection, _IN_FILE)
+        _declare_text(connection, documents)
+        _numbers_to_text(connection, documents)
     else:
-        _jsonb_to_json(connection)
+        _jsonb_to_json(connection, _documents(connection, _ON_SERVER))
 
 
-def _declare_text(connection: Connection) -> None:
+_IN_FILE = "SELECT name FROM pragma_table_info(?) WHERE type = 'JSON'"
+_ON_SERVER = """
+SELECT attname FROM pg_catalog.pg_attribute
+WHERE attrelid = to_regclass(%s) AND atttypid = 'jsonb'::regtype AND NOT attisdropped
+"""
+
+
+def _documents(connection: Connection, listing: str) -> dict[str, list[str]]:
+    """Return the columns whose type changes, by table."""
+    found = {table: connection.exec_driver_sql(listing, (table,)).scalars() for table in TABLES}
+    return {table: columns for table, rows in found.items() if (columns := list(rows))}
+
+
+def _declare_text(connection: Connection, documents: dict[str, list[str]]) -> None:
     """Declare documents as TEXT, without writing the rows anew.
 
     A column that is declared as JSON turns a text that looks like a number into one
@@ -42,7 +50,7 @@ def _declare_text(connection: Connection) -> None:
     (https://sqlite.org/lang_altertable.html#making_other_kinds_of_table_schema_changes).
     """
     connection.exec_driver_sql("PRAGMA writable_schema = ON")
-    for table in DOCUMENTS:
+    for table in documents:
         named = "WHERE type = 'table' AND name = ?"
         found = f"SELECT sql FROM sqlite_master {named}"  # noqa: S608  all of it stands here
         before = connection.exec_driver_sql(found, (table,)).scalar_one()
@@ -54,12 +62,12 @@ def _declare_text(connection: Connection) -> None:
     connection.exec_driver_sql("PRAGMA writable_schema = RESET")
 
 
-def _numbers_to_text(connection: Connection) -> None:
+def _numbers_to_text(connection: Connection, documents: dict[str, list[str]]) -> None:
     """Write numbers as JSON; only rows that have one are written."""
     raw = connection.connection.driver_connection
     assert raw is not None  # noqa: S101  it is open
     raw.create_function("as_json", 1, json.dumps, deterministic=True)
-    for table, columns in DOCUMENTS.items():
+    for table, columns in documents.items():
         for column in columns:
             connection.exec_driver_sql(
                 f"UPDATE {table} SET {column} = as_json({column})"  # noqa: S608  names of our own
@@ -67,11 +75,11 @@ def _numbers_to_text(connection: Connection) -> None:
             )
 
 
-def _jsonb_to_json(connection: Connection) -> None:
+def _jsonb_to_json(connection: Connection, documents: dict[str, list[str]]) -> None:
     """Give up JSONB, which writes -0.0 as 0.0, and 1e23 as a whole number, another one.
 
     Each table is written anew once, by the server.
     """
-    for table, columns in DOCUMENTS.items():
+    for table, columns in documents.items():
         changes = (f"ALTER COLUMN {column} TYPE json USING {column}::json" for column in columns)
         connection.exec_driver_sql(f"ALTER TABLE {table} {', '.join(changes)}")
