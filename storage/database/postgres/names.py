@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, Table
 
 DEFAULT_SCHEMA = "resultsink"
 
@@ -51,8 +51,9 @@ def name_schema(engine: Engine, schema: str) -> None:
     runs: 0.2 ms for a long one.
     """
 
-    def schema_for_object(named: Any) -> str:
-        return named.schema or schema
+    def schema_for_object(named: Any) -> Any:
+        """Return the schema of a table, but none for a subquery."""
+        return schema if named.schema is None and isinstance(named, Table) else named.schema
 
     engine.dialect.identifier_preparer.schema_for_object = schema_for_object
     engine.update_execution_options(**{_OPTION: schema})
