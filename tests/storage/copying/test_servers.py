@@ -80,8 +80,7 @@ def test_role_timeouts_end_no_copy(server: str, limit: str) -> None:
         if other.execute("SELECT current_setting(%s, true)", [limit]).fetchone() == (None,):
             pytest.skip(f"this server knows no {limit}")
     limited = f"{server}&options=-c%20{limit}%3D500"
-    with (
-        closing(PostgresSide(limited, storage.DEFAULT_SCHEMA)) as side,
-        side.transaction(META, fills=False),
-    ):
-        side.connection.exec_driver_sql("SELECT pg_sleep(1)")
+    with closing(PostgresSide(limited, storage.DEFAULT_SCHEMA)) as side:
+        assert side.claim()
+        with side.transaction(META, fills=False):
+            side.connection.exec_driver_sql("SELECT pg_sleep(1)")
