@@ -155,7 +155,7 @@ def _columns(database: Database, table: str) -> list[str]:
     about = {
         "sqlite": f"SELECT name FROM pragma_table_info('{table}')",
         "postgres": "SELECT column_name FROM information_schema.columns"
-        f" WHERE table_schema = 'public' AND table_name = '{table}'",
+        f" WHERE table_schema = current_schema() AND table_name = '{table}'",
     }
     return [name for (name,) in database.rows(about[database.kind])]
 
@@ -199,5 +199,5 @@ _SIZES = {
     " pg_relation_size(c.oid) + coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0)"
     " FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid"
     " LEFT JOIN pg_class t ON t.oid = i.indrelid"
-    " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'i')",
+    " WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'i')",
 }

@@ -21,6 +21,7 @@ from typing import Any
 import psycopg
 
 from benchmarks.processes import HOST, Process, ProcessError, environment, free_port
+from storage import DEFAULT_SCHEMA
 
 START_LIMIT = 60.0
 SETTINGS = {
@@ -49,6 +50,8 @@ class Cluster:
         """Make a database; its URL. It is dropped with the block, whoever is connected."""
         name = f"bench_{next(self._numbers)}"
         self._run(f"CREATE DATABASE {name}")
+        # for the benchmarks' own SQL; ours names the schema, and does not look for it
+        self._run(f"ALTER DATABASE {name} SET search_path TO {DEFAULT_SCHEMA}, public")
         try:
             yield f"{self._url}/{name}"
         finally:

@@ -141,6 +141,7 @@ def open_store(settings: Settings, *, serve: bool = False, create: bool = True) 
     return storage.open(
         settings.database_url,
         keys,
+        schema=settings.database_schema,
         serve=serve,
         create=create,
         direct_url=settings.database_direct_url,

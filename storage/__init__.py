@@ -9,15 +9,17 @@ from storage.batches.ledger import Ledger, UnstoredRun
 from storage.batches.submissions import NewSubmission, StoredTask, Submission
 from storage.batches.unfinished import Tally
 from storage.batches.webhooks import Webhooks
-from storage.database import kind_of, now, open_database, upgrade_server
-from storage.database.sqlite.files import look, sqlite_path
+from storage.database import DEFAULT_SCHEMA, kind_of, now, open_database, upgrade_server
+from storage.database.sqlite.files import sqlite_path
+from storage.database.sqlite.recognition import look
 from storage.deliveries.dead_letters import BatchDeadLetter, DeadLetter, LastAttempt
 from storage.deliveries.events import AttemptRow, DeliveryRow, EventDetail, EventRow, JobRow
 from storage.deliveries.quarantine import RejectedDetail, RejectedRow, UnverifiedDelivery
 from storage.deliveries.recording import VerifiedDelivery
 from storage.deliveries.replays import EventFilter, Matching, MatchingEvent
-from storage.encryption import Vault, new_key, read_or_make_key
+from storage.encryption import Vault, new_key, read_or_make_keys
 from storage.endpoints.endpoints import MAX_SECRETS, EndpointView, SigningSecret
+from storage.endpoints.reencryption import UnreadableSecret
 from storage.endpoints.secrets import EndpointListing, SecretRow
 from storage.errors import (
     AlreadyServed,
@@ -54,6 +56,7 @@ from storage.store import Store
 from storage.store.batches import MissingResults
 from storage.store.check_jobs import FIRST_CHECK
 from storage.store.idempotency_keys import Answered, Reserved
+from storage.store.keys import Rekeyed
 from storage.store.new_batches import NewBatchRow
 from storage.store.submissions import EndpointPlan
 from storage.store.unfinished import Check
@@ -74,6 +77,7 @@ else:
 
 __all__ = [
     "AGE_OF",
+    "DEFAULT_SCHEMA",
     "FIRST_CHECK",
     "FORMATS",
     "KINDS",
@@ -137,6 +141,7 @@ __all__ = [
     "Progressed",
     "RejectedDetail",
     "RejectedRow",
+    "Rekeyed",
     "Reserved",
     "RunFacts",
     "RunRow",
@@ -155,6 +160,7 @@ __all__ = [
     "Tally",
     "TokenRow",
     "TokenView",
+    "UnreadableSecret",
     "UnstoredRun",
     "UnverifiedDelivery",
     "VerifiedDelivery",
@@ -173,6 +179,7 @@ def open(
     url: str,
     keys: Sequence[str] = (),
     *,
+    schema: str = DEFAULT_SCHEMA,
     serve: bool = False,
     create: bool = True,
     direct_url: str | None = None,
@@ -180,12 +187,12 @@ def open(
 ) -> Store:
     """Open the database at `url`; `serve` claims a file alone, or joins those who serve a server.
 
-    A file's schema is brought up to date, a server's only by `upgrade`. `keys` encrypt the signing
-    secrets, newest first. Without any, the key file beside a SQLite database is used, and made
-    together with a new database; there is none with `create=False`. `direct_url` leads to the same
-    server past a pooler, for what needs a session. What is made here is first checked after
-    `first_check`. Raises CannotOpen or one of its kinds (AlreadyServed, NewerSchema, NoDatabase,
-    WrongKey), each with a sentence that says what to do.
+    On Postgres everything is in `schema`. A file's tables are brought up to date, a server's only
+    by `upgrade`. `keys` encrypt the signing secrets, newest first. Without any, the key file beside
+    a SQLite database is used, and made together with a new database; there is none with
+    `create=False`. `direct_url` leads to the same server past a pooler, for what needs a session.
+    What is made here is first checked after `first_check`. Raises CannotOpen or one of its kinds
+    (AlreadyServed, NewerSchema, NoDatabase, WrongKey), each with a sentence that says what to do.
     """
     if kind_of(url) == "sqlite":
         path = sqlite_path(url)
@@ -195,9 +202,9 @@ def open(
                 f"There is no database {path} yet: `resultsink serve`, `batch create` or `endpoint "
                 "add` makes it, unless RESULTSINK_DATABASE_URL should name another."
             )
-        keys = keys or [read_or_make_key(path.with_suffix(".key"), may_make=is_new)]
+        keys = keys or read_or_make_keys(path.with_suffix(".key"), may_make=is_new)
     vault = Vault(_needed(keys))
-    database = open_database(url, serve=serve, direct_url=direct_url)
+    database = open_database(url, schema=schema, serve=serve, direct_url=direct_url)
     try:
         return Store(database, vault, first_check=first_check)
     except BaseException:
@@ -205,20 +212,18 @@ def open(
         raise
 
 
-def upgrade(url: str, keys: Sequence[str] = ()) -> str | None:
+def upgrade(url: str, keys: Sequence[str] = (), *, schema: str = DEFAULT_SCHEMA) -> str | None:
     """Make the tables at `url`, or bring them up to date, under a lock.
 
     Returns the schema that it had, or None. Raises CannotOpen or one of its kinds; nothing is
     changed then.
     """
-    before = look(sqlite_path(url)) if kind_of(url) == "sqlite" else _upgrade_server(url, keys)
-    open(url, keys).close()  # leaves the canary of the key
+    if kind_of(url) == "sqlite":
+        before = look(sqlite_path(url))
+    else:
+        before = upgrade_server(url, schema, Vault(_needed(keys)))
+    open(url, keys, schema=schema).close()  # leaves the canary of the key
     return before
-
-
-def _upgrade_server(url: str, keys: Sequence[str]) -> str | None:
-    Vault(_needed(keys))
-    return upgrade_server(url)
 
 
 def _needed(keys: Sequence[str]) -> Sequence[str]:

@@ -20,7 +20,8 @@ class Vault:
 
     def __init__(self, keys: Sequence[str]) -> None:
         try:
-            self._fernet = MultiFernet([Fernet(key.strip()) for key in keys])
+            fernets = [Fernet(key.strip()) for key in keys]
+            self._fernet, self._first = MultiFernet(fernets), MultiFernet(fernets[:1])
         except ValueError:
             raise CannotOpen(
                 "An encryption key is not valid: give 32 random bytes in url-safe base64, "
@@ -29,6 +30,14 @@ class Vault:
 
     def encrypt(self, text: bytes) -> bytes:
         return self._fernet.encrypt(text)
+
+    def is_under_first(self, ciphertext: bytes) -> bool:
+        """Return True where the first key opens it, so that no other is needed."""
+        try:
+            self._first.decrypt(ciphertext)
+        except InvalidToken:
+            return False
+        return True
 
     def decrypt(self, ciphertext: bytes) -> bytes:
         try:
@@ -44,14 +53,15 @@ def new_key() -> str:
     return Fernet.generate_key().decode()
 
 
-def read_or_make_key(path: Path, *, may_make: bool) -> str:
-    """Return the key in the file at `path`, making it (0600) where it is missing and may be made.
+def read_or_make_keys(path: Path, *, may_make: bool) -> list[str]:
+    """Return the keys in the file at `path`, one a line, the newest first.
 
-    A key is made only beside a new database: beside an old one, a missing file means that the key
-    is elsewhere, which a new key would hide.
+    The file is made (0600), with one key, where it is missing and may be made: only beside a new
+    database. Beside an old one, a missing file means that the key is elsewhere, which a new key
+    would hide.
     """
     try:
-        return path.read_text("ascii").strip()
+        return _keys_in(path)
     except FileNotFoundError:
         if not may_make:
             raise WrongKey(
@@ -63,7 +73,11 @@ def read_or_make_key(path: Path, *, may_make: bool) -> str:
     return _make_key(path)
 
 
-def _make_key(path: Path) -> str:
+def _keys_in(path: Path) -> list[str]:
+    return path.read_text("ascii").split()
+
+
+def _make_key(path: Path) -> list[str]:
     """Make a key file under another name first, so that no reader finds a part of it."""
     key = new_key()
     draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
@@ -71,12 +85,12 @@ def _make_key(path: Path) -> str:
         _write_synced(draft, key + "\n")
         os.link(draft, path)
     except FileExistsError:  # another process was quicker; its key is the key
-        return path.read_text("ascii").strip()
+        return _keys_in(path)
     except OSError as error:
         raise CannotOpen(f"The key file {path} cannot be made: {error}.") from error
     finally:
         draft.unlink(missing_ok=True)
-    return key
+    return [key]
 
 
 def _write_synced(path: Path, text: str) -> None:

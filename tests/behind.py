@@ -63,7 +63,7 @@ def _for_psycopg(
 def tables(url: str) -> list[str]:
     """Return the names of all tables."""
     listed = (
-        "SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public'"
+        "SELECT tablename AS name FROM pg_tables WHERE schemaname = current_schema()"
         if is_postgres(url)
         else "SELECT name FROM sqlite_master WHERE type = 'table'"
     )

@@ -17,6 +17,8 @@ from typing import ClassVar
 import psycopg
 from sqlalchemy.engine import make_url
 
+from storage import DEFAULT_SCHEMA
+
 GIVEN = "RESULTSINK_TEST_POSTGRES_URL"
 """A server that is there; its user may create databases."""
 
@@ -135,6 +137,9 @@ class Databases:
         source = make_url(template).database if template else "template0"
         statement = f'CREATE DATABASE "{name}" TEMPLATE "{source}" STRATEGY file_copy'
         self._admin.execute(statement.encode())
+        # for the tests' own SQL; ours names the schema, and does not look for it
+        found = f'ALTER DATABASE "{name}" SET search_path TO {DEFAULT_SCHEMA}, public'
+        self._admin.execute(found.encode())
         self._urls[name] = self._url.set(database=name).render_as_string(hide_password=False)
         return self._urls[name]
 

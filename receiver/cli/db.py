@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from receiver.cli.opening import begin_work, keys_of
+from receiver.cli.opening import begin_work, existing_store, keys_of
 from receiver.cli.options import AsJson
-from receiver.cli.output import print_json, print_rows, progress_bar
+from receiver.cli.output import print_json, print_rows, progress_bar, say
 from receiver.errors import ReceiverError
 
 if TYPE_CHECKING:
     import storage
 
-app = typer.Typer(help="The database: its schema, and moving to another.", no_args_is_help=True)
+app = typer.Typer(
+    help="The database: its schema, its keys, and moving to another.", no_args_is_help=True
+)
+
+SHOWN = 20
+"""Endpoints that a sentence names."""
 
 
 @app.command()
@@ -27,7 +32,9 @@ def upgrade(as_json: AsJson = False) -> None:
 
     begin_work()
     settings = load()
-    before = storage.upgrade(settings.database_url, keys_of(settings))
+    before = storage.upgrade(
+        settings.database_url, keys_of(settings), schema=settings.database_schema
+    )
     if as_json:
         print_json({"before": before, "now": storage.SCHEMA})
     elif before == storage.SCHEMA:
@@ -45,7 +52,12 @@ def check(as_json: AsJson = False) -> None:
     begin_work()
     settings = load()
     try:
-        store = storage.open(settings.database_url, keys_of(settings), create=False)
+        store = storage.open(
+            settings.database_url,
+            keys_of(settings),
+            schema=settings.database_schema,
+            create=False,
+        )
     except storage.NoDatabase as missing:  # it is the answer here, and no wrong use
         raise ReceiverError(str(missing)) from missing
     try:
@@ -61,6 +73,51 @@ def check(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def rekey(
+    forget_unreadable: Annotated[
+        bool, typer.Option("--forget-unreadable", help="Delete secrets whose key is lost.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Encrypt all secrets under the first of encryption_keys, so that others can be removed."""
+    with existing_store() as store:
+        with progress_bar() as bar:
+            task = bar.add_task("encrypting", total=None)
+            done = store.keys.rekey(lambda seen: bar.update(task, completed=seen))
+        if forget_unreadable:
+            store.keys.forget(done.unreadable)
+        is_served = store.is_served()
+    if as_json:
+        counts = {"changed": done.changed, "readable": done.readable}
+        print_json({**counts, "unreadable": done.unreadable, "forgotten": forget_unreadable})
+    else:
+        typer.echo(_counts(done))
+    if is_served:
+        say("Processes that serve with other keys: start them again with this one.")
+    if done.unreadable and not forget_unreadable:
+        raise ReceiverError(_unreadable(done.unreadable))
+
+
+def _counts(done: storage.Rekeyed) -> str:
+    total = done.readable + len(done.unreadable)
+    return (
+        f"{done.readable:,} of {total:,} secrets are under the first key, {done.changed:,} of them "
+        "by this command; the database opens with that key alone."
+    )
+
+
+def _unreadable(secrets: Sequence[storage.UnreadableSecret]) -> str:
+    """Return what to do about secrets that no key opens."""
+    endpoints = sorted({secret["endpoint"] for secret in secrets})
+    named = ", ".join(endpoints[:SHOWN]) + (", ..." if len(endpoints) > SHOWN else "")
+    return (
+        f"No key that is given opens {len(secrets):,} of the secrets: add the missing one to the "
+        "end of encryption_keys and run this again; or, if it is lost, add --forget-unreadable, "
+        f"and set the secrets anew with `resultsink endpoint secret ENDPOINT`. Endpoints: {named}."
+    )
+
+
+@app.command()
 def copy(
     source: Annotated[str, typer.Argument(metavar="SOURCE_URL", help="The database to copy.")],
     target: Annotated[str, typer.Argument(metavar="TARGET_URL", help="An empty database.")],
@@ -71,8 +128,11 @@ def copy(
     from receiver.settings import load
 
     begin_work()
+    given = load()
     with _progress() as progressed:
-        report = storage.copy(source, target, keys_of(load()), progressed=progressed)
+        report = storage.copy(
+            source, target, keys_of(given), schema=given.database_schema, progressed=progressed
+        )
     settings = _to_be_set(report)
     if as_json:
         print_json(_as_json(report, settings))

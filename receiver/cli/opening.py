@@ -56,8 +56,13 @@ def _store(settings: Settings | None, *, create: bool) -> Iterator[Store]:
     begin_work()
     settings = settings or load()
     first = timedelta(seconds=settings.first_check_seconds)
-    keys = keys_of(settings)
-    store = storage.open(settings.database_url, keys, create=create, first_check=first)
+    store = storage.open(
+        settings.database_url,
+        keys_of(settings),
+        schema=settings.database_schema,
+        create=create,
+        first_check=first,
+    )
     try:
         yield store
     finally:

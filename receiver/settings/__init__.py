@@ -28,7 +28,7 @@ from receiver.settings.environment import (
 )
 from receiver.settings.retention import RetentionSettings, days
 from receiver.settings.source import MEBIBYTE, SourceSettings
-from receiver.settings.values import is_loopback, refuse_plain_http, split_values
+from receiver.settings.values import is_loopback, plain_name, refuse_plain_http, split_values
 
 __all__ = [
     "PREFIX", "GivenSettings", "RetentionSettings", "Settings", "SourceSettings", "days",
@@ -52,6 +52,10 @@ class Settings(BaseSettings):
     database_direct_url: str | None = Field(
         default=None,
         description="the same Postgres past a pooler such as PgBouncer, to be notified at once",
+    )
+    database_schema: str = Field(
+        default="resultsink",
+        description="on Postgres: the schema that holds all tables",
     )
     public_url: str | None = Field(default=None, description="our address as senders see it")
     encryption_keys: Annotated[list[SecretStr], NoDecode] = Field(
@@ -87,6 +91,11 @@ class Settings(BaseSettings):
     @classmethod
     def _apart(cls, keys: Any) -> Any:
         return split_values(keys)
+
+    @field_validator("database_schema")
+    @classmethod
+    def _plain(cls, name: str) -> str:
+        return plain_name(name)
 
     @field_validator("public_url")
     @classmethod

@@ -1,6 +1,7 @@
 """Values that several settings are made of: lists, and addresses."""
 
 import json
+import re
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,15 @@ def split_values(given: Any) -> Any:
         except ValueError:
             raise ValueError("is no JSON list, and no list of values with spaces between") from None
     return given.replace(",", " ").split()
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a schema of our own; raises ValueError."""
+    if not re.fullmatch("[a-z_][a-z0-9_]{0,62}", name):
+        raise ValueError("is no plain name: write up to 63 lower-case letters, digits and _")
+    if name.startswith("pg_") or name == "information_schema":
+        raise ValueError("is a name of Postgres' own: write another")
+    return name
 
 
 def refuse_plain_http(url: str, why: str) -> None:

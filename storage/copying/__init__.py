@@ -17,12 +17,9 @@ from storage.copying.keys import ENCRYPTED, CopyKeys
 from storage.copying.sides import Row, Side
 from storage.copying.sqlite import SqliteSide
 from storage.copying.values import Cleaner, Digest
-from storage.database import kind_of, need_psycopg
+from storage.database import DEFAULT_SCHEMA, kind_of, need_psycopg, probe
 from storage.errors import AlreadyServed, CannotOpen, CopyFailed, NewerSchema, NoDatabase
 from storage.models import SERVING, Job, Meta
-
-OWN_KEYS = ("canary", "probe")
-"""Keys of `meta` that each database has for itself, beside those that begin with SERVING."""
 
 PROGRESS_ROWS = 100
 """Rows between two calls of `progressed`."""
@@ -60,15 +57,17 @@ def copy(
     target_url: str,
     keys: Sequence[str] = (),
     *,
+    schema: str = DEFAULT_SCHEMA,
     progressed: Progressed = lambda step, done, total: None,
 ) -> CopyReport:
     """Copy everything from one database into another, which is empty or has no tables yet.
 
-    `progressed(step, done, total)` is called every PROGRESS_ROWS rows, both while they are written
-    and while they are read back. Raises CannotOpen or one of its kinds where it refuses, CopyFailed
-    where it fails; the target is unchanged then, and the source is never changed.
+    On Postgres everything is in `schema`. `progressed(step, done, total)` is called every
+    PROGRESS_ROWS rows, both while they are written and while they are read back. Raises CannotOpen
+    or one of its kinds where it refuses, CopyFailed where it fails; the target is unchanged then,
+    and the source is never changed.
     """
-    with closing(_side(source_url)) as source, closing(_side(target_url)) as target:
+    with closing(_side(source_url, schema)) as source, closing(_side(target_url, schema)) as target:
         _refuse_the_same(source, target)
         _refuse_as_source(source)
         is_new = _refuse_as_target(target)
@@ -83,7 +82,7 @@ def copy(
                 return run.all(tables)
 
 
-def _side(url: str) -> Side:
+def _side(url: str, schema: str) -> Side:
     if kind_of(url) == "sqlite":
         return SqliteSide(url)
     try:
@@ -93,7 +92,7 @@ def _side(url: str) -> Side:
         raise CannotOpen(
             "Postgres needs the extra of that name: pip install 'resultsink[postgres]'."
         ) from error
-    return PostgresSide(url)
+    return PostgresSide(url, schema)
 
 
 # --- refusing -----------------------------------------------------------------------------------
@@ -109,7 +108,10 @@ def _refuse_the_same(source: Side, target: Side) -> None:
 def _refuse_as_source(source: Side) -> None:
     revision = source.revision()
     if revision is None:
-        raise NoDatabase(f"There is no database {source.name} to copy: look at the source's URL.")
+        raise NoDatabase(
+            f"There is no database {source.name} to copy: look at the source's URL, or "
+            "run `resultsink db upgrade` with it if an earlier version made it."
+        )
     _refuse_another_schema(source, revision)
     _claim(source, "stop `resultsink serve`, and start it again on the target when this has ended")
 
@@ -142,7 +144,7 @@ def _claim(side: Side, what_to_do: str) -> None:
 
 
 def _refuse_a_full(target: Side, tables: Iterable[Table]) -> dict[str, str]:
-    """Raise CannotOpen where the target has rows; returns its own keys."""
+    """Raise CannotOpen where the target has rows; returns those of `meta` that are its own."""
     own = _own(target)
     for table in tables:
         if target.count(table) > (len(own) if table.name == "meta" else 0):
@@ -154,9 +156,13 @@ def _refuse_a_full(target: Side, tables: Iterable[Table]) -> dict[str, str]:
 
 
 def _own(side: Side) -> dict[str, str]:
-    is_own = col(Meta.key).in_(OWN_KEYS) | col(Meta.key).startswith(SERVING)
-    query = select(col(Meta.key), col(Meta.value)).where(is_own)
-    return {row.key: row.value for row in side.connection.execute(query)}
+    rows = side.connection.execute(select(col(Meta.key), col(Meta.value)))
+    return {row.key: row.value for row in rows if _is_own(row.key)}
+
+
+def _is_own(key: str) -> bool:
+    """Return True for the keys of `meta` that each database has for itself."""
+    return key == "canary" or key.startswith((probe.PREFIX, SERVING))
 
 
 # --- copying ------------------------------------------------------------------------------------
@@ -232,9 +238,5 @@ class _CopyRun:
 
 
 def _shared(table: Table, rows: Iterator[Row]) -> Iterator[Row]:
-    """Yield the rows without those that are the source's own."""
+    """Yield the rows without those that each database has for itself."""
     return (row for row in rows if not _is_own(row[0])) if table.name == "meta" else rows
-
-
-def _is_own(key: str) -> bool:
-    return key in OWN_KEYS or key.startswith(SERVING)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from storage.copying.sides import Side
 from storage.copying.sqlite import SqliteSide
-from storage.encryption import CANARY, Vault, read_or_make_key
+from storage.encryption import CANARY, Vault, read_or_make_keys
 from storage.errors import CannotOpen, WrongKey
 
 ENCRYPTED = "ciphertext"
@@ -23,7 +23,7 @@ class CopyKeys:
     def __init__(self, source: Side, target: Side, given: Sequence[str]) -> None:
         own: list[str] = []
         if isinstance(source, SqliteSide) and not (given and not source.key_path.exists()):
-            own = [read_or_make_key(source.key_path, may_make=False)]
+            own = read_or_make_keys(source.key_path, may_make=False)
         if not (given or own):
             raise CannotOpen(
                 f"The secrets in {source.name} are encrypted: set RESULTSINK_ENCRYPTION_KEYS to "
@@ -51,7 +51,7 @@ class CopyKeys:
         Raises WrongKey where the target was made with another key.
         """
         if self.file is not None and isinstance(target, SqliteSide):
-            self._target_keys = [read_or_make_key(self.file, may_make=is_new)]
+            self._target_keys = read_or_make_keys(self.file, may_make=is_new)
         self._target_vault = Vault(self._target_keys)
         _check(
             self._target_vault,

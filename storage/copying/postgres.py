@@ -9,11 +9,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 from psycopg.types.json import set_json_dumps, set_json_loads
-from sqlalchemy import String, Table, false, inspect, select
-from sqlalchemy.engine import make_url
+from sqlalchemy import Select, String, Table, false, select
 from sqlalchemy.exc import DBAPIError
 
-from storage import migrations
 from storage.copying.sides import Row, Side, kind
 from storage.database.errors import reason
 from storage.database.postgres.engine import (
@@ -23,8 +21,9 @@ from storage.database.postgres.engine import (
     shown_name,
 )
 from storage.database.postgres.lease import leases
-from storage.database.postgres.presence import CLOCK, SERVED
-from storage.database.postgres.schema import MIGRATING
+from storage.database.postgres.names import Names
+from storage.database.postgres.presence import CLOCK
+from storage.database.postgres.schema import migrate, revision
 from storage.database.postgres.sessions import IDENTITY
 from storage.database.postgres.watchdog import Watchdog
 from storage.errors import CannotOpen, CopyFailed
@@ -49,14 +48,15 @@ SILENT = logging.NullHandler()
 class PostgresSide(Side):
     """The database that `url` names, connected."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, schema: str) -> None:
+        self._names = Names(schema)
         # Its warnings about a failed copy are raised too, as one sentence.
         logging.getLogger("psycopg").addHandler(SILENT)
         parsed = postgres_url(url)
         self.name = shown_name(parsed)
         with ExitStack() as stack:
             watchdog = stack.enter_context(closing(Watchdog()))
-            engine = make_engine(parsed, OPTIONS, watchdog, pool_size=1, max_overflow=0)
+            engine = make_engine(parsed, OPTIONS, watchdog, schema, pool_size=1, max_overflow=0)
             stack.callback(engine.dispose)
             with self._looking():
                 self.connection = stack.enter_context(engine.connect())
@@ -72,11 +72,7 @@ class PostgresSide(Side):
 
     def revision(self) -> str | None:
         with self._looking(), self.connection.begin():
-            found = migrations.current(self.connection)
-            if found is None and inspect(self.connection).get_table_names():
-                raise CannotOpen(
-                    f"The database {self.name} holds tables of another program: name another."
-                )
+            found = revision(self.connection, self._names.schema, self.name)
         self._has_tables = found is not None
         return found
 
@@ -85,7 +81,8 @@ class PostgresSide(Side):
         with self._looking():
             self._begun = self.connection.begin()
             self.connection.exec_driver_sql(NO_LIMIT)
-            if not self._one("SELECT pg_try_advisory_xact_lock(%s, %s)", SERVED)[0]:
+            lock = "SELECT pg_try_advisory_xact_lock(%s, %s)"
+            if not self._one(lock, self._names.served)[0]:
                 return False
             return not (self._has_tables and self._is_leased())
 
@@ -111,9 +108,8 @@ class PostgresSide(Side):
         try:
             with self._begun:
                 if fills:
-                    self._one("SELECT pg_advisory_xact_lock(%s, %s)", MIGRATING)
-                    migrations.upgrade(self.connection)
-                names = sql.SQL(", ").join(sql.Identifier(table.name) for table in tables)
+                    migrate(self.connection, self._names.schema, self.name)
+                names = sql.SQL(", ").join(self._named(table) for table in tables)
                 mode = sql.SQL("EXCLUSIVE" if fills else "SHARE")
                 self._raw().execute(sql.SQL("LOCK TABLE {} IN {} MODE").format(names, mode))
                 yield
@@ -126,13 +122,13 @@ class PostgresSide(Side):
             column.collate("C") if isinstance(kind(column), String) else column
             for column in table.primary_key
         ]
-        query = str(select(table).order_by(*order).compile(dialect=DIALECT))
+        query = self._text(select(table).order_by(*order))
         with self._copying(table, f"COPY ({query}) TO STDOUT (FORMAT binary)".encode()) as copy:
             yield from copy.rows()
 
     def insert(self, table: Table, rows: Iterable[Row]) -> None:
         statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
-            sql.Identifier(table.name),
+            self._named(table),
             sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns),
         )
         with self._copying(table, statement) as copy:
@@ -149,7 +145,7 @@ class PostgresSide(Side):
             with self._raw().cursor() as cursor:
                 set_json_loads(_as_text, cursor)
                 set_json_dumps(str.encode, cursor)
-                cursor.execute(str(select(table).where(false()).compile(dialect=DIALECT)).encode())
+                cursor.execute(self._text(select(table).where(false())).encode())
                 types = [column.type_code for column in cursor.description or ()]
                 with cursor.copy(statement) as copy:
                     copy.set_types(types)
@@ -160,7 +156,7 @@ class PostgresSide(Side):
     def settle(self, tables: Sequence[Table]) -> None:
         """Set the sequences of the ids, which COPY does not, and have the planner count anew."""
         for table in tables:
-            name = sql.Identifier(table.name)
+            name = self._named(table)
             if (column := table.autoincrement_column) is not None:
                 self._raw().execute(
                     sql.SQL(
@@ -177,6 +173,12 @@ class PostgresSide(Side):
     def close(self) -> None:
         self._opened.close()
 
+    def _named(self, table: Table) -> sql.Identifier:
+        return sql.Identifier(self._names.schema, table.name)
+
+    def _text(self, statement: Select[Any]) -> str:
+        return str(statement.compile(dialect=self.connection.dialect))
+
     def _one(self, statement: str, given: Sequence[Any] = ()) -> Any:
         return self.connection.exec_driver_sql(statement, tuple(given)).one()
 
@@ -184,9 +186,6 @@ class PostgresSide(Side):
         raw = self.connection.connection.driver_connection
         assert isinstance(raw, psycopg.Connection)  # noqa: S101  the only driver there is
         return raw
-
-
-DIALECT = make_url("postgresql+psycopg://").get_dialect()()
 
 
 def _as_text(raw: str | bytes) -> str:

@@ -1,6 +1,5 @@
 """A SQLite file as a side of a copy, under the lock of its server."""
 
-import json
 import os
 import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ from storage import migrations
 from storage.copying.sides import Row, Side, is_json
 from storage.database.sqlite import files
 from storage.database.sqlite.database import make_engine
+from storage.database.sqlite.recognition import look
 from storage.errors import AlreadyServed, CopyFailed
 
 DIALECT = sqlite_dialect()
@@ -41,7 +41,7 @@ class SqliteSide(Side):
         return self.path.with_suffix(".key")
 
     def revision(self) -> str | None:
-        return files.look(self.path)
+        return look(self.path)
 
     def claim(self) -> bool:
         try:
@@ -72,7 +72,6 @@ class SqliteSide(Side):
     def rows(self, table: Table) -> Generator[Row]:
         statement = select(table).order_by(*table.primary_key).compile(dialect=DIALECT)
         typed = _typed(table, lambda kind: kind.result_processor(DIALECT, None))
-        typed += [(at, _number_too) for at, c in enumerate(table.columns) if is_json(c)]
         try:
             for found in self._raw().execute(str(statement)):
                 yield _through(typed, found)
@@ -111,11 +110,6 @@ class SqliteSide(Side):
 def _text(raw: bytes) -> str:
     """Decode UTF-8; other bytes become lone surrogates, which are cleaned like all others."""
     return raw.decode("utf-8", "surrogateescape")
-
-
-def _number_too(value: Any) -> Any:
-    """Return the JSON text of a document that SQLite has stored as a number."""
-    return json.dumps(value) if isinstance(value, int | float) else value
 
 
 def _typed(table: Table, made: Callable[[Any], Convert | None]) -> list[tuple[int, Convert]]:

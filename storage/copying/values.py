@@ -3,22 +3,18 @@
 import json
 import marshal
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
 
 from sqlalchemy import JSON, Column, DateTime, Float, LargeBinary, String, Table
-from sqlalchemy.dialects.postgresql import JSONB
 
 from storage.copying.sides import Row, kind
 from storage.json_text import UNSTORABLE, clean
 
 Clean = Callable[[Any], Any]
 
-_NUMBER = re.compile(r"\s*[-\d]")
 # Escapes of the same, and numbers that are no JSON. A text that only looks so is kept as it is.
 _SUSPICIOUS = ("\\u0000", "\\ud", "\\uD", "NaN", "Infinity")
 
@@ -89,8 +85,7 @@ def _finite(value: Any) -> Any:
 class Digest:
     """A digest over rows of `table`, the same for the same values on every kind of database.
 
-    `read` has other readers of columns, by name. A document whose keys keep their order is digested
-    by its text, any other by its values: JSONB keeps neither order nor spelling.
+    `read` has other readers of columns, by name. A document is digested by its text.
     """
 
     def __init__(self, table: Table, read: dict[str, Callable[[Any], Any]]) -> None:
@@ -130,8 +125,6 @@ def _reading(column: Column[Any]) -> Callable[[Any], Any] | None:
         return _plain_zero
     if isinstance(its, LargeBinary):
         return _as_bytes
-    if isinstance(its, JSON):
-        return _by_values if isinstance(its, JSONB) else _by_text
     return None
 
 
@@ -143,29 +136,3 @@ def _plain_zero(number: float) -> float:
 def _as_bytes(value: bytes | str) -> bytes:
     """SQLite keeps text in a column of bytes, too, where somebody wrote it there by hand."""
     return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else bytes(value)
-
-
-def _by_text(text: str) -> str:
-    return _by_values(text) if _NUMBER.match(text) else text
-
-
-def _by_values(text: str) -> str:
-    value = json.loads(text)
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
-        value = int(value)
-    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-        value = float(value)  # as SQLite keeps a document that is a mere number
-    if isinstance(value, int | float):
-        return json.dumps(value)
-    return json.dumps(_exact(value), sort_keys=True)
-
-
-def _exact(value: Any) -> Any:
-    """JSONB writes whole numbers without an exponent, which reads as an integer."""
-    if isinstance(value, float) and value.is_integer():
-        return int(Decimal(repr(value)))
-    if isinstance(value, list):
-        return [_exact(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _exact(item) for key, item in value.items()}
-    return value

@@ -7,15 +7,19 @@ On SQLite one process serves a file, and one of its threads writes. On Postgres 
 processes serve a database.
 """
 
+from storage.database import probe
 from storage.database.advisory_locks import is_alone, lock_name
 from storage.database.base import Database, insert, now
 from storage.database.errors import is_not_now
+from storage.database.postgres.names import DEFAULT_SCHEMA
 from storage.database.sqlite.database import SqliteDatabase
 from storage.database.statements import as_dicts, statement
 from storage.database.urls import kind_of
+from storage.encryption import Vault
 from storage.errors import CannotOpen
 
 __all__ = [
+    "DEFAULT_SCHEMA",
     "Database",
     "SqliteDatabase",
     "as_dicts",
@@ -27,16 +31,23 @@ __all__ = [
     "need_psycopg",
     "now",
     "open_database",
+    "probe",
     "statement",
     "upgrade_server",
 ]
 
 
-def open_database(url: str, *, serve: bool = False, direct_url: str | None = None) -> Database:
+def open_database(
+    url: str,
+    *,
+    schema: str = DEFAULT_SCHEMA,
+    serve: bool = False,
+    direct_url: str | None = None,
+) -> Database:
     """Open the database at `url`; `serve` claims a file, or joins the servers of a database.
 
-    `direct_url` leads to a server past the pooler that `url` may name.
-    Raises CannotOpen.
+    On Postgres its tables are in `schema`. `direct_url` leads to a server past the pooler that
+    `url` may name. Raises CannotOpen.
     """
     if kind_of(url) == "sqlite":
         if direct_url is not None:
@@ -47,15 +58,18 @@ def open_database(url: str, *, serve: bool = False, direct_url: str | None = Non
     need_psycopg()
     from storage.database.postgres.database import PostgresDatabase
 
-    return PostgresDatabase(url, serve=serve, direct_url=direct_url)
+    return PostgresDatabase(url, schema=schema, serve=serve, direct_url=direct_url)
 
 
-def upgrade_server(url: str) -> str | None:
-    """Bring a Postgres database to this version's schema; returns the revision that it had."""
+def upgrade_server(url: str, schema: str, vault: Vault) -> str | None:
+    """Bring a Postgres database to this version's tables; returns the revision that it had.
+
+    Tables of an earlier version are moved into `schema` if `vault` opens them.
+    """
     need_psycopg()
     from storage.database.postgres.schema import upgrade
 
-    return upgrade(url)
+    return upgrade(url, schema, vault)
 
 
 def need_psycopg() -> None:

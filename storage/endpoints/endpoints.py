@@ -86,7 +86,7 @@ def add(
             created_at=now,
         )
     )
-    _bump(connection)
+    count_change(connection)
     return endpoint_id
 
 
@@ -132,7 +132,7 @@ def _insert(
             created_at=now,
         )
     )
-    _bump(connection)
+    count_change(connection)
 
 
 def _is_new(
@@ -180,7 +180,7 @@ def bind(
             f"Endpoint {endpoint_id} is unknown, closed, or bound to another resource: "
             "see `endpoint list`."
         )
-    _bump(connection)
+    count_change(connection)
 
 
 def close(connection: Connection, endpoint_id: str, *, now: datetime) -> str | None:
@@ -193,7 +193,7 @@ def close(connection: Connection, endpoint_id: str, *, now: datetime) -> str | N
     ).one_or_none()
     if closed is None:
         raise NotFound(f"There is no open endpoint {endpoint_id}: see `endpoint list`.")
-    _bump(connection)
+    count_change(connection)
     resource: str | None = closed.resource
     return resource
 
@@ -257,7 +257,7 @@ def revision(connection: Connection) -> int:
     return int(value or 0)
 
 
-def _bump(connection: Connection) -> None:
+def count_change(connection: Connection) -> None:
     """Count a change by one statement, so that changes of two machines at once count twice."""
     next_one = cast(cast(col(Meta.value), Integer) + 1, String)
     connection.execute(

@@ -6,23 +6,24 @@ with the newest script, and the scripts with the models.
 
 from pathlib import Path
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, column, inspect, select, table
 
 from storage.errors import CannotOpen, NewerSchema
 
-HEAD = "0007"
+HEAD = "0008"
 
 
-def upgrade(connection: Connection) -> None:
-    """Bring the schema to HEAD inside the caller's transaction.
+def upgrade(connection: Connection, schema: str | None = None) -> None:
+    """Bring the tables to HEAD inside the caller's transaction.
 
+    On Postgres they are in `schema`, where the scripts, which name no schema, find and make them.
     Raises NewerSchema for a revision that this version does not know, CannotOpen for the database
     of another program.
     """
-    revision = current(connection)
+    revision = current(connection, schema)
     if revision == HEAD:
         return
-    if revision is None and inspect(connection).get_table_names():
+    if revision is None and inspect(connection).get_table_names(schema):
         raise CannotOpen("The database holds tables of another program: name another database.")
     from alembic import command
     from alembic.config import Config
@@ -31,6 +32,7 @@ def upgrade(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = connection
+    config.attributes["schema"] = schema
     try:
         command.upgrade(config, "head")
     except CommandError as error:
@@ -40,8 +42,9 @@ def upgrade(connection: Connection) -> None:
         ) from error
 
 
-def current(connection: Connection) -> str | None:
-    """Return the schema revision of the database, or None for an empty one."""
-    if not inspect(connection).has_table("alembic_version"):
+def current(connection: Connection, schema: str | None = None) -> str | None:
+    """Return the revision of the tables in `schema`, or None where there are none."""
+    if not inspect(connection).has_table("alembic_version", schema):
         return None
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    versions = table("alembic_version", column("version_num"), schema=schema)
+    return connection.execute(select(versions.c.version_num)).scalar()

@@ -6,7 +6,7 @@ values (no NUL, no lone surrogates); `raw` columns hold what was received.
 """
 
 from storage.models.access import SERVING, Endpoint, IdempotencyKey, Meta, Secret, Token
-from storage.models.columns import JSON_DOCUMENT, KEY, ORDERED_DOCUMENT, WAYS, FoundBy
+from storage.models.columns import JSON_DOCUMENT, KEY, WAYS, FoundBy
 from storage.models.deliveries import Delivery, Event, Quarantined
 from storage.models.jobs import Attempt, Job, RateLimit, SourceState
 from storage.models.runs import EMPTIED, Batch, Result, Run
@@ -16,7 +16,6 @@ __all__ = [
     "EMPTIED",
     "JSON_DOCUMENT",
     "KEY",
-    "ORDERED_DOCUMENT",
     "SERVING",
     "WAYS",
     "Attempt",

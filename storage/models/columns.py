@@ -1,18 +1,33 @@
 """Types of columns, and constraints, that the tables share."""
 
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Integer, String
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.compiler import compiles
 from sqlmodel import SQLModel
 
 KEY = BigInteger().with_variant(Integer, "sqlite")
 """A key of 64 bits; SQLite's own keys, under the plain name, are as wide."""
 
-JSON_DOCUMENT = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
-ORDERED_DOCUMENT = JSON(none_as_null=True)
-"""A document whose keys become columns of an export: JSONB would sort them, by their length."""
+class _Document(JSON):
+    """JSON that SQLite keeps as the text that it is given.
+
+    A column declared as JSON has the affinity NUMERIC there, and a document that is a bare number
+    would become another one (https://sqlite.org/datatype3.html).
+    """
+
+
+@compiles(_Document, "sqlite")
+def _declared(*_: Any, **__: Any) -> str:
+    return "TEXT"
+
+
+JSON_DOCUMENT = _Document(none_as_null=True)
+"""A document that is read back exactly, with its keys in their order.
+
+On Postgres it is JSON: JSONB would sort keys, and write some numbers as others.
+"""
 
 
 def one_of(column: str, *values: str) -> CheckConstraint:

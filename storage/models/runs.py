@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
-from storage.models.columns import JSON_DOCUMENT, KEY, ORDERED_DOCUMENT, FoundBy, one_of, way
+from storage.models.columns import JSON_DOCUMENT, KEY, FoundBy, one_of, way
 
 
 class Batch(SQLModel, table=True):
@@ -68,7 +68,7 @@ class Run(SQLModel, table=True):
     status: str
     sender_status: str | None = None
     runner: str | None = None
-    input: dict[str, Any] | None = Field(default=None, sa_column=Column(ORDERED_DOCUMENT))
+    input: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON_DOCUMENT))
     waits_for: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON_DOCUMENT))
     created_at: datetime | None = None
     seen_at: datetime | None = None
@@ -105,7 +105,7 @@ class Result(SQLModel, table=True):
     is_current: bool
     digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     status: str
-    output: Any = Field(default=None, sa_column=Column(ORDERED_DOCUMENT))
+    output: Any = Field(default=None, sa_column=Column(JSON_DOCUMENT))
     output_type: str | None = None
     sources: Any = Field(default=None, sa_column=Column(JSON_DOCUMENT))
     error: str | None = None

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Column, ForeignKey, Index
 from sqlmodel import Field, SQLModel
 
-from storage.models.columns import JSON_DOCUMENT, KEY, ORDERED_DOCUMENT, one_of
+from storage.models.columns import JSON_DOCUMENT, KEY, one_of
 
 
 class SubmissionRow(SQLModel, table=True):
@@ -33,7 +33,7 @@ class SubmissionRow(SQLModel, table=True):
     batch_id: str | None = None
     endpoint_id: str | None = None
     task_id: str | None = None
-    plan: dict[str, Any] = Field(sa_column=Column(ORDERED_DOCUMENT, nullable=False))
+    plan: dict[str, Any] = Field(sa_column=Column(JSON_DOCUMENT, nullable=False))
     defaults: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON_DOCUMENT))
     total: int
     skipped: int = 0
@@ -60,6 +60,6 @@ class SubmissionTask(SQLModel, table=True):
     )
     position: int = Field(sa_column=Column(KEY, primary_key=True, nullable=False))
     task_id: str | None = None
-    body: dict[str, Any] = Field(sa_column=Column(ORDERED_DOCUMENT, nullable=False))
-    input: dict[str, Any] = Field(sa_column=Column(ORDERED_DOCUMENT, nullable=False))
+    body: dict[str, Any] = Field(sa_column=Column(JSON_DOCUMENT, nullable=False))
+    input: dict[str, Any] = Field(sa_column=Column(JSON_DOCUMENT, nullable=False))
     endpoint_id: str | None = None

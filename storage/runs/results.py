@@ -22,7 +22,7 @@ from sqlmodel import col
 
 from storage.database import statement
 from storage.fetched import TERMINAL
-from storage.models import JSON_DOCUMENT, ORDERED_DOCUMENT, FoundBy, Result, Run
+from storage.models import JSON_DOCUMENT, FoundBy, Result, Run
 from storage.runs import runs
 from storage.runs.merges import Merge, is_newer, is_outranked, valid_merge
 from storage.runs.rows import RunRow
@@ -272,6 +272,6 @@ class _JsonText(TypeDecorator[Any]):
 
 
 _INSERT = insert(Result).values(
-    output=bindparam("output", type_=_JsonText(ORDERED_DOCUMENT)),
+    output=bindparam("output", type_=_JsonText(JSON_DOCUMENT)),
     sources=bindparam("sources", type_=_JsonText(JSON_DOCUMENT)),
 )

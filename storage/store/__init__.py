@@ -9,24 +9,20 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, select
-from sqlmodel import col
-
-from storage.database import Database, insert
+from storage.database import Database, probe
 from storage.deliveries.deliveries import DeliveryStore
 from storage.deliveries.events import EventStore
 from storage.deliveries.quarantine import QuarantineStore
 from storage.deliveries.replays import ReplayStore
-from storage.encryption import CANARY, Vault
-from storage.errors import WrongKey
+from storage.encryption import Vault
 from storage.export import ExportStore
-from storage.models import Meta
 from storage.retention import RetentionStore
 from storage.store.batches import BatchStore
 from storage.store.check_jobs import FIRST_CHECK
 from storage.store.endpoints import EndpointStore
 from storage.store.idempotency_keys import IdempotencyKeyStore
 from storage.store.jobs import JobStore
+from storage.store.keys import KeyStore
 from storage.store.results import ResultStore
 from storage.store.runs import RunStore
 from storage.store.sources import SourceStore
@@ -44,7 +40,8 @@ class Store:
         self.database = database
         self.vault = vault
         self.first_check = first_check
-        self._check_key()
+        self.keys = KeyStore(database, vault, first_check=first_check)
+        self.keys.check()
         self.deliveries = DeliveryStore(database)
         self.events = EventStore(database)
         self.quarantine = QuarantineStore(database)
@@ -97,32 +94,5 @@ class Store:
         return self.database.watch()
 
     def probe(self) -> None:
-        """Write something, always the same row, as the intake writes; raises CannotStore."""
-        self.database.write(
-            lambda c: c.execute(
-                insert(Meta)
-                .values(key="probe", value="1")
-                .on_conflict_do_update(index_elements=["key"], set_={"value": str(self.now())})
-            ),
-            urgent=True,
-        )
-
-    def _check_key(self) -> None:
-        """Compare the canary with our key, or leave one in a new database; raises WrongKey."""
-        with self.database.read() as connection:
-            has_canary = self._has_canary(connection)
-        if not has_canary:
-            self.database.write(self._leave_canary)
-
-    def _has_canary(self, connection: Connection) -> bool:
-        canary = connection.execute(
-            select(col(Meta.value)).where(col(Meta.key) == "canary")
-        ).scalar()
-        if canary is not None and self.vault.decrypt(canary.encode()) != CANARY:
-            raise WrongKey("The canary of this database is not ours: restore it from a backup.")
-        return canary is not None
-
-    def _leave_canary(self, connection: Connection) -> None:
-        value = self.vault.encrypt(CANARY).decode()
-        connection.execute(insert(Meta).values(key="canary", value=value).on_conflict_do_nothing())
-        self._has_canary(connection)  # another process may have been quicker
+        """Write a few bytes, as the intake writes; raises CannotStore."""
+        self.database.write(lambda c: probe.write(c, now=self.now()), urgent=True)

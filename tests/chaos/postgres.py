@@ -125,6 +125,9 @@ class Server:
         self.start()
         name = f"chaos_{next(self._names)}"
         self.execute(f"CREATE DATABASE {name}")
+        # for the tests' own SQL; ours names the schema, and does not look for it
+        path = f"{storage.DEFAULT_SCHEMA}, public"
+        self.execute(f"ALTER DATABASE {name} SET search_path TO {path}")
         return name
 
     def execute(self, *statements: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from storage import CannotOpen, WrongKey, new_key
-from storage.encryption import Vault, read_or_make_key
+from storage.encryption import Vault, read_or_make_keys
 
 
 def test_a_vault_opens_what_it_closed() -> None:
@@ -52,34 +52,34 @@ def test_no_key_at_all_is_refused() -> None:
 
 def test_key_file_is_private_to_owner(tmp_path: Path) -> None:
     path = tmp_path / "new.key"
-    key = read_or_make_key(path, may_make=True)
+    keys = read_or_make_keys(path, may_make=True)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert read_or_make_key(path, may_make=False) == key
+    assert read_or_make_keys(path, may_make=False) == keys
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_existing_key_file_is_used(tmp_path: Path) -> None:
     path = tmp_path / "old.key"
-    path.write_text("the key\n")
-    assert read_or_make_key(path, may_make=True) == "the key"
-    assert path.read_text() == "the key\n"
+    path.write_text("newer\nolder\n")
+    assert read_or_make_keys(path, may_make=True) == ["newer", "older"]
+    assert path.read_text() == "newer\nolder\n"
 
 
 def test_missing_key_file_is_wrong_key(tmp_path: Path) -> None:
     with pytest.raises(WrongKey, match="restore it from the backup"):
-        read_or_make_key(tmp_path / "gone.key", may_make=False)
+        read_or_make_keys(tmp_path / "gone.key", may_make=False)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_unreadable_key_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CannotOpen, match="cannot be read"):
-        read_or_make_key(tmp_path, may_make=True)
+        read_or_make_keys(tmp_path, may_make=True)
     with pytest.raises(CannotOpen, match="cannot be made"):
-        read_or_make_key(tmp_path / "no" / "folder", may_make=True)
+        read_or_make_keys(tmp_path / "no" / "folder", may_make=True)
 
 
 def test_binary_key_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bad.key"
     path.write_bytes(b"\xff")
     with pytest.raises(CannotOpen, match="cannot be read"):
-        read_or_make_key(path, may_make=True)
+        read_or_make_keys(path, may_make=True)

@@ -5,18 +5,21 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import SQLModel
 
 import storage
 from storage import CannotOpen, migrations
 from storage.database import Database, open_database
+from storage.database.postgres.engine import postgres_url
+from storage.database.postgres.names import schema_of
+from tests.databases import is_postgres
+from tests.storage import earlier
 
 
 def schema(path: Path) -> dict[str, set[str]]:
@@ -35,8 +38,10 @@ def parts(sql: str) -> set[str]:
     return {head.strip(), *(part.strip(" ,()") for part in re.split(r", (?![^()]*\))", body))}
 
 
-def test_scripts_make_the_models_tables(database: Database) -> None:
-    with database.read() as connection:
+def test_scripts_make_the_models_tables(made_url: str) -> None:
+    url = postgres_url(made_url) if is_postgres(made_url) else made_url
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.connect() as connection:
         context = MigrationContext.configure(
             connection, opts={"compare_type": True, "compare_server_default": True}
         )
@@ -59,7 +64,7 @@ def test_head_constant_is_the_newest_script(database: Database) -> None:
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     assert ScriptDirectory.from_config(config).get_heads() == [migrations.HEAD]
     with database.read() as connection:
-        assert migrations.current(connection) == migrations.HEAD
+        assert migrations.current(connection, schema_of(connection)) == migrations.HEAD
 
 
 @pytest.mark.sqlite
@@ -70,34 +75,25 @@ def test_reopening_leaves_the_schema(store: storage.Store) -> None:
 
 
 def test_a_script_that_fails_leaves_nothing(tmp_path: Path, database_url: str) -> None:
-    """A view in the way of a later table: by then others have been made."""
-    path = tmp_path / "resultsink.db"
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE VIEW runs AS SELECT 1")
-    connection.close()
-    before = schema(path)
+    """A table in the way of a later script: by then others have changed the schema."""
+    earlier.make(database_url, "CREATE TABLE paces (x)", revision="0001")
+    before = schema(tmp_path / "resultsink.db")
     with pytest.raises(CannotOpen, match="cannot be opened"):
         open_database(database_url)
-    assert schema(path) == before
+    assert schema(tmp_path / "resultsink.db") == before
 
 
 def test_first_version_keeps_its_rows(tmp_path: Path) -> None:
-    path = tmp_path / "old.db"
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    engine = create_engine(f"sqlite:///{path}")
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-        for statement in (
-            "INSERT INTO endpoints (id, source, kind, state, created_at)"
-            " VALUES ('e', 'valyu', 'batch', 'open', '2026-01-01')",
-            "INSERT INTO secrets (endpoint_id, ciphertext, valid_from, created_at)"
-            " VALUES ('e', x'00', '2026-01-01', '2026-01-01')",
-        ):
-            connection.exec_driver_sql(statement)
-    engine.dispose()
-    database = open_database(f"sqlite:///{path}")
+    url = f"sqlite:///{tmp_path}/old.db"
+    earlier.make(
+        url,
+        "INSERT INTO endpoints (id, source, kind, state, created_at)"
+        " VALUES ('e', 'valyu', 'batch', 'open', '2026-01-01')",
+        "INSERT INTO secrets (endpoint_id, ciphertext, valid_from, created_at)"
+        " VALUES ('e', x'00', '2026-01-01', '2026-01-01')",
+        revision="0001",
+    )
+    database = open_database(url)
     with database.read() as connection:
         kept = connection.exec_driver_sql("SELECT id, task_id FROM endpoints").all()
         assert kept == [("e", None)]

@@ -15,7 +15,6 @@ import psycopg
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, TimeoutError
 
-from storage import migrations
 from storage.database.base import Database, Done, Work
 from storage.database.errors import (
     asks_again,
@@ -36,9 +35,10 @@ from storage.database.postgres.engine import (
 )
 from storage.database.postgres.in_time import in_time
 from storage.database.postgres.lease import Lease, leases
+from storage.database.postgres.names import Names
 from storage.database.postgres.pooler import has_session
-from storage.database.postgres.presence import CLOCK, SERVED, Presence
-from storage.database.postgres.schema import check_schema
+from storage.database.postgres.presence import CLOCK, Presence
+from storage.database.postgres.schema import check_revision, revision
 from storage.database.postgres.sessions import IDENTITY, connect_alone, naming_direct_url
 from storage.database.postgres.watchdog import Watchdog
 from storage.database.writer import Writer
@@ -63,20 +63,27 @@ class PostgresDatabase(Database):
 
     is_shared = True
 
-    def __init__(self, url: str, *, serve: bool = False, direct_url: str | None = None) -> None:
+    def __init__(
+        self, url: str, *, schema: str, serve: bool = False, direct_url: str | None = None
+    ) -> None:
         self._url = postgres_url(url)
+        self._names = Names(schema)
         self.name = shown_name(self._url)
         self._offset = 0.0
         self._is_measured = False
         self._drain = Drain()
         self._watchdog = watchdog = Watchdog()
         # The intake waits less than an answer may take, and has connections of its own.
-        self._intake = Pool(self._url, watchdog, size=4, wait=1.0, statement=2.0, lock=1.0, cut=4.0)
+        self._intake = Pool(
+            self._url, watchdog, schema, size=4, wait=1.0, statement=2.0, lock=1.0, cut=4.0
+        )
         self._work = Pool(
-            self._url, watchdog, size=12, wait=5.0, statement=10.0, lock=5.0, cut=15.0
+            self._url, watchdog, schema, size=12, wait=5.0, statement=10.0, lock=5.0, cut=15.0
         )
         self._direct = (
-            make_engine(postgres_url(direct_url), {}, watchdog, pool_size=1) if direct_url else None
+            make_engine(postgres_url(direct_url), {}, watchdog, schema, pool_size=1)
+            if direct_url
+            else None
         )
         self._presence: Presence | Lease | None = None
         try:
@@ -94,16 +101,17 @@ class PostgresDatabase(Database):
     def _look(self) -> None:
         with self._transaction(self._work, self._work.engine) as connection:
             check_encoding(connection, self.name)
-            check_schema(migrations.current(connection), self.name)
+            schema = self._names.schema
+            check_revision(revision(connection, schema, self.name), schema, self.name)
             self._has_session = has_session(connection.connection.driver_connection)
             self.look_at_clock(connection)
 
     def _announced(self) -> Presence | Lease:
         """Tell the others that this process serves; raises CannotOpen during a copy."""
         if self._direct is None and not self._has_session:
-            return Lease(self._transact, self.look_at_clock)
+            return Lease(self._transact, self.look_at_clock, self._names)
         with naming_direct_url(self._direct) if self._direct else nullcontext():
-            return Presence(self._connect_alone, self._measure, self._watchdog.limit)
+            return Presence(self._connect_alone, self._measure, self._watchdog.limit, self._names)
 
     def _transact(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction, even where the database takes no others."""
@@ -202,7 +210,8 @@ class PostgresDatabase(Database):
             " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         )
         with self.read() as connection:
-            named = {"space": SERVED[0], "key": SERVED[1]}
+            space, key = self._names.served
+            named = {"space": space, "key": key}
             if connection.execute(held, named).scalar_one():
                 return True
             return bool(connection.execute(leases(self.look_at_clock(connection))).scalar_one())

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DisconnectionError
 
 from storage.database.errors import is_read_only, reason
 from storage.database.postgres import pooler
+from storage.database.postgres.names import name_schema
 from storage.database.postgres.spent import is_spent
 from storage.database.postgres.watchdog import Watchdog
 from storage.database.urls import kind_of, parsed
@@ -32,6 +33,7 @@ class Pool:
         self,
         url: URL,
         watchdog: Watchdog,
+        schema: str,
         *,
         size: int,
         wait: float,
@@ -47,7 +49,7 @@ class Pool:
             "idle_in_transaction_session_timeout": f"{IDLE_SECONDS * 1000}",
         }
         self.engine = make_engine(
-            url, options, watchdog, pool_size=size, max_overflow=0, pool_timeout=wait
+            url, options, watchdog, schema, pool_size=size, max_overflow=0, pool_timeout=wait
         )
         # One snapshot for all statements of a read; the server refuses writes.
         self.reading = self.engine.execution_options(
@@ -132,8 +134,12 @@ _CONNECT_ARGS = {
 }
 
 
-def make_engine(url: URL, options: dict[str, str], watchdog: Watchdog, **pool: Any) -> Engine:
-    """Return an engine; a connection that hangs before it is ready is cut off by `watchdog`.
+def make_engine(
+    url: URL, options: dict[str, str], watchdog: Watchdog, schema: str, **pool: Any
+) -> Engine:
+    """Return an engine whose tables are in `schema`, which it writes before their names.
+
+    A connection that hangs before it is ready is cut off by `watchdog`.
 
     `options` are set once a connection is there, or in each transaction through a pooler: as
     startup parameters, PgBouncer would refuse or ignore them
@@ -148,11 +154,14 @@ def make_engine(url: URL, options: dict[str, str], watchdog: Watchdog, **pool: A
         connect_args=_CONNECT_ARGS,
         **pool,
     )
+    name_schema(engine, schema)
 
     @event.listens_for(engine, "connect", insert=True)  # before SQLAlchemy asks for the version
     def begin(raw: Any, _record: Any) -> None:
         watchdog.begin(raw, PREPARE_SECONDS)
 
+    # without a search path no name can be found in anybody else's schema
+    options = {"search_path": "", **options}
     in_session, in_transaction = (
         pooler.settings(options, is_local=is_local) for is_local in (False, True)
     )

@@ -18,7 +18,8 @@ from sqlmodel import col
 
 from storage.database.base import insert
 from storage.database.errors import reason
-from storage.database.postgres.presence import AGAIN_SECONDS, COPIED, SERVED
+from storage.database.postgres.names import Names
+from storage.database.postgres.presence import AGAIN_SECONDS, COPIED
 from storage.errors import CannotOpen, StorageError
 from storage.models import SERVING, Meta
 
@@ -44,7 +45,9 @@ class Lease:
         self,
         transact: Callable[[Callable[[Connection], Any]], Any],
         now: Callable[[Connection], datetime],
+        names: Names,
     ) -> None:
+        self._names = names
         self._transact = transact
         self._now = now
         self._key = f"{SERVING}{secrets.token_hex(8)}"
@@ -98,7 +101,7 @@ class Lease:
 
     def _write(self, connection: Connection) -> None:
         lock = "SELECT pg_try_advisory_xact_lock_shared(%s, %s)"
-        if not connection.exec_driver_sql(lock, SERVED).scalar_one():
+        if not connection.exec_driver_sql(lock, self._names.served).scalar_one():
             raise CannotOpen(COPIED)
         seconds = self._now(connection).timestamp()
         connection.execute(

@@ -17,11 +17,8 @@ from typing import Any
 
 import psycopg
 
+from storage.database.postgres.names import Names
 from storage.errors import CannotOpen
-
-CHANNEL = "resultsink"
-SERVED = (20_261, 1)
-"""The advisory lock that all servers of a database share, and that `db copy` takes alone."""
 
 COPIED = "The database is being copied: start this again when `db copy` has ended."
 
@@ -50,7 +47,9 @@ class Presence:
         connect: Callable[[], Any],
         measure: Callable[[Callable[[], float]], None],
         limit: Callable[[Any, float], AbstractContextManager[object]],
+        names: Names,
     ) -> None:
+        self._names = names
         self._connect = connect
         self._measure = measure
         self._limit = limit
@@ -94,9 +93,9 @@ class Presence:
         try:
             with self._limit(raw, CALL_SECONDS):
                 lock = "SELECT pg_try_advisory_lock_shared(%s, %s)"
-                if not raw.execute(lock, SERVED).fetchone()[0]:
+                if not raw.execute(lock, self._names.served).fetchone()[0]:
                     raise CannotOpen(COPIED)
-                raw.execute(f"LISTEN {CHANNEL}")
+                raw.execute(f"LISTEN {self._names.channel}")
                 self._measure(partial(_clock, raw))
         except BaseException:
             raw.close()
@@ -134,7 +133,7 @@ class Presence:
                 last_hint = time.monotonic()
                 self._has_hint.clear()
                 with self._limit(self._raw, CALL_SECONDS):
-                    self._raw.execute(f"NOTIFY {CHANNEL}")
+                    self._raw.execute(f"NOTIFY {self._names.channel}")
             if time.monotonic() - self._last_look >= CLOCK_SECONDS:
                 self._last_look = time.monotonic()
                 with self._limit(self._raw, CALL_SECONDS):
@@ -150,7 +149,8 @@ class Presence:
         try:
             if self._raw is not None:
                 with self._limit(self._raw, CALL_SECONDS):
-                    self._raw.execute("SELECT pg_advisory_unlock_shared(%s, %s)", SERVED)
+                    unlock = "SELECT pg_advisory_unlock_shared(%s, %s)"
+                    self._raw.execute(unlock, self._names.served)
         except psycopg.Error as error:
             log.warning("the presence connection was lost: %s", error)
         finally:

@@ -29,7 +29,8 @@ from storage import migrations
 from storage.database.base import Database, Done, Work, now
 from storage.database.errors import is_not_now, reading, reason
 from storage.database.sqlite.checkpoints import KEPT_BYTES, Checkpointer
-from storage.database.sqlite.files import claim, is_served, look, refusal, sqlite_path
+from storage.database.sqlite.files import claim, is_served, refusal, sqlite_path
+from storage.database.sqlite.recognition import look
 from storage.database.writer import Writer
 from storage.errors import CannotOpen, CannotStore, DiskFull
 

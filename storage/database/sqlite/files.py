@@ -1,25 +1,17 @@
-"""The database's file before it is opened: its path, its schema, the lock of its server.
-
-Looking changes nothing, neither in the file nor beside it: it may be another program's.
-"""
+"""The database's file before it is opened: its path, refusals, and the lock of its server."""
 
 import fcntl
 import os
 import sqlite3
 import time
-from contextlib import closing
 from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
 from storage.errors import AlreadyServed, CannotOpen
 
-LOOK_SECONDS = 1.5
 CLAIM_TRIES = 5
 CLAIM_WAIT_SECONDS = 0.1
-
-_MAGIC = b"SQLite format 3\x00"
-_OURS = {"alembic_version", "deliveries"}
 
 
 def sqlite_path(url: str) -> Path:
@@ -31,49 +23,6 @@ def sqlite_path(url: str) -> Path:
     if not path.parent.is_dir():
         raise CannotOpen(f"The folder {path.parent} does not exist: make it first.")
     return path
-
-
-def look(path: Path) -> str | None:
-    """Return the schema revision in this file; None without a file, or without tables.
-
-    Raises CannotOpen for another program's file, and for one that cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            start = file.read(len(_MAGIC))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise refusal(path, error) from error
-    if start and start != _MAGIC:
-        raise _not_ours(path)
-    return _revision(path) if start else None
-
-
-def _revision(path: Path) -> str | None:
-    # Without a log nobody writes, and `immutable` takes no lock and makes no files.
-    how = "mode=ro" if Path(f"{path}-wal").exists() else "immutable=1"
-    try:
-        with closing(
-            sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=LOOK_SECONDS)
-        ) as connection:
-            named = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            tables = {name for (name,) in named if not name.startswith("sqlite_")}
-            if not tables:
-                return None
-            if not tables >= _OURS:
-                raise _not_ours(path)
-            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    except sqlite3.Error as error:
-        raise refusal(path, error) from error
-    return None if row is None else str(row[0])
-
-
-def _not_ours(path: Path) -> CannotOpen:
-    return CannotOpen(
-        f"The file {path} belongs to another program: "
-        "name a file of our own in RESULTSINK_DATABASE_URL."
-    )
 
 
 def refusal(path: Path, error: BaseException | None) -> CannotOpen:

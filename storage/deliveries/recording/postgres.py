@@ -2,9 +2,11 @@
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from functools import cache
 
 from sqlalchemy import Connection
 
+from storage.database.postgres.names import prefix
 from storage.deliveries.recording.verified import VerifiedDelivery
 from storage.jobs.new import NewJob
 from storage.json_text import clean
@@ -18,7 +20,7 @@ _JOB = {
     "event_id": "id",
     "status": "status",
     "next_attempt_at": "received_at",
-    "progress": "progress::jsonb",
+    "progress": "progress::json",
     "reason": "reason",
     "created_at": "received_at",
     "ended_at": "CASE status WHEN 'dead' THEN received_at END",
@@ -34,20 +36,26 @@ WITH given AS MATERIALIZED (
   ) AS t (source, endpoint_id, key, key_digest, disposition, digest, headers, body,
           subject_kind, subject, status, progress, reason)
 ), new AS (
-  INSERT INTO events (source, endpoint_id, key, key_digest, disposition, received_at)
+  INSERT INTO {{0}}events (source, endpoint_id, key, key_digest, disposition, received_at)
   SELECT source, endpoint_id, key, key_digest, disposition, %b::timestamptz FROM given
   ON CONFLICT (key_digest) DO NOTHING
   RETURNING id, key_digest, received_at
 ), kept AS (
-  INSERT INTO deliveries (event_id, digest, headers, body, received_at, copies)
+  INSERT INTO {{0}}deliveries (event_id, digest, headers, body, received_at, copies)
   SELECT id, digest, headers, body, received_at, 0 FROM new JOIN given USING (key_digest)
 ), caused AS (
-  INSERT INTO jobs ({", ".join(NewJob._fields)})
+  INSERT INTO {{0}}jobs ({", ".join(NewJob._fields)})
   SELECT {", ".join(_JOB[name] for name in NewJob._fields)}
   FROM new JOIN given USING (key_digest) WHERE status IS NOT NULL
 )
 SELECT key_digest FROM new
 """  # noqa: S608  all of it stands here
+
+
+@cache
+def _statement(schema: str) -> str:
+    """Return the statement for tables that have `schema` before their names."""
+    return _INSERT.format(schema)
 
 
 def insert_new(
@@ -75,5 +83,5 @@ def insert_new(
         [delivery.progress for delivery in deliveries],
         [delivery.reason for delivery in deliveries],
     )
-    new = connection.exec_driver_sql(_INSERT, (*columns, now))
+    new = connection.exec_driver_sql(_statement(prefix(connection)), (*columns, now))
     return {row[0] for row in new}

@@ -6,8 +6,10 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import update
 
 from storage import Ages, Store
+from storage.models import Batch
 from tests.databases import url_of, variables
 from tests.receiver.api.conftest import MakeProgram, Program, problem
 from tests.receiver.cli import conftest as command_line
@@ -85,7 +87,7 @@ async def test_token_of_a_source_reads_its_results(program: MakeProgram, store: 
 async def test_complete_results_say_so(mine: Program, store: Store) -> None:
     fill(store, "r1")
     store.database.write(
-        lambda connection: connection.exec_driver_sql("UPDATE batches SET state = 'complete'")
+        lambda connection: connection.execute(update(Batch).values(state="complete"))
     )
     response = await mine.ask("GET", "/batches/b/results")
     assert response.headers["resultsink-complete"] == "true"
@@ -95,7 +97,7 @@ def pruned(store: Store, *run_ids: str) -> None:
     """A complete batch, and these runs of it without the content that they had."""
     fill(store, *run_ids)
     store.database.write(
-        lambda connection: connection.exec_driver_sql("UPDATE batches SET state = 'complete'")
+        lambda connection: connection.execute(update(Batch).values(state="complete"))
     )
     assert store.retention.prune("results", Ages(results=timedelta(0))).rows == len(run_ids)
 

@@ -11,10 +11,12 @@ import pytest
 
 import storage
 from storage.database.postgres import schema as postgres
-from tests import databases
+from storage.database.postgres.names import Names
+from tests import behind, databases
 from tests.databases import KEY, Copies, Kind, Maker
 from tests.receiver.cli.conftest import Run
 
+TEXT = "what the sender signs with"
 Configure = Callable[..., None]
 
 
@@ -36,10 +38,7 @@ def made_url(database_url: str, configure: Configure) -> str:
 
 def revision(url: str, said: str) -> None:
     """Make the database say that it has another schema."""
-    with databases.opened(url) as store:
-        store.database.write(
-            lambda c: c.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{said}'")  # noqa: S608
-        )
+    behind.execute(url, "UPDATE alembic_version SET version_num = ?", said)
 
 
 # --- upgrade ------------------------------------------------------------------------------------
@@ -59,7 +58,9 @@ def test_upgrade_beside_another_says_so(
 ) -> None:
     monkeypatch.setattr(postgres, "MIGRATING_SECONDS", 0.1)
     with psycopg.connect(bare_url) as other:
-        other.execute("SELECT pg_advisory_xact_lock(%s, %s)", postgres.MIGRATING)
+        other.execute(
+            "SELECT pg_advisory_xact_lock(%s, %s)", Names(storage.DEFAULT_SCHEMA).migrating
+        )
         ended = run("db", "upgrade")
     assert ended.code == 1
     assert "another `db upgrade`" in ended.sentence
@@ -110,7 +111,7 @@ def test_check_says_what_is_there(run: Run, made_url: str) -> None:
 def test_check_makes_no_database(run: Run, bare_url: str) -> None:
     ended = run("db", "check")
     assert ended.code == 1
-    assert "There is no database" in ended.sentence or "has no tables yet" in ended.sentence
+    assert "There is no database" in ended.sentence or "has no tables" in ended.sentence
     assert not Path("resultsink.db").exists()
 
 
@@ -151,6 +152,63 @@ def test_impossible_database_is_one_sentence(
     assert ended.code == 1
     assert says in ended.sentence
     assert "hunter2" not in ended.err
+
+
+# --- rekey --------------------------------------------------------------------------------------
+
+
+def with_secrets(url: str, *keys: str) -> list[str]:
+    """Return endpoints, each with a secret under one of these keys."""
+    found = []
+    for key in keys:
+        with closing(storage.open(url, [key, *keys])) as store:
+            found.append(store.endpoints.add("valyu", "batch", secret=TEXT))
+    return found
+
+
+def test_rekey_lets_the_old_key_go(run: Run, made_url: str, configure: Configure) -> None:
+    with databases.opened(made_url) as store:
+        old, new = databases.key(store).strip(), storage.new_key()
+    with_secrets(made_url, old, old)
+    configure(encryption_keys=f"{new} {old}")
+    assert run("db", "rekey").out == (
+        "2 of 2 secrets are under the first key, 2 of them by this command; the database opens "
+        "with that key alone.\n"
+    )
+    configure(encryption_keys=new)
+    assert run("db", "check").code == 0
+    printed = json.loads(run("db", "rekey", "--json").out)
+    assert printed == {"changed": 0, "readable": 2, "unreadable": [], "forgotten": False}
+    configure(encryption_keys=old)
+    assert "does not open this database" in run("db", "check").sentence
+
+
+@pytest.mark.sqlite
+def test_key_file_holds_both_keys_meanwhile(run: Run, made_url: str) -> None:
+    file = Path(made_url.removeprefix("sqlite:///")).with_suffix(".key")
+    old, new = file.read_text(), storage.new_key()
+    with_secrets(made_url, old.strip())
+    file.write_text(f"{new}\n{old}")
+    assert run("db", "rekey").code == 0
+    file.write_text(new)
+    assert run("endpoint", "list").code == 0
+    assert json.loads(run("db", "rekey", "--json").out)["readable"] == 1
+
+
+@pytest.mark.one_database  # the SQL is tested in storage
+def test_rekey_names_unreadable_secrets(run: Run, made_url: str, configure: Configure) -> None:
+    with databases.opened(made_url) as store:
+        old, lost = databases.key(store).strip(), storage.new_key()
+    _, endpoint = with_secrets(made_url, old, lost)
+    configure(encryption_keys=old)
+    ended = run("db", "rekey")
+    assert ended.code == 1
+    assert "No key that is given opens 1 of the secrets: add the missing one" in ended.err
+    assert ended.err.endswith(f"Endpoints: {endpoint}.\n")
+    with databases.opened(made_url, serve=True):
+        ended = run("db", "rekey", "--forget-unreadable")
+    assert (ended.code, "start them again" in ended.err) == (0, True)
+    assert json.loads(run("endpoint", "list", "--json").out)[0]["state"] == "pending"
 
 
 # --- copy ---------------------------------------------------------------------------------------

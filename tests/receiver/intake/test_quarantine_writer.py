@@ -5,10 +5,13 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from sqlalchemy import func, select
+from sqlmodel import col
 
 from receiver.intake import quarantine_writer
 from receiver.intake.quarantine_writer import MAX_WAITING, ROWS_PER_SECOND, QuarantineWriter
 from storage import Store, UnverifiedDelivery
+from storage.models import Quarantined
 from tests.receiver.conftest import (
     DEADLINE,
     OTHER_SECRET,
@@ -82,7 +85,7 @@ async def test_body_is_cut_with_its_size(store: Store, quarantine: QuarantineWri
     await until(store.quarantine.list_newest)
     assert store.quarantine.list_newest()[0]["body_bytes"] == 100 * KIB
     with store.database.read() as connection:
-        cut = connection.exec_driver_sql("SELECT length(body) FROM quarantine").scalar()
+        cut = connection.execute(select(func.length(col(Quarantined.body)))).scalar()
     assert cut == 64 * KIB
 
 

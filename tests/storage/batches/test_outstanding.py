@@ -1,5 +1,6 @@
 """Which single runs are missing: each once, whoever expects it, until its result is here."""
 
+import re
 import sys
 from contextlib import AbstractContextManager
 from typing import Any
@@ -89,7 +90,7 @@ def test_counting_takes_many_short_reads(store: Store, monkeypatch: pytest.Monke
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("counted", ["FROM jobs", "FROM runs"])
+@pytest.mark.parametrize("counted", ["jobs", "runs"])
 def test_lost_connection_while_counting_is_temporary(
     store: Store, made_url: str, counted: str
 ) -> None:
@@ -97,7 +98,7 @@ def test_lost_connection_while_counting_is_temporary(
     stored(store, run(status="running"))
 
     def end(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if counted in statement and "BETWEEN" in statement:
+        if re.search(rf"FROM (\w+\.)?{counted}\b", statement) and "BETWEEN" in statement:
             pid = connection.connection.driver_connection.info.backend_pid
             behind.execute(made_url, f"SELECT pg_terminate_backend({pid}, 5000)")
 

@@ -141,7 +141,7 @@ def test_abandoned_rows_are_not_waited_for(source: str) -> None:
     with psycopg.connect(source) as server:
         server.execute("CREATE VIEW endless AS SELECT generate_series(1, 1e15::bigint) AS id")
     endless = Table("endless", MetaData(), Column("id", BigInteger))
-    with closing(PostgresSide(source)) as side:
+    with closing(PostgresSide(source, storage.DEFAULT_SCHEMA)) as side:
         assert side.claim()
         with side.transaction(META, fills=False), closing(side.rows(endless)) as rows:
             assert next(rows) == (1,)

@@ -18,7 +18,7 @@ import storage
 from storage import CannotOpen, CannotStore, Store
 from storage.database.postgres import database as postgres
 from storage.database.postgres import engine
-from storage.database.postgres.presence import SERVED
+from storage.database.postgres.names import DEFAULT_SCHEMA, Names
 from storage.models import Event
 from tests import behind, databases
 from tests.databases import KEY
@@ -27,6 +27,7 @@ from tests.storage.build import deliver, delivery, rows
 pytestmark = pytest.mark.postgres
 
 DEADLINE = 30.0
+SERVED = Names(DEFAULT_SCHEMA).served
 
 
 @contextmanager
@@ -142,7 +143,8 @@ def test_missing_right_is_a_temporary_fault(made_url: str, store: Store) -> None
     with psycopg.connect(made_url, autocommit=True) as admin:
         admin.execute("CREATE ROLE onlooker")
         try:
-            admin.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO onlooker")
+            admin.execute("GRANT USAGE ON SCHEMA resultsink TO onlooker")
+            admin.execute("GRANT SELECT ON ALL TABLES IN SCHEMA resultsink TO onlooker")
             url = make_url(made_url).update_query_dict({"options": "-c role=onlooker"})
             with (
                 databases.opened(url.render_as_string(hide_password=False)) as looking,

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import OperationalError
 
 import storage
@@ -61,11 +61,11 @@ def test_a_read_cannot_write(database: Database) -> None:
 
 
 def test_a_read_sees_one_moment(database: Database) -> None:
-    count = "SELECT count(*) FROM jobs"
+    count = select(func.count()).select_from(Job)
     with database.read() as connection:
-        assert connection.exec_driver_sql(count).scalar() == 0
+        assert connection.execute(count).scalar() == 0
         enqueue(database)
-        assert connection.exec_driver_sql(count).scalar() == 0
+        assert connection.execute(count).scalar() == 0
 
 
 @pytest.mark.sqlite

@@ -7,10 +7,11 @@ import pytest
 from sqlalchemy import Connection
 
 from storage.database.postgres import presence, spent
-from storage.database.postgres.presence import SERVED
+from storage.database.postgres.names import DEFAULT_SCHEMA, Names
 from tests import databases
 from tests.processes import until
 
+SERVED = Names(DEFAULT_SCHEMA).served
 pytestmark = pytest.mark.postgres
 
 HOLDER = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND (classid, objid) = ({}, {})"

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -13,8 +14,11 @@ import pytest
 
 import storage
 from storage import AlreadyServed, CannotOpen, NoDatabase
-from storage.database.sqlite.files import claim, is_served, look
+from storage.database.sqlite.files import claim, is_served
+from storage.database.sqlite.recognition import look
 from storage.migrations import HEAD
+from storage.migrations.ownership import COLUMNS
+from tests.storage import earlier
 
 pytestmark = pytest.mark.sqlite
 
@@ -47,11 +51,27 @@ def wal_of_another(path: Path) -> None:
         pass
 
 
+def marked_by_another(path: Path) -> None:
+    with another(path, "PRAGMA application_id = 7", "PRAGMA user_version = 3"):
+        pass
+
+
+def our_names_of_another(path: Path) -> None:
+    with another(path, *(f"CREATE TABLE {name} (id)" for name in COLUMNS)):
+        pass
+
+
 def text(path: Path) -> None:
     path.write_text("notes")
 
 
-@pytest.mark.parametrize("make", [sqlite_of_another, alembic_of_another, wal_of_another, text])
+FOREIGN = (
+    sqlite_of_another, alembic_of_another, wal_of_another, marked_by_another, our_names_of_another,
+    text,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("make", FOREIGN)
 @pytest.mark.parametrize("serve", [False, True])
 def test_foreign_file_is_refused_and_untouched(
     database_url: str, tmp_path: Path, make: Callable[[Path], None], serve: bool
@@ -61,6 +81,37 @@ def test_foreign_file_is_refused_and_untouched(
     with pytest.raises(CannotOpen, match="belongs to another program"):
         storage.open(database_url, serve=serve)
     assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "statements", [["CREATE TABLE invoices (id)"], ["PRAGMA application_id = 7"]]
+)
+@pytest.mark.parametrize("left", ["-wal -shm", "-wal"])
+def test_foreign_file_in_use_is_untouched(tmp_path: Path, statements: list[str], left: str) -> None:
+    """Its program ended without a checkpoint: what tells whose it is stands in the log alone."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    with another(tmp_path / "x.db", "PRAGMA journal_mode = WAL", *statements):
+        for end in ("", *left.split()):
+            shutil.copyfile(tmp_path / f"x.db{end}", folder / f"x.db{end}")
+    before = everything(folder)
+    with pytest.raises(CannotOpen, match="belongs to another program"):
+        storage.open(f"sqlite:///{folder}/x.db", serve=True)
+    assert everything(folder) == before
+
+
+def test_file_of_ours_is_marked(made_url: str, tmp_path: Path) -> None:
+    storage.open(made_url).close()
+    header = (tmp_path / "resultsink.db").read_bytes()
+    assert header[68:72] == b"RSNK"
+    assert header[60:64] == bytes(4)  # the user_version is not ours to set
+
+
+def test_file_of_earlier_version_is_taken_and_marked(database_url: str, tmp_path: Path) -> None:
+    earlier.make(database_url)
+    (tmp_path / "resultsink.key").write_text(storage.new_key())
+    assert storage.upgrade(database_url) == earlier.LAST_AMONG_OTHERS
+    assert (tmp_path / "resultsink.db").read_bytes()[68:72] == b"RSNK"
 
 
 def test_revision_in_wal_alone_is_seen(made_url: str, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 import storage
 from storage import AlreadyServed, CannotOpen, CannotStore
 from storage.database.postgres import lease
-from storage.database.postgres.presence import SERVED
+from storage.database.postgres.names import DEFAULT_SCHEMA, Names
 from storage.models import Event
 from tests import databases
 from tests.databases import KEY, Maker
@@ -20,6 +20,7 @@ from tests.pgbouncer import PgBouncer, pooled
 from tests.processes import until
 from tests.storage.build import deliver, delivery, rows
 
+SERVED = Names(DEFAULT_SCHEMA).served
 pytestmark = pytest.mark.postgres
 
 in_both_modes = pytest.mark.parametrize("pooled_url", ["transaction", "session"], indirect=True)

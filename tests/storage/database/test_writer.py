@@ -7,7 +7,7 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Select, insert, select, update
 from sqlmodel import col
 
 from storage import CannotStore
@@ -96,15 +96,19 @@ def test_error_reaches_caller_and_writer_continues(writer: Writer) -> None:
     assert writer.call(lambda _: "next") == "next"
 
 
+def value_of(key: str) -> Select[str]:
+    return select(col(Meta.value)).where(col(Meta.key) == key)
+
+
 def test_what_failed_was_taken_back(database: Database) -> None:
     def work(connection: Any) -> None:
-        connection.exec_driver_sql("INSERT INTO meta VALUES ('half', 'done')")
+        connection.execute(insert(Meta).values(key="half", value="done"))
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         database.write(work)
     with database.read() as connection:
-        found = connection.exec_driver_sql("SELECT * FROM meta WHERE key = 'half'").all()
+        found = connection.execute(value_of("half")).all()
     assert found == []
 
 
@@ -125,29 +129,29 @@ def test_done_is_called_after_the_commit(writer: Writer, database: Database) -> 
 
     def done(_value: object, _error: object) -> None:
         with database.read() as connection:
-            seen.extend(connection.exec_driver_sql("SELECT value FROM meta WHERE key = 'k'"))
+            seen.extend(connection.execute(value_of("k")))
         said.set()
 
-    writer.submit(lambda c: c.exec_driver_sql("INSERT INTO meta VALUES ('k', 'v')"), done)
+    writer.submit(lambda c: c.execute(insert(Meta).values(key="k", value="v")), done)
     assert said.wait(PATIENCE)
     assert seen == [("v",)]
 
 
 def test_many_threads_write_through_one(writer: Writer, database: Database) -> None:
     def add(connection: Any) -> None:
-        value = connection.exec_driver_sql("SELECT value FROM meta WHERE key = 'n'").scalar()
+        value = connection.execute(value_of("n")).scalar()
         connection.execute(
             update(Meta).where(col(Meta.key) == "n").values(value=str(int(value) + 1))
         )
 
-    database.write(lambda c: c.exec_driver_sql("INSERT INTO meta VALUES ('n', '0')"))
+    database.write(lambda c: c.execute(insert(Meta).values(key="n", value="0")))
     threads = [Thread(target=writer.call, args=[add]) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     with database.read() as connection:
-        found = connection.exec_driver_sql("SELECT value FROM meta WHERE key = 'n'").scalar()
+        found = connection.execute(value_of("n")).scalar()
     assert found == "20"
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, Row, event, select
 from sqlalchemy.exc import IntegrityError, StatementError
 from sqlmodel import col
 
+import storage
 from storage import FetchedRun, LeaseLost, Store, Stored
 from storage.database import Database, insert
 from storage.json_text import clean
@@ -228,7 +229,7 @@ def statements_of(work: Callable[[], Any]) -> list[str]:
     said: list[str] = []
 
     def note(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        said.append(statement)
+        said.append(statement.replace(f"{storage.DEFAULT_SCHEMA}.", ""))
 
     event.listen(Engine, "before_cursor_execute", note)
     work()
