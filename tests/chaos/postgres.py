@@ -16,6 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+import storage
 from tests.databases import require
 from tests.processes import DEADLINE, HOST, free_port, until
 
