@@ -127,6 +127,19 @@ async def test_what_goes_on_is_not_incomplete(store: Store, sender: SandboxServe
     assert (job(store)["status"], job(store)["hurried_by"]) == ("pending", None)
 
 
+async def test_ended_runs_of_a_batch_that_goes_on_are_fetched(
+    store: Store, sender: SandboxServer
+) -> None:
+    batch_id, _ = a_batch(sender, ["one", "two", "three [stuck]"])
+    known(store, batch_id)
+    source = a_source(sender.api_url)
+    first = await reconcile(store, source)
+    more_tasks(sender, batch_id, 1)
+    again = await reconcile(store, source)
+    assert [(each.fetched, each.going_on) for each in (first, again)] == [(2, 1), (1, 1)]
+    assert again.is_complete
+
+
 async def test_awaited_run_is_fetched_although_given_up(
     store: Store, sender: SandboxServer
 ) -> None:
