@@ -135,8 +135,7 @@ class BatchFetch:
 
         A listing that cannot be resumed brings everything again. While the batch goes on, it must
         bring at least as much new as is here, so that all listings together bring no more than
-        twice the batch; unless somebody waits, for whom each page may be fetched every
-        PAGE_SECONDS, or reconciles, which wants everything that has ended.
+        twice the batch; unless somebody reconciles, or waits (then a page every PAGE_SECONDS).
         """
         if batch.is_terminal:
             return not self._context.gathers or ledger.stored < ledger.expected
