@@ -137,7 +137,8 @@ async def _one(
             try:
                 return await reconciliation.adopt(adopt, task_id=task)
             except FetchError as error:
-                raise NotDone(f"{adopt} was not adopted: {error}.") from error
+                hint = "; or add --task here" if source.provider.below_tasks and not task else ""
+                raise NotDone(f"{adopt} was not adopted: {error}{hint}.") from error
 
 
 def _print(report: Report) -> None:

@@ -135,8 +135,7 @@ class BatchFetch:
 
         A listing that cannot be resumed brings everything again. While the batch goes on, it must
         bring at least as much new as is here, so that all listings together bring no more than
-        twice the batch; unless somebody waits, for whom each page may be fetched every
-        PAGE_SECONDS.
+        twice the batch; unless somebody reconciles, or waits (then a page every PAGE_SECONDS).
         """
         if batch.is_terminal:
             return not self._context.gathers or ledger.stored < ledger.expected
@@ -144,7 +143,8 @@ class BatchFetch:
         if new <= 0 or self._listing.resumes:
             return new > 0
         is_news = lease.kind != "check" and not self._context.gathers
-        return is_news or new >= ledger.stored or self._may_show_progress(lease, batch)
+        is_wanted = lease.hurried_by == "reconcile" or self._may_show_progress(lease, batch)
+        return is_news or new >= ledger.stored or is_wanted
 
     def _may_show_progress(self, lease: Lease, batch: FetchedBatch) -> bool:
         """Return True where somebody waits and the last listing was long enough ago."""

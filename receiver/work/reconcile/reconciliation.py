@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
@@ -13,13 +12,16 @@ from receiver.errors import FetchError, Missing, NotReady, RateLimited, SourceRe
 from receiver.providers.capabilities.batches import HasBatches, ListsBatches
 from receiver.sender_api.calls import Calls
 from receiver.sender_api.subjects import subject_of
-from receiver.work.reconcile.account import Listed, endpoint_of, list_batches
+from receiver.work.reconcile.adoption import Adoption, note_unknown_runs
 from receiver.work.reconcile.checks import Checks, Outcome
 from receiver.work.reconcile.patience import patiently
 from receiver.work.reconcile.report import Left, Report
-from storage import Check, FetchedBatch, NotFound, Store, Tally
+from storage import Check, Store, Tally
 
 T = TypeVar("T")
+
+DEAD_AT_MOST = 1_000
+"""Dead letters, the newest ones, that are looked at."""
 
 IN_VAIN = 8
 """After so many checks in a row that the sender did not answer, the others are not attempted."""
@@ -40,11 +42,11 @@ class Reconciliation:
         self._calls = calls
         self._source = calls.source
         self._provider = calls.source.provider
-        self._public_url = public_url
         self._looked = looked
         self._in_vain = 0
         self._stopped_by: FetchError | None = None
         self.report = Report(calls.source.name)
+        self._adoption = Adoption(store, calls, public_url, self.report)
 
     async def run(self, *, since: datetime) -> Report:
         """Look for everything. What is complete here is looked at where it is newer than `since`.
@@ -52,7 +54,7 @@ class Reconciliation:
         Raises CannotStore; whatever the sender does is in the report.
         """
         store, name = self._store, self._source.name
-        await self._account(since)
+        await self._adoption.adopt_listed(since)
         if not isinstance(self._provider, ListsBatches):
             await self._grown(since)
         async with Checks(store, self._calls) as checks:
@@ -60,76 +62,31 @@ class Reconciliation:
             await self._attempt_all(checks, store.unfinished.endpoints(name))
             kind = self._provider.run_kind
             await self._attempt_all(checks, store.unfinished.runs(name, kind=kind))
+        if self._stopped_by is None:  # runs that the checks have found are known now
+            await note_unknown_runs(store, self._calls, self.report, since=since)
+        await run_in_threadpool(self._note_dead_letters)
         self.report.calls = self._calls.made
         return self.report
 
     async def adopt(self, batch_id: str, *, task_id: str | None) -> Report:
         """Bring in one batch that other code created; raises FetchError where none is there."""
-        provider = self._provider
-        assert isinstance(provider, HasBatches)  # noqa: S101  the caller has refused others
-        subject = subject_of(provider, "batch", batch_id)
-        subject = subject if task_id is None else type(subject)("batch", batch_id, task_id)
-        data = await patiently(lambda: self._calls.call(provider.batch(subject)))
-        batch = provider.read_batch(data, subject)
-        await self._register(batch, None, task_id=task_id)
+        await self._adoption.adopt(batch_id, task_id=task_id)
         check = await run_in_threadpool(self._store.unfinished.batch, self._source.name, batch_id)
         async with Checks(self._store, self._calls) as checks:
             await self._attempt(checks, check)
         self.report.calls = self._calls.made
         return self.report
 
-    # --- the sender's own listing ----------------------------------------------------------------
-
-    async def _account(self, since: datetime) -> None:
-        """Adopt the batches of the account that are announced to us, and note how all stand."""
-        provider, report = self._provider, self.report
-        if not isinstance(provider, ListsBatches):
-            report.notes.append(
-                f"{provider.name} has no call that lists batches: only those known here are looked "
-                "at; --adopt brings in another"
+    def _note_dead_letters(self) -> None:
+        dead = self._store.jobs.list_dead(limit=DEAD_AT_MOST)
+        mine = sum(letter["source"] == self._source.name for letter in dead)
+        if mine:
+            self.report.notes.append(
+                f"{mine} dead letters may keep results away: see `dead list`, and `event replay` "
+                "once their cause is mended"
             )
-            return
-        try:
-            listed = await list_batches(self._calls, provider, since=since)
-        except FetchError as error:
-            report.incomplete.append(Left.after("the sender's list of batches", error))
-            return
-        await self._adopt_ours(listed)
-        if listed.gap is not None:
-            report.incomplete.append(Left("the sender's list of batches", listed.gap))
 
-    async def _adopt_ours(self, listed: Listed) -> None:
-        for batch in listed.batches:
-            name = self._source.name
-            known = await run_in_threadpool(self._store.batches.watched, name, batch.batch_id)
-            if known is not None:
-                await run_in_threadpool(self._store.batches.note, name, batch)
-                continue
-            endpoint_id = endpoint_of(batch.webhook_url, self._source, self._public_url)
-            if endpoint_id is None or not await run_in_threadpool(self._is_ours, endpoint_id):
-                continue
-            await self._register(batch, endpoint_id or None, task_id=None)
-
-    def _is_ours(self, endpoint_id: str) -> bool:
-        """Return True for the account's own URL, and for an endpoint of this source."""
-        view = self._store.endpoints.show(endpoint_id) if endpoint_id else None
-        return not endpoint_id or (view is not None and view.source == self._source.name)
-
-    async def _register(
-        self, batch: FetchedBatch, endpoint_id: str | None, *, task_id: str | None
-    ) -> None:
-        """Know a batch from now on, and bind its endpoint where that is for nothing else yet."""
-        name, store = self._source.name, self._store
-        is_known = await run_in_threadpool(store.batches.watched, name, batch.batch_id) is not None
-        if endpoint_id is not None:
-            with suppress(NotFound):  # closed, or bound to another batch
-                await run_in_threadpool(store.endpoints.bind, endpoint_id, batch.batch_id)
-        await run_in_threadpool(
-            lambda: store.batches.check(name, batch.batch_id, by="reconcile", task_id=task_id)
-        )
-        await run_in_threadpool(store.batches.note, name, batch)
-        if not is_known:
-            self.report.adopted.append(batch.batch_id)
+    # --- batches that are complete here ----------------------------------------
 
     async def _grown(self, since: datetime) -> None:
         """Ask for the status of complete batches, since a batch may grow after its end."""

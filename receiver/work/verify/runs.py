@@ -86,10 +86,10 @@ class Runs:
                 self._report.add(absent(run_id, stored, batch_id))
             case NotReady() if stored is not None and stored.result is None:
                 self._report.going_on += 1
-            case RateLimited() | SourceRefused():
-                raise Stopped(str(error)) from error
             case FetchError():
                 self._report.incomplete.append(Left.after(f"run {run_id}", error))
+                if isinstance(error, RateLimited | SourceRefused):
+                    raise Stopped(str(error)) from error
             case _:
                 raise error
 

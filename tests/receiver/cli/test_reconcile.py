@@ -27,7 +27,7 @@ def test_reconcile_says_what_it_did(run: Run, store: Store, sender: SandboxServe
     known(store, a_batch(sender, 2)[0])
     ended = run("reconcile")
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out == "valyu: 1 looked at, 2 runs found, 2 results fetched (3 calls).\n"
+    assert ended.out == "valyu: 1 looked at, 2 runs found, 2 results fetched (4 calls).\n"
 
 
 def test_reconcile_names_what_is_left(run: Run, store: Store, sender: SandboxServer) -> None:

@@ -127,6 +127,19 @@ async def test_what_goes_on_is_not_incomplete(store: Store, sender: SandboxServe
     assert (job(store)["status"], job(store)["hurried_by"]) == ("pending", None)
 
 
+async def test_ended_runs_of_a_batch_that_goes_on_are_fetched(
+    store: Store, sender: SandboxServer
+) -> None:
+    batch_id, _ = a_batch(sender, ["one", "two", "three [stuck]"])
+    known(store, batch_id)
+    source = a_source(sender.api_url)
+    first = await reconcile(store, source)
+    more_tasks(sender, batch_id, 1)
+    again = await reconcile(store, source)
+    assert [(each.fetched, each.going_on) for each in (first, again)] == [(2, 1), (1, 1)]
+    assert again.is_complete
+
+
 async def test_awaited_run_is_fetched_although_given_up(
     store: Store, sender: SandboxServer
 ) -> None:
@@ -144,6 +157,23 @@ async def test_unbound_endpoint_waits(store: Store, sender: SandboxServer) -> No
     assert (report.unbound, report.is_complete) == (1, True)
 
 
+async def test_single_run_of_others_is_named(store: Store, sender: SandboxServer) -> None:
+    task = ask(sender, "POST", "/deepresearch/tasks", {"query": "q"})["deepresearch_id"]
+    report = await reconcile(store, a_source(sender.api_url))
+    assert report.notes == [
+        f"1 of the 1 single runs that the sender lists are not known here, such as {task}; to "
+        "bring one in: endpoint add valyu --kind task --resource ID"
+    ]
+    assert (report.is_complete, stored(store)) == (True, [])
+
+
+async def test_dead_letters_are_mentioned(store: Store, sender: SandboxServer) -> None:
+    known(store, a_batch(sender, 1)[0])
+    sql(store, "UPDATE jobs SET status = 'dead', reason = 'refused'")
+    report = await reconcile(store, a_source(sender.api_url))
+    assert report.notes[0].startswith("1 dead letters may keep results away: ")
+
+
 # --- what is left -------------------------------------------------------------------------------
 
 BROKEN = [
@@ -157,8 +187,7 @@ BROKEN = [
 @pytest.mark.parametrize("answer", BROKEN, ids=["429", "502", "html", "no list"])
 async def test_broken_list_is_incomplete(store: Store, answer: httpx.Response) -> None:
     report = await reconcile(store, a_source(), client=answering(lambda _: answer))
-    (left,) = report.incomplete
-    assert left.what == "the sender's list of batches"
+    assert report.incomplete[0].what == "the sender's list of batches"
 
 
 async def test_rate_limited_batch_is_incomplete(

@@ -215,3 +215,12 @@ async def test_counts_above_the_names_are_incomplete(store: Store) -> None:
     known(store, "batch_1")
     report = await verify(store, a_source(), client=answering(answer))
     assert [left.why for left in report.incomplete] == ["the sender counts 3 runs, and 1 are named"]
+
+
+async def test_rate_limit_among_single_runs_ends_the_comparison(store: Store) -> None:
+    for run_id in ("t1", "t2"):
+        store.runs.expect("valyu", run_id, endpoint_id=None, secret=None, input=None, runner=None)
+    limited = httpx.Response(429, json={"error": "slow down", "retry_after": 60})
+    report = await verify(store, a_source(), client=answering(lambda _: limited))
+    assert [left.what for left in report.incomplete] == ["run t1", "everything after that"]
+    assert (report.is_same, report.drift) == (False, [])
