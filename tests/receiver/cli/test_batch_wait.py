@@ -66,6 +66,16 @@ def test_wait_says_that_webhooks_were_refused(run: Run, store: Store) -> None:
     assert run("rejected", "list", "--endpoint", "other").err == "Nothing was refused.\n"
 
 
+def test_wait_is_silent_once_a_webhook_has_arrived(run: Run, store: Store) -> None:
+    batch_id = create(run, "one")
+    make_old(store)
+    endpoint_id = store.batches.ledger(batch_id).endpoint_id
+    store.quarantine.keep(UnverifiedDelivery("valyu", endpoint_id, "signature", "", "", b"{}"))
+    working.announce(store, batch_id, endpoint_id=endpoint_id)
+    ended = run("batch", "wait", batch_id)
+    assert (ended.code, ended.err) == (0, "")
+
+
 def test_wait_without_a_receiver_asks_itself(run: Run, store: Store) -> None:
     batch_id = create(run, "one")
     make_old(store)
