@@ -314,10 +314,16 @@ async def test_tasks_of_others_leave_it_to_the_user(store: Store, valyu: Command
 
 
 async def test_absence_counts_once_no_call_is_under_way(
-    store: Store, sender: SandboxServer
+    store: Store, sender: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A killed command's call may still be carried out: here while the second one waits."""
-    patient = Commands(store, ValyuSending(sender), settle_seconds=0.3)
+    sleep = asyncio.sleep
+
+    async def pass_quickly(seconds: float) -> None:
+        await sleep(0 if seconds > 60 else seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", pass_quickly)
+    patient = Commands(store, ValyuSending(sender), settle_seconds=3600.0)
     sender.add_fault(ADD, kind="reset")
     with pytest.raises(NotDone):
         await patient.create(1)
