@@ -124,7 +124,8 @@ def begin(
             created_at=now,
         )
     )
-    connection.execute(insert(SubmissionTask), tasks)
+    if tasks:
+        connection.execute(insert(SubmissionTask), tasks)
     if new.batch_id is not None:
         add_pending(connection, new.source, new.batch_id, len(tasks))
     return find(connection, submission_id)
