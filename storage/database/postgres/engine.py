@@ -166,15 +166,16 @@ def make_engine(
         pooler.settings(options, is_local=is_local) for is_local in (False, True)
     )
 
-    @event.listens_for(engine, "connect")
-    def prepare(raw: Any, _record: Any) -> None:
-        pooler.set_up(raw, in_session)
-        watchdog.end(raw)
-
-    @event.listens_for(engine, "begin")
     def begin_pooled(connection: Connection) -> None:
         if not pooler.has_session(connection.connection.driver_connection):
             connection.exec_driver_sql(in_transaction)
+
+    @event.listens_for(engine, "connect")
+    def prepare(raw: Any, _record: Any) -> None:
+        pooler.set_up(raw, in_session)
+        if not pooler.has_session(raw):  # to listen costs each statement, so it is not done before
+            event.listen(engine, "begin", begin_pooled)
+        watchdog.end(raw)
 
     @event.listens_for(engine, "checkout")
     def obey(raw: Any, record: Any, _proxy: Any) -> None:

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 from sqlalchemy import Connection
 
+from storage import CannotStore
 from storage.database.postgres import presence, spent
 from storage.database.postgres.names import DEFAULT_SCHEMA, Names
 from tests import databases
@@ -54,8 +55,11 @@ def is_read_only(connection: Connection) -> bool:
 
 def test_write_goes_to_the_new_primary(primary: Primary) -> None:
     with databases.opened(primary.url) as store:
+        with pytest.raises(CannotStore, match="read-only"):
+            store.sources.probe_now()
+        assert store.events.list_newest() == []  # over a connection that takes no writes
         primary.promote()
-        store.probe()
+        store.sources.probe_now()
 
 
 def test_reader_leaves_what_was_the_primary(
