@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -69,7 +70,8 @@ def read_or_make_keys(path: Path, *, may_make: bool) -> list[str]:
                 "RESULTSINK_ENCRYPTION_KEYS."
             ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise CannotOpen(f"The key file {path} cannot be read: {error}.") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is no key"
+        raise CannotOpen(f"The key file {path} cannot be read: {reason}.") from error
     return _make_key(path)
 
 
@@ -87,9 +89,13 @@ def _make_key(path: Path) -> list[str]:
     except FileExistsError:  # another process was quicker; its key is the key
         return _keys_in(path)
     except OSError as error:
-        raise CannotOpen(f"The key file {path} cannot be made: {error}.") from error
+        raise CannotOpen(
+            f"The key file {path} cannot be made: {error.strerror}. "
+            "Give a path that can be written in RESULTSINK_DATABASE_URL."
+        ) from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # there is none where nothing can be written
+            draft.unlink()
     return [key]
 
 

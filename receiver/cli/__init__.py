@@ -29,6 +29,7 @@ from receiver.cli import (
     token,
     verify,
 )
+from receiver.cli.terminal import give_up_output, read_as_utf8, take_any_terminal
 from receiver.errors import ReceiverError, UsageError
 
 app = typer.Typer(
@@ -78,20 +79,32 @@ def _options(
 
 def main() -> None:
     """Run the command line; ends the process."""
+    take_any_terminal()
     try:
+        sys.argv[1:] = read_as_utf8(sys.argv[1:])
         app()
     except Exception as error:
         code = _exit_code(error)
         if code is None:
             raise
-        sys.stderr.write(f"resultsink: {error}\n")
+        sentence = f"{error}"
+        if isinstance(error, OSError):
+            sentence = f"The system refused: {': '.join(_parts(error))}."
+            give_up_output()
+        sys.stderr.write(f"resultsink: {sentence}\n")
         sys.exit(code)
+
+
+def _parts(error: OSError) -> list[str]:
+    return [str(part) for part in (error.filename, error.strerror or error) if part]
 
 
 def _exit_code(error: Exception) -> int | None:
     """Return 2 for wrong use, 1 for what could not be done, None for a fault of this program."""
     if isinstance(error, ReceiverError):
         return 2 if isinstance(error, UsageError) else 1
+    if isinstance(error, OSError):  # a full disk behind the output, a file that cannot be written
+        return 1
     from storage import NoDatabase, NotFound, SecretRefused, StorageError
 
     if isinstance(error, NoDatabase | NotFound | SecretRefused):

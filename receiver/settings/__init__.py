@@ -11,23 +11,23 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
-    TomlConfigSettingsSource,
 )
 
 from receiver.errors import UsageError
 from receiver.settings.environment import (
-    PREFIX,
-    config_file,
     refuse_unknown,
+    settings_in_file,
     values_in_files,
     variable_of,
 )
 from receiver.settings.retention import RetentionSettings, days
 from receiver.settings.source import MEBIBYTE, SourceSettings
+from receiver.settings.unknown import PREFIX, hint
 from receiver.settings.values import is_loopback, plain_name, refuse_plain_http, split_values
 
 __all__ = [
@@ -143,8 +143,8 @@ class Settings(BaseSettings):
         stands_for = {f"{name}_file" for name in in_files}
         given = {n: v for n, v in env_settings.env_vars.items() if n not in stands_for}
         env_settings.env_vars = {**given, **in_files}
-        toml = TomlConfigSettingsSource(settings_cls, toml_file=config_file())
-        return init_settings, env_settings, toml
+        in_file = InitSettingsSource(settings_cls, init_kwargs=settings_in_file())
+        return init_settings, env_settings, in_file
 
 
 class GivenSettings(Settings):
@@ -173,8 +173,6 @@ def load() -> Settings:
         raise UsageError(
             f"The settings cannot be read: {error}; lists and tables are written as JSON there."
         ) from None
-    except (ValueError, OSError) as error:  # TOMLDecodeError is a ValueError
-        raise UsageError(f"The settings cannot be read: {error}.") from None
 
 
 def _sentence(error: ValidationError) -> str:
@@ -182,5 +180,8 @@ def _sentence(error: ValidationError) -> str:
     name = ".".join(str(part) for part in first["loc"]) or "settings"
     reason = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        reason = "there is no such setting"
-    return f"The setting {name} is wrong: {reason}."
+        known = Settings.model_fields, SourceSettings.model_fields, RetentionSettings.model_fields
+        reason = f"there is no such setting; {hint([*map(str, first['loc'])], *known)}"
+    if first["type"] == "model_type":
+        reason = f"it must be a table, such as [{name}] in resultsink.toml"
+    return f"The setting {name} is wrong: {reason}{'' if reason.endswith('?') else '.'}"

@@ -2,13 +2,15 @@
 
 import os
 import re
+import tomllib
 from collections.abc import Iterator, Set
-from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from receiver.errors import UsageError
-
-PREFIX = "RESULTSINK_"
+from receiver.settings.source import SourceSettings
+from receiver.settings.unknown import PREFIX, variable_meant
+from receiver.text_files import read_text
 
 # What Kubernetes and Docker set beside a service that is called resultsink: no setting of ours.
 _LINKS = re.compile(r"resultsink_(service_(host|port)(_\w+)?|port(_\d+_(tcp|udp)(_\w+)?)?)")
@@ -17,12 +19,23 @@ _LINKS = re.compile(r"resultsink_(service_(host|port)(_\w+)?|port(_\d+_(tcp|udp)
 _WATCHED = re.compile(rf"{PREFIX}SOURCES__.+__SIGNING_SECRETS_FILE", re.IGNORECASE)
 
 
-def config_file() -> Path:
-    """Return the path of the settings file; raises UsageError where a named one is missing."""
+def settings_in_file() -> dict[str, Any]:
+    """Return what resultsink.toml, or the file that RESULTSINK_CONFIG names, holds.
+
+    Raises UsageError where it cannot be read, or is missing though it is named.
+    """
     named = os.environ.get("RESULTSINK_CONFIG")
-    if named is not None and not Path(named).is_file():
-        raise UsageError(f"The settings file {named} does not exist.")
-    return Path(named or "resultsink.toml")
+    path = Path(named or "resultsink.toml")
+    if named is None and not path.exists():
+        return {}
+    if not path.exists():
+        raise UsageError(f"The settings file {path} does not exist.")
+    try:
+        return tomllib.loads(read_text(path).text)
+    except UsageError as error:
+        raise UsageError(f"The settings cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"The settings cannot be read: {path} is no TOML: {error}.") from None
 
 
 def variable_of(setting: str) -> str | None:
@@ -38,8 +51,9 @@ def refuse_unknown(fields: Set[str]) -> None:
         if setting == "config" or setting.startswith(("sources__", "retention__")):
             continue
         if setting.removesuffix("_file") not in fields:
-            close = get_close_matches(setting.partition("__")[0], [*fields, "config"], n=1)
-            meant = PREFIX + close[0].upper() if close else "one of those in docs/settings.md"
+            top, of_sources = [*fields, "config"], SourceSettings.model_fields
+            meant = variable_meant(setting, top=top, of_sources=of_sources)
+            meant = meant or "one of those in docs/settings.md"
             raise UsageError(f"There is no setting {name}: write {meant}, or take it away.")
 
 
@@ -49,9 +63,9 @@ def values_in_files() -> dict[str, str]:
     for name in _variables():
         if name.endswith("_FILE") and not _WATCHED.fullmatch(name):
             try:
-                value = Path(os.environ[name]).read_text().strip()
-            except OSError as error:
-                raise UsageError(f"The file that {name} names cannot be read: {error}.") from None
+                value = read_text(Path(os.environ[name])).text.strip()
+            except UsageError as error:
+                raise UsageError(f"The file that {name} names cannot be read: {error}") from None
             if not value:
                 raise UsageError(f"The file that {name} names is empty: {os.environ[name]}.")
             values[name.removesuffix("_FILE").lower()] = value

@@ -139,13 +139,8 @@ def test_unreadable_mounted_file_names_its_variable(
 def test_wrong_value_names_the_setting(line: str, name: str) -> None:
     write(line)
     sentence = refused()
-    assert re.fullmatch(rf"The setting {re.escape(name)}(\.0)? is wrong: [^\n]+\.", sentence)
+    assert re.fullmatch(rf"The setting {re.escape(name)}(\.0)? is wrong: [^\n]+[.?]", sentence)
     assert HIDDEN not in sentence
-
-
-def test_unknown_setting_is_reported() -> None:
-    write("[sources.valyu]\napi_kye = 'x'")
-    assert refused() == "The setting sources.valyu.api_kye is wrong: there is no such setting."
 
 
 @pytest.mark.parametrize(
@@ -234,7 +229,9 @@ def test_reading_settings_writes_nothing() -> None:
     [
         ("PUBLC_URL", "RESULTSINK_PUBLIC_URL"),
         ("DATABASE_URL_FIEL", "RESULTSINK_DATABASE_URL"),
-        ("SOURCE__VALYU__API_KEY", "RESULTSINK_SOURCES"),
+        ("SOURCE__VALYU__API_KEY", "RESULTSINK_SOURCES__VALYU__API_KEY"),
+        ("SOURCE_VALYU_API_KEY", "RESULTSINK_SOURCES__VALYU__API_KEY"),
+        ("SOURCES_MY_TEAM_SIGNING_SECRETS", "RESULTSINK_SOURCES__MY_TEAM__SIGNING_SECRETS"),
         ("CONFIGS", "RESULTSINK_CONFIG"),
         ("QQQ", "one of those in docs/settings.md"),
     ],
@@ -275,6 +272,65 @@ def test_signing_secrets_may_be_listed(monkeypatch: pytest.MonkeyPatch, between:
     monkeypatch.setenv("RESULTSINK_SOURCES__VALYU__SIGNING_SECRETS", between.join(["new", "old"]))
     secrets = load().sources["valyu"].signing_secrets
     assert [secret.get_secret_value() for secret in secrets] == ["new", "old"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "[sources.valyu]\napikey = 1",
+            "sources.valyu.apikey is wrong: .* mean api_key[?]",
+        ),
+        ("[sources.valyu]\nAPI_KEYS = 1", "API_KEYS is wrong: .*; did you mean api_key[?]"),
+        ("[source.valyu]\napi_key = 1", "source is wrong: .*; did you mean sources[?]"),
+        ("databaseurl = 1", "databaseurl is wrong: .*; did you mean database_url[?]"),
+        ("[retention]\ndelivery = 1", "delivery is wrong: .*; did you mean deliveries[?]"),
+        (
+            "api_key = 1",
+            "it belongs to a source: write it below .sources.NAME.",
+        ),
+        ("[sources.a]\npublic_url = 1", "it belongs to no source: write it above the first"),
+        ("qqq = 1", "qqq is wrong: there is no such setting; see docs/settings.md"),
+        (
+            "sources.valyu = 1",
+            "sources.valyu is wrong: it must be a table, such as",
+        ),
+    ],
+)
+def test_misspelt_setting_suggests_another(text: str, sentence: str) -> None:
+    write(text)
+    assert re.search(rf"^The setting .*{sentence}", refused())
+
+
+def test_misspelt_variable_of_a_source_suggests_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESULTSINK_SOURCES__VALYU__APIKEY", HIDDEN)
+    assert refused().endswith("there is no such setting; did you mean api_key?")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (
+            b"ab\xff\xfe",
+            "resultsink.toml, line 1: it is not UTF-8 (at byte 2): save it as UTF-8.",
+        ),
+        ("x = 'ü'".encode("latin-1"), "resultsink.toml, line 1: it is not UTF-8 (at byte 5)"),
+        (b"x = ", "resultsink.toml is no TOML: Invalid value (at end of document)."),
+        (None, "resultsink.toml cannot be read: Is a directory."),
+    ],
+)
+def test_unreadable_file_is_one_sentence(content: bytes | None, reason: str) -> None:
+    if content is None:
+        Path("resultsink.toml").mkdir()
+    else:
+        Path("resultsink.toml").write_bytes(content)
+    assert refused().startswith(f"The settings cannot be read: {reason}")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_file_may_have_a_byte_order_mark(encoding: str) -> None:
+    Path("resultsink.toml").write_bytes("max_connections = 7".encode(encoding))
+    assert load().max_connections == 7
 
 
 def test_signing_secrets_file_is_named_only(

@@ -12,6 +12,7 @@ from receiver.cli.batch.resume import resume_submission
 from receiver.cli.opening import batches_of, existing_store, run, store_to_fill
 from receiver.cli.options import AsJson, BatchName, SourceName
 from receiver.cli.output import counting, print_json, say
+from receiver.cli.terminal import give_up_output
 from receiver.errors import UsageError
 
 if TYPE_CHECKING:
@@ -107,8 +108,13 @@ async def _create(
     store: Store, settings: Settings, source: str, new: NewBatch, *, as_json: bool
 ) -> None:
     def created(batch_id: str) -> None:
-        if not as_json:
+        if as_json:
+            return
+        try:
             typer.echo(batch_id)
+        except OSError as error:  # the batch is there: its tasks must be added all the same
+            give_up_output()
+            say(f"Standard output cannot be written ({error.strerror}): this is {batch_id}.")
 
     async with batches_of(store, settings, source) as batches:
         with counting("adding tasks", total=len(new.tasks)) as added:

@@ -68,7 +68,8 @@ def receiver_process(settings: Settings, folder: Path) -> Iterator[IO[str]]:
         env=environment,
         cwd=folder,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
+        errors="backslashreplace",
     )
     assert process.stderr is not None  # noqa: S101  it is a pipe
     try:
@@ -94,7 +95,9 @@ def _await_start(process: subprocess.Popen[str], port: int) -> None:
                     return
             except OSError:
                 time.sleep(0.05)
-    raise ReceiverError("The receiver did not start: run `resultsink serve` to see why.")
+    process.terminate()
+    last = process.communicate()[1].strip().rpartition("\n")[2]
+    raise ReceiverError(f"The receiver did not start: {last.removeprefix('resultsink: ')}")
 
 
 def free_port() -> int:

@@ -17,6 +17,8 @@ from receiver.errors import UsageError
 def target(path: Path | None) -> Iterator[IO[bytes]]:
     """Open standard output, or a file that gets its name only when it is whole."""
     if path is None:
+        if sys.__stdout__ is None:
+            raise UsageError("Standard output is closed: give --output FILE.")
         try:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()

@@ -64,7 +64,7 @@ def claim(path: Path) -> int:
     try:
         lock = os.open(_lock_file(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise CannotOpen(f"The lock beside {path} cannot be made: {error}.") from error
+        raise CannotOpen(f"The lock beside {path} cannot be made: {error.strerror}.") from error
     for _ in range(CLAIM_TRIES):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
