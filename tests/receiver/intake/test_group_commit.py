@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import itertools
 import time
 
 import pytest
@@ -190,27 +189,39 @@ async def test_failing_answer_keeps_no_other(store: Store) -> None:
     assert [str(fault) for fault in faults] == ["cannot say accepted"]
 
 
-async def test_fast_deliveries_are_noticed_while_they_last(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(group_commit, "WINDOW_SECONDS", 0.5)
-    monkeypatch.setattr(group_commit, "BUSY_PER_SECOND", 2)
-    group, number = GroupCommit(store), itertools.count()
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    seconds = 1_000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+async def arrive(group: GroupCommit, clock: Clock, count: int, *, seconds: float) -> None:
+    """Have a window's deliveries arrive evenly; they are one event."""
+    for _ in range(count):
+        clock.seconds += seconds / count
+        group.submit(delivery("a"), lambda _: None)
+    await until(lambda: not (group._waiting or group._committing))
+
+
+async def test_fast_deliveries_are_noticed_while_they_last(store: Store) -> None:
+    clock = Clock()
+    group = GroupCommit(store, clock=clock)
+    await group.commit(delivery("a"))  # the first window begins
     assert not group.is_busy()
-    async with asyncio.timeout(DEADLINE):
-        while not group.is_busy():
-            await group.commit(delivery(str(next(number))))
-        while group.is_busy():
-            await asyncio.sleep(0.05)
-    assert next(number) > 1
+    await arrive(group, clock, 60, seconds=0.101)
+    assert group.is_busy()
+    clock.seconds += 0.19
+    assert group.is_busy()
+    clock.seconds += 0.02
+    assert not group.is_busy()
 
 
-async def test_slow_deliveries_hold_up_nobody(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(group_commit, "WINDOW_SECONDS", 0.02)
-    group = GroupCommit(store)
-    for number in range(5):
-        await group.commit(delivery(str(number)))
+async def test_slow_deliveries_hold_up_nobody(store: Store) -> None:
+    clock = Clock()
+    group = GroupCommit(store, clock=clock)
+    for _ in range(5):
+        await arrive(group, clock, 40, seconds=0.101)
         assert not group.is_busy()
-        await asyncio.sleep(0.03)
