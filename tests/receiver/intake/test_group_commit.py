@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import time
+from typing import Any, cast
 
 import pytest
 
@@ -141,12 +142,12 @@ async def test_a_dead_writer_refuses_at_once(store: Store) -> None:
 
 
 async def test_ending_writer_leaves_nobody_waiting(store: Store) -> None:
-    group = GroupCommit(store, deadline=DEADLINE)
+    group, database = GroupCommit(store, deadline=DEADLINE), cast(Any, store.database)
     with stuck(store):
         waiting = asyncio.create_task(all_of(group, *[delivery(str(n)) for n in range(300)]))
         await asyncio.sleep(0.05)
         closing = asyncio.create_task(asyncio.to_thread(store.close))
-        await asyncio.sleep(0.05)
+        await until(lambda: database._writer._closing)
     await closing
     outcomes = await waiting
     assert outcomes[:256] == ["accepted"] * 256

@@ -623,7 +623,7 @@ async def test_departed_sender_keeps_its_delivery(taking: Taking, store: Store) 
     endpoint_id = add_endpoint(store)
     with locked(store):
         leaving = asyncio.create_task(taking.deliver(endpoint_id, BODY))
-        await asyncio.sleep(0.1)
+        await until(lambda: taking.group_commit._committing)
         leaving.cancel()
     await until(lambda: fetches(store) == THE_BATCH)
 
