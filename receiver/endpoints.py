@@ -16,7 +16,7 @@ ACCOUNT = "account"
 
 
 class BoundElsewhere(UsageError):
-    """Was bound to another resource before."""
+    """Was bound to another resource, or below another stored task, before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +50,23 @@ def find_open(store: Store, endpoint_id: str) -> EndpointView:
     return view
 
 
-def check_kind(source: Source, kind: str, *, resource: str | None, with_account: bool) -> None:
+def check_kind(source: Source, kind: str, *, with_account: bool, field: str = "kind") -> None:
     """Raise UsageError for a kind that the source's sender does not announce.
 
-    `with_account` allows an endpoint for the account, which has no resource.
+    `with_account` allows an endpoint for the account; `field` is where the caller gives the kind.
     """
     kinds = {*source.provider.kinds, ACCOUNT} if with_account else source.provider.kinds
     if kind not in kinds:
         allowed = " or ".join(sorted(kinds))
-        raise UsageError(f"Source {source.name} announces no such kind: use {allowed}.")
-    _check_binding(kind, resource, None)
+        raise UsageError(f"Source {source.name} announces no {kind}: use {field} {allowed}.")
+
+
+def check_binding(source: Source, kind: str, *, resource: str | None, task_id: str | None) -> None:
+    """Raise UsageError for a resource or a task that an endpoint of this kind cannot have."""
+    if kind == ACCOUNT and (resource is not None or task_id is not None):
+        raise UsageError("An endpoint for the account is for no single resource: leave it out.")
+    if task_id is not None and not source.provider.below_tasks:
+        raise UsageError(f"Source {source.name} has no stored tasks: leave the task out.")
 
 
 def check_secret(source: Source, secret: str) -> str | None:
@@ -87,7 +94,7 @@ def register(
 ) -> EndpointView:
     """Make an endpoint, whose secret is pending unless given.
 
-    `kind` and `secret` have been checked. `task_id` is the task below which `resource` lives. An
+    What is given has been checked. `task_id` is the task below which `resource` lives. An
     `endpoint_id` that was reserved for it makes a repeated call change nothing.
     """
     endpoint_id = store.endpoints.add(
@@ -111,14 +118,15 @@ def set_secret(
 ) -> None:
     """Add a checked signing secret, and bind the endpoint where a resource or a task is given.
 
-    Raises UsageError for a binding that cannot be, NotFound for an endpoint that was closed
-    meanwhile, and SecretRefused for a secret that was replaced or is one too many.
+    The binding has been checked. Raises UsageError where it is another than before or incomplete,
+    NotFound for an endpoint that was closed meanwhile, and SecretRefused for a secret that was
+    replaced or is one too many.
     """
     resource = _resource(view, resource, task_id)
     try:
         store.endpoints.set_secret(view.id, secret, resource=resource, task_id=task_id)
     except NotFound:
-        raise _not_bound(store, view) from None
+        raise _not_bound(store, view, resource) from None
 
 
 def bind(
@@ -131,7 +139,7 @@ def bind(
     try:
         store.endpoints.bind(view.id, resource, task_id=task_id)
     except NotFound:
-        raise _not_bound(store, view) from None
+        raise _not_bound(store, view, resource) from None
 
 
 def rotate(store: Store, view: EndpointView, secret: str, *, old_until: datetime) -> None:
@@ -155,21 +163,19 @@ def close(store: Store, endpoint_id: str) -> bool:
 
 def _resource(view: EndpointView, resource: str | None, task_id: str | None) -> str | None:
     """Return the resource to bind to: the one that it is bound to already unless given."""
-    _check_binding(view.kind, resource, task_id)
     resource = resource or view.resource
     if task_id is not None and resource is None:
         raise UsageError("The resource is missing: name the one that lives below this task.")
     return resource
 
 
-def _check_binding(kind: str, resource: str | None, task_id: str | None) -> None:
-    if kind == ACCOUNT and (resource is not None or task_id is not None):
-        raise UsageError("An endpoint for the account is for no single resource: leave it out.")
-
-
-def _not_bound(store: Store, view: EndpointView) -> BoundElsewhere:
+def _not_bound(store: Store, view: EndpointView, resource: str | None) -> BoundElsewhere:
     """Return why an open endpoint could not be bound; raises NotFound if it is open no more."""
-    find_open(store, view.id)
+    bound = find_open(store, view.id)
+    if bound.resource == resource:
+        return BoundElsewhere(
+            f"Endpoint {view.id} is bound below another stored task: make one for this task."
+        )
     return BoundElsewhere(
         f"Endpoint {view.id} is bound to another resource: make one for this resource."
     )

@@ -21,7 +21,7 @@ from receiver.settings import Settings, SourceSettings
 from receiver.signatures.overrides import override
 from receiver.signatures.schemes import READINGS, TIMESTAMP_BODY
 from storage.export.json import KEYS
-from tests.processes import free_port, serving
+from tests.processes import DEADLINE, free_port, serving
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -212,7 +212,7 @@ def followed(script: list[str], folder: Path, settings: dict[str, str]) -> list[
         env={**kept, **settings, "PATH": f"{bin_folder}:{kept['PATH']}"},
         cwd=folder,
         capture_output=True,
-        timeout=120,
+        timeout=DEADLINE,
         check=False,
     )
     said = ran.stdout.decode()

@@ -37,7 +37,8 @@ async def add(request: ApiRequest) -> Response:
     context = request.context
     source = _source(request, request.source(body.source) or "")
     try:
-        endpoints.check_kind(source, body.kind, resource=body.resource, with_account=False)
+        endpoints.check_kind(source, body.kind, with_account=False)
+        endpoints.check_binding(source, body.kind, resource=body.resource, task_id=body.task_id)
     except UsageError as refusal:
         raise Problem(422, str(refusal)) from None
     warning = _checked(source, body.secret)
@@ -69,6 +70,7 @@ async def set_secret(request: ApiRequest) -> Response:
     body = await request.body(NewSecret)
     source = _source(request, view.source)
     warning = _checked(source, body.secret)
+    _check_binding(source, view, body)
     if body.secret is None and not source.account_keys:
         raise Problem(422, "The field secret is missing: send it.")
     if body.secret is None and body.resource is None and body.task_id is None:
@@ -77,6 +79,14 @@ async def set_secret(request: ApiRequest) -> Response:
     event = "endpoint bound" if body.secret is None else "secret set"
     log.info(event, endpoint=view.id, source=view.source, by=request.token.id)
     return _shown(request, await _find(request), warning=warning)
+
+
+def _check_binding(source: Source, view: EndpointView, body: NewSecret) -> None:
+    """Raise Problem for a resource or a task that the endpoint cannot have."""
+    try:
+        endpoints.check_binding(source, view.kind, resource=body.resource, task_id=body.task_id)
+    except UsageError as refusal:
+        raise Problem(422, str(refusal)) from None
 
 
 async def _attach(request: ApiRequest, view: EndpointView, body: NewSecret) -> None:

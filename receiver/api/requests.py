@@ -36,9 +36,9 @@ Word = Annotated[str, AfterValidator(_checked_word)]
 
 
 class Body(BaseModel):
-    """Base of the bodies that programs send: fields of text, and no others."""
+    """Base of the bodies that programs send: fields of text. `ApiRequest.body` refuses others."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(strict=True, frozen=True)
 
 
 AnyBody = TypeVar("AnyBody", bound=Body)
@@ -77,10 +77,13 @@ class ApiRequest:
     async def body(self, model: type[AnyBody]) -> AnyBody:
         """Return the body's fields; raises Problem for the first that is wrong."""
         given = _object(await self.read() if self.given is None else self.given)
+        for name in given:
+            if name not in model.model_fields:
+                raise Problem(422, _unknown("field", name, model.model_fields))
         try:
             return model.model_validate(given)
         except ValidationError as error:
-            raise Problem(422, _sentence(error, given, list(model.model_fields))) from None
+            raise Problem(422, _sentence(error, given)) from None
 
     async def read(self) -> bytes:
         """Return the body as it was sent; raises Problem."""
@@ -102,12 +105,10 @@ class ApiRequest:
         return body
 
 
-def _sentence(error: ValidationError, given: Mapping[str, Any], known: Collection[str]) -> str:
+def _sentence(error: ValidationError, given: Mapping[str, Any]) -> str:
     """Return a sentence for the first error; it repeats no value, which may be a secret."""
     first = error.errors(include_url=False, include_input=False)[0]
     name = str(first["loc"][0])
-    if first["type"] == "extra_forbidden":
-        return _unknown("field", name, known)
     if given.get(name) is None:  # a null is as good as nothing
         return f"The field {name} is missing: send it."
     if first["type"] == "value_error":

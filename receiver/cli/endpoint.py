@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from receiver.cli.durations import end_of_old
-from receiver.cli.opening import existing_store, store_to_fill
+from receiver.cli.opening import begin_work, existing_store, store_to_fill
 from receiver.cli.options import AsJson, SourceName
 from receiver.cli.output import in_one_line, print_json, print_rows, say
 from receiver.errors import UsageError
@@ -64,7 +64,8 @@ def add(
 
     settings = load()
     found = named(configured(settings), source)
-    endpoints.check_kind(found, str(kind), resource=resource, with_account=True)
+    endpoints.check_kind(found, str(kind), with_account=True, field="--kind")
+    endpoints.check_binding(found, str(kind), resource=resource, task_id=task)
     secret = _read_secret(found) if secret_stdin else None
     with store_to_fill(settings) as store:
         view = endpoints.register(
@@ -99,7 +100,9 @@ def secret(
     settings = load()
     with existing_store(settings) as store:
         view = endpoints.find_open(store, endpoint)
-        text = _read_secret(named(configured(settings), view.source))
+        found = named(configured(settings), view.source)
+        endpoints.check_binding(found, view.kind, resource=resource, task_id=task)
+        text = _read_secret(found)
         endpoints.set_secret(store, view, text, resource=resource, task_id=task)
     say(f"Endpoint {endpoint} is open.")
 
@@ -177,6 +180,7 @@ def _read_secret(source: Source) -> str:
     from receiver import endpoints
 
     if sys.stdin.isatty():
+        begin_work()  # Ctrl-C at the prompt must bring the terminal's echo back
         text = str(typer.prompt("Signing secret", hide_input=True, err=True))
     else:
         text = _only_line(sys.stdin)

@@ -110,15 +110,15 @@ class EndpointCache:
             if found is not None:
                 return found
             revision = self._revision
-            view = await self._read(partial(self._store.endpoints.find, endpoint_id))
+            find = self._store.endpoints.find
+            view = await self._read(partial(find, endpoint_id, urgent=True))
         return None if view is None else self._keep(view, revision)
 
     async def find_by_resource(self, source: str, resource: str) -> CachedEndpoint | None:
         """Return the endpoint that expects a resource, by one bounded read; raises CannotStore."""
         async with self._turn():
-            view = await self._read(
-                partial(self._store.endpoints.find_by_resource, source, resource)
-            )
+            find = self._store.endpoints.find_by_resource
+            view = await self._read(partial(find, source, resource, urgent=True))
         return None if view is None else self._with_keys(view)
 
     async def _read(self, read: Callable[[], EndpointView | None]) -> EndpointView | None:

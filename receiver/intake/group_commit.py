@@ -41,10 +41,17 @@ class GroupCommit:
     that leaves does not take its delivery out of the group: what was submitted is stored.
     """
 
-    def __init__(self, store: Store, *, deadline: float = DEADLINE_SECONDS) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        deadline: float = DEADLINE_SECONDS,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
         self._store = store
         self._deadline = deadline
         self._loop = asyncio.get_running_loop()
+        self._clock = clock or self._loop.time
         self._waiting: deque[_Waiting] = deque()
         self._committing: list[_Waiting] = []
         self._is_flush_due = False
@@ -74,7 +81,7 @@ class GroupCommit:
         """
         if len(self._waiting) >= MAX_WAITING:
             raise CannotStore("Too many deliveries wait for the disk.")
-        moment = self._loop.time()
+        moment = self._clock()
         self._waiting.append(_Waiting(delivery, on_result, moment))
         self._in_window += 1
         if moment - self._window_began >= WINDOW_SECONDS:
@@ -87,7 +94,7 @@ class GroupCommit:
 
     def is_busy(self) -> bool:
         """Return True while deliveries arrive at BUSY_PER_SECOND or more."""
-        return self._was_busy and self._loop.time() - self._window_began < 2 * WINDOW_SECONDS
+        return self._was_busy and self._clock() - self._window_began < 2 * WINDOW_SECONDS
 
     def _begin_window(self, moment: float) -> None:
         elapsed = moment - self._window_began
@@ -141,7 +148,7 @@ class GroupCommit:
 
     def _refuse_the_late(self) -> None:
         self._watch = None
-        late = self._loop.time() - self._deadline
+        late = self._clock() - self._deadline
         for waiting in (*self._committing, *self._waiting):
             if waiting.since > late:
                 break

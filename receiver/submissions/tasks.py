@@ -1,6 +1,5 @@
 """Creating single runs so that no result is missed, looking at them, and steering them."""
 
-from contextlib import suppress
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -113,6 +112,11 @@ class TaskSubmissions(Submissions):
             raise self._failed(f"{sentence}: {error}.") from error
 
     async def _look_if_possible(self, run_id: str) -> None:
-        """Fetch and store the run; an error is ignored, since what was asked for is done."""
-        with suppress(FetchError, StorageError):
+        """Fetch and store the run; an error is only a warning, for what was asked for is done."""
+        try:
             await self.look(run_id)
+        except (FetchError, StorageError) as error:
+            reason = str(error).rstrip(".")
+            self._warn(
+                f"{run_id} could not be looked at ({reason}): task show {run_id} tries again."
+            )

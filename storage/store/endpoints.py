@@ -162,14 +162,22 @@ class EndpointStore(StorePart):
         with self._database.read() as connection:
             return endpoints.show(connection, endpoint_id)
 
-    def find(self, endpoint_id: str) -> EndpointView | None:
-        """Return an endpoint with its decrypted secrets, or None."""
-        with self._database.read(urgent=True) as connection:
+    def find(self, endpoint_id: str, *, urgent: bool = False) -> EndpointView | None:
+        """Return an endpoint with its decrypted secrets, or None.
+
+        `urgent` is for a delivery that waits: it has the intake's connections, and its limits.
+        """
+        with self._database.read(urgent=urgent) as connection:
             return endpoints.find(connection, self._vault, endpoint_id)
 
-    def find_by_resource(self, source: str, resource: str) -> EndpointView | None:
-        """Return the newest open endpoint that expects `resource`, with its secrets, or None."""
-        with self._database.read(urgent=True) as connection:
+    def find_by_resource(
+        self, source: str, resource: str, *, urgent: bool = False
+    ) -> EndpointView | None:
+        """Return the newest open endpoint that expects `resource`, with its secrets, or None.
+
+        `urgent` as for `find`.
+        """
+        with self._database.read(urgent=urgent) as connection:
             return endpoints.find_by_resource(connection, self._vault, source, resource)
 
     def list_all(self, *, source: str | None = None) -> list[EndpointListing]:

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.processes import DEADLINE
+
 
 def test_demo_survives_bad_mood_and_exports() -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "receiver", "demo"], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "receiver", "demo"], capture_output=True, text=True, timeout=DEADLINE
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     for sentence in (

@@ -23,7 +23,7 @@ from receiver.sandbox import SandboxServer, Switches, serve_in_thread
 from storage import Selection, Store
 from tests import databases
 from tests.databases import Maker
-from tests.processes import Receiver, environment, serving, until
+from tests.processes import DEADLINE, Receiver, environment, serving, until
 
 pytestmark = pytest.mark.one_database
 """The pages are at stake, and know nothing of the database."""
@@ -102,7 +102,7 @@ class Pages:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=DEADLINE,
             check=False,
         )
 

@@ -147,10 +147,11 @@ class Taking:
         self.sources = configured(settings(**source))
         self.endpoints = EndpointCache(store, self.sources)
         self.quarantine_writer = QuarantineWriter(store)
+        self.group_commit = GroupCommit(store, deadline=deadline)
         self.intake = Intake(
             self.sources,
             self.endpoints,
-            GroupCommit(store, deadline=deadline),
+            self.group_commit,
             self.quarantine_writer,
             on_work=self._on_work,
             clock=lambda: self.now,

@@ -15,9 +15,9 @@ from tests.receiver.conftest import BATCH, OTHER_BATCH, OTHER_SECRET, SECRET
 HOUR = timedelta(hours=1)
 
 
-def source(**settings: object) -> Source:
-    given = {"valyu": SourceSettings.model_validate(settings)}
-    return configured(GivenSettings(sources=given))["valyu"]
+def source(name: str = "valyu", **settings: object) -> Source:
+    given = {name: SourceSettings.model_validate({"provider": name, **settings})}
+    return configured(GivenSettings(sources=given))[name]
 
 
 def registered(store: Store, kind: str = "batch", **more: str | None) -> EndpointView:
@@ -36,13 +36,36 @@ def test_a_registered_endpoint_has_all_that_was_given(store: Store) -> None:
 
 @pytest.mark.parametrize(("kind", "with_account"), [("batch", False), ("account", True)])
 def test_announced_kinds_are_allowed(kind: str, with_account: bool) -> None:
-    endpoints.check_kind(source(), kind, resource=None, with_account=with_account)
+    endpoints.check_kind(source(), kind, with_account=with_account)
 
 
 @pytest.mark.parametrize(("kind", "with_account"), [("run", True), ("account", False)])
 def test_other_kinds_are_refused(kind: str, with_account: bool) -> None:
-    with pytest.raises(UsageError, match="Source valyu announces no such kind: use "):
-        endpoints.check_kind(source(), kind, resource=None, with_account=with_account)
+    with pytest.raises(UsageError, match=f"Source valyu announces no {kind}: use kind "):
+        endpoints.check_kind(source(), kind, with_account=with_account)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "more", "sentence"),
+    [
+        ("valyu", "account", {"resource": BATCH}, "for no single resource"),
+        ("parallel-v0", "account", {"task_id": "t"}, "for no single resource"),
+        ("valyu", "task", {"task_id": "t"}, "Source valyu has no stored tasks: leave the task out"),
+        ("parallel", "run", {"resource": "r", "task_id": "t"}, "has no stored tasks"),
+    ],
+)
+def test_impossible_bindings_are_refused(
+    name: str, kind: str, more: dict[str, str], sentence: str
+) -> None:
+    given = {"resource": None, "task_id": None, **more}
+    with pytest.raises(UsageError, match=sentence):
+        endpoints.check_binding(source(name), kind, **given)
+
+
+def test_possible_bindings_are_allowed() -> None:
+    endpoints.check_binding(source(), "account", resource=None, task_id=None)
+    endpoints.check_binding(source(), "task", resource="t1", task_id=None)
+    endpoints.check_binding(source("parallel-v0"), "run", resource=None, task_id="t1")
 
 
 def test_an_address_is_a_path_and_a_url() -> None:
@@ -108,11 +131,17 @@ def test_another_resource_is_refused_and_changes_nothing(store: Store) -> None:
     assert endpoints.find_open(store, view.id) == view
 
 
-def test_an_account_is_bound_to_nothing(store: Store) -> None:
-    view = registered(store, "account")
-    for more in ({"resource": BATCH}, {"task_id": "stored"}):
-        with pytest.raises(UsageError, match="for no single resource"):
-            endpoints.set_secret(store, view, SECRET, **more)
+def test_another_task_is_refused_and_named_so(store: Store) -> None:
+    view = endpoints.register(store, source("parallel-v0"), "run", resource="r1", task_id="t9")
+    endpoints.bind(store, view, task_id="t9")
+    for resource in (None, "r1"):
+        with pytest.raises(endpoints.BoundElsewhere, match="below another stored task"):
+            endpoints.bind(store, view, resource=resource, task_id="t10")
+    with pytest.raises(endpoints.BoundElsewhere, match="below another stored task"):
+        endpoints.set_secret(store, view, SECRET, task_id="t10")
+    with pytest.raises(endpoints.BoundElsewhere, match="bound to another resource"):
+        endpoints.bind(store, view, resource="r2", task_id="t10")
+    assert endpoints.find_open(store, view.id) == view
 
 
 def test_a_rotated_secret_is_the_newest(store: Store) -> None:

@@ -28,6 +28,7 @@ from storage import (
 from tests.behind import execute
 from tests.databases import opened as opened
 from tests.databases import url_of
+from tests.processes import DEADLINE
 from tests.receiver.conftest import until
 
 LISTS = "GET /deepresearch/batches/{batch_id}/tasks"
@@ -116,7 +117,7 @@ def announce(
     )
     stored = threading.Event()
     store.deliveries.record([delivery], lambda *_: stored.set())
-    assert stored.wait(10)
+    assert stored.wait(DEADLINE)
 
 
 def known(store: Store, batch_id: str) -> None:

@@ -20,6 +20,7 @@ from storage.models import FoundBy, Job
 from storage.runs import results
 from storage.runs.results import ResultPage, Stored
 from storage.runs.rows import chunks_of
+from tests.processes import DEADLINE
 
 T = TypeVar("T")
 
@@ -103,7 +104,7 @@ def deliver(store: Store, *group: VerifiedDelivery) -> list[str | Exception]:
         said.set()
 
     store.deliveries.record(group, done)
-    assert said.wait(10), "nobody was told"
+    assert said.wait(DEADLINE), "nobody had an answer"
     if answer[1] is not None:
         raise answer[1]
     outcomes: list[str | Exception] = answer[0]

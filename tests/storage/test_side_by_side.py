@@ -40,6 +40,7 @@ from storage.jobs.lease import LEASE_SECONDS
 from storage.models import Attempt, Delivery, Event, Job, Result
 from tests import databases
 from tests.databases import KEY, Maker
+from tests.processes import DEADLINE
 from tests.storage.build import deliver, delivery, enqueue, job, rows, run, tried
 
 pytestmark = pytest.mark.postgres
@@ -60,7 +61,7 @@ def together(*works: Callable[[], T]) -> list[T]:
     barrier = threading.Barrier(len(works))
 
     def start(work: Callable[[], T]) -> T:
-        barrier.wait(10)
+        barrier.wait(DEADLINE)
         return work()
 
     with ThreadPoolExecutor(len(works)) as pool:
@@ -378,7 +379,7 @@ def test_deadlock_victim_starts_again(pair: tuple[Store, Store]) -> None:
             batches.lock(connection, "valyu", first)
             tries.append(first)
             if len(tries) <= 2:
-                have_one.wait(10)
+                have_one.wait(DEADLINE)
             batches.lock(connection, "valyu", second)
 
         return work
@@ -415,7 +416,7 @@ def test_hint_reaches_other_processes(pair: tuple[Store, Store]) -> None:
     notified = threading.Event()
     pair[1].listen(notified.set)
     pair[0].hint()
-    assert notified.wait(10)
+    assert notified.wait(DEADLINE)
 
 
 # --- the clock ----------------------------------------------------------------------------------
@@ -429,17 +430,23 @@ def test_all_share_the_server_s_clock(
     with pair[0].database.read() as connection:
         theirs = connection.execute(select(func.clock_timestamp())).scalar_one()
     for store in pair:
-        assert abs(store.now() - theirs) < timedelta(seconds=1)
+        assert abs(store.now() - theirs) < timedelta(seconds=DEADLINE)  # ours is at 1970
 
 
 def test_stalled_answer_does_not_move_clock(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres, "PROMPT_SECONDS", 0.05)
+    def look(prompt_seconds: float) -> None:
+        monkeypatch.setattr(postgres, "PROMPT_SECONDS", prompt_seconds)
+        with store.database.read() as connection:
+            store.database.look_at_clock(connection)
+
+    look(DEADLINE)
     monkeypatch.setattr(postgres, "CLOCK", f"{presence.CLOCK} FROM pg_sleep(1)")
-    began, right = time.monotonic(), store.now()
-    with store.database.read() as connection:
-        store.database.look_at_clock(connection)
-    passed = timedelta(seconds=time.monotonic() - began)
-    assert abs(store.now() - right - passed) < timedelta(seconds=0.1)
+    before, right, after = time.monotonic(), store.now(), time.monotonic()
+    look(0.05)
+    later, now, at_last = time.monotonic(), store.now(), time.monotonic()
+    rounded = timedelta(milliseconds=1)
+    assert timedelta(seconds=later - after) - rounded <= now - right
+    assert now - right <= timedelta(seconds=at_last - before) + rounded
 
 
 def test_server_lost_during_clock_read_is_temporary(store: Store, made_url: str) -> None:

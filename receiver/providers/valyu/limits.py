@@ -166,16 +166,23 @@ class _TaskBody(Strict):
             raise ValueError("`alert_email` must be an address or a JSON object")
         return alert
 
+    @model_validator(mode="before")
+    @classmethod
+    def _asks_something(cls, body: Mapping[str, object]) -> Mapping[str, object]:
+        """Refuse a body without a question first: whatever else is wrong may come of that."""
+        query = body.get("query", "")
+        if "workflow_id" not in body and isinstance(query, str) and not query.strip():
+            raise ValueError("the query is missing or empty: give --query, or --workflow")
+        return body
+
     @model_validator(mode="after")
-    def _asks_something(self) -> Self:
+    def _asks_in_one_way(self) -> Self:
         given = self.model_fields_set
         if "workflow_id" in given:
             for name in TEMPLATED:
                 if name in given:
                     raise ValueError(f"a workflow supplies `{name}` itself: leave it out")
             return self
-        if not self.query.strip():
-            raise ValueError("the query is missing or empty: give --query, or --workflow")
         for name in ("workflow_params", "workflow_version"):
             if name in given:
                 raise ValueError(f"`{name}` needs a workflow: give --workflow")

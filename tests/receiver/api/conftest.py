@@ -1,4 +1,4 @@
-"""The whole application with two sources, and programs with tokens that ask it."""
+"""The whole application with three sources, and programs with tokens that ask it."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -48,7 +48,8 @@ MakeProgram = Callable[..., Program]
 @pytest.fixture
 async def client(store: Store, start: Start) -> httpx.AsyncClient:
     """The application, without a token."""
-    sources = {"valyu": SourceSettings(), "other": SourceSettings(provider="valyu")}
+    providers = {"valyu": "valyu", "other": "valyu", "legacy": "parallel-v0"}
+    sources = {name: SourceSettings(provider=provider) for name, provider in providers.items()}
     return await start(create_app(Settings(public_url=PUBLIC, sources=sources), store=store))
 
 

@@ -28,6 +28,9 @@ from tests.receiver.conftest import (
 # No SQL is at stake: the verbs of the store are tested on both databases in tests/storage.
 pytestmark = pytest.mark.one_database
 
+LEGACY = {"source": "legacy", "kind": "batch", "task_id": "task-1"}
+"""An endpoint below a stored task."""
+
 
 @pytest.fixture
 def mine(program: MakeProgram) -> Program:
@@ -66,7 +69,7 @@ async def test_an_endpoint_is_made_and_shown(mine: Program, store: Store) -> Non
 
 
 async def test_endpoint_with_all_fields(mine: Program, store: Store) -> None:
-    shown = await mine.made(kind="task", resource="run-1", task_id="task-1", secret=SECRET)
+    shown = await mine.made(**{**LEGACY, "kind": "run"}, resource="run-1", secret=SECRET)
     assert (shown["state"], shown["resource"], shown["task_id"]) == ("open", "run-1", "task-1")
     assert secrets(store, shown["endpoint"]) == [SECRET]
 
@@ -80,9 +83,10 @@ async def test_null_counts_as_missing(mine: Program) -> None:
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"kind": "run"}, "Source valyu announces no such kind: use "),
-        ({"kind": "account"}, "Source valyu announces no such kind: use "),
-        ({"source": "nobody"}, "There is no source 'nobody' (configured: other, valyu): "),
+        ({"kind": "run"}, "Source valyu announces no run: use kind batch or contents or task."),
+        ({"kind": "account"}, "Source valyu announces no account: use kind batch or "),
+        ({"task_id": "t"}, "Source valyu has no stored tasks: leave the task out."),
+        ({"source": "nobody"}, "There is no source 'nobody' (configured: legacy, other, valyu): "),
         ({"source": None}, "The field source is missing: send it."),
         ({"kind": 1}, "The field kind is no text: put it in quotes."),
         ({"resource": "a b"}, "The field resource must be 1 to 200 printable ASCII"),
@@ -92,12 +96,16 @@ async def test_null_counts_as_missing(mine: Program) -> None:
         ({"secret": f" {SECRET}"}, "The secret was not registered: the signing secret has spaces"),
         ({"secret": ""}, "The secret was not registered: the signing secret is empty."),
         ({"signature": SECRET}, "There is no field 'signature' here: leave it out (fields: "),
+        ({"source": None, "sorce": "valyu"}, "There is no field 'sorce' here: leave it out"),
+        ({"\ud800": 1}, r"There is no field '\ud800' here: leave it out (fields: source, kind"),
+        ({"secret": f"{SECRET}\ud800"}, "The secret was not registered: the signing secret has"),
     ],
 )
 async def test_wrong_field_is_named(
     mine: Program, store: Store, fields: dict[str, Any], sentence: str
 ) -> None:
-    response = await mine.ask("POST", "/endpoints", {**NEW, **fields})
+    body = json.dumps({**NEW, **fields})  # as ASCII: httpx sends no lone surrogate
+    response = await mine.ask("POST", "/endpoints", content=body)
     assert problem(response)[0] == 422
     assert problem(response)[1].startswith(sentence)
     assert store.endpoints.list_all() == []
@@ -130,8 +138,9 @@ async def test_large_body_is_refused(mine: Program) -> None:
     assert (await mine.ask("POST", "/endpoints", content=body)).status_code == 201
 
 
-_TEXT = st.text(max_size=30) | st.sampled_from(["valyu", "batch", "task", SECRET, "run", ""])
-_NAMES = st.sampled_from(["source", "kind", "resource", "task_id", "secret", "more"])
+_ODD = st.sampled_from(["valyu", "batch", "task", SECRET, "run", "", "\ud800"])
+_TEXT = st.text(max_size=30) | _ODD
+_NAMES = st.sampled_from(["source", "kind", "resource", "task_id", "secret", "more", "\ud800"])
 _VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | _TEXT,
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_TEXT, inner, max_size=2),
@@ -192,7 +201,7 @@ async def test_the_same_secret_again_is_harmless(mine: Program, store: Store) ->
 async def test_secret_for_another_resource_is_refused(
     mine: Program, store: Store, more: dict[str, str]
 ) -> None:
-    made = await mine.made(resource=BATCH, task_id="task-1")
+    made = await mine.made(**LEGACY, resource=BATCH)
     value = {"secret": SECRET, **more}
     response = await mine.ask("PUT", f"/endpoints/{made['endpoint']}/secret", value)
     assert problem(response)[0] == 409
@@ -220,13 +229,17 @@ async def test_a_sixth_secret_is_refused(mine: Program, store: Store) -> None:
     assert codes == [200] * 5 + [409]
 
 
+@pytest.mark.parametrize("secret", [{}, {"secret": SECRET}])
 @pytest.mark.parametrize("more", [{"resource": BATCH}, {"task_id": "t"}])
 async def test_account_endpoint_takes_no_resource(
-    mine: Program, store: Store, more: dict[str, str]
+    mine: Program, store: Store, secret: dict[str, str], more: dict[str, str]
 ) -> None:
     endpoint_id = store.endpoints.add("valyu", "account")
-    response = await mine.ask("PUT", f"/endpoints/{endpoint_id}/secret", {"secret": SECRET, **more})
-    assert problem(response)[0] == 422
+    response = await mine.ask("PUT", f"/endpoints/{endpoint_id}/secret", {**secret, **more})
+    assert problem(response) == (
+        422,
+        "An endpoint for the account is for no single resource: leave it out.",
+    )
     assert (secrets(store, endpoint_id), store.endpoints.list_all()[0]["resource"]) == ([], None)
 
 
@@ -243,10 +256,10 @@ async def test_odd_secret_gets_a_warning(store: Store, start: Start) -> None:
 
 
 async def test_account_secrets_allow_binding_alone(store: Store, start: Start) -> None:
-    sources = {"valyu": SourceSettings(signing_secrets=[SecretStr(SECRET)])}
-    client = await start(create_app(Settings(sources=sources), store=store))
+    given = SourceSettings(provider="parallel-v0", signing_secrets=[SecretStr(SECRET)])
+    client = await start(create_app(Settings(sources={"legacy": given}), store=store))
     mine = Program(client, store.tokens.create("p", ["register"]).text)
-    made = await mine.made()
+    made = await mine.made(source="legacy")
     assert made["state"] == "open"
     path = f"/endpoints/{made['endpoint']}/secret"
     assert problem(await mine.ask("PUT", path, {}))[0] == 422
@@ -265,9 +278,19 @@ async def test_secret_must_be_sent(mine: Program) -> None:
 
 
 async def test_task_id_needs_a_resource(mine: Program) -> None:
-    path = f"/endpoints/{(await mine.made())['endpoint']}/secret"
-    status, sentence = problem(await mine.ask("PUT", path, {"secret": SECRET, "task_id": "t"}))
-    assert (status, sentence[:24]) == (422, "The resource is missing:")
+    endpoint_id = (await mine.made(source="legacy", kind="run"))["endpoint"]
+    value = {"secret": SECRET, "task_id": "t"}
+    response = await mine.ask("PUT", f"/endpoints/{endpoint_id}/secret", value)
+    assert problem(response)[0] == 422
+    assert problem(response)[1].startswith("The resource is missing:")
+
+
+async def test_only_stored_tasks_are_bound_to(mine: Program, store: Store) -> None:
+    endpoint_id = (await mine.made(resource=BATCH))["endpoint"]
+    value = {"secret": SECRET, "task_id": "t"}
+    response = await mine.ask("PUT", f"/endpoints/{endpoint_id}/secret", value)
+    assert problem(response) == (422, "Source valyu has no stored tasks: leave the task out.")
+    assert secrets(store, endpoint_id) == []
 
 
 async def test_secret_for_a_removed_source_is_refused(mine: Program, store: Store) -> None:

@@ -1,7 +1,13 @@
 """resultsink endpoint: URLs for what other code creates, and secrets that are never shown."""
 
 import json
-from collections.abc import Callable
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -9,6 +15,7 @@ import pytest
 
 import storage
 from storage import Store
+from tests.processes import DEADLINE, until
 from tests.receiver import working
 from tests.receiver.cli.conftest import Run
 from tests.receiver.conftest import SECRET
@@ -123,6 +130,26 @@ def test_secret_for_another_resource_is_refused(run: Run, store: Store) -> None:
     assert secrets(store, endpoint_id) == []
 
 
+def test_other_kind_is_named_with_its_option(run: Run, store: Store) -> None:
+    ended = run("endpoint", "add", "valyu", "--kind", "run")
+    assert (ended.code, ended.sentence) == (
+        2,
+        "Source valyu announces no run: use --kind account or batch or contents or task.",
+    )
+
+
+def test_task_of_a_sender_without_stored_tasks_is_refused(run: Run, store: Store) -> None:
+    bound = ["secret", add(run, "--resource", "b1")["endpoint"]]
+    for arguments in (["add", "valyu"], bound):
+        ended = run("endpoint", *arguments, "--task", "b2", stdin=SECRET)
+        assert (ended.code, ended.sentence) == (
+            2,
+            "Source valyu has no stored tasks: leave the task out.",
+        )
+    (endpoint,) = store.endpoints.list_all()
+    assert (endpoint["task_id"], endpoint["state"]) == (None, "pending")
+
+
 @pytest.mark.parametrize("start", ["-D", "--", "-h"])
 @pytest.mark.parametrize("command", ["secret", "rotate", "close"])
 def test_id_may_begin_with_a_dash(run: Run, store: Store, command: str, start: str) -> None:
@@ -152,6 +179,49 @@ def test_list_shows_no_secrets(run: Run, store: Store) -> None:
         assert "open" in ended.out
         assert SECRET not in ended.out + ended.err
     assert b"5f1c0e9ab7d34826" not in Path(store.name).read_bytes()
+
+
+# Typing.
+
+PROGRAM = """
+import signal
+from receiver.__main__ import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+main()
+"""
+
+
+@pytest.fixture
+def terminal() -> Iterator[int]:
+    """A terminal that a command may read from."""
+    ends = pty.openpty()
+    yield ends[1]
+    for end in ends:
+        os.close(end)
+
+
+def echoes(terminal: int) -> bool:
+    return bool(termios.tcgetattr(terminal)[3] & termios.ECHO)
+
+
+@pytest.mark.parametrize("command", ["add", "secret", "rotate"])
+def test_ctrl_c_at_the_prompt_restores_the_echo(
+    run: Run, store: Store, terminal: int, command: str
+) -> None:
+    arguments = ["valyu", "--secret-stdin"] if command == "add" else [add(run)["endpoint"]]
+    process = subprocess.Popen(  # noqa: S603  our own program
+        [sys.executable, "-c", PROGRAM, "endpoint", command, *arguments],
+        stdin=terminal,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # else the prompt opens the terminal of who runs the tests
+    )
+    until(lambda: not echoes(terminal))
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=DEADLINE)[1]
+    assert (process.returncode, echoes(terminal)) == (1, True)
+    assert said.endswith("Aborted!\n"), said
 
 
 # Accounts.

@@ -2,8 +2,8 @@
 
 import asyncio
 import hashlib
-import itertools
 import time
+from typing import Any, cast
 
 import pytest
 
@@ -142,12 +142,12 @@ async def test_a_dead_writer_refuses_at_once(store: Store) -> None:
 
 
 async def test_ending_writer_leaves_nobody_waiting(store: Store) -> None:
-    group = GroupCommit(store, deadline=DEADLINE)
+    group, database = GroupCommit(store, deadline=DEADLINE), cast(Any, store.database)
     with stuck(store):
         waiting = asyncio.create_task(all_of(group, *[delivery(str(n)) for n in range(300)]))
         await asyncio.sleep(0.05)
         closing = asyncio.create_task(asyncio.to_thread(store.close))
-        await asyncio.sleep(0.05)
+        await until(lambda: database._writer._closing)
     await closing
     outcomes = await waiting
     assert outcomes[:256] == ["accepted"] * 256
@@ -190,27 +190,39 @@ async def test_failing_answer_keeps_no_other(store: Store) -> None:
     assert [str(fault) for fault in faults] == ["cannot say accepted"]
 
 
-async def test_fast_deliveries_are_noticed_while_they_last(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(group_commit, "WINDOW_SECONDS", 0.5)
-    monkeypatch.setattr(group_commit, "BUSY_PER_SECOND", 2)
-    group, number = GroupCommit(store), itertools.count()
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    seconds = 1_000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+async def arrive(group: GroupCommit, clock: Clock, count: int, *, seconds: float) -> None:
+    """Have a window's deliveries arrive evenly; they are one event."""
+    for _ in range(count):
+        clock.seconds += seconds / count
+        group.submit(delivery("a"), lambda _: None)
+    await until(lambda: not (group._waiting or group._committing))
+
+
+async def test_fast_deliveries_are_noticed_while_they_last(store: Store) -> None:
+    clock = Clock()
+    group = GroupCommit(store, clock=clock)
+    await group.commit(delivery("a"))  # the first window begins
     assert not group.is_busy()
-    async with asyncio.timeout(DEADLINE):
-        while not group.is_busy():
-            await group.commit(delivery(str(next(number))))
-        while group.is_busy():
-            await asyncio.sleep(0.05)
-    assert next(number) > 1
+    await arrive(group, clock, 60, seconds=0.101)
+    assert group.is_busy()
+    clock.seconds += 0.19
+    assert group.is_busy()
+    clock.seconds += 0.02
+    assert not group.is_busy()
 
 
-async def test_slow_deliveries_hold_up_nobody(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(group_commit, "WINDOW_SECONDS", 0.02)
-    group = GroupCommit(store)
-    for number in range(5):
-        await group.commit(delivery(str(number)))
+async def test_slow_deliveries_hold_up_nobody(store: Store) -> None:
+    clock = Clock()
+    group = GroupCommit(store, clock=clock)
+    for _ in range(5):
+        await arrive(group, clock, 40, seconds=0.101)
         assert not group.is_busy()
-        await asyncio.sleep(0.03)

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +20,7 @@ names = st.sampled_from(["a", "a:completed", "a%3Acompleted", "ep-1:a"])
 statuses = st.none() | st.sampled_from(["completed", "completed:1", "1"])
 announcements = st.none() | st.builds(
     Announcement,
-    kind=st.sampled_from(["batch", "run", "findall"]),
+    kind=st.sampled_from(["batch", "run", "task", "findall"]),
     resource=names,
     batch_id=st.none() | names,
     status=statuses,
@@ -35,7 +36,7 @@ def view(number: int, kind: str, resource: str | None) -> EndpointView:
 
 
 def views(number: int) -> st.SearchStrategy[EndpointView]:
-    kinds = st.sampled_from(["batch", "run", "account"])
+    kinds = st.sampled_from(["batch", "run", "task", "contents", "account"])
     return st.builds(view, st.just(number), kinds, st.none() | names)
 
 
@@ -84,7 +85,8 @@ def test_fetch_is_bound_to_its_endpoint(
     if found.disposition != "fetch" or speaks_for(at, found):
         return
     of_its_batch = at.kind == "batch" and found.subject_kind in ("run", "task")
-    assert of_its_batch or at.resource is None
+    awaits_its_resource = at.resource is None and at.kind == found.subject_kind
+    assert of_its_batch or awaits_its_resource
     assert found.key.startswith(f"{at.id}:")
 
 
@@ -139,6 +141,15 @@ def test_other_batch_s_run_is_unusable() -> None:
     assert identity(at, mine).subject == "r1"
     assert identity(at, other).disposition == "unusable"
     assert identity(at, other).reason == "it names run r1, not b1"
+
+
+@pytest.mark.parametrize("kind", ["contents", "task", "run"])
+@pytest.mark.parametrize("announced", ["task", "run"])
+@pytest.mark.parametrize("resource", [None, "mine"])
+def test_only_a_batch_has_runs(kind: str, announced: str, resource: str | None) -> None:
+    found = identity(view(1, kind, resource), Announcement(announced, "r1", resource))
+    speaks = announced == kind and resource is None
+    assert found.disposition == ("fetch" if speaks else "unusable")
 
 
 def test_a_batchs_endpoint_speaks_for_no_other_kind_of_resource() -> None:

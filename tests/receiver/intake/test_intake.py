@@ -190,6 +190,15 @@ async def test_task_endpoint_fetches_nothing_else(
     assert (fetches(store), len(store.jobs.list_dead())) == ([], 1)
 
 
+@pytest.mark.parametrize("resource", [None, "cj_1"])
+async def test_contents_endpoint_fetches_no_task(
+    taking: Taking, store: Store, resource: str | None
+) -> None:
+    endpoint_id = add_endpoint(store, resource, kind="contents")
+    assert await taking.deliver(endpoint_id, task_body()) == ACCEPTED
+    assert (fetches(store), len(store.jobs.list_dead())) == ([], 1)
+
+
 async def test_unbound_endpoint_takes_the_named_resource(taking: Taking, store: Store) -> None:
     endpoint_id = add_endpoint(store, None)
     assert await taking.deliver(endpoint_id, batch_body(OTHER_BATCH)) == ACCEPTED
@@ -614,7 +623,7 @@ async def test_departed_sender_keeps_its_delivery(taking: Taking, store: Store) 
     endpoint_id = add_endpoint(store)
     with locked(store):
         leaving = asyncio.create_task(taking.deliver(endpoint_id, BODY))
-        await asyncio.sleep(0.1)
+        await until(lambda: taking.group_commit._committing)
         leaving.cancel()
     await until(lambda: fetches(store) == THE_BATCH)
 
@@ -653,6 +662,19 @@ async def test_log_holds_no_secret_or_body(
     said = capsys.readouterr().err + caplog.text
     assert said.count("delivery refused") == 2
     assert not any(text in said for text in (SECRET, OTHER_SECRET, "hunter2", "sha256="))
+
+
+async def test_each_delivery_is_logged_with_its_outcome(
+    taking: Taking, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure(json=True)
+    endpoint_id = add_endpoint(store)
+    for body in (BODY, BODY, batch_body(OTHER_BATCH)):
+        await taking.deliver(endpoint_id, body)
+    logs.flush()
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    outcomes = [line["outcome"] for line in lines if line["event"] == "delivery"]
+    assert outcomes == ["accepted", "duplicate", "unusable"]
 
 
 async def test_forgery_flood_is_one_log_line(

@@ -15,6 +15,7 @@ import pytest
 
 import receiver.sandbox
 from receiver.sandbox import SandboxError, run, serve_in_thread
+from tests.processes import DEADLINE
 
 MODULE = [sys.executable, "-m", "receiver.sandbox"]
 
@@ -48,7 +49,7 @@ def test_process_prints_url_and_takes_switches() -> None:
 )
 def test_wrong_use_ends_with_2(arguments: list[str], said: str) -> None:
     with process(*arguments) as started:
-        _, errors = started.communicate(timeout=30)
+        _, errors = started.communicate(timeout=DEADLINE)
     assert started.returncode == 2
     assert said in errors.splitlines()[-1]
 

@@ -42,6 +42,7 @@ from receiver.sender_api.stream_parsers import (
     StreamParser,
 )
 from receiver.sources import Source
+from tests.processes import DEADLINE
 from tests.receiver import working
 from tests.receiver.parallel_senders import parallel_v0
 from tests.receiver.working import a_source, answering
@@ -225,7 +226,7 @@ async def test_trickled_answer_has_total_deadline(
             yield b" "
             await asyncio.sleep(0.02)  # much sooner than any single read would time out
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE):
         error = await refused(200, content=trickle())
     assert type(error) is Unavailable
     assert "not whole" in str(error)
@@ -375,5 +376,5 @@ async def test_rate_limit_obeyed_for_an_hour() -> None:
             async with asyncio.timeout(0.05):
                 await made.call(LIST)
         seconds[0] = 3602.0  # the one that left had booked its second
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             assert await made.call(LIST) == []

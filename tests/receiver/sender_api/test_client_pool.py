@@ -9,6 +9,7 @@ import pytest
 
 from receiver.sender_api import client_pool
 from receiver.sender_api.client_pool import ClientPool, clients_for
+from tests.processes import DEADLINE
 
 REDIRECT = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -61,13 +62,13 @@ async def wire() -> AsyncIterator[ClientPool]:
 
 
 async def get(wire: ClientPool, sender: Sender) -> int:
-    async with wire.stream("GET", sender.url, timeout=10) as response:
+    async with wire.stream("GET", sender.url, timeout=DEADLINE) as response:
         await response.aread()
     return response.status_code
 
 
 async def until(connections: tuple[int, int], *, of: Sender) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         while (of.opened, of.closed) != connections:
             await asyncio.sleep(0.005)
 
@@ -82,7 +83,7 @@ async def test_parallel_calls_have_own_connections(wire: ClientPool, sender: Sen
         sender.may_answer.clear()
         calls = [asyncio.create_task(get(wire, sender)) for _ in range(40)]
         request_lines = len(sender.request_lines) + 40
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             while len(sender.request_lines) < request_lines:
                 await asyncio.sleep(0.005)
         sender.may_answer.set()

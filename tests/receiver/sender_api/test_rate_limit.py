@@ -13,6 +13,7 @@ from receiver.sender_api.rate_limit import (
     rate_limiter_of,
 )
 from storage import CannotStore, Store
+from tests.processes import DEADLINE
 from tests.receiver.working import a_source
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -146,7 +147,7 @@ async def test_a_cancelled_call_keeps_nobody_waiting(store: Store) -> None:
     await asyncio.sleep(0)
     for task in leaving:
         task.cancel()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE):
         await staying
 
 

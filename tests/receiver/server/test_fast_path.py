@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 from receiver.server import config, fast_path, protocol
 from receiver.server.fast_path import FastPathProtocol
 from receiver.server.protocol import GuardedProtocol
+from tests.processes import DEADLINE
 from tests.receiver.conftest import until
 
 HEAD = b"POST /fast HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n"
@@ -71,7 +72,7 @@ class App:
             for part in parts:
                 writer.write(part)
                 await asyncio.sleep(0.02)
-            return await asyncio.wait_for(reader.read(), 5)
+            return await asyncio.wait_for(reader.read(), DEADLINE)
 
 
 async def test_a_whole_request_is_taken_and_one_in_parts_goes_the_asgi_way() -> None:
@@ -127,7 +128,7 @@ async def test_a_polite_stop_waits_for_the_answer_and_ends_the_connection() -> N
         for connection in app.states.connections:
             connection.shutdown()
         app.answers.pop()()
-        assert b"connection: close\r\n" in await asyncio.wait_for(reader.read(), 5)
+        assert b"connection: close\r\n" in await asyncio.wait_for(reader.read(), DEADLINE)
 
 
 # Where uvicorn's private parts are not as we know them.

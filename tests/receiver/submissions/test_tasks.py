@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -318,7 +318,7 @@ async def test_status_look_stores_the_answer(store: Store, sender: SandboxServer
 async def test_a_task_is_updated_and_cancelled(store: Store, sender: SandboxServer) -> None:
     source = a_source(sender.api_url)
     run_id = await create(store, source, query="[stuck]")
-    async with tasks_of(store, source) as tasks:
+    async with tasks_of(store, source, warn=pytest.fail) as tasks:
         await tasks.update(run_id, "look at 2026")
         await tasks.cancel(run_id)
         assert store.runs.show(run_id)[0]["result_status"] == "cancelled"
@@ -328,6 +328,34 @@ async def test_a_task_is_updated_and_cancelled(store: Store, sender: SandboxServ
             await tasks.cancel(run_id)
         with pytest.raises(UsageError, match="the instruction is empty"):
             await tasks.update(run_id, " ")
+
+
+async def test_cancelled_task_that_cannot_be_looked_at_is_a_warning(
+    store: Store, sender: SandboxServer
+) -> None:
+    source = a_source(sender.api_url)
+    run_id = await create(store, source, query="[stuck]")
+    sender.add_fault("GET /deepresearch/tasks/**", status=500)
+    said: list[str] = []
+    async with tasks_of(store, source, warn=said.append) as tasks:
+        await tasks.cancel(run_id)
+    (sentence,) = said
+    assert sentence.startswith(f"{run_id} could not be looked at (the sender answered 500")
+    assert store.runs.show(run_id)[0]["result_status"] is None
+
+
+@pytest.mark.postgres
+async def test_a_task_is_cancelled_beside_a_busy_intake(
+    store: Store, sender: SandboxServer
+) -> None:
+    source = a_source(sender.api_url)
+    run_id = await create(store, source, query="[stuck]")
+    with ExitStack() as stack:
+        for _ in range(4):  # all connections that the intake has
+            stack.enter_context(store.database.read(urgent=True))
+        async with tasks_of(store, source, warn=pytest.fail) as tasks:
+            await tasks.cancel(run_id)
+    assert store.runs.show(run_id)[0]["result_status"] == "cancelled"
 
 
 async def test_question_is_shown_answered_and_passed(store: Store, sender: SandboxServer) -> None:

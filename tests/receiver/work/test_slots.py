@@ -14,7 +14,7 @@ from receiver.work import lease_keeper, slots
 from receiver.work.fetch import REFUSALS, Fetch
 from storage import LEASE_SECONDS, RENEW_SECONDS, CannotStore, Lease, Store
 from tests.receiver import working
-from tests.receiver.conftest import stuck, until
+from tests.receiver.conftest import DEADLINE, stuck, until
 from tests.receiver.parallel_senders import (
     BATCH,
     GROUP,
@@ -276,17 +276,30 @@ async def test_polite_stop_returns_jobs_untried(
     assert (given_back["lease_token"], attempts(store)) == (None, [])
 
 
-async def test_polite_stop_returns_jobs_being_claimed(store: Store) -> None:
+async def test_polite_stop_returns_jobs_being_claimed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[bool] = []
+    claim = store.jobs.claim
+
+    def noticed(*given: Any, **more: Any) -> list[Lease]:
+        begun.append(True)
+        return claim(*given, **more)
+
+    monkeypatch.setattr(store.jobs, "claim", noticed)
+    monkeypatch.setattr(slots, "POLL_SECONDS", DEADLINE)
     async with AsyncExitStack() as stack:
         work = working.working(store, a_source(), client=answering(a_run))
         worker = await stack.enter_async_context(work)
-        await asyncio.sleep(0.1)  # it has found nothing, and rests
+        await until(lambda: begun)  # it finds nothing, and rests
         announce(store, "t1", kind="task")
         with stuck(store):
+            begun.clear()
             worker.wake()
-            await asyncio.sleep(0.1)  # the claim waits for the writer
+            await until(lambda: begun)  # and waits for the writer
             stopping = asyncio.create_task(stack.aclose())
             await asyncio.sleep(0.1)
+            assert not stopping.done()
         await stopping
     store.probe()  # comes after whatever was queued
     assert (job(store)["status"], job(store)["claims"]) == ("pending", 0)
@@ -314,7 +327,7 @@ async def test_polite_stop_ignores_failing_store(
     monkeypatch.setattr(store.results, "store_rows", fail)
     announce(store, "batch_1")
     async with (
-        asyncio.timeout(30),  # it would be for ever
+        asyncio.timeout(DEADLINE),  # it would be for ever
         working.working(store, a_source(), client=answering(handler)),
     ):
         await until(lambda: latch.waiting == 1 and has_failed.is_set())

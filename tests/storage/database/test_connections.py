@@ -22,11 +22,11 @@ from storage.database.postgres.names import DEFAULT_SCHEMA, Names
 from storage.models import Event
 from tests import behind, databases
 from tests.databases import KEY
+from tests.processes import DEADLINE
 from tests.storage.build import deliver, delivery, rows
 
 pytestmark = pytest.mark.postgres
 
-DEADLINE = 30.0
 SERVED = Names(DEFAULT_SCHEMA).served
 
 
@@ -61,8 +61,8 @@ def test_endpoint_found_while_work_pool_exhausted(store: Store) -> None:
     endpoint_id = store.endpoints.add("valyu", "batch", resource="batch-1")
     store.endpoints.set_secret(endpoint_id, "secret")
     with no_connection_for_work(store):
-        assert store.endpoints.find(endpoint_id) is not None
-        assert store.endpoints.find_by_resource("valyu", "batch-1") is not None
+        assert store.endpoints.find(endpoint_id, urgent=True) is not None
+        assert store.endpoints.find_by_resource("valyu", "batch-1", urgent=True) is not None
         assert store.endpoints.revision() > 0
 
 
@@ -167,7 +167,7 @@ def test_hints_arrive_above_thousandth_descriptor(made_url: str) -> None:
         one, other = (stack.enter_context(databases.opened(made_url, serve=True)) for _ in range(2))
         one.listen(notified.set)
         other.hint()
-        assert notified.wait(10)
+        assert notified.wait(DEADLINE)
         other.probe()
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 

@@ -17,7 +17,7 @@ from storage.models import Event
 from tests import databases
 from tests.databases import KEY, Maker
 from tests.pgbouncer import PgBouncer, pooled
-from tests.processes import until
+from tests.processes import DEADLINE, until
 from tests.storage.build import deliver, delivery, rows
 
 SERVED = Names(DEFAULT_SCHEMA).served
@@ -119,7 +119,7 @@ def test_direct_url_brings_hints(pooled_url: str, made_url: str) -> None:
     try:
         one.listen(notified.set)
         other.hint()
-        assert notified.wait(30)
+        assert notified.wait(DEADLINE)
     finally:
         one.close()
         other.close()

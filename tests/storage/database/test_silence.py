@@ -13,6 +13,7 @@ import storage
 from storage import CannotOpen
 from storage.database.postgres import engine as postgres
 from tests.databases import KEY
+from tests.processes import DEADLINE
 
 pytestmark = pytest.mark.postgres
 
@@ -46,7 +47,7 @@ def silent_url() -> Iterator[str]:
         thread.start()
         yield f"postgresql://user@127.0.0.1:{listening.getsockname()[1]}/x"
         listening.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
+        thread.join(DEADLINE)
     for connection in connections:
         connection.close()
 
@@ -70,7 +71,7 @@ def test_server_silent_after_login_is_given_up(
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(30)
+    thread.join(DEADLINE)
     assert "cannot be opened" in str(told[0])
 
 

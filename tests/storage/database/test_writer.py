@@ -14,12 +14,11 @@ from storage import CannotStore
 from storage.database import Database
 from storage.database.writer import Writer
 from storage.models import Meta
+from tests.processes import DEADLINE
 
-PATIENCE = 10
 
-
-class Told:
-    """A `done` that remembers what it was told, and can be waited for."""
+class Outcome:
+    """A `done` that keeps its outcome, and can be waited for."""
 
     def __init__(self) -> None:
         self._event = Event()
@@ -30,8 +29,8 @@ class Told:
         self.value, self.error = value, error
         self._event.set()
 
-    def wait(self, seconds: float = PATIENCE) -> "Told":
-        assert self._event.wait(seconds), "nobody was told"
+    def wait(self, seconds: float = DEADLINE) -> "Outcome":
+        assert self._event.wait(seconds), "it was never called"
         return self
 
 
@@ -53,28 +52,28 @@ class Busy:
 
         def work(_: object) -> None:
             started.set()
-            assert self._may_go.wait(PATIENCE)
+            assert self._may_go.wait(DEADLINE)
             self._then()
 
-        self.told = Told()
-        writer.submit(work, self.told)
-        assert started.wait(PATIENCE)
+        self.outcome = Outcome()
+        writer.submit(work, self.outcome)
+        assert started.wait(DEADLINE)
 
     def go(self) -> None:
         self._may_go.set()
 
 
 def test_urgent_work_first_without_starving_others(writer: Writer) -> None:
-    busy, order, last = Busy(writer), list[str](), Told()
+    busy, order, last = Busy(writer), list[str](), Outcome()
 
     def note(name: str, _: object) -> None:
         order.append(name)
 
     for number in range(3):
-        writer.submit(partial(note, f"other {number}"), Told())
+        writer.submit(partial(note, f"other {number}"), Outcome())
     for number in range(5):
-        told = last if number == 4 else Told()
-        writer.submit(partial(note, f"urgent {number}"), told, urgent=True)
+        outcome = last if number == 4 else Outcome()
+        writer.submit(partial(note, f"urgent {number}"), outcome, urgent=True)
     busy.go()
     last.wait()
     assert order == [
@@ -85,9 +84,9 @@ def test_urgent_work_first_without_starving_others(writer: Writer) -> None:
 
 def test_result_of_the_work_is_returned(writer: Writer) -> None:
     assert writer.call(lambda _: 42) == 42
-    told = Told()
-    writer.submit(lambda _: 42, told, urgent=True)
-    assert (told.wait().value, told.error) == (42, None)
+    outcome = Outcome()
+    writer.submit(lambda _: 42, outcome, urgent=True)
+    assert (outcome.wait().value, outcome.error) == (42, None)
 
 
 def test_error_reaches_caller_and_writer_continues(writer: Writer) -> None:
@@ -133,7 +132,7 @@ def test_done_is_called_after_the_commit(writer: Writer, database: Database) -> 
         said.set()
 
     writer.submit(lambda c: c.execute(insert(Meta).values(key="k", value="v")), done)
-    assert said.wait(PATIENCE)
+    assert said.wait(DEADLINE)
     assert seen == [("v",)]
 
 
@@ -159,14 +158,14 @@ def test_many_threads_write_through_one(writer: Writer, database: Database) -> N
 
 
 def test_queued_work_finishes_before_close(writer: Writer) -> None:
-    busy, waiting = Busy(writer), [Told(), Told()]
+    busy, waiting = Busy(writer), [Outcome(), Outcome()]
     writer.submit(lambda _: "other", waiting[0])
     writer.submit(lambda _: "urgent", waiting[1], urgent=True)
     closing = Thread(target=writer.close)
     closing.start()
     busy.go()
-    closing.join(PATIENCE)
-    assert [told.wait().value for told in waiting] == ["other", "urgent"]
+    closing.join(DEADLINE)
+    assert [outcome.wait().value for outcome in waiting] == ["other", "urgent"]
 
 
 def test_nothing_is_taken_after_the_end(writer: Writer) -> None:
@@ -180,17 +179,17 @@ class Stop(BaseException):
 
 
 @pytest.fixture
-def ended(writer: Writer) -> Iterator[tuple[Writer, Told, Told]]:
+def ended(writer: Writer) -> Iterator[tuple[Writer, Outcome, Outcome]]:
     """A writer that dies of a piece of work, while another waits."""
 
     def die() -> None:
         raise Stop
 
     with quiet_threads():
-        busy, waiting = Busy(writer, die), Told()
+        busy, waiting = Busy(writer, die), Outcome()
         writer.submit(lambda _: "never", waiting)
         busy.go()
-        yield writer, busy.told, waiting
+        yield writer, busy.outcome, waiting
 
 
 @contextmanager
@@ -205,34 +204,34 @@ def quiet_threads() -> Iterator[None]:
         threading.excepthook = before
 
 
-def test_dead_writer_fails_waiting_work_at_once(ended: tuple[Writer, Told, Told]) -> None:
+def test_dead_writer_fails_waiting_work_at_once(ended: tuple[Writer, Outcome, Outcome]) -> None:
     assert isinstance(ended[2].wait().error, CannotStore)
 
 
-def test_a_dead_writer_takes_nothing_more(ended: tuple[Writer, Told, Told]) -> None:
+def test_a_dead_writer_takes_nothing_more(ended: tuple[Writer, Outcome, Outcome]) -> None:
     ended[2].wait()
     with pytest.raises(CannotStore):
         ended[0].call(lambda _: None)
 
 
-def test_dead_writer_fails_the_work_it_ran(ended: tuple[Writer, Told, Told]) -> None:
+def test_dead_writer_fails_the_work_it_ran(ended: tuple[Writer, Outcome, Outcome]) -> None:
     ended[2].wait()
-    assert ended[1].wait(0.5).error is not None
+    assert ended[1].wait().error is not None
 
 
 def test_one_departed_waiter_holds_up_nobody() -> None:
     def broken(_: object) -> None:
-        started.wait(PATIENCE)
+        started.wait(DEADLINE)
         raise Stop
 
     def gone(_value: object, _error: object) -> None:
         raise RuntimeError("the loop is closed")
 
-    started, waiting = Event(), Told()
+    started, waiting = Event(), Outcome()
     with quiet_threads():
         writer = Writer(broken)
         writer.submit(lambda _: None, gone)
         writer.submit(lambda _: None, gone)
         writer.submit(lambda _: None, waiting)
         started.set()
-        assert isinstance(waiting.wait(0.5).error, CannotStore)
+        assert isinstance(waiting.wait().error, CannotStore)

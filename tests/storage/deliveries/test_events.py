@@ -90,15 +90,14 @@ def test_same_key_other_body_makes_fetch(database: Database) -> None:
     assert [row.event_id for row in rows(database, Job)] == [1, 1]
 
 
-def test_fetch_for_other_body_needs_newer_result(
-    database: Database,
-) -> None:
+@pytest.mark.parametrize("awaits_end", [True, False])
+def test_fetch_for_other_body_needs_newer_result(database: Database, awaits_end: bool) -> None:
+    hints = {"batch": "b", "status": "completed"}
     for body in (b"1", b"2", b"2"):
-        record(database, delivery(body=body, hints={"batch": "b", "status": "completed"}))
-    told = {"batch": "b", "status": "completed", "awaits_end": True}
+        record(database, delivery(body=body, hints=hints, awaits_end=awaits_end))
     assert [row.progress for row in rows(database, Job)] == [
-        told,
-        {"again": True, "awaits_end": True},
+        {**hints, "awaits_end": awaits_end},
+        {"again": True, "awaits_end": awaits_end},
     ]
 
 

@@ -110,6 +110,8 @@ def test_stored_input_has_no_file_data_or_credentials() -> None:
     ("options", "said"),
     [
         ({"query": " "}, "the query is missing or empty"),
+        ({"query": "", "url": [""], "tools": {"charts": "yes"}}, "the query is missing or empty"),
+        ({"query": 5}, "`query` must be text"),
         ({"query": "q" * 25_001}, "25001 characters; 25000 are allowed"),
         ({"runner": "turbo"}, "'turbo' is not one of instant, fast"),
         ({"format": ["html"]}, "'html' is not one of markdown"),

@@ -11,6 +11,7 @@ import pytest
 from receiver.errors import FetchError, NotReady, Unavailable
 from receiver.work.fetch.listing_progress import MAX_RESTARTS
 from storage import Lease, Store, SubmittedRun
+from tests.processes import DEADLINE
 from tests.receiver.parallel_senders import GROUP, GroupSender, events, parallel
 from tests.receiver.working import (
     announce,
@@ -281,7 +282,7 @@ async def test_promised_runs_stored_despite_open_stream(
     store: Store,
 ) -> None:
     sender = Streams(5, held_open(GroupSender(runs(5)).events()))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         assert await brought(store, sender) == "5 of 5 results stored"
     assert sender.listed == [""]
 
@@ -289,7 +290,7 @@ async def test_promised_runs_stored_despite_open_stream(
 async def test_comment_only_stream_is_ended(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("receiver.work.fetch.streams.ITEM_SECONDS", 0.3)
     sender = Streams(5, held_open(GroupSender(runs(5)).events()[:2]))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         assert await brought(store, sender) == "5 of 5 results stored"
     assert sender.listed == ["", " behind 2"]
 
@@ -299,5 +300,5 @@ async def test_attempt_ends_when_streams_bring_nothing(
 ) -> None:
     monkeypatch.setattr("receiver.work.fetch.streams.ITEM_SECONDS", 0.1)
     with pytest.raises(Unavailable, match="the stream brought nothing for"):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             await brought(store, Streams(5, held_open([])))

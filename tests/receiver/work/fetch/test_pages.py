@@ -19,6 +19,7 @@ from receiver.sandbox import SandboxServer
 from receiver.work.fetch.batches import LISTED_IN_VAIN_AT_ALL
 from receiver.work.fetch.late_outputs import FEWEST_LOOKS, SEEN_WITHOUT_OUTPUT
 from storage import CannotStore, Progress, Store, Stored, SubmittedRun
+from tests.processes import DEADLINE
 from tests.receiver import working
 from tests.receiver.working import (
     LISTS,
@@ -137,7 +138,7 @@ async def test_page_stored_while_next_is_fetched(
 
     def store_late(*args: Any, progress: Progress, **more: Any) -> Stored:
         cursors.append(progress["listing"]["cursor"])
-        assert asked_sizes[len(cursors) + 1].wait(10)
+        assert asked_sizes[len(cursors) + 1].wait(DEADLINE)
         return store_now(*args, progress=progress, **more)
 
     store_now = store.results.store_rows
