@@ -6,8 +6,10 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import update
 
 from storage import Ages, Store
+from storage.models import Batch
 from tests.databases import url_of, variables
 from tests.receiver.api.conftest import MakeProgram, Program, problem
 from tests.receiver.cli import conftest as command_line
