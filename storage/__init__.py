@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from storage.batches.arrivals import Arrivals, SenderCounts
 from storage.batches.batches import Watched
 from storage.batches.ledger import Ledger, UnstoredRun
 from storage.batches.submissions import NewSubmission, StoredTask, Submission
@@ -41,6 +42,7 @@ from storage.errors import (
 )
 from storage.export import FORMATS, CsvOptions, ExportReport, Gaps, Selection
 from storage.fetched import TERMINAL, UNTYPED, FetchedBatch, FetchedRun, SubmittedRun
+from storage.jobs.checks import NextLook
 from storage.jobs.lease import LEASE_SECONDS, RENEW_SECONDS, AttemptOutcome, Lease
 from storage.jobs.pauses import PausedSource
 from storage.jobs.progress import ListingProgress, Progress
@@ -53,11 +55,11 @@ from storage.runs.rows import RunRow
 from storage.runs.runs import KnownRun
 from storage.runs.views import RunFacts
 from storage.store import Store
-from storage.store.batches import MissingResults
 from storage.store.check_jobs import FIRST_CHECK
 from storage.store.idempotency_keys import Answered, Reserved
 from storage.store.keys import Rekeyed
 from storage.store.new_batches import NewBatchRow
+from storage.store.story import MAX_MISSING_RUNS, BatchStory
 from storage.store.submissions import EndpointPlan
 from storage.store.unfinished import Check
 from storage.tokens import NewToken, TokenRow, TokenView
@@ -82,6 +84,7 @@ __all__ = [
     "FORMATS",
     "KINDS",
     "LEASE_SECONDS",
+    "MAX_MISSING_RUNS",
     "MAX_SECRETS",
     "RENEW_SECONDS",
     "SCHEMA",
@@ -91,9 +94,11 @@ __all__ = [
     "Ages",
     "AlreadyServed",
     "Answered",
+    "Arrivals",
     "AttemptOutcome",
     "AttemptRow",
     "BatchDeadLetter",
+    "BatchStory",
     "CannotOpen",
     "CannotStore",
     "Check",
@@ -128,12 +133,12 @@ __all__ = [
     "ListingProgress",
     "Matching",
     "MatchingEvent",
-    "MissingResults",
     "NamedRun",
     "NewBatchRow",
     "NewSubmission",
     "NewToken",
     "NewerSchema",
+    "NextLook",
     "NoDatabase",
     "NotFound",
     "PausedSource",
@@ -148,6 +153,7 @@ __all__ = [
     "SecretRefused",
     "SecretRow",
     "Selection",
+    "SenderCounts",
     "SigningSecret",
     "Step",
     "StorageError",

@@ -27,6 +27,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_TIME = re.compile(r"[0-9-]{10} [0-9:]{8}|[0-9]+ (?:s|min)\b|job [0-9]+")
 
 
 def page(name: str) -> str:
@@ -196,7 +197,8 @@ def steps(session: str) -> list[tuple[str, str]]:
 
 def same(text: str) -> list[str]:
     """Return lines that are equal from run to run."""
-    return [_UUID.sub("ID", line.rstrip()) for line in text.splitlines()]
+    lines = [_UUID.sub("ID", line.rstrip()) for line in text.splitlines()]
+    return [_TIME.sub("TIME", line) for line in lines]
 
 
 def followed(script: list[str], folder: Path, settings: dict[str, str]) -> list[str]:

@@ -1,14 +1,16 @@
 """Ledgers with what is missing, and results, for programs."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar, get_args
 
 from starlette.responses import Response
 
 from receiver.api.requests import ApiRequest
 from receiver.api.responses import RETRY_AFTER, Problem, answer
 from receiver.api.result_stream import ResultLines
-from storage import Ledger, NotFound, Selection
+from storage import NotFound, Selection
+
+T = TypeVar("T")
 
 MAX_LIMIT = 1_000
 
@@ -26,17 +28,21 @@ async def list_all(request: ApiRequest) -> Response:
 
 
 async def show(request: ApiRequest) -> Response:
-    """Show the ledger of a batch, and what is missing and why."""
-    ledger = await _ledger(request, request.query("source").get("source"))
-    missing = await request.context.in_thread(request.context.store.batches.missing, ledger)
-    return answer({**ledger.as_dict(), **missing})
+    """Show the story of a batch: its numbers, how each result came, what is missing and why."""
+    read = request.context.store.batches.story
+    story = await _read(request, read, request.query("source").get("source"))
+    source = request.context.sources.get(story.ledger.source)
+    has_cost = story.arrivals.cost is not None
+    currency = source.provider.currency if source is not None and has_cost else None
+    return answer({**story.as_dict(), "currency": currency})
 
 
 async def results(request: ApiRequest) -> Response:
     """Stream the results of a batch as JSON Lines; a header says if the batch is complete."""
     query = request.query("source", "status")
     status = _status(query)
-    ledger = await _ledger(request, query.get("source"))  # read before the results, to promise less
+    # read before the results, to promise less
+    ledger = await _read(request, request.context.store.batches.ledger, query.get("source"))
     selection = Selection(source=ledger.source, batch_id=ledger.batch_id, status=status)
     pages = await request.context.in_thread(request.context.store.export.json_lines, selection)
     return ResultLines(
@@ -87,12 +93,11 @@ async def run(request: ApiRequest) -> Response:
     return answer(shown, 202, headers=RETRY_AFTER)
 
 
-async def _ledger(request: ApiRequest, source: str | None) -> Ledger:
+async def _read(request: ApiRequest, read: Callable[..., T], source: str | None) -> T:
+    """Return what `read` says of the request's batch."""
     source = request.source(source)
     try:
-        return await request.context.in_thread(
-            request.context.store.batches.ledger, request.params["batch_id"], source=source
-        )
+        return await request.context.in_thread(read, request.params["batch_id"], source=source)
     except NotFound:
         several = "" if source else ", or several sources have one (then add ?source=NAME)"
         raise Problem(

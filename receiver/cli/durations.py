@@ -11,6 +11,18 @@ _DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d|w)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def spoken(span: timedelta) -> str:
+    """Return a duration as a person says it, in the largest unit that is twice in it: `14 min`."""
+    seconds = round(span.total_seconds())
+    for unit, name in _UNITS:
+        if seconds >= 2 * unit:
+            return f"{seconds // unit} {name}"
+    return f"{seconds} s"
+
+
 def end_of_old(keep: str | None, until: str | None, *, now: datetime) -> datetime:
     """Return when old secrets end: `keep` from now, or `until`; by default a day from now.
 

@@ -69,6 +69,14 @@ def _store(settings: Settings | None, *, create: bool) -> Iterator[Store]:
         store.close()
 
 
+def currency_of(settings: Settings, source: str) -> str | None:
+    """Return the currency in which a source's sender charges, or None where it is not known."""
+    from receiver.sources import configured
+
+    found = configured(settings).get(source)
+    return None if found is None else found.provider.currency
+
+
 def keys_of(settings: Settings) -> list[str]:
     """The keys that encrypt secrets at rest, newest first."""
     return [key.get_secret_value() for key in settings.encryption_keys]

@@ -94,6 +94,22 @@ def print_rows(
     console.print(table)
 
 
+def print_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """Print named facts on standard output, one below the other; long ones are wrapped."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, emoji=False, width=240)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", min_width=9)
+    table.add_column(overflow="fold")
+    for name, fact in facts:
+        table.add_row(name, readable(fact))
+    console.print(table)
+
+
 def print_list(
     rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, nothing: str, as_json: bool
 ) -> None:

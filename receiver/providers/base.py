@@ -33,6 +33,8 @@ class Provider(ABC):
     """The kind of its single runs, one of `kinds`."""
     statuses: ClassVar[Mapping[str, str]]
     """Our status (queued, running, completed, failed, cancelled) for each status of the sender."""
+    currency: ClassVar[str | None] = None
+    """The currency of the costs that its answers name; None where they name none."""
     below_tasks: ClassVar[bool] = False
     """True where the address of a batch or of a run names a stored task too."""
 

@@ -79,8 +79,7 @@ def add_runs(
     connection.execute(
         _this(source, batch_id).values(submitted=case((counted > least, counted), else_=least))
     )
-    found = ledger(connection, source, batch_id)
-    if found.stored < found.expected:
+    if ledger(connection, source, batch_id).missing:
         connection.execute(_this(source, batch_id).values(state="open", completed_at=None))
 
 
@@ -165,9 +164,9 @@ def save(
         values["announced_at"] = func.coalesce(col(Batch.announced_at), now)
     connection.execute(_this(source, batch.batch_id).values(**values))
     found = ledger(connection, source, batch.batch_id)
-    if found.state == "complete" and found.stored < found.expected:
+    if found.missing:
         connection.execute(_this(source, batch.batch_id).values(state="open", completed_at=None))
-    return ledger(connection, source, batch.batch_id)
+    return found
 
 
 def settle(connection: Connection, source: str, batch: FetchedBatch, *, now: datetime) -> Ledger:
@@ -215,6 +214,30 @@ def watched(connection: Connection, source: str, batch_id: str) -> Watched | Non
 @statement
 def _watched(source: Any, batch_id: Any) -> Executable:
     return select(*_WATCHED).where(col(Batch.source) == source, col(Batch.batch_id) == batch_id)
+
+
+def reopen(connection: Connection, source: str, batch_ids: Iterable[str]) -> list[Watched]:
+    """Open the complete ones of these batches that have a run without its result; returns them."""
+    names = sorted(set(batch_ids))
+    if not names:
+        return []
+    is_complete = (
+        col(Batch.source) == source,
+        col(Batch.batch_id).in_(names),
+        col(Batch.state) == "complete",
+    )
+    complete = connection.execute(
+        select(col(Batch.batch_id)).where(*is_complete).order_by(col(Batch.batch_id))
+    ).scalars()
+    reopened = [name for name in complete if ledger(connection, source, name).missing]
+    if not reopened:
+        return []
+    connection.execute(
+        update(Batch)
+        .where(col(Batch.source) == source, col(Batch.batch_id).in_(reopened))
+        .values(state="open", completed_at=None)
+    )
+    return [found for name in reopened if (found := watched(connection, source, name))]
 
 
 def defaults(connection: Connection, source: str, batch_id: str) -> dict[str, Any]:

@@ -1,13 +1,17 @@
-"""Ledgers of batches: what is expected, announced, stored and failed, by ids and counts."""
+"""Ledgers of batches: what is expected, announced, stored, failed and missing, by ids and counts.
 
+`docs/batches.md` says what each number means; here they are counted.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, TypedDict
 
-from sqlalchemy import ColumnElement, Connection, Row, func, select
+from sqlalchemy import ColumnElement, Connection, Executable, Row, func, select, tuple_
 from sqlmodel import col
 
-from storage.database import as_dicts
+from storage.database import as_dicts, statement
 from storage.errors import NotFound
 from storage.fetched import TERMINAL
 from storage.models import Batch, Result, Run
@@ -19,10 +23,15 @@ class Ledger:
 
     expected: runs that the sender counts or that we know, whichever is more, and the tasks of an
     unfinished submission that are still to be added.
-    announced: runs of which the sender has said that they ended.
-    stored: runs whose result is stored.
+    announced: those of which the sender has said that they ended.
+    stored: those whose result is stored: of their last end, where they ended more than once.
     failed: those of the stored ones that failed or were cancelled.
     pruned: those of the stored ones whose content was pruned at its age.
+    known: those that are named, so that each has a row.
+    missing: those whose result is not stored.
+
+    failed <= stored <= announced <= expected = stored + missing, and stored <= known <= expected;
+    complete means that none is missing, and that the sender's counts agree.
     """
 
     source: str
@@ -40,10 +49,16 @@ class Ledger:
     created_at: datetime
     completed_at: datetime | None
     pruned: int = 0
+    known: int = 0
+
+    @property
+    def missing(self) -> int:
+        """The number of runs whose result is not stored."""
+        return self.expected - self.stored
 
     def as_dict(self) -> dict[str, object]:
         """Return all fields by name, as they are shown."""
-        return asdict(self)
+        return {**asdict(self), "missing": self.missing}
 
 
 def ledger(connection: Connection, source: str, batch_id: str) -> Ledger:
@@ -53,7 +68,7 @@ def ledger(connection: Connection, source: str, batch_id: str) -> Ledger:
     ).one_or_none()
     if row is None:
         raise NotFound(f"There is no batch {batch_id} of source {source}: see `batch list`.")
-    return _ledger(connection, row)
+    return _ledgers(connection, [row])[0]
 
 
 def find(connection: Connection, batch_id: str, *, source: str | None = None) -> Ledger:
@@ -70,7 +85,14 @@ def find(connection: Connection, batch_id: str, *, source: str | None = None) ->
     if len(rows) > 1:
         sources = ", ".join(sorted(row.source for row in rows))
         raise NotFound(f"Several sources have a batch {batch_id}: add --source ({sources}).")
-    return _ledger(connection, rows[0])
+    return _ledgers(connection, rows)[0]
+
+
+def of(connection: Connection, names: Sequence[tuple[str, str]]) -> list[Ledger]:
+    """Return the ledgers of the batches with these sources and ids, newest first."""
+    is_named = tuple_(col(Batch.source), col(Batch.batch_id)).in_(names)
+    rows = connection.execute(select(Batch).where(is_named).order_by(col(Batch.id).desc())).all()
+    return _ledgers(connection, rows)
 
 
 def list_page(
@@ -83,7 +105,7 @@ def list_page(
     if before is not None:
         query = query.where(col(Batch.id) < before)
     rows = connection.execute(query).all()
-    return [_ledger(connection, row) for row in rows], rows[-1].id if rows else None
+    return _ledgers(connection, rows), rows[-1].id if rows else None
 
 
 class UnstoredRun(TypedDict):
@@ -105,7 +127,7 @@ def unstored(
             col(Run.source) == source,
             col(Run.batch_id) == batch_id,
             ~select(col(Result.id))
-            .where(col(Result.run_pk) == col(Run.id), col(Result.is_current), _is_of_last_end())
+            .where(col(Result.run_pk) == col(Run.id), col(Result.is_current), is_stored())
             .exists(),
         )
         .order_by(col(Run.id))
@@ -114,24 +136,69 @@ def unstored(
     return as_dicts(rows)
 
 
-def _is_of_last_end() -> ColumnElement[bool]:
-    """Select results of their runs' last end: a run that ended again has another result to come."""
-    return col(Run.status).not_in(TERMINAL) | (col(Run.status) == col(Result.status))
+def is_stored() -> ColumnElement[bool]:
+    """Select runs joined with the result of their last end; one that ended again has none yet."""
+    is_of_last_end = col(Run.status).not_in(TERMINAL) | (col(Run.status) == col(Result.status))
+    return col(Result.id).is_not(None) & is_of_last_end
 
 
-def _ledger(connection: Connection, row: Row[Any]) -> Ledger:
-    known, stored, failed, pruned = connection.execute(
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """The runs of a batch that have a row, counted."""
+
+    known: int = 0
+    ended: int = 0
+    stored: int = 0
+    failed: int = 0
+    pruned: int = 0
+
+
+def _ledgers(connection: Connection, rows: Sequence[Row[Any]]) -> list[Ledger]:
+    """Return the ledgers of these batches; their runs are counted by one query a source."""
+    named: dict[str, list[str]] = {}
+    for row in rows:
+        named.setdefault(row.source, []).append(row.batch_id)
+    counted = {
+        (source, batch_id): counts
+        for source, batch_ids in named.items()
+        for batch_id, counts in _count(connection, source, batch_ids)
+    }
+    return [_ledger(row, counted.get((row.source, row.batch_id), _Counts())) for row in rows]
+
+
+def _count(
+    connection: Connection, source: str, batch_ids: Sequence[str]
+) -> Iterator[tuple[str, _Counts]]:
+    for row in _counting(connection, source=source, batch_ids=batch_ids):
+        yield row[0], _Counts(*row[1:])
+
+
+@statement
+def _counting(source: Any, batch_ids: Any) -> Executable:
+    stored = is_stored()
+    return (
         select(
-            func.count(col(Run.id)),
-            func.count(col(Result.id)).filter(_is_of_last_end()),
-            func.count().filter(col(Result.status).in_(TERMINAL - {"completed"})),
-            func.count(col(Result.pruned_at)),
+            col(Run.batch_id),
+            func.count(),
+            func.count().filter(col(Run.status).in_(TERMINAL)),
+            func.count().filter(stored),
+            func.count().filter(stored, col(Result.status) != "completed"),
+            func.count().filter(stored, col(Result.pruned_at).is_not(None)),
         )
         .select_from(Run)
         .outerjoin(Result, (col(Result.run_pk) == col(Run.id)) & col(Result.is_current))
-        .where(col(Run.source) == row.source, col(Run.batch_id) == row.batch_id)
-    ).one()
-    counts = row.counts or {}
+        .where(col(Run.source) == source, col(Run.batch_id).in_(batch_ids))
+        .group_by(col(Run.batch_id))
+    )
+
+
+def _ledger(row: Row[Any], counts: _Counts) -> Ledger:
+    """Return the ledger of a batch: whatever the sender says, its numbers fit together."""
+    by_sender = row.counts or {}
+    total, ended = (by_sender.get(name) or 0 for name in ("total", "ended"))
+    announced = max(counts.ended, counts.stored, ended)
+    expected = max(counts.known, row.submitted, total, announced) + row.pending
+    is_complete = row.state == "complete" and counts.stored == expected
     return Ledger(
         source=row.source,
         batch_id=row.batch_id,
@@ -139,13 +206,14 @@ def _ledger(connection: Connection, row: Row[Any]) -> Ledger:
         name=row.name,
         runner=row.runner,
         endpoint_id=row.endpoint_id,
-        state=row.state,
+        state="complete" if is_complete else "open",
         sender_status=row.sender_status,
-        expected=max(known, row.submitted, counts.get("total") or 0) + row.pending,
-        announced=max(stored, counts.get("ended") or 0),
-        stored=stored,
-        failed=failed,
+        expected=expected,
+        announced=announced,
+        stored=counts.stored,
+        failed=counts.failed,
         created_at=row.created_at,
-        completed_at=row.completed_at,
-        pruned=pruned,
+        completed_at=row.completed_at if is_complete else None,
+        pruned=counts.pruned,
+        known=counts.known,
     )

@@ -39,7 +39,7 @@ def gaps(database: Database, sources: Sequence[str]) -> Gaps:
         count = connection.execute(select(func.count()).where(is_open)).scalar_one()
         newest = select(col(Batch.source), col(Batch.batch_id)).where(is_open)
         rows = connection.execute(newest.order_by(col(Batch.id).desc()).limit(SHOWN)).all()
-        shown = [ledgers.ledger(connection, *row) for row in rows]
+        shown = ledgers.of(connection, [(row.source, row.batch_id) for row in rows])
     awaited = ((source, outstanding.count(database, source)) for source in sources)
     return Gaps(shown, count, {source: count for source, count in awaited if count})
 

@@ -1,7 +1,7 @@
 """Checks: jobs that ask the sender from time to time. Their states are in `storage/jobs`."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypedDict
 
 from sqlalchemy import ColumnElement, Connection, Row, case, func, select, update
 from sqlmodel import col
@@ -67,6 +67,34 @@ def newest(connection: Connection, source: str, subject: str) -> Row[str, str | 
         .order_by(col(Job.id).desc())
         .limit(1)
     ).one_or_none()
+
+
+class NextLook(TypedDict):
+    """The next look at a batch: when it is due, and True where it is being made now."""
+
+    due: datetime
+    is_running: bool
+
+
+def next_look(connection: Connection, source: str, batch_id: str) -> NextLook | None:
+    """Return the next look at a batch, by a check or for a webhook, or None where none is to come.
+
+    One query for each index that finds such jobs.
+    """
+    live = (col(Job.kind) == "check") & col(Job.status).in_(("pending", "running"))
+    found = [
+        connection.execute(
+            select(col(Job.status), col(Job.next_attempt_at))
+            .where(_about("batch", source, batch_id), which)
+            .order_by(col(Job.next_attempt_at))
+        ).all()
+        for which in (live, col(Job.status) == "pending", col(Job.status) == "running")
+    ]
+    rows = [row for part in found for row in part]
+    if not rows:
+        return None
+    is_running = any(row.status == "running" for row in rows)
+    return {"due": min(row.next_attempt_at for row in rows), "is_running": is_running}
 
 
 def adopt(connection: Connection, source: str, batch_id: str, *, now: datetime) -> None:

@@ -78,6 +78,12 @@ def list_all(connection: Connection) -> list[PausedSource]:
     return as_dicts(connection.execute(select(SourceState)))
 
 
+def find(connection: Connection, source: str) -> PausedSource | None:
+    """Return the pause of a source, or None where it is not paused."""
+    rows = connection.execute(select(SourceState).where(col(SourceState.source) == source))
+    return next(iter(as_dicts(rows)), None)
+
+
 def note_probe(connection: Connection, source: str, *, now: datetime) -> None:
     """Count a probe of a paused source, and put off the next one by PROBE_SECONDS."""
     later = now + timedelta(seconds=PROBE_SECONDS)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -11,10 +11,10 @@ from storage import jobs
 from storage.batches import batches, naming, unfinished, webhooks
 from storage.batches import ledger as ledgers
 from storage.batches.batches import Watched
-from storage.batches.ledger import Ledger, UnstoredRun
+from storage.batches.ledger import Ledger
 from storage.batches.webhooks import Webhooks
 from storage.deliveries import dead_letters
-from storage.deliveries.dead_letters import BatchDeadLetter, LastAttempt
+from storage.deliveries.dead_letters import BatchDeadLetter
 from storage.fetched import FetchedBatch, SubmittedRun
 from storage.jobs import checks
 from storage.jobs.checks import CheckState
@@ -23,20 +23,13 @@ from storage.models import FoundBy
 from storage.store.check_jobs import watch
 from storage.store.new_batches import NewBatchRow, add_runs, register
 from storage.store.part import StorePart
+from storage.store.story import MAX_MISSING_RUNS, BatchStory, story
 
 RUNS_AT_ONCE = 200
 """Runs added in one transaction."""
 
 LISTED_AT_ONCE = 100
 """Ledgers in one read, which counts the runs of each."""
-
-
-class MissingResults(TypedDict):
-    """Reasons why a batch is not complete: missing runs, dead letters, the last attempt."""
-
-    missing: list[UnstoredRun]
-    dead: list[BatchDeadLetter]
-    last_attempt: LastAttempt | None
 
 
 class BatchStore(StorePart):
@@ -215,15 +208,16 @@ class BatchStore(StorePart):
             after = int(found[-1].key)
             yield [each.id for each in found]
 
-    def missing(self, ledger: Ledger) -> MissingResults:
-        """Return what keeps a batch from completion."""
+    def story(
+        self, batch_id: str, *, source: str | None = None, runs: int = MAX_MISSING_RUNS
+    ) -> BatchStory:
+        """Return a batch with all that explains it, and the first `runs` of its missing ones.
+
+        All of it is read at one moment, so that nothing contradicts anything. Raises NotFound.
+        """
         with self._database.read() as connection:
-            named = (ledger.source, ledger.batch_id)
-            return {
-                "missing": ledgers.unstored(connection, *named),
-                "dead": dead_letters.dead_of(connection, *named),
-                "last_attempt": dead_letters.last_attempt_of(connection, *named),
-            }
+            found = ledgers.find(connection, batch_id, source=source)
+            return story(connection, found, runs=runs, now=self._now())
 
     def dead_letters(self, source: str, batch_id: str) -> list[BatchDeadLetter]:
         """Return the dead letters that keep results of a batch away, newest first."""

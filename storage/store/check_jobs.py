@@ -1,14 +1,17 @@
 """Checks of batches and endpoints, which need no webhook."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from storage import jobs
+from storage.batches import batches
 from storage.batches.batches import Watched
 from storage.batches.ledger import Ledger
 from storage.jobs import checks
 from storage.jobs.new import new_job
+from storage.runs.results import ResultPage
 
 FIRST_CHECK = timedelta(minutes=2)
 """How long after its start the first check of an endpoint or a batch is due by default."""
@@ -26,6 +29,24 @@ def watch(
     if batch.state == "open" or even_complete:
         mine = ("batch", batch.batch_id, batch.endpoint_id)
         enqueue_check(connection, batch.source, *mine, moment, first=first)
+
+
+def watch_reopened(
+    connection: Connection,
+    source: str,
+    pages: Sequence[ResultPage],
+    moment: datetime,
+    *,
+    first: timedelta,
+) -> None:
+    """Open complete batches again, with a check, of which a page has a run without a result.
+
+    A group may take more runs after its end, or a run may be tried again.
+    """
+    open_runs = (row.run for page in pages for row in page.rows if not row.run.is_result)
+    names = {run.batch_id for run in open_runs if run.batch_id is not None}
+    for batch in batches.reopen(connection, source, names):
+        watch(connection, batch, moment, first=first)
 
 
 def enqueue_check(

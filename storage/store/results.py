@@ -17,6 +17,7 @@ from storage.runs import results
 from storage.runs.merges import current_results, merges
 from storage.runs.results import ResultPage, Stored
 from storage.runs.rows import RowChunk, chunks_of
+from storage.store.check_jobs import watch_reopened
 from storage.store.group_commit import CallGroup
 from storage.store.part import StorePart
 
@@ -102,6 +103,7 @@ class ResultStore(StorePart):
                 mine = [part for part in kept if part.lease.source == source]
                 pages = [merged[id(part)] for part in mine]
                 counts = results.store(connection, source, pages, now=self._now())
+                watch_reopened(connection, source, pages, self._now(), first=self._first_check)
                 stored |= {id(part): each for part, each in zip(mine, counts, strict=True)}
             news = [p.lease for p in kept if stored[id(p)].new or stored[id(p)].versions]
             jobs.acquit_all(connection, news)

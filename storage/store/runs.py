@@ -18,7 +18,7 @@ from storage.runs.rows import RunRow, row_of
 from storage.runs.runs import KnownRun
 from storage.runs.views import RunFacts
 from storage.store.attach import attach
-from storage.store.check_jobs import enqueue_check
+from storage.store.check_jobs import enqueue_check, watch_reopened
 from storage.store.part import StorePart
 
 
@@ -90,7 +90,13 @@ class RunStore(StorePart):
         Older news changes nothing.
         """
         page = ResultPage([row_of(run)], fetched_at, found_by)
-        self._database.write(lambda c: results.store(c, source, [page], now=self._now()))
+
+        def work(connection: Connection) -> None:
+            moment = self._now()
+            results.store(connection, source, [page], now=moment)
+            watch_reopened(connection, source, [page], moment, first=self._first_check)
+
+        self._database.write(work)
 
     def decide(self, source: str, rows: Sequence[RunRow], *, fetched_at: datetime) -> None:
         """Store results as the sender shows them now, each as a new version.

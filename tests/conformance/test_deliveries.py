@@ -51,11 +51,11 @@ def test_announced_runs_are_fetched_and_stored(
     batch_id = sink.create(case, 3)
     ledger = sink.store.batches.ledger(batch_id)
     assert (ledger.state, ledger.expected, ledger.stored) == ("open", 3, 0)
-    missing = sink.store.batches.missing(ledger)["missing"]
+    missing = sink.store.batches.story(ledger.batch_id).missing_runs
     assert [each["run_id"] for each in missing] == sink.runs(batch_id)
     sandbox.change(hold=False)
     ledger = sink.complete(batch_id)
-    assert sink.store.batches.missing(ledger)["missing"] == []
+    assert sink.store.batches.story(ledger.batch_id).missing_runs == []
     assert (ledger.expected, ledger.announced, ledger.stored, ledger.failed) == (3, 3, 3, 0)
     deliveries = sent(sandbox, case.deliveries(3))
     assert {delivery["status"] for delivery in deliveries} == {200}

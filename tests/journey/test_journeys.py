@@ -70,7 +70,7 @@ def test_tasks_file_to_export_in_bad_mood(
     assert all("; the sender says " in line for line in waited.stderr.splitlines())
 
     shown = parsed(run, "batch", "show", batch_id)
-    assert (shown["state"], shown["stored"], shown["missing"]) == ("complete", 8, [])
+    assert (shown["state"], shown["stored"], shown["missing"]) == ("complete", 8, 0)
     until(lambda: sender.state()["pending_deliveries"] == 0)
     (event,) = events(run, batch_id)
     assert (event["deliveries"], event["jobs"]) == (2, "done")

@@ -300,7 +300,7 @@ def test_pruned_batch_stays_complete(store: Store) -> None:
     assert prune(store.database, RESULTS) == {"results": 3}
     ledger = store.batches.ledger("batch-1")
     assert (ledger.state, ledger.stored, ledger.expected, ledger.pruned) == ("complete", 2, 2, 2)
-    assert store.batches.missing(ledger)["missing"] == []
+    assert store.batches.story(ledger.batch_id).missing_runs == []
     assert store.runs.unseen("valyu", "batch-1", since=LATER, limit=9) == []
     assert store.runs.count_outstanding("valyu") == 0
 

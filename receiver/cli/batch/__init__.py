@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from receiver.cli.batch.create import add, create
-from receiver.cli.batch.report import print_missing, say_if_paused
+from receiver.cli.batch.story import for_programs, print_story
 from receiver.cli.batch.unfinished import say_unfinished
 from receiver.cli.batch.wait import wait
 from receiver.cli.opening import batches_of, existing_store, run
 from receiver.cli.options import AsJson, BatchName, Limit, SourceName
-from receiver.cli.output import print_json, print_list, print_rows, say
+from receiver.cli.output import print_json, print_list, say
 
 if TYPE_CHECKING:
     from receiver.submissions.batches import BatchSubmissions
@@ -27,18 +27,19 @@ app.command("wait")(wait)
 
 @app.command()
 def show(batch: BatchName, source: SourceName = None, as_json: AsJson = False) -> None:
-    """Print the ledger of a batch, and what is missing and why."""
-    with existing_store() as store:
-        ledger = store.batches.resolve(batch, source=source)
-        found = store.batches.missing(ledger)
-        say_if_paused(store, ledger)
-        say_unfinished(store, source=ledger.source, batch_id=ledger.batch_id)
+    """Print the story of a batch: its numbers, how each result came, what is missing and why."""
+    from receiver.settings import load
+
+    settings = load()
+    with existing_store(settings) as store:
+        named = store.batches.resolve(batch, source=source)
+        story = store.batches.story(named.batch_id, source=named.source)
+        say_unfinished(store, source=named.source, batch_id=named.batch_id)
+        is_served = store.is_served()
     if as_json:
-        print_json({**ledger.as_dict(), **found})
-        return
-    columns = ["batch_id", "name", "state", "sender_status", "expected", "announced", "stored"]
-    print_rows([ledger.as_dict()], [*columns, "failed"], nothing="")
-    print_missing(ledger, found)
+        print_json(for_programs(story, settings))
+    else:
+        print_story(story, settings, is_served=is_served)
 
 
 @app.command("list")

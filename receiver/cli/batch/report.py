@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import typer
-
-from receiver.cli.output import in_one_line, print_rows, say
+from receiver.cli.output import in_one_line, say
 
 if TYPE_CHECKING:
     from receiver.sources import Source
-    from storage import Ledger, Store, Webhooks
+    from storage import BatchStory, Ledger, Store, Webhooks
 
 
 def outcome(ledger: Ledger) -> str:
@@ -24,30 +22,15 @@ def outcome(ledger: Ledger) -> str:
     return f"completed with errors: {counts}" if ledger.failed else f"completed: {counts}"
 
 
-def print_missing(ledger: Ledger, found: Mapping[str, Any]) -> None:
-    """Print what is missing of a batch, and why; nothing where nothing is missing."""
-    runs = found["missing"]
-    if ledger.pruned:
-        typer.echo(f"\n{ledger.pruned} results reached their age: their content was pruned.")
-    for sentence in reasons(ledger, found):
-        typer.echo(f"\n{sentence}")
-    if runs:
-        typer.echo(f"\n{len(runs)} runs have no result yet:")
-        print_rows(runs, ["run_id", "task_id", "status", "sender_status"], nothing="")
-    if found["dead"]:
-        typer.echo("\ndead letters:")
-        print_rows(found["dead"], ["id", "kind", "subject", "reason"], nothing="")
-
-
-def reasons(ledger: Ledger, found: Mapping[str, Any]) -> list[str]:
+def reasons(story: BatchStory) -> list[str]:
     """Return a sentence for each known reason why a batch is not complete."""
+    ledger = story.ledger
     if ledger.state == "complete":
         return []
     sentences = []
-    named = ledger.stored + len(found["missing"])
-    if named < ledger.expected:
-        sentences.append(f"{ledger.expected} expected, {named or 'none'} named yet.")
-    attempt = found["last_attempt"]
+    if ledger.known < ledger.expected:
+        sentences.append(f"{ledger.expected} expected, {ledger.known or 'none'} named yet.")
+    attempt = story.last_attempt
     if attempt is not None and attempt["outcome"] != "paused":  # `say_if_paused` has said it
         detail = in_one_line(attempt["detail"])
         at = in_one_line(attempt["started_at"])

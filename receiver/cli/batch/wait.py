@@ -12,6 +12,7 @@ import typer
 from receiver.cli.aside import aside
 from receiver.cli.batch.progress import label, shown
 from receiver.cli.batch.report import DeadLetters, WebhookNotes, outcome, reasons, say_if_paused
+from receiver.cli.batch.story import for_programs
 from receiver.cli.opening import begin_work, existing_store, run
 from receiver.cli.options import AsJson, SourceName, Timeout
 from receiver.cli.output import print_json, say, say_unread
@@ -19,9 +20,7 @@ from receiver.cli.output import print_json, say, say_unread
 if TYPE_CHECKING:
     from receiver.settings import Settings
     from receiver.sources import Source
-    from storage import Ledger, MissingResults, Store
-
-Waited = list[tuple["Ledger", "MissingResults"]]
+    from storage import BatchStory, Ledger, Store
 
 
 def wait(
@@ -51,8 +50,9 @@ def wait(
     except KeyboardInterrupt:
         _say_how_to_go_on(batches, source)
         raise typer.Exit(130) from None
-    _report(waited, is_one=len(batches) == 1, as_json=as_json)
-    if any(batch.state != "complete" or (fail and batch.failed) for batch, _ in waited):
+    _report(settings, waited, is_one=len(batches) == 1, as_json=as_json)
+    ledgers = [story.ledger for story in waited]
+    if any(batch.state != "complete" or (fail and batch.failed) for batch in ledgers):
         raise typer.Exit(1)
 
 
@@ -66,14 +66,17 @@ def _say_how_to_go_on(batches: Sequence[str], source: str | None) -> None:
     )
 
 
-def _report(waited: Waited, *, is_one: bool, as_json: bool) -> None:
+def _report(
+    settings: Settings, waited: Sequence[BatchStory], *, is_one: bool, as_json: bool
+) -> None:
     if as_json:
-        found = [{**batch.as_dict(), **missing} for batch, missing in waited]
+        found = [for_programs(story, settings) for story in waited]
         print_json(found[0] if is_one else found)
         return
-    for batch, missing in waited:
+    for story in waited:
+        batch = story.ledger
         typer.echo(outcome(batch) if is_one else f"{label(batch)}: {outcome(batch)}")
-        for sentence in reasons(batch, missing):
+        for sentence in reasons(story):
             say(sentence)
 
 
@@ -84,7 +87,7 @@ def _wait(
     *,
     ends: float | None,
     is_left: Callable[[], bool],
-) -> Waited:
+) -> list[BatchStory]:
     from receiver.sources import configured
     from receiver.telemetry.logs import for_command
 
@@ -105,7 +108,7 @@ def _wait(
             say_if_paused(store, batch)
         notes = WebhookNotes(store, sources, settings.public_url) if is_served else None
         batches = run(_until_complete(store, batches, askable, notes, ends=ends, is_left=is_left))
-        return [(batch, store.batches.missing(batch)) for batch in batches]
+        return [store.batches.story(each.batch_id, source=each.source) for each in batches]
 
 
 async def _until_complete(

@@ -62,6 +62,7 @@ class Valyu(
 
     name = "valyu"
     scheme = TIMESTAMP_BODY
+    currency = "USD"
     base_url = "https://api.valyu.ai/v1"
     kinds = frozenset({"batch", "task", "contents"})
     announced_at = "endpoint"

@@ -33,6 +33,13 @@ def fill(store: Store, *run_ids: str, batch_id: str = "b", **more: Any) -> None:
     store.batches.add_runs("valyu", batch_id, [], submitted=len(run_ids) + 2)
 
 
+def complete(store: Store) -> None:
+    """Let the batches have no more runs than are stored."""
+    store.database.write(
+        lambda connection: connection.execute(update(Batch).values(state="complete", submitted=0))
+    )
+
+
 def run_ids(response: httpx.Response) -> list[str]:
     assert response.headers["content-type"].startswith("application/x-ndjson")
     return [json.loads(line)["run_id"] for line in response.text.splitlines()]
@@ -52,10 +59,12 @@ async def test_ledger_equals_the_command_line_s(
     fill(store, "r1", "r2")
     for name, value in variables(url_of(store)).items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RESULTSINK_SOURCES__VALYU__API_KEY", "v")
     shown = (await mine.ask("GET", "/batches/b")).json()
-    assert shown == json.loads(run("batch", "show", "b", "--json").out)
+    printed = json.loads(run("batch", "show", "b", "--json").out)
+    assert shown == {**printed, "read_at": shown["read_at"]}
     assert (shown["state"], shown["expected"], shown["stored"]) == ("open", 4, 2)
-    assert (shown["missing"], shown["dead"]) == ([], [])
+    assert (shown["missing_runs"], shown["dead"]) == ([], [])
 
 
 async def test_results_are_json_lines(mine: Program, store: Store) -> None:
@@ -86,9 +95,7 @@ async def test_token_of_a_source_reads_its_results(program: MakeProgram, store: 
 
 async def test_complete_results_say_so(mine: Program, store: Store) -> None:
     fill(store, "r1")
-    store.database.write(
-        lambda connection: connection.execute(update(Batch).values(state="complete"))
-    )
+    complete(store)
     response = await mine.ask("GET", "/batches/b/results")
     assert response.headers["resultsink-complete"] == "true"
 
@@ -96,9 +103,7 @@ async def test_complete_results_say_so(mine: Program, store: Store) -> None:
 def pruned(store: Store, *run_ids: str) -> None:
     """A complete batch, and these runs of it without the content that they had."""
     fill(store, *run_ids)
-    store.database.write(
-        lambda connection: connection.execute(update(Batch).values(state="complete"))
-    )
+    complete(store)
     assert store.retention.prune("results", Ages(results=timedelta(0))).rows == len(run_ids)
 
 

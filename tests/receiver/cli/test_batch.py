@@ -227,7 +227,7 @@ def test_only_status_asks_the_sender(run: Run, store: Store, sender: SandboxServ
 
 def test_show_names_what_is_missing(run: Run, store: Store) -> None:
     batch_id = create(run, "one", "two")
-    missing = json.loads(run("batch", "show", batch_id, "--json").out)["missing"]
+    missing = json.loads(run("batch", "show", batch_id, "--json").out)["missing_runs"]
     assert [run["status"] for run in missing] == ["queued", "queued"]
     text = run("batch", "show", batch_id).out
     assert "2 runs have no result yet:" in text
@@ -238,8 +238,9 @@ def test_show_says_that_the_source_is_paused(run: Run, store: Store, sender: San
     batch_id = create(run, "one")
     make_due(store)
     asyncio.run(work_off(store, a_source(sender.api_url, api_key="wrong")))
-    sentence = "Source valyu is paused: the sender answered 401: Invalid API key.\n"
-    assert run("batch", "show", batch_id).err == sentence
+    reason = "the sender answered 401: Invalid API key"
+    assert f"paused     {reason}, 0 s ago" in run("batch", "show", batch_id).out
+    sentence = f"Source valyu is paused: {reason}.\n"
     assert run("batch", "wait", batch_id, "--timeout", "0").err == sentence
 
 

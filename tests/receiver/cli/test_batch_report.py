@@ -27,15 +27,16 @@ def a_dead_fetch(store: Store) -> int:
 def test_show_prints_what_is_missing_and_why(run: Run, store: Store) -> None:
     job_id = a_dead_fetch(store)
     text = run("batch", "show", "batch_1").out
-    assert "25 expected, none named yet." in text
-    assert f"job {job_id}): dead: {REASON}" in text
-    assert REASON in text.split("dead letters:")[1]
+    assert "25 not named yet" in text
+    assert f"job {job_id}: dead: {REASON}" in text
+    assert REASON in text.split("resultsink dead replay ID")[1]
 
 
 def test_show_says_the_same_to_programs(run: Run, store: Store) -> None:
     job_id = a_dead_fetch(store)
     shown = json.loads(run("batch", "show", "batch_1", "--json").out)
-    assert (shown["expected"], shown["missing"]) == (25, [])
+    assert (shown["expected"], shown["missing"], shown["unnamed"]) == (25, 25, 25)
+    assert shown["missing_runs"] == []
     assert [(dead["id"], dead["reason"]) for dead in shown["dead"]] == [(job_id, REASON)]
     assert (shown["last_attempt"]["outcome"], shown["last_attempt"]["detail"]) == ("dead", REASON)
 
@@ -43,7 +44,7 @@ def test_show_says_the_same_to_programs(run: Run, store: Store) -> None:
 def test_show_without_an_attempt(run: Run, store: Store) -> None:
     known(store, "batch_1")
     shown = json.loads(run("batch", "show", "batch_1", "--json").out)
-    assert (shown["missing"], shown["dead"], shown["last_attempt"]) == ([], [], None)
+    assert (shown["missing"], shown["dead"], shown["last_attempt"]) == (0, [], None)
 
 
 def test_wait_reports_dead_letters(run: Run, store: Store) -> None:

@@ -113,9 +113,9 @@ def test_ledger_and_export_count_pruned_results(run: Run, store: Store) -> None:
     assert counts(run("prune", "--results", "30", "--json").out) == {"results": 2}
     shown = run("batch", "show", "batch-1").out
     assert "complete" in shown
-    assert "2 results reached their age: their content was pruned." in shown
+    assert "2 pruned at their age" in shown
     ledger = json.loads(run("batch", "show", "batch-1", "--json").out)
-    assert (ledger["stored"], ledger["pruned"], ledger["missing"]) == (2, 2, [])
+    assert (ledger["stored"], ledger["pruned"], ledger["missing"]) == (2, 2, 0)
     ended = run("export", "--batch", "batch-1", "--format", "jsonl")
     assert (ended.code, ended.out) == (0, "")
     assert ended.err == (

@@ -41,9 +41,7 @@ async def test_batch_without_webhook_is_found(store: Store, sender: SandboxServe
     again = job(store)
     assert (again["status"], again["failures"], len(stored(store))) == ("pending", 0, 1)
     assert 70 < in_seconds(again) <= 120
-    (stuck_task,) = (
-        run["run_id"] for run in store.batches.missing(ledger(store, batch_id))["missing"]
-    )
+    (stuck_task,) = (run["run_id"] for run in store.batches.story(batch_id).missing_runs)
     ask(sender, "POST", f"/deepresearch/tasks/{stuck_task}/cancel", {})
     make_due(store)
     await work_off(store, a_source(sender.api_url))

@@ -374,9 +374,7 @@ def test_rerun_is_unstored_until_its_result(store: Store) -> None:
     for told in (run(status="failed", batch_id="b"), run(has_output=False, batch_id="b")):
         store.runs.note("valyu", told, fetched_at=store.now())
     assert (store.batches.ledger("b").expected, store.batches.ledger("b").stored) == (1, 0)
-    assert [
-        row["run_id"] for row in store.batches.missing(store.batches.ledger("b"))["missing"]
-    ] == ["run-1"]
+    assert [row["run_id"] for row in store.batches.story("b").missing_runs] == ["run-1"]
 
 
 def test_many_runs_take_several_transactions(store: Store) -> None:
@@ -418,6 +416,6 @@ def test_batches_listed_newest_first_by_source(store: Store) -> None:
 def test_missing_runs_show_sender_s_last_status(store: Store) -> None:
     results(store, "r1")
     results(store, "r2", status="running", sender_status="in_progress", task_id="t2")
-    assert store.batches.missing(store.batches.ledger("b"))["missing"] == [
+    assert store.batches.story("b").missing_runs == [
         {"run_id": "r2", "task_id": "t2", "status": "running", "sender_status": "in_progress"}
     ]
