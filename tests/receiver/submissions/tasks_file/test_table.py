@@ -5,7 +5,7 @@ import io
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from receiver.errors import UsageError
@@ -101,6 +101,9 @@ def test_any_table_is_read_back_the_same(
     is_declared: bool,
     quoting: Any,
 ) -> None:
+    # csv.writer quotes the line end that it writes, and leaves the other as it is
+    bare = {"\r", "\n"} - {*line_end}
+    assume(quoting == csv.QUOTE_ALL or not any(bare & {*cell} for row in rows for cell in row))
     out = io.StringIO()
     out.write(f"sep={separator.character}{line_end}" if is_declared else "")
     writer = csv.writer(
