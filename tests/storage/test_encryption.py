@@ -1,5 +1,7 @@
 """Keys, and what they open."""
 
+import errno
+import os
 import stat
 from pathlib import Path
 
@@ -83,3 +85,15 @@ def test_binary_key_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\xff")
     with pytest.raises(CannotOpen, match="cannot be read"):
         read_or_make_keys(path, may_make=True)
+
+
+def test_key_on_a_read_only_disk_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "open", refuse)  # the superuser may write anywhere else
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(CannotOpen, match=r"resultsink\.key cannot be made: Read-only file system"):
+        read_or_make_keys(tmp_path / "resultsink.key", may_make=True)
