@@ -31,7 +31,7 @@ from benchmarks.service import HIGHEST_RATE, Service
 from storage import LEASE_SECONDS
 
 WITHIN_SECONDS = 15.0
-"""What the README promises."""
+"""The promise of the README."""
 
 CONCURRENCY = 32
 EVERY = 0.05  # seconds between two looks

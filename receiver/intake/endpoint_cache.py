@@ -91,7 +91,7 @@ class EndpointCache:
         self._watched = [each.account for each in sources.values() if each.account.is_watched]
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
         self._threads = CapacityLimiter(2 * READS_AT_ONCE)  # some may be left to themselves
-        self._faults = Throttle()
+        self._throttle = Throttle()
 
     def cached(self, endpoint_id: str) -> CachedEndpoint | None:
         """Return the endpoint if it is in memory."""
@@ -151,7 +151,7 @@ class EndpointCache:
                 look = self._store.endpoints.revision
                 revision = await to_thread.run_sync(look, limiter=self._threads)
             except CannotStore as error:
-                self._faults.log(
+                self._throttle.log(
                     log.warning, "follow", "endpoints cannot be read", error=str(error)
                 )
             else:

@@ -78,7 +78,7 @@ class Intake:
         self._quarantine_writer = quarantine_writer
         self._on_work = on_work
         self._clock = clock
-        self._warnings = Throttle()
+        self._throttle = Throttle()
         self._signing_warnings = SigningWarnings()
         # of its own: the worker's threads may all wait for the disk
         self._threads = CapacityLimiter(THREADS)
@@ -224,7 +224,7 @@ class Intake:
 
     def _warn(self, target: Target, reason: str) -> None:
         name = target.source.name
-        self._warnings.log(
+        self._throttle.log(
             log.warning,
             f"{name} {reason}",
             "delivery refused",
@@ -234,7 +234,7 @@ class Intake:
         )
 
     def _unavailable(self, error: CannotStore, source: str) -> Outcome:
-        self._warnings.log(
+        self._throttle.log(
             log.error, "cannot store", "cannot store deliveries", source=source, error=str(error)
         )
         return NOT_STORED

@@ -28,7 +28,7 @@ class QuarantineWriter:
         self._refused: deque[UnverifiedDelivery] = deque()
         self._readings: dict[int, str] = {}
         self._wake = asyncio.Event()
-        self._faults = Throttle()
+        self._throttle = Throttle()
 
     def offer(self, refused: UnverifiedDelivery) -> None:
         """Keep a refused request, unless too many or too large ones wait already."""
@@ -61,6 +61,6 @@ class QuarantineWriter:
             if self._refused:
                 await run_in_threadpool(self._store.quarantine.keep, self._refused.popleft())
         except CannotStore as error:
-            self._faults.log(
+            self._throttle.log(
                 log.warning, "quarantine", "a refused request could not be kept", error=str(error)
             )

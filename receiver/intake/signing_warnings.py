@@ -22,7 +22,7 @@ class SigningWarnings:
 
     def __init__(self) -> None:
         self._known: set[str] = set()
-        self._warnings = Throttle()
+        self._throttle = Throttle()
 
     def notice(self, source: Source, endpoint: CachedEndpoint | None, match: Match) -> None:
         """Log the source's first genuine delivery, a clock that is off, a secret that is old."""
@@ -58,7 +58,7 @@ class SigningWarnings:
             )
 
     def _warn(self, sentence: str, source: str, **said: Any) -> None:
-        self._warnings.log(log.warning, f"{source} {sentence}", sentence, source=source, **said)
+        self._throttle.log(log.warning, f"{source} {sentence}", sentence, source=source, **said)
 
 
 def _end(endpoint: CachedEndpoint, secret_id: int) -> str:

@@ -8,7 +8,7 @@ _OFFER = (b"upgrade", b"http2-settings")
 
 
 class Collecting(Protocol):
-    """What the parser needs of the protocol that collects the parts of a request."""
+    """The part that the parser needs of the protocol that collects the parts of a request."""
 
     url: bytes
     headers: list[tuple[bytes, bytes]]

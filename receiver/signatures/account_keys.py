@@ -33,7 +33,7 @@ class AccountKeys:
         self._scheme = scheme
         self._secrets = secrets
         self._path = path
-        self._faults = Throttle()
+        self._throttle = Throttle()
         self._is_broken = False
         self._seen = None if path is None else _stamp(path)
         self.texts, self.keys = self._read()
@@ -63,7 +63,7 @@ class AccountKeys:
             texts, keys = self._read()
         except UsageError as error:
             self._is_broken = True
-            self._faults.log(
+            self._throttle.log(
                 log.error,
                 "broken",
                 "signing secrets stay as they were",

@@ -95,7 +95,7 @@ class Pruning:
         self._seen = store.now(), clock()
         self._trusts_from = -math.inf
         self._has_warned = False
-        self._complaints = Throttle(EVERY_SECONDS, clock=clock)
+        self._throttle = Throttle(EVERY_SECONDS, clock=clock)
 
     async def run(self) -> None:
         """Prune until cancelled."""
@@ -110,11 +110,11 @@ class Pruning:
         try:
             return await self.look()
         except CannotStore as error:
-            self._complaints.log(
+            self._throttle.log(
                 log.warning, "store", "nothing can be pruned now", error=str(error)
             )
         except Exception:  # noqa: BLE001  the service must outlive it: at worst the disk fills
-            self._complaints.log(log.exception, "bug", "pruning broke")
+            self._throttle.log(log.exception, "bug", "pruning broke")
         return False
 
     async def look(self) -> bool:

@@ -37,7 +37,7 @@ class Slots:
         self._source = calls.source
         self._attempts = Attempts(store, calls)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._complaints = Throttle()
+        self._throttle = Throttle()
 
     async def run(self) -> None:
         try:
@@ -126,4 +126,4 @@ class Slots:
                 return
 
     def _complain(self, event: str, error: Exception) -> None:
-        self._complaints.log(log.error, event, event, source=self._source.name, error=str(error))
+        self._throttle.log(log.error, event, event, source=self._source.name, error=str(error))

@@ -20,7 +20,7 @@ Call = Literal["task", "batch", "runs"]
 
 @dataclass(frozen=True, slots=True)
 class NewSubmission:
-    """What is to be submitted: a new batch, an addition to a batch, or a single run.
+    """A thing to be submitted: a new batch, an addition to a batch, or a single run.
 
     before: runs that the sender counts in the batch so far. skipped: tasks of the user's file that
     were left out before these.

@@ -1,4 +1,4 @@
-"""What an export lacks, because its batches are not complete or its single runs have no result."""
+"""The gaps of an export: batches that are not complete, and single runs without a result."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

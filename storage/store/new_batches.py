@@ -19,7 +19,7 @@ from storage.store.check_jobs import watch
 
 @dataclass(frozen=True, slots=True)
 class NewBatchRow:
-    """What is stored of a batch that was just created; the endpoint of its own gets the secret."""
+    """The rows of a batch that was just created; the endpoint of its own gets the secret."""
 
     endpoint_id: str | None = None
     secret: str | None = field(default=None, repr=False)

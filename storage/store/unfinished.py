@@ -1,4 +1,4 @@
-"""What is not finished, each with the check that looks for it."""
+"""Unfinished batches, runs and endpoints, each with the check that looks for it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

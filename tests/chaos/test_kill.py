@@ -101,7 +101,7 @@ def test_kills_lose_and_repeat_nothing(place: Place, tmp_path: Path, say: Say, n
 def test_kills_behind_pooler_lose_and_repeat_nothing(
     server: Server, pooler: PgBouncer, tmp_path: Path, say: Say, note: Note
 ) -> None:
-    """The same through a PgBouncer in transaction mode, where no process has a session."""
+    """Kill it behind a PgBouncer in transaction mode, where no process has a session."""
     place = on_a_server(server, tmp_path, port=pooler.port)
     _kill_and_settle("kill -9, behind PgBouncer", place, tmp_path, say, note)
 

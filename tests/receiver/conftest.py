@@ -91,7 +91,7 @@ def events(store: Store) -> list[dict[str, Any]]:
 
 
 def fetches(store: Store) -> list[tuple[str, str]]:
-    """What the fetch jobs that are not dead ask for, oldest first."""
+    """The subjects of the fetch jobs that are not dead, oldest first."""
     jobs = [job for event in events(store) for job in event["jobs"]]
     return [(job["subject_kind"], job["subject"]) for job in jobs if job["status"] != "dead"]
 

@@ -97,7 +97,7 @@ class GroupSender:
         return {"run_id": run_id, "status": status, "taskgroup_id": self.group_id, "error": error}
 
     def events(self) -> list[dict[str, Any]]:
-        """What the stream of the group's runs brings, its cursors counted from one."""
+        """The items of the stream of the group's runs, its cursors counted from one."""
         ended = [run_id for run_id, status in self.runs.items() if status in ENDED]
         return [
             {

@@ -63,7 +63,7 @@ def answering(handler: Callable[[httpx.Request], Any]) -> httpx.AsyncClient:
 
 
 def ask(sender: SandboxServer, method: str, path: str, body: Any = None) -> Any:
-    """What other code does with the sender's API."""
+    """Call the sender's API as other code does."""
     headers = {"x-api-key": "val_other"}
     response = httpx.request(
         method, sender.api_url + path, json=body, headers=headers, trust_env=False
@@ -126,7 +126,7 @@ def known(store: Store, batch_id: str) -> None:
 
 
 def sql(store: Store, statement: str, *values: Any) -> list[dict[str, Any]]:
-    """What another connection reads, or changes behind the store's back."""
+    """Read or change rows on another connection, behind the store's back."""
     return execute(url_of(store), statement, *values)
 
 
@@ -231,7 +231,7 @@ def _due(store: Store) -> list[dict[str, Any]]:
 
 
 def ledger(store: Store, batch_id: str) -> Ledger:
-    """What the store says of a batch."""
+    """The stored ledger of a batch."""
     return store.batches.ledger(batch_id)
 
 

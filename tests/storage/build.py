@@ -1,4 +1,4 @@
-"""What these tests put into a database, and how they look at what is there."""
+"""Rows that these tests put into a database, and ways to look at them."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

@@ -43,7 +43,7 @@ KINDS = (
 
 
 def _values(table: Table, column: Column[Any]) -> st.SearchStrategy[Any]:
-    """What a column may hold; of a reference, which of the parents."""
+    """Values that a column may hold; of a reference, those of the parents."""
     kind = getattr(column.type, "impl_instance", column.type)
     values = next((values for its, values in KINDS if isinstance(kind, its)), TEXT)
     if column.foreign_keys:

@@ -1,4 +1,4 @@
-"""What is old goes, in small steps; what is alive stays, and no ledger becomes a lie."""
+"""Old rows go, in small steps; live ones stay, and no ledger becomes a lie."""
 
 import io
 import tempfile
@@ -540,7 +540,7 @@ def test_the_store_prunes_by_todays_clock(store: Store) -> None:
 
 @dataclass
 class Known:
-    """What the model knows of an event: when it was last delivered, and with which bodies."""
+    """The model's knowledge of an event: when it was last delivered, and with which bodies."""
 
     last: datetime
     bodies: set[bytes] = field(default_factory=set)

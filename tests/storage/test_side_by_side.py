@@ -425,7 +425,7 @@ def test_hint_reaches_other_processes(pair: tuple[Store, Store]) -> None:
 def test_all_share_the_server_s_clock(
     pair: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever our own says: it may be wrong, and may jump."""
+    """Our own may be wrong, and may jump."""
     monkeypatch.setattr("time.time", lambda: 0.0)
     with pair[0].database.read() as connection:
         theirs = connection.execute(select(func.clock_timestamp())).scalar_one()

@@ -1,4 +1,4 @@
-"""What an export is about: a batch, a run, a source or all, and what it lacks."""
+"""The scope of an export: a batch, a run, a source or all, and what it lacks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Status = Literal["all", "completed", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the user asked for; the fields that are not None narrow it."""
+    """The scope that the user asked for; the fields that are not None narrow it."""
 
     batch: str | None
     run: str | None

@@ -24,7 +24,7 @@ SOME_TOKEN = "rs_" + "A" * 43
 
 @pytest.fixture
 def lines() -> Iterator[io.StringIO]:
-    """What is logged, as JSON lines."""
+    """The log so far, as JSON lines."""
     stream = io.StringIO()
     logs.configure(json=True, stream=stream)
     yield stream

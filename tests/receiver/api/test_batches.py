@@ -1,4 +1,4 @@
-"""What programs read: ledgers as `batch show --json` has them, results, single runs."""
+"""Programs read ledgers as `batch show --json` has them, results, single runs."""
 
 import json
 from datetime import timedelta

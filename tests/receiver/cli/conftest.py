@@ -35,7 +35,7 @@ class Ended:
 
     @property
     def told(self) -> str:
-        """What it wrote on standard error after the line that says how the tasks were read."""
+        """Standard error after the line that says how the tasks were read."""
         first, _, rest = self.err.partition("\n")
         return rest if re.fullmatch(r"Read \d+ tasks? from .*\.", first) else self.err
 

@@ -1,4 +1,4 @@
-"""What is missing of a batch, and why, as `batch show` and `batch wait` tell it."""
+"""The report of `batch show` and `batch wait`: what is missing of a batch, and why."""
 
 import json
 

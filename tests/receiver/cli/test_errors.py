@@ -1,4 +1,4 @@
-"""What cannot be done ends in one sentence that says what to do, and leaves nothing half done."""
+"""Impossible commands end in one sentence that says what to do, and leave nothing half done."""
 
 import socket
 import sqlite3

@@ -1,4 +1,4 @@
-"""What a command opens is closed when it ends, however it ends."""
+"""A command closes its store when it ends, however it ends."""
 
 import threading
 

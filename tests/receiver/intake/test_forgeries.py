@@ -1,4 +1,4 @@
-"""Whatever comes through the real route is answered 200 only if the sender's own library, or a
+"""A request through the real route is answered 200 only if the sender's own library, or a
 plain HMAC, takes it for genuine too; and never with a 5xx."""
 
 import base64

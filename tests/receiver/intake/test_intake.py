@@ -1,4 +1,4 @@
-"""What a verified delivery means: the endpoint names the resource, whatever the body says."""
+"""Verified deliveries and their work: the endpoint names the resource, whatever the body says."""
 
 import asyncio
 import hmac

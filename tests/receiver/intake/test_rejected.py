@@ -1,4 +1,4 @@
-"""What was refused is let in once it proves genuine: by the intake's rules, in one transaction."""
+"""A refused request is let in once it proves genuine: by the intake's rules, in one transaction."""
 
 import time
 from collections.abc import Callable

@@ -14,7 +14,7 @@ GONE = {"type": "http.disconnect"}
 
 
 def wire(*chunks: bytes | dict[str, Any], wait: float = 0) -> Receive:
-    """What the server hands over: chunks of a body, each after `wait` seconds; or a disconnect."""
+    """The messages of a server: chunks of a body, each after `wait` seconds; or a disconnect."""
     left = list(chunks)
 
     async def receive() -> Any:
@@ -32,7 +32,7 @@ async def read(bodies: Bodies, receive: Receive, declared: int | None = None) ->
 
 
 async def nothing_counts(bodies: Bodies) -> bool:
-    """Whether everything that may be in flight still may."""
+    """Return True while everything that may be in flight still may."""
     return len(await read(bodies, wire(b"x" * 512, b"x" * 512))) == KIB
 
 

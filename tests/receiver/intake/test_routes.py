@@ -53,7 +53,7 @@ async def chunks(*parts: bytes, wait: float = 0) -> AsyncIterator[bytes]:
 async def request(
     state: dict[str, Any], path: str, headers: Headers, messages: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """What the route sends for a request as a server hands it over."""
+    """Return what the route sends for a request as a server hands it over."""
     sent: list[dict[str, Any]] = []
 
     async def receive() -> Any:

@@ -1,4 +1,4 @@
-"""What is said of genuine deliveries: the first, a wrong clock, an old secret; each seldom."""
+"""Log lines about genuine deliveries: the first, a wrong clock, an old secret; each seldom."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What is kept of a request can be proven again, and holds no credentials."""
+"""The kept parts of a request can be proven again, and hold no credentials."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""What an answer means, whoever sends it."""
+"""The meaning of an answer, whoever sends it."""
 
 from typing import Any
 

@@ -286,7 +286,7 @@ async def test_large_stream_items_keep_their_order() -> None:
 
 @pytest.fixture
 async def proxied(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[bytes]]:
-    """What the user's proxy was asked for; it refuses everything."""
+    """The requests to the user's proxy, which refuses everything."""
     lines: list[bytes] = []
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -69,7 +69,7 @@ class Serving:
 
 
 def rest(connection: socket.socket) -> bytes:
-    """What comes until the connection ends, in whichever way it does."""
+    """Read until the connection ends, in whichever way it does."""
     found = b""
     with contextlib.suppress(ConnectionResetError):
         while part := connection.recv(65536):

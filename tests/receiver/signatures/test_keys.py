@@ -1,4 +1,4 @@
-"""What the text of a secret can mean, and what it cannot be."""
+"""Readings of a secret's text, and texts that can be none."""
 
 import hashlib
 import hmac

@@ -1,4 +1,4 @@
-"""What a source may change of its scheme, and what is refused."""
+"""Overrides of a source's scheme, and those that are refused."""
 
 import hmac
 from contextlib import suppress

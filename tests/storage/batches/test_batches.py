@@ -34,7 +34,7 @@ def results(store: Store, *names: str, **how: Any) -> None:
 
 
 def look(store: Store, batch: FetchedBatch) -> Ledger:
-    """What a job does that asks for the status: keep it, then settle."""
+    """Do what a job does that asks for the status: keep it, then settle."""
     lease = claimed(store.database, subject_kind="batch", subject="b")
     store.batches.save(lease, batch)
     ledger = store.batches.settle(lease, batch)

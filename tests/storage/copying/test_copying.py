@@ -79,7 +79,7 @@ def folder_of(url: str) -> Path:
 
 
 def keys(*urls: str) -> list[str]:
-    """What must be given to copy between these."""
+    """The arguments that copying between these needs."""
     return [KEY] if any(map(databases.is_postgres, urls)) else []
 
 
@@ -231,7 +231,7 @@ def test_document_keeps_order_and_spelling(make: Make, text: str) -> None:
 
 
 def an_old_file(url: str) -> None:
-    """What could be stored before it was cleaned."""
+    """Text that could be stored before it was cleaned."""
     sql(
         url,
         "INSERT INTO events (source, key, key_digest, disposition, received_at) VALUES "

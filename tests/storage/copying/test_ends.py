@@ -92,7 +92,7 @@ def interrupt() -> None:
 
 
 def is_free(url: str) -> bool:
-    """Whether it can be served and written to."""
+    """Return True where it can be served and written to."""
     with databases.opened(url, serve=True) as store:
         return bool(store.tokens.create("ci", ["read"], source=None))
 

@@ -175,7 +175,7 @@ def test_nothing_is_taken_after_the_end(writer: Writer) -> None:
 
 
 class Stop(BaseException):
-    """What no piece of work should raise, and what ends a thread."""
+    """An error that no piece of work should raise, and that ends a thread."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a 2xx promises: raw bytes, identity and the work, once for each event."""
+"""The promise of a 2xx: raw bytes, identity and the work, once for each event."""
 
 from collections import Counter
 from typing import Any
@@ -227,7 +227,7 @@ def test_an_empty_group_is_nothing(database: Database) -> None:
 
 
 MEANINGS = ["fetch", "ignored", "unusable"] + ["fetch"] * (MAX_BODIES - 1)
-"""What the bodies 0, 1, 2 and so on mean: more of them than are kept."""
+"""The meanings of the bodies 0, 1, 2 and so on: more of them than are kept."""
 
 GROUPS = st.lists(
     st.lists(
@@ -243,7 +243,7 @@ GROUPS = st.lists(
 
 
 def told(groups: list[list[VerifiedDelivery]], connection: Connection) -> Any:
-    """What is answered, and what is then in the tables, without the order of keys."""
+    """The answers and the rows of all tables, without the order of keys."""
     outcomes = [o for group in groups for o in recording.record(connection, group, now=NOON)]
     bodies = select(col(Event.key), col(Delivery.body), col(Delivery.copies)).join(
         Delivery, col(Delivery.event_id) == col(Event.id)

@@ -1,4 +1,4 @@
-"""What an export lacks."""
+"""The gaps of an export."""
 
 from storage import Store
 from storage.export.gaps import Gaps

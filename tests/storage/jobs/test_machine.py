@@ -30,7 +30,7 @@ from tests.storage.build import NOON, claim, enqueue, rows, tried
 
 @dataclass
 class Expected:
-    """What the table must hold of one job."""
+    """The row that the table must hold of one job."""
 
     due: datetime
     claims: int

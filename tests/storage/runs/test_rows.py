@@ -1,4 +1,4 @@
-"""What is made of a fetched run before its transaction: its digest, and the chunks of a page."""
+"""The row of a fetched run, made before its transaction: its digest, and the chunks of a page."""
 
 from typing import Any
 

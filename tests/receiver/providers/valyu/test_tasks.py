@@ -24,7 +24,7 @@ FILE = {"data": "data:text/plain;base64,aGk=", "filename": "a.txt", "mediaType":
 
 
 def body(**options: Any) -> Any:
-    """What is sent for a task with a query and these options."""
+    """The body that is sent for a task with a query and these options."""
     new = Valyu().new_run({"query": "q", **options})
     return Valyu().create_run(new, webhook_url="https://us.test/w").json
 

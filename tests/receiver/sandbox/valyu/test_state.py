@@ -1,4 +1,4 @@
-"""Whatever is done to a batch, its counts agree with its tasks, and it ends once."""
+"""A batch's state, whatever is done to it: its counts agree with its tasks, and it ends once."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""What a request may have been: bounded, total, and with the usual proxies' habits among it."""
+"""Variants of a request: bounded, total, and with the usual proxies' habits among it."""
 
 import hashlib
 import hmac

@@ -55,7 +55,7 @@ async def work(store: Store, sender: GroupSender | BatchSender, rounds: int = 1)
 
 
 def outcomes(store: Store) -> list[str]:
-    """What was said of the runs whose results are here, one for each of their jobs."""
+    """The log of the runs whose results are here, one line for each of their jobs."""
     rows = sql(store, "SELECT detail FROM attempts WHERE outcome = 'done' ORDER BY job_id")
     return [row["detail"] for row in rows]
 

@@ -1,4 +1,4 @@
-"""What a batch's listing leaves open: outputs that come late, runs named once, counts missing."""
+"""Gaps that a batch's listing leaves: outputs that come late, runs named once, counts missing."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What checks of a batch that goes on cost in calls, with and without somebody who waits."""
+"""The calls that checks of an open batch cost, with and without somebody who waits."""
 
 from typing import Any
 
