@@ -110,9 +110,7 @@ class Pruning:
         try:
             return await self.look()
         except CannotStore as error:
-            self._throttle.log(
-                log.warning, "store", "nothing can be pruned now", error=str(error)
-            )
+            self._throttle.log(log.warning, "store", "nothing can be pruned now", error=str(error))
         except Exception:  # noqa: BLE001  the service must outlive it: at worst the disk fills
             self._throttle.log(log.exception, "bug", "pruning broke")
         return False

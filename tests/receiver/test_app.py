@@ -196,7 +196,7 @@ async def test_garbage_collection_is_restored(store: Store) -> None:
     assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
 
 
-async def test_a_part_that_breaks_is_reported_with_its_error() -> None:
+async def test_broken_part_is_reported_with_its_error() -> None:
     async def breaks() -> None:
         raise ZeroDivisionError
 

@@ -38,7 +38,7 @@ def test_unencodable_value_is_refused() -> None:
 
 
 @pytest.mark.parametrize("sort_keys", [False, True])
-def test_the_private_encoder_of_this_python_is_the_one_we_know(sort_keys: bool) -> None:
+def test_private_encoder_of_this_python_is_known(sort_keys: bool) -> None:
     """Where this fails, large documents are still written, but hold up the event loop."""
     assert polite_encoder(sort_keys=sort_keys) is not None
 
@@ -65,7 +65,7 @@ def test_a_changed_private_encoder_is_not_used(monkeypatch: pytest.MonkeyPatch, 
     assert polite_encoder(sort_keys=False) is None
 
 
-def test_the_plain_encoder_refuses_what_the_polite_one_refuses() -> None:
+def test_both_encoders_refuse_the_same() -> None:
     plain = plain_encoder(sort_keys=False)
     with pytest.raises(TypeError, match="a set is no JSON"):
         plain({"a": {1}})

@@ -114,7 +114,7 @@ def test_every_spelling_of_a_signature_is_hidden(spellings: list[Callable[[str],
 
 
 @given(st.lists(st.sampled_from(list(SPELLINGS)), max_size=3))
-def test_every_spelling_of_a_signed_query_is_left_out(
+def test_signed_query_is_left_out_in_every_spelling(
     spellings: list[Callable[[str], str]],
 ) -> None:
     first, second = (f"see https://a.example/k?sig={value}&v=1, then" for value in "12")

@@ -138,7 +138,7 @@ def test_other_kind_is_named_with_its_option(run: Run, store: Store) -> None:
     )
 
 
-def test_task_of_a_sender_without_stored_tasks_is_refused(run: Run, store: Store) -> None:
+def test_task_is_refused_without_stored_tasks(run: Run, store: Store) -> None:
     bound = ["secret", add(run, "--resource", "b1")["endpoint"]]
     for arguments in (["add", "valyu"], bound):
         ended = run("endpoint", *arguments, "--task", "b2", stdin=SECRET)

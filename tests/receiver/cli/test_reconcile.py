@@ -83,9 +83,7 @@ def test_source_without_a_key_is_not_asked(
     assert store.sources.list_paused() == []
 
 
-def test_verify_exits_1_on_drift_and_0_once_repaired(
-    run: Run, store: Store, sender: SandboxServer
-) -> None:
+def test_verify_exits_1_until_repaired(run: Run, store: Store, sender: SandboxServer) -> None:
     batch_id, (run_id,) = a_batch(sender, 1)
     known(store, batch_id)
     run("reconcile")

@@ -176,9 +176,7 @@ def test_create_with_wait_prints_the_outcome(run: Run, store: Store, sender: San
 
 
 @pytest.mark.parametrize(("fail", "code"), [([], 0), (["--fail"], 1)])
-def test_wait_with_fail_exits_1_for_a_failed_task(
-    run: Run, store: Store, fail: list[str], code: int
-) -> None:
+def test_wait_fails_with_a_failed_task(run: Run, store: Store, fail: list[str], code: int) -> None:
     ended = run("task", "wait", create(run, query="q [fail]"), *fail)
     assert (ended.code, ended.out.startswith("failed, version 1: ")) == (code, True)
 

@@ -192,7 +192,7 @@ async def test_remembering_reading_revives_no_closed_endpoint(
     assert (await found(cache, endpoint_id)).view.state == "closed"
 
 
-async def test_a_read_overtaken_by_a_close_is_not_kept(
+async def test_read_overtaken_by_close_is_not_kept(
     store: Store, cache: EndpointCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoint_cache, "READ_SECONDS", DEADLINE)
@@ -245,7 +245,7 @@ async def test_misfit_secret_is_our_fault(
     assert len((await found(cache, endpoint_id)).secrets) == 1
 
 
-async def test_the_accounts_keys_serve_where_no_secret_of_the_endpoint_can(store: Store) -> None:
+async def test_account_keys_serve_where_endpoint_secrets_cannot(store: Store) -> None:
     endpoint_id = add_endpoint(store, secret="not-hex-but-long-enough")  # noqa: S106
     given = settings(signing={"readings": ["hex"]}, signing_secrets=[SECRET])
     sources = configured(given)
@@ -329,7 +329,7 @@ async def test_ended_secret_yields_to_its_successor(store: Store) -> None:
 
 
 @pytest.mark.parametrize("valid_until", [None, NOON + timedelta(hours=1)])
-def test_no_more_secrets_are_tried_than_an_endpoint_may_have(valid_until: datetime | None) -> None:
+def test_secrets_tried_are_bounded(valid_until: datetime | None) -> None:
     source, count = configured(settings())["valyu"], storage.MAX_SECRETS + 1
     secrets = tuple(
         SigningSecret(number, f"{number}-{SECRET}", NOON, valid_until, None)

@@ -100,7 +100,7 @@ async def test_refusals_and_lookups_leave_fast_path(taking: Taking, store: Store
     assert events(store) == []
 
 
-async def test_a_body_over_the_limit_is_left_to_the_other_way(store: Store) -> None:
+async def test_large_body_goes_the_asgi_way(store: Store) -> None:
     async with Taking(store, max_body_bytes=1024) as taking:
         known, ways = add_endpoint(store), BothWays(taking)
         path, full, larger = f"/webhooks/valyu/{known}", BODY.ljust(1024), BODY.ljust(1025)
@@ -123,9 +123,7 @@ async def test_bytes_in_flight_count_until_answer(taking: Taking, store: Store) 
 
 
 @pytest.mark.parametrize("lookup", [False, True])
-async def test_an_accounts_url_is_taken_unless_the_body_is_looked_up(
-    store: Store, lookup: bool
-) -> None:
+async def test_account_url_is_taken_without_look_up(store: Store, lookup: bool) -> None:
     async with Taking(store, signing_secrets=[OTHER_SECRET], lookup_by_body=lookup) as taking:
         headers = signed(BODY, secret=OTHER_SECRET)
         answer = await BothWays(taking).fast_path("/webhooks/valyu", headers, BODY)

@@ -152,7 +152,7 @@ def test_only_a_batch_has_runs(kind: str, announced: str, resource: str | None) 
     assert found.disposition == ("fetch" if speaks else "unusable")
 
 
-def test_a_batchs_endpoint_speaks_for_no_other_kind_of_resource() -> None:
+def test_batch_endpoint_speaks_for_no_other_kind() -> None:
     for resource in (None, "b1"):
         found = identity(view(1, "batch", resource), Announcement("findall", "f1", status="done"))
         assert (found.disposition, found.subject) == ("unusable", None)

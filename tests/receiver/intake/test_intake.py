@@ -430,7 +430,7 @@ async def test_body_lookup_still_needs_the_secret(
     assert fetches(store) == THE_BATCH
 
 
-async def test_an_id_in_a_body_does_not_tell_that_a_secret_is_pending(store: Store) -> None:
+async def test_body_does_not_reveal_a_pending_secret(store: Store) -> None:
     add_endpoint(store, secret=None)
     async with Taking(store, lookup_by_body=True) as taking:
         assert await taking.deliver(None, batch_body()) == UNAUTHORIZED

@@ -57,7 +57,7 @@ def test_credentials_dropped_where_bodies_are_signed() -> None:
     assert kept_headers([(b"authorization", b"a"), (b"host", b"x")], SIGNED) == "host: x\n"
 
 
-def test_an_event_has_one_key_at_all_urls_of_the_account() -> None:
+def test_event_has_one_key_at_all_account_urls() -> None:
     source = configured(settings(signing_secrets=[SECRET]))["valyu"]
     body, moment = batch_body(), now()
     views = [None, *(EndpointView(i, "valyu", "account", None, "open", moment) for i in "ab")]

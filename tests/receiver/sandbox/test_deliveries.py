@@ -27,7 +27,7 @@ def test_signature_matches_the_contract_s_example() -> None:
     assert sign(key, "1791191172", body) == expected
 
 
-def test_a_retry_has_the_same_bytes_and_a_new_signature(
+def test_retry_has_same_bytes_and_new_signature(
     sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     inbox.answers = [500, 404, 302]

@@ -116,7 +116,7 @@ def test_a_reset_comes_before_the_work(sandbox: SandboxServer, http: httpx.Clien
     assert sandbox.state()["batches"] == []
 
 
-def test_a_lost_answer_leaves_a_batch_with_its_url(
+def test_lost_answer_leaves_a_batch_with_url(
     sandbox: SandboxServer, sdk: Valyu, inbox: Inbox
 ) -> None:
     sandbox.add_fault(f"POST {BATCHES}", kind="lost")

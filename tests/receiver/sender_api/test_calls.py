@@ -347,7 +347,7 @@ async def test_calls_are_spread_over_seconds() -> None:
     assert await moments(50, 11) == pytest.approx([n / 50 for n in range(11)])
 
 
-async def test_after_a_429_calls_wait_and_then_are_spread_again() -> None:
+async def test_calls_after_a_429_are_spread_again() -> None:
     limited = httpx.Response(429, headers={"retry-after": "0.4"}, json={})
     assert await moments(50, 5, limited) == pytest.approx([0.0, 0.4, 0.42, 0.44, 0.46])
 

@@ -58,9 +58,7 @@ async def test_two_processes_share_one_rate(clock: Clock) -> None:
     assert [moment for (moment,) in found] == pytest.approx([n / 40 for n in range(24)], abs=1e-4)
 
 
-async def test_calls_that_wait_together_are_spread_over_the_seconds(
-    store: Store, clock: Clock
-) -> None:
+async def test_waiting_calls_are_spread_over_seconds(store: Store, clock: Clock) -> None:
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -71,7 +69,7 @@ async def test_calls_that_wait_together_are_spread_over_the_seconds(
     assert waits == pytest.approx([n / 4 for n in range(10)], abs=1e-4)
 
 
-async def test_a_source_that_was_idle_has_saved_up_no_calls(clock: Clock) -> None:
+async def test_idle_source_saves_up_no_calls(clock: Clock) -> None:
     limiter = clock.limiter(10.0)
     await limiter.acquire()
     clock.now += 60
@@ -83,7 +81,7 @@ async def test_each_source_has_a_limit_of_its_own(clock: Clock) -> None:
     assert (await moments(clock, clock.limiter(1000.0, "other"), 2))[0] == 0.0
 
 
-async def test_a_429_of_one_process_holds_back_the_others(clock: Clock) -> None:
+async def test_429_of_one_process_holds_the_others(clock: Clock) -> None:
     ours, theirs = clock.limiter(1000.0), clock.limiter(1000.0)
     await ours.acquire()
     await theirs.hold(0.4)
@@ -103,9 +101,7 @@ async def test_a_429_holds_back_a_waiting_call(store: Store, clock: Clock) -> No
 
 
 @pytest.mark.parametrize("kind", ["shared", "local"])
-async def test_a_shorter_hold_does_not_end_a_longer_one(
-    store: Store, clock: Clock, kind: str
-) -> None:
+async def test_shorter_hold_keeps_the_longer_one(store: Store, clock: Clock, kind: str) -> None:
     limiters: list[RateLimiter] = []
 
     async def be_held_twice_meanwhile(seconds: float) -> None:
@@ -125,7 +121,7 @@ async def test_a_shorter_hold_does_not_end_a_longer_one(
     assert clock.now == pytest.approx(30.0, abs=1e-4)
 
 
-async def test_no_more_calls_are_reserved_at_once_than_a_second_takes(
+async def test_calls_of_one_second_are_reserved_at_most(
     store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reserve, counts = store.sources.book_calls, list[int]()
@@ -151,7 +147,7 @@ async def test_a_cancelled_call_keeps_nobody_waiting(store: Store) -> None:
         await staying
 
 
-async def test_a_store_that_fails_is_an_error_of_all_who_wait(store: Store) -> None:
+async def test_failing_store_fails_all_who_wait(store: Store) -> None:
     limiter = SharedRateLimiter(store, "valyu", 50.0)
     store.close()
     errors = await asyncio.gather(*(limiter.acquire() for _ in range(3)), return_exceptions=True)
@@ -166,7 +162,7 @@ def test_only_a_shared_store_keeps_the_limit(store: Store, shared: bool) -> None
     )
 
 
-async def test_a_429_holds_back_a_waiting_call_in_memory() -> None:
+async def test_429_holds_back_a_waiting_call() -> None:
     now, limiters = [0.0], list[LocalRateLimiter]()
 
     async def meet_a_429_meanwhile(seconds: float) -> None:
@@ -180,7 +176,7 @@ async def test_a_429_holds_back_a_waiting_call_in_memory() -> None:
     assert now[0] == pytest.approx(0.5)
 
 
-async def test_a_source_that_was_idle_has_saved_up_no_calls_in_memory() -> None:
+async def test_idle_source_saves_up_no_calls_in_memory() -> None:
     now = [0.0]
 
     async def sleep(seconds: float) -> None:

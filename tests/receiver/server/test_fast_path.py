@@ -75,7 +75,7 @@ class App:
             return await asyncio.wait_for(reader.read(), DEADLINE)
 
 
-async def test_a_whole_request_is_taken_and_one_in_parts_goes_the_asgi_way() -> None:
+async def test_request_in_parts_goes_the_asgi_way() -> None:
     for parts, way in (((LAST,), "fast"), ((LAST[:-1], b"b"), "task")):
         app = App()
         answer = await app.say(*parts)
@@ -85,7 +85,7 @@ async def test_a_whole_request_is_taken_and_one_in_parts_goes_the_asgi_way() -> 
         assert way.encode() in answer
 
 
-async def test_a_request_that_the_application_leaves_goes_the_asgi_way() -> None:
+async def test_request_left_by_the_application_goes_asgi() -> None:
     app = App()
     app.refuses = True
     assert b"task" in await app.say(LAST)
@@ -96,20 +96,20 @@ async def test_a_sender_that_expects_100_continue_gets_it() -> None:
     assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
 
 
-async def test_requests_in_a_row_are_answered_in_their_order() -> None:
+async def test_requests_are_answered_in_order() -> None:
     app = App()
     answer = await app.say(WHOLE * 2, WHOLE + LAST)
     assert app.ways == ["fast", "task", "fast", "task"]
     assert answer.count(b"HTTP/1.1 200 OK") == 4
 
 
-async def test_an_error_is_a_500_and_ends_the_connection() -> None:
+async def test_error_is_500_and_ends_the_connection() -> None:
     app = App()
     app.fault = RuntimeError("a mistake")
     assert (await app.say(WHOLE)).startswith(b"HTTP/1.1 500 ")
 
 
-async def test_an_answer_to_a_client_that_left_is_nothing() -> None:
+async def test_answer_to_a_departed_client_is_nothing() -> None:
     app = App()
     app.is_slow = True
     async with app.connected() as (_, writer):
@@ -119,7 +119,7 @@ async def test_an_answer_to_a_client_that_left_is_nothing() -> None:
     app.answers.pop()()
 
 
-async def test_a_polite_stop_waits_for_the_answer_and_ends_the_connection() -> None:
+async def test_polite_stop_waits_for_the_answer() -> None:
     app = App()
     app.is_slow = True
     async with app.connected() as (reader, writer):
@@ -187,7 +187,7 @@ async def test_the_plain_way_answers_the_same_requests() -> None:
         assert answer.count(b"connection: close\r\n") == 1
 
 
-async def test_the_plain_way_ends_a_connection_whose_body_was_not_read() -> None:
+async def test_plain_way_ends_a_half_read_connection() -> None:
     app = App(GuardedProtocol)
     app.leaves_body = True
     assert (await app.say(HEAD + b"\r\na")).startswith(b"HTTP/1.1 200 OK\r\n")

@@ -158,7 +158,7 @@ def test_a_trickling_head_gets_no_more_time(serving: Serving) -> None:
             time.sleep(0.05)
 
 
-def test_the_second_head_of_a_connection_is_watched_too(serving: Serving) -> None:
+def test_second_head_of_a_connection_is_watched(serving: Serving) -> None:
     began = time.monotonic()
     answer = serving.say(head("/healthz", method="GET"), b"GET / HT")
     assert answer.count(b"HTTP/1.1 200 OK") == 1
@@ -285,14 +285,14 @@ def test_trailers_without_bound_are_cut(serving: Serving) -> None:
     assert serving.say(begun, *[b"x: y\r\n" * 10_000] * 20, b"\r\n") == b""
 
 
-def test_what_proves_a_delivery_does_not_come_in_its_trailers(serving: Serving) -> None:
+def test_trailers_prove_no_delivery(serving: Serving) -> None:
     proof = b"".join(b"%b: %b\r\n" % header for header in signed(BODY))
     begun = chunked(f"/webhooks/valyu/{serving.endpoint()}")
     answer = serving.say(begun + b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(BODY), BODY, proof))
     assert answer.startswith(b"HTTP/1.1 401")
 
 
-def test_a_body_that_nobody_reads_ends_with_the_answer(serving: Serving) -> None:
+def test_unread_body_ends_with_the_answer(serving: Serving) -> None:
     answer = serving.say(
         head("/healthz", "Transfer-Encoding: chunked", method="GET"), b"1\r\na\r\n"
     )
@@ -307,7 +307,7 @@ def test_what_becomes_no_further_request_is_closed(serving: Serving) -> None:
         assert b"HTTP" not in rest(connection)
 
 
-def test_a_connection_that_is_not_used_again_is_closed(serving: Serving) -> None:
+def test_unused_connection_is_closed(serving: Serving) -> None:
     with serving.connect() as connection:
         connection.sendall(request(serving.endpoint()))
         answer = b""
@@ -319,12 +319,12 @@ def test_a_connection_that_is_not_used_again_is_closed(serving: Serving) -> None
         assert 1 < time.monotonic() - began < SOON
 
 
-def test_a_request_is_answered_though_the_next_one_began(serving: Serving) -> None:
+def test_request_is_answered_though_another_began(serving: Serving) -> None:
     request_twice = request(serving.endpoint()) * 2 + head("/", "Connection: close", method="GET")
     assert serving.say(request_twice[:-2], b"\r\n").count(b"HTTP/1.1 200 OK") == 2
 
 
-def test_what_is_no_http_ends_and_the_server_goes_on(serving: Serving) -> None:
+def test_server_outlives_what_is_no_http(serving: Serving) -> None:
     for garbage in (b"\x16\x03\x01\x00", b"\xff" * 100, b"POST \xff HTTP/1.1\r\n\r\n", b"\r\n" * 9):
         serving.say(garbage)
     assert serving.say(head("/healthz", "Connection: close", method="GET")).startswith(
@@ -332,7 +332,7 @@ def test_what_is_no_http_ends_and_the_server_goes_on(serving: Serving) -> None:
     )
 
 
-def test_a_sender_that_leaves_before_the_answer_has_delivered(serving: Serving) -> None:
+def test_sender_that_leaves_early_has_delivered(serving: Serving) -> None:
     endpoint_id = serving.endpoint()
     with locked(serving.store):
         with serving.connect() as connection:
@@ -346,7 +346,7 @@ def bodies(serving: Serving) -> list[bytes]:
     return [each["body"] for event in events(serving.store) for each in event["deliveries"]]
 
 
-def test_beyond_the_limit_of_connections_the_sender_is_told_to_come_again(
+def test_connection_beyond_the_limit_is_a_503(
     serving: Serving,
 ) -> None:
     endpoint_id = serving.endpoint()
@@ -360,7 +360,7 @@ def test_beyond_the_limit_of_connections_the_sender_is_told_to_come_again(
     until(lambda: b"200 OK" in serving.say(again))  # once it has seen that the others have left
 
 
-def test_a_flood_of_bad_requests_is_a_few_lines_in_the_log(serving: Serving) -> None:
+def test_flood_of_bad_requests_is_one_line(serving: Serving) -> None:
     for _ in range(50):
         serving.say(b"\xff" * 10)
     until(lambda: "Invalid HTTP request" in serving.log.read_text())
@@ -368,7 +368,7 @@ def test_a_flood_of_bad_requests_is_a_few_lines_in_the_log(serving: Serving) -> 
 
 
 @pytest.mark.sqlite
-def test_a_configured_secret_stays_out_of_the_log_wherever_it_stands(serving: Serving) -> None:
+def test_configured_secret_stays_out_of_the_log(serving: Serving) -> None:
     serving.say(b"no request")
     until(lambda: "/[hidden]/resultsink.db" in serving.log.read_text())
     assert serving.log.parent.name not in serving.log.read_text()
@@ -384,7 +384,7 @@ def test_a_port_that_is_taken_is_one_sentence() -> None:
 
 
 @pytest.mark.parametrize("host", ["not an address", "203.0.113.1", "::gg"])
-def test_an_address_that_is_not_ours_is_one_sentence(host: str) -> None:
+def test_foreign_address_is_one_sentence(host: str) -> None:
     with pytest.raises(UsageError, match="Choose another --host"):
         listen(host, 0)
 

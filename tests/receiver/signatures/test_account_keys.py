@@ -63,7 +63,7 @@ class BeingWritten(type(FILE)):  # type: ignore[misc]  # the platform's kind of 
         return super().open(*args, **more)
 
 
-def test_a_file_that_is_just_being_written_is_read_again() -> None:
+def test_half_written_file_is_read_again() -> None:
     path = BeingWritten(write(SECRET))
     keys = account(path=path)
     write(THIRD)

@@ -145,7 +145,7 @@ async def test_other_refusals_are_no_ended_batch(store: Store, sender: SandboxSe
     assert "A batch takes at most 120 tasks. Once that is mended: resultsink" in sentence
 
 
-async def test_a_refusal_is_told_where_the_batch_cannot_be_looked_at(store: Store) -> None:
+async def test_refusal_is_shown_without_a_look(store: Store) -> None:
     looked = list[str]()
 
     def handler(request: httpx.Request) -> httpx.Response:

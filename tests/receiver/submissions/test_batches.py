@@ -93,7 +93,7 @@ async def test_lost_addition_answer_is_found_at_once(store: Store, sender: Sandb
     assert (ledger(store, batch_id).expected, len(inputs)) == (250, 250)
 
 
-async def test_addition_that_did_not_arrive_is_not_repeated_yet(
+async def test_addition_not_arrived_is_not_repeated_yet(
     store: Store, sender: SandboxServer
 ) -> None:
     sender.change(hold=True)
@@ -198,9 +198,7 @@ async def test_unanswered_creation_found_by_url(
     assert (ledger(store, batch_id).state, len(stored(store))) == ("complete", 3)
 
 
-async def test_creation_that_did_not_arrive_is_to_be_resumed(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_creation_not_arrived_can_be_resumed(store: Store, sender: SandboxServer) -> None:
     sender.add_fault(CREATE, kind="html")
     sentence = await refusal(store, a_source(sender.api_url))
     assert "The answer to the create call was lost" in sentence
@@ -265,9 +263,7 @@ async def test_ended_before_cancel_is_fetched_now(store: Store, sender: SandboxS
     assert [ledger(store, each).state for each in batch_ids] == ["complete", "complete"]
 
 
-async def test_a_status_of_a_complete_batch_makes_no_check(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_status_of_complete_batch_makes_no_check(store: Store, sender: SandboxServer) -> None:
     source = a_source(sender.api_url)
     batch_id = await create(store, source, 1)
     make_due(store)

@@ -151,9 +151,7 @@ async def test_task_of_lost_answer_is_found(store: Store, sender: SandboxServer)
     assert [each["run_id"] for each in stored(store)] == [run_id]
 
 
-async def test_task_that_was_not_made_is_not_to_be_seen(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_unmade_task_is_not_seen(store: Store, sender: SandboxServer) -> None:
     sender.add_fault(CREATE, kind="reset")
     source = a_source(sender.api_url)
     sentence = await refusal(store, source)
@@ -330,9 +328,7 @@ async def test_a_task_is_updated_and_cancelled(store: Store, sender: SandboxServ
             await tasks.update(run_id, " ")
 
 
-async def test_cancelled_task_that_cannot_be_looked_at_is_a_warning(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_failed_look_after_a_cancel_is_a_warning(store: Store, sender: SandboxServer) -> None:
     source = a_source(sender.api_url)
     run_id = await create(store, source, query="[stuck]")
     sender.add_fault("GET /deepresearch/tasks/**", status=500)

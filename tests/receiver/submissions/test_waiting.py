@@ -172,7 +172,7 @@ async def test_deadline_during_outage_says_so(
 
 
 @pytest.mark.parametrize("early", ["before the tasks", "before their answer", "at both times"])
-async def test_a_batch_that_is_fetched_before_its_tasks_are_stored_stays_complete(
+async def test_batch_fetched_before_its_tasks_stays_complete(
     store: Store, sender: SandboxServer, early: str
 ) -> None:
     source = a_source(sender.api_url)

@@ -366,6 +366,6 @@ def test_importing_configures_nothing() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)  # noqa: S603
 
 
-def test_text_is_quoted_the_same_without_the_undocumented_function() -> None:
+def test_text_is_quoted_alike_without_private_function() -> None:
     for text in ("plain", 'a "quote" \\', "line\nend\x00", "ünï \ud800 \U0001f600"):
         assert logs._quote(text) == json.dumps(text)

@@ -26,7 +26,7 @@ def allowed(throttle: Throttle, clock: Clock, *asked: tuple[str, float]) -> list
     return answers
 
 
-def test_one_line_per_interval_and_the_others_are_counted() -> None:
+def test_one_line_per_interval_counts_the_others() -> None:
     clock = Clock()
     throttle = Throttle(30.0, clock=clock)
     asked = ("full", 0.0), ("full", 1.0), ("full", 29.9), ("other", 29.9), ("full", 30.0)

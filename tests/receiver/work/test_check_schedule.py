@@ -51,35 +51,35 @@ def seconds(error: FetchError, **given: Any) -> float:
     ("waits", "expected"),
     [(0, FIRST), (1, 2 * FIRST), (7, 128 * FIRST), (8, LONGEST), (99, LONGEST)],
 )
-def test_the_waits_of_a_check_double_up_to_the_longest(waits: int, expected: float) -> None:
+def test_waits_of_a_check_double_to_a_limit(waits: int, expected: float) -> None:
     assert seconds(NotReady("not yet"), waits=waits) == expected
     assert after(NotReady("not yet"), waits=waits) == RetryLater(expected, False, "not yet")
 
 
-def test_a_check_at_a_steady_interval_does_not_slow_down() -> None:
+def test_steady_check_does_not_slow_down() -> None:
     assert seconds(NotReady("running"), waits=9, progress={"every": 60.0}) == 60.0
 
 
 @pytest.mark.parametrize(("retry_after", "first"), [(5.0, 5.0), (FIRST * 2, FIRST)])
-def test_a_shorter_time_of_the_error_starts_the_schedule(retry_after: float, first: float) -> None:
+def test_shorter_retry_after_starts_the_schedule(retry_after: float, first: float) -> None:
     almost = NotReady("almost", retry_after=retry_after)
     assert seconds(almost) == first
     assert seconds(almost, waits=2) == 4 * first
 
 
 @pytest.mark.parametrize("error", [Unavailable("502"), RateLimited("429")])
-def test_after_an_outage_a_check_waits_no_longer_than_any_other_job(error: FetchError) -> None:
+def test_check_after_an_outage_waits_like_others(error: FetchError) -> None:
     assert seconds(error) <= 10
     assert seconds(error, failures=99, waits=99) <= 3600
 
 
-def test_an_outage_does_not_put_off_a_check_at_a_steady_interval() -> None:
+def test_outage_does_not_put_off_steady_check() -> None:
     down = Unavailable("503", retry_after=3600.0)
     assert seconds(down, progress={"every": 60.0}) == 60.0
 
 
 @pytest.mark.parametrize(("error", "counts"), [(Unavailable("502"), True), (Missing("404"), False)])
-def test_only_an_outage_counts_as_a_failure_of_a_check(error: FetchError, counts: bool) -> None:
+def test_only_outages_are_failures_of_a_check(error: FetchError, counts: bool) -> None:
     decision = after(error)
     assert isinstance(decision, RetryLater)
     assert decision.counts is counts
@@ -89,7 +89,7 @@ def test_only_an_outage_counts_as_a_failure_of_a_check(error: FetchError, counts
 @pytest.mark.parametrize(
     ("days", "waits", "is_buried"), [(29, 99, False), (30, 99, True), (30, 3, False), (30, 4, True)]
 )
-def test_a_check_goes_on_for_a_month_and_five_attempts(
+def test_check_lasts_a_month_and_five_attempts(
     error: FetchError, days: float, waits: int, is_buried: bool
 ) -> None:
     decision = after(error, days=days, waits=waits)
@@ -98,14 +98,12 @@ def test_a_check_goes_on_for_a_month_and_five_attempts(
         assert decision.reason.endswith("(given up after 30 days)")
 
 
-def test_a_refused_account_pauses_the_source_of_a_check_too() -> None:
+def test_account_refused_to_a_check_pauses_the_source() -> None:
     assert after(SourceRefused("401"), days=99, waits=99) == Pause(60.0, "401")
 
 
 @pytest.mark.parametrize(("since_missing", "is_buried"), [(16, True), (14, False)])
-def test_a_fetch_gives_up_a_404_by_when_it_was_first_missing(
-    since_missing: float, is_buried: bool
-) -> None:
+def test_404_is_given_up_by_its_first_time(since_missing: float, is_buried: bool) -> None:
     missing_since = NOW - timedelta(minutes=since_missing)
     given: dict[str, Any] = {"days": 1, "failures": 9, "missing_since": missing_since}
     assert isinstance(after(Missing("404"), kind="fetch", **given), Bury) is is_buried

@@ -35,7 +35,7 @@ class Greeter:
         raise NotImplementedError
 
 
-async def test_a_job_is_attempted_by_the_handler_of_its_kind(
+async def test_job_goes_to_the_handler_of_its_kind(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(handlers.HANDLERS, "fetch", Greeter)
@@ -45,7 +45,7 @@ async def test_a_job_is_attempted_by_the_handler_of_its_kind(
     assert attempt == {"outcome": "done", "detail": "greeted t1"}
 
 
-async def test_a_job_of_an_unknown_kind_is_a_counted_failure(
+async def test_job_of_unknown_kind_counts_as_failure(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     announce(store, "t1", kind="task")
@@ -62,7 +62,7 @@ async def test_a_job_of_an_unknown_kind_is_a_counted_failure(
     assert (job(store)["status"], attempts(store)[-1]) == ("done", "done")
 
 
-async def test_a_job_of_an_unknown_kind_ends_as_a_dead_letter(
+async def test_job_of_unknown_kind_becomes_dead_letter(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(handlers.HANDLERS, "fetch")

@@ -184,7 +184,7 @@ async def test_unfinished_look_is_followed_soon() -> None:
     assert (await rests(stub, times=2, step=1.0))[1] == 10.0
 
 
-async def test_a_pause_after_a_step_is_at_least_as_long_as_the_step() -> None:
+async def test_pause_is_as_long_as_its_step() -> None:
     pauses: list[float] = []
 
     async def sleep(seconds: float) -> None:

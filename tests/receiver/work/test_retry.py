@@ -94,7 +94,7 @@ def test_each_kind_is_retried_for_its_own_time(error: FetchError, age: float, bu
     ("failures", "waits", "buried"),
     [(0, 0, False), (3, 0, False), (1, 2, False), (4, 0, True), (2, 2, True), (0, 4, True)],
 )
-def test_a_clock_that_jumps_ahead_buries_nothing_before_the_fifth_attempt(
+def test_clock_ahead_buries_nothing_before_five_attempts(
     error: FetchError, failures: int, waits: int, buried: bool
 ) -> None:
     decision = decide(error, failures=failures, waits=waits, age=800 * DAY, jitter=HALF)
@@ -126,7 +126,7 @@ def test_rate_limited_waits_as_told() -> None:
     assert after(RateLimited("429", retry_after=0.0)) == RetryLater(7.5, False, "429")
 
 
-def test_a_too_early_answer_waits_at_least_as_long_as_its_retry_after() -> None:
+def test_too_early_answer_obeys_its_retry_after() -> None:
     assert after(NotReady("409", retry_after=90.0)) == RetryLater(90.0, False, "409")
     assert after(NotReady("409", retry_after=1.0)) == RetryLater(7.5, False, "409")
 

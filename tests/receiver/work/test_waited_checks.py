@@ -68,7 +68,7 @@ async def work_until_complete(store: Store, sender: SandboxServer, batch_id: str
         await until(lambda: ledger(store, batch_id).state == "complete")
 
 
-async def test_no_worker_takes_it_so_it_is_made_here(
+async def test_call_is_made_here_without_a_worker(
     store: Store, sender: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("receiver.work.waited_checks.TAKEN_SECONDS", 0.05)

@@ -59,7 +59,7 @@ def test_refused_at_the_account_count_since_its_start(store: Store) -> None:
     assert store.batches.webhooks(store.batches.ledger("tgrp_1")).refused == 1
 
 
-def test_webhook_of_a_batch_or_its_run_has_arrived(store: Store) -> None:
+def test_webhook_of_batch_or_run_has_arrived(store: Store) -> None:
     for batch_id in ("batch_1", "batch_2", "batch_3"):
         store.batches.register("valyu", batch_id, endpoint_id=None)
     store.batches.add_runs("valyu", "batch_2", [SubmittedRun("r1", None, None)])

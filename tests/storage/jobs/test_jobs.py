@@ -294,7 +294,7 @@ SILENT: dict[str, Any] = {"after": 0.0, "failed": False}
         ([SILENT], None),
     ],
 )
-def test_a_subject_is_missing_until_the_sender_knows_it(
+def test_subject_is_missing_until_known(
     database: Database, answers: list[dict[str, Any]], since: int | None
 ) -> None:
     lease = claimed(database)

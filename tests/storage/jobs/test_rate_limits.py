@@ -36,7 +36,7 @@ def test_a_hold_puts_off_the_next_call(database: Database) -> None:
     assert book(database, second=20) == pytest.approx(60)
 
 
-def test_a_short_hold_does_not_shorten_a_long_one(database: Database) -> None:
+def test_short_hold_keeps_the_long_one(database: Database) -> None:
     hold(database, 3600)
     hold(database, 5, second=1)
     assert book(database, second=1) == pytest.approx(3599)

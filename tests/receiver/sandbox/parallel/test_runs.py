@@ -98,7 +98,7 @@ def test_the_input_can_be_read_again(parallel: Parallel) -> None:
     }
 
 
-def test_a_result_that_comes_too_late_is_a_408(
+def test_late_result_is_a_408(
     parallel: Parallel, sandbox: SandboxServer, clock: ManualClock
 ) -> None:
     made = parallel.task_run.create(input="q [stuck]", processor="base")
@@ -187,7 +187,7 @@ def test_a_switch_limits_the_length_of_metadata(parallel: Parallel, sandbox: San
         parallel.task_run.create(**long)
 
 
-def test_events_of_a_run_are_its_first_and_last_state(
+def test_run_events_are_first_and_last_state(
     parallel: Parallel, sandbox: SandboxServer, clock: ManualClock
 ) -> None:
     slowly(sandbox)

@@ -128,7 +128,7 @@ def test_a_reset_ends_open_streams(parallel: Parallel, sandbox: SandboxServer) -
 
 
 @pytest.mark.parametrize("cleanly", [False, True])
-def test_a_broken_stream_can_be_resumed_to_its_end(
+def test_broken_stream_is_resumed_to_its_end(
     parallel: Parallel, sandbox: SandboxServer, cleanly: bool
 ) -> None:
     sandbox.change(parallel_drop_after=2, parallel_drop_cleanly=cleanly)

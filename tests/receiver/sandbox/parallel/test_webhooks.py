@@ -196,7 +196,7 @@ def test_wrong_clock_makes_deliveries_stale(
     assert not genuine(inbox.expect(1)[0], SECRET)
 
 
-def test_a_webhook_can_be_left_out_and_sent_later(
+def test_webhook_can_be_sent_later(
     parallel: Parallel, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     sandbox.change(webhook=False)

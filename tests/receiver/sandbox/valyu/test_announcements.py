@@ -108,7 +108,7 @@ def test_a_switch_decides_webhooks_of_cancelled_batches(
     assert len(log(sandbox)) == announced
 
 
-def test_tasks_can_be_announced_at_the_url_of_their_batch(
+def test_tasks_are_announced_at_their_batch_url(
     sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
 ) -> None:
     sandbox.change(task_webhooks=True)

@@ -189,9 +189,7 @@ def test_a_task_stops_at_each_checkpoint(sdk: Valyu) -> None:
     assert [each.type for each in done.hitl_history] == list(hitl)
 
 
-def test_an_unanswered_task_is_paused_until_it_is_answered(
-    sdk: Valyu, sandbox: SandboxServer, clock: ManualClock
-) -> None:
+def test_unanswered_task_is_paused(sdk: Valyu, sandbox: SandboxServer, clock: ManualClock) -> None:
     sandbox.change(hitl_timeout=30)
     task = sdk.deepresearch.create(query="q", hitl={"plan_review": True}).deepresearch_id
     assert sdk.deepresearch.status(task).status == "awaiting_input"

@@ -87,7 +87,7 @@ async def test_events_that_come_together_make_one_listing(store: Store) -> None:
     assert len(stored(store)) == 30
 
 
-async def test_all_events_of_a_group_cost_one_write_to_its_check(store: Store) -> None:
+async def test_events_of_a_group_update_its_check_once(store: Store) -> None:
     behind.count_updates(url_of(store), "jobs", when="new.kind = 'check'")
     for number in range(100):
         announce_run(store, f"r{number}")

@@ -194,7 +194,7 @@ async def test_list_without_outputs_asks_each_task(store: Store, sender: Sandbox
 
 
 @pytest.mark.parametrize(("batch_id", "kept"), [("batch_1", 1), ("another", 0), (None, 1)])
-async def test_a_run_that_says_it_is_of_another_batch_is_not_stored(
+async def test_run_of_another_batch_is_not_stored(
     store: Store, batch_id: str | None, kept: int
 ) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
@@ -209,7 +209,7 @@ async def test_a_run_that_says_it_is_of_another_batch_is_not_stored(
 
 
 @pytest.mark.parametrize(("status", "single_calls"), [("processing", 0), ("completed", 1)])
-async def test_only_an_ended_batch_is_fetched_run_by_run_where_no_listing_ends(
+async def test_only_ended_batch_is_fetched_run_by_run(
     store: Store, status: str, single_calls: int
 ) -> None:
     paths: list[str] = []

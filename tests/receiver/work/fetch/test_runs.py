@@ -43,7 +43,7 @@ running_sender, sender = working.running_sender, working.sender
     ("account", "kind"),
     [(200, Refused), (403, Forbidden), (401, Forbidden), (500, Unavailable), (429, RateLimited)],
 )
-async def test_a_403_is_resource_s_own_when_account_works(
+async def test_403_is_of_the_resource_alone(
     store: Store, account: int, kind: type[FetchError]
 ) -> None:
     def handler(request: httpx.Request) -> httpx.Response:

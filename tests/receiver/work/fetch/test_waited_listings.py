@@ -69,9 +69,7 @@ async def test_hour_without_a_word_costs_six_calls(store: Store, sender: Sandbox
     assert sender.state()["calls"][STATUS] == 6
 
 
-async def test_check_lists_when_as_much_is_new_as_is_here(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_check_lists_where_half_is_new(store: Store, sender: SandboxServer) -> None:
     sender.change(max_page_size=2)
     batch_id = a_batch_that_goes_on(store, sender, 2, 2)
     assert await check(store, sender, batch_id, waited=False) == (1, 2)

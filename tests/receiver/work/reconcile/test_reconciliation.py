@@ -127,9 +127,7 @@ async def test_what_goes_on_is_not_incomplete(store: Store, sender: SandboxServe
     assert (job(store)["status"], job(store)["hurried_by"]) == ("pending", None)
 
 
-async def test_ended_runs_of_a_batch_that_goes_on_are_fetched(
-    store: Store, sender: SandboxServer
-) -> None:
+async def test_ended_runs_of_an_open_batch_are_fetched(store: Store, sender: SandboxServer) -> None:
     batch_id, _ = a_batch(sender, ["one", "two", "three [stuck]"])
     known(store, batch_id)
     source = a_source(sender.api_url)

@@ -52,7 +52,7 @@ def test_kind_of_a_difference(
     assert (found and found.kind) == kind
 
 
-def test_absent_result_is_gone_and_an_absent_run_is_drift() -> None:
+def test_absent_result_is_gone_absent_run_drift() -> None:
     assert absent("r1", kept(), None).kind is Kind.GONE_THERE
     assert absent("r1", kept(None), None).kind is Kind.MISSING_THERE
     drift = [kind for kind in Kind if not kind.is_drift]

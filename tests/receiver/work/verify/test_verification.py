@@ -160,7 +160,7 @@ async def test_single_run_is_compared_by_its_own_call(store: Store, sender: Sand
     assert [row["run_id"] for row in stored(store)] == [task]
 
 
-async def test_repair_stores_even_what_has_no_stamp_any_more(store: Store) -> None:
+async def test_repair_stores_results_without_stamp(store: Store) -> None:
     def answering_with(**more: Any) -> Any:
         return answering(lambda _: httpx.Response(200, json=run_named("t1", **more)))
 
