@@ -45,7 +45,7 @@ def list_(
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
-    """List the refused requests in the quarantine, newest first."""
+    """List the refused requests in the quarantine, newest first; senders only ever saw a 401."""
     with existing_store() as store:
         rows = store.quarantine.list_newest(source=source, endpoint_id=endpoint, limit=limit)
     columns = ["id", "received_at", "source", "endpoint_id", "reason", "detail", "body_bytes"]

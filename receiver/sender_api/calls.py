@@ -1,6 +1,7 @@
 """Calls to a sender's API: rate-limited, bounded in time and size, and judged."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -124,14 +125,28 @@ class Calls:
         return data
 
     def _send(self, request: Request, key: str) -> AbstractAsyncContextManager[httpx.Response]:
+        headers = dict(self.source.provider.headers(key))
+        if request.json is not None:
+            headers["content-type"] = "application/json"
         return self._wire.stream(
             request.method,
             self.source.base_url + request.path,
             params=request.params,
-            json=request.json,
-            headers=self.source.provider.headers(key),
+            content=_body(request.json),
+            headers=headers,
             timeout=CALL_SECONDS,
         )
+
+
+def _body(value: Any) -> bytes | None:
+    """Return a value as JSON; raises Refused for NaN, infinities and lone surrogates."""
+    if value is None:
+        return None
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return text.encode()
+    except ValueError as error:
+        raise Refused(f"what is asked for cannot be sent as JSON: {error}") from None
 
 
 _NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)

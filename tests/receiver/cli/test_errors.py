@@ -144,6 +144,38 @@ def test_unreachable_sender_leaves_nothing(run: Run, configured: Configure) -> N
     assert ended.code == 1
 
 
+def test_unsendable_value_leaves_nothing(run: Run, configured: Configure) -> None:
+    ended = run("task", "create", "valyu", "--query", "q", "--set", r'metadata={"a": "\ud800"}')
+    assert ended.code == 1
+    assert ended.sentence.startswith("The task was not created: what is asked for cannot be sent")
+    with there() as store:
+        assert [endpoint["state"] for endpoint in store.endpoints.list_all()] == ["closed"]
+        assert store.submissions.list_all() == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *("task create valyu --query", "batch show", "batch list --source", "event replay --batch"),
+        *("endpoint add valyu --resource", "batch create valyu --tasks tasks.csv --name"),
+    ],
+)
+@pytest.mark.usefixtures("configured")
+def test_argument_that_is_no_text_is_refused(run: Run, arguments: str) -> None:
+    ended = run(*arguments.split(), "caf\udce9")  # a byte that is no UTF-8
+    assert (ended.code, ended.sentence) == (2, r"The argument 'caf\udce9' is no UTF-8 text.")
+    assert not Path("resultsink.db").exists()
+
+
+@pytest.mark.usefixtures("configured")
+def test_file_name_may_be_any_bytes(run: Run) -> None:
+    name = "caf\udce9.json"
+    Path(name).write_text('{"type": "object"}')
+    for option in (["--output-schema", name], [f"--output-schema={name}"]):
+        ended = run("task", "create", "valyu", "--query", "q", *option)
+        assert "The task was not created: the sender could not be asked" in ended.sentence
+
+
 def test_lost_answer_exits_1(run: Run, configured: Configure, sender: SandboxServer) -> None:
     configured(sources__valyu__base_url=sender.api_url)
     sender.add_fault("POST /deepresearch/batches", kind="html")

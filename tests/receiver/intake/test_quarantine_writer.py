@@ -1,4 +1,4 @@
-"""Refused requests are kept for the operator, slowly and within bounds, behind the answer's back."""
+"""Refused requests are kept for the operator, slowly, within bounds, behind the answer's back."""
 
 import asyncio
 import time

@@ -54,9 +54,9 @@ NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 HTML = "<html><body>502 Bad Gateway</body></html>"
 
 
-async def call(source: Source, client: Wire | None = None) -> Any:
+async def call(source: Source, client: Wire | None = None, request: Request = LIST) -> Any:
     async with client or clients_for() as wire:
-        return await Calls(source, wire, clock=NOW.timestamp).call(LIST)
+        return await Calls(source, wire, clock=NOW.timestamp).call(request)
 
 
 async def refused(*answer: Any, **more: Any) -> FetchError:
@@ -87,6 +87,13 @@ async def test_status_decides_and_keeps_sender_s_words(status: int, kind: type[F
     error = await refused(status, json={"error": "because of this"})
     assert type(error) is kind
     assert str(error) == f"the sender answered {status}: because of this"
+
+
+@pytest.mark.parametrize("value", ["\ud800", float("nan"), float("inf")])
+async def test_value_that_is_no_json_is_not_sent(value: object) -> None:
+    client = answering(lambda _: pytest.fail("it was sent"))
+    with pytest.raises(Refused, match="cannot be sent as JSON"):
+        await call(a_source(), client, Request("POST", "/x", json={"a": value}))
 
 
 @pytest.mark.parametrize(
