@@ -88,6 +88,13 @@ def test_requests_are_those_of_the_api() -> None:
     ]
 
 
+def test_errors_of_the_api_are_those_of_the_code() -> None:
+    rows = table(page("api"), "| status | when |")
+    code = "".join(path.read_text("utf-8") for path in (ROOT / "receiver/api").glob("*.py"))
+    raised = re.findall(r"(?:Problem\(\s*|\()([45]\d\d), ", code)
+    assert {status for row in rows for status in row[0].split(", ")} == set(raised)
+
+
 def test_keys_are_those_of_a_result() -> None:
     rows = table(page("export"), "| key | holds |")
     assert sorted(key for row in rows for key in named(row[0])) == sorted(KEYS)
@@ -137,7 +144,7 @@ def usage(command: Any) -> tuple[int, list[str]]:
 def test_commands_and_options_are_those_of_the_code() -> None:
     rows = table(page("commands"), "| command | arguments and options | does |")
     words = {row[0]: re.findall(r"[^\s`]+", row[1].replace("none", "")) for row in rows}
-    told = {
+    documented = {
         name: (
             len([word for word in given if not word.startswith("--")]),
             sorted(word for word in given if word.startswith("--")),
@@ -145,7 +152,7 @@ def test_commands_and_options_are_those_of_the_code() -> None:
         for name, given in words.items()
     }
     there = commands(typer.main.get_command(app), "resultsink")
-    assert told == {name: usage(command) for name, command in there}
+    assert documented == {name: usage(command) for name, command in there}
 
 
 def test_shared_options_exist() -> None:

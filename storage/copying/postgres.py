@@ -40,7 +40,7 @@ NO_LIMIT = (
     "SELECT set_config('transaction_timeout', '0', true)"
     " WHERE current_setting('transaction_timeout', true) IS NOT NULL"
 )
-"""The same for a limit that only Postgres 17 and later have."""
+"""Takes the limit of a whole transaction away, which only Postgres 17 and later have."""
 
 SILENT = logging.NullHandler()
 

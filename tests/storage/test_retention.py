@@ -485,13 +485,13 @@ def test_dry_run_reports_and_changes_nothing(store: Store) -> None:
     store_results(database, run(output="new"), now=at(1))
     ages = replace(AGES, results=DAY, versions=DAY)
     before = contents(database)
-    told = prune(database, ages, dry_run=True)
+    foretold = prune(database, ages, dry_run=True)
     assert contents(database) == before
-    assert told == {
+    assert foretold == {
         "attempts": 2, "deliveries": 2, "jobs": 2, "events": 2, "versions": 1, "results": 3,
     }  # fmt: skip
     gone = prune(database, ages)
-    assert gone == {**told, "results": 2}  # one of them went as a superseded version
+    assert gone == {**foretold, "results": 2}  # one of them went as a superseded version
 
 
 def test_two_pruners_do_no_harm(database: Database) -> None:
@@ -527,12 +527,12 @@ def test_the_store_prunes_by_todays_clock(store: Store) -> None:
     work_off(store.database, now=now())
     assert store.retention.keys_of("deliveries") == (1, 1)
     assert store.retention.keys_of("results") == (0, 0)
-    told = store.retention.prune("deliveries", ages, dry_run=True)
-    assert (told.rows, told.bytes) == (1, 4 + len("webhook-id: 1\n"))
-    assert store.retention.prune("deliveries", ages) == told
+    foretold = store.retention.prune("deliveries", ages, dry_run=True)
+    assert (foretold.rows, foretold.bytes) == (1, 4 + len("webhook-id: 1\n"))
+    assert store.retention.prune("deliveries", ages) == foretold
     assert rows(store.database, Delivery)[0].body == b""
     assert store.retention.prune("deliveries", ages).rows == 0
-    assert store.retention.prune("deliveries", ages, after=told.reached).is_end
+    assert store.retention.prune("deliveries", ages, after=foretold.reached).is_end
 
 
 # --- any sequence -------------------------------------------------------------------------------
@@ -611,8 +611,8 @@ class Retaining(RuleBasedStateMachine):
 
     @rule()
     def prune(self) -> None:
-        told = prune(self.database, now=self.now, dry_run=True)
-        assert prune(self.database, now=self.now) == told
+        foretold = prune(self.database, now=self.now, dry_run=True)
+        assert prune(self.database, now=self.now) == foretold
 
     @rule(kind=st.sampled_from(KINDS))
     def prune_one_kind(self, kind: str) -> None:

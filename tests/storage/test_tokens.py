@@ -1,4 +1,4 @@
-"""Tokens: told once, kept as a digest, found by their text until they are revoked."""
+"""Tokens: shown once, kept as a digest, found by their text until they are revoked."""
 
 import re
 

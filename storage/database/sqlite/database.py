@@ -40,7 +40,7 @@ BUSY_MILLISECONDS = 1_500
 """How long a statement waits for another process's transaction: less than an answer may take."""
 
 COMMAND_BUSY_MILLISECONDS = 15_000
-"""The same limit for a command, beside a process that serves under load."""
+"""How long a statement of a command waits, beside a process that serves under load."""
 
 SPARE_BYTES = 32 * 1024 * 1024
 """Free space below which nothing is written: a commit must never find the disk full half way."""

@@ -12,6 +12,10 @@ from tests.receiver.intake.test_rejected import refused
 pytestmark = pytest.mark.usefixtures("configured")
 
 
+def test_help_says_what_senders_saw(run: Run) -> None:
+    assert "senders only ever saw a 401" in " ".join(run("rejected", "list", "--help").out.split())
+
+
 def test_refusal_is_explained(run: Run, store: Store) -> None:
     kept = refused(store, add_endpoint(store), headers=[*signed(b"{ }"), (b"x-note", b"\x1b[2J")])
     ended = run("rejected", "show", str(kept))

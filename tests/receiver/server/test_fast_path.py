@@ -71,7 +71,8 @@ class App:
         async with self.connected() as (reader, writer):
             for part in parts:
                 writer.write(part)
-                await asyncio.sleep(0.02)
+                for _ in range(20):  # rounds of the loop, in which the server reads this part alone
+                    await asyncio.sleep(0)
             return await asyncio.wait_for(reader.read(), DEADLINE)
 
 

@@ -547,9 +547,9 @@ def test_interrupted_copy_leaves_no_lock(make: Make, kind: Kind) -> None:
 def test_progress_counts_written_and_verified_rows(make: Make) -> None:
     source = make("sqlite")
     fill(source)
-    told: list[tuple[str, int, int]] = []
-    report = storage.copy(source, make("sqlite"), progressed=lambda *moment: told.append(moment))
+    shown: list[tuple[str, int, int]] = []
+    report = storage.copy(source, make("sqlite"), progressed=lambda *moment: shown.append(moment))
     total = 2 * sum(table.rows for table in report.tables)
-    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
-    assert {whole for _, _, whole in told} == {total}
-    assert told[-1][1] == total
+    assert [done for _, done, _ in shown] == sorted(done for _, done, _ in shown)
+    assert {whole for _, _, whole in shown} == {total}
+    assert shown[-1][1] == total

@@ -76,12 +76,12 @@ def bare(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[K
 
 def at_row(number: int, what: str, does: Callable[[], None]) -> storage.Progressed:
     """Do this in the middle of a table, with all that is open then."""
-    told: list[int] = []
+    shown: list[int] = []
 
     def progressed(now: str, done: int, total: int) -> None:
         if now == what:
-            told.append(done)
-            if done == told[0] + number:
+            shown.append(done)
+            if done == shown[0] + number:
                 does()
 
     return progressed

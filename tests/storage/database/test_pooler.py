@@ -37,8 +37,8 @@ def test_statements_repeat_on_changing_connections(pooled_url: str) -> None:
     """Prepared statements would be missing there, or be there already."""
     with databases.opened(pooled_url, serve=True) as store, ThreadPoolExecutor(8) as senders:
         keys = [f"event-{number}" for number in range(60)]
-        told = list(senders.map(lambda key: deliver(store, delivery(key)), keys))
-        assert told == [["accepted"]] * 60
+        outcomes = list(senders.map(lambda key: deliver(store, delivery(key)), keys))
+        assert outcomes == [["accepted"]] * 60
         assert sorted(event.key for event in rows(store.database, Event)) == sorted(keys)
 
 

@@ -61,18 +61,18 @@ def test_server_silent_after_login_is_given_up(
     silent_url: str, use: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "PREPARE_SECONDS", 0.5)
-    told: list[BaseException] = []
+    errors: list[BaseException] = []
 
     def run() -> None:
         try:
             use(silent_url, [KEY])
         except CannotOpen as error:
-            told.append(error)
+            errors.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(DEADLINE)
-    assert "cannot be opened" in str(told[0])
+    assert "cannot be opened" in str(errors[0])
 
 
 def test_copy_from_silent_server_is_given_up(

@@ -242,7 +242,7 @@ GROUPS = st.lists(
 )
 
 
-def told(groups: list[list[VerifiedDelivery]], connection: Connection) -> Any:
+def left_by(groups: list[list[VerifiedDelivery]], connection: Connection) -> Any:
     """The answers and the rows of all tables, without the order of keys."""
     outcomes = [o for group in groups for o in recording.record(connection, group, now=NOON)]
     bodies = select(col(Event.key), col(Delivery.body), col(Delivery.copies)).join(
@@ -260,7 +260,9 @@ def test_grouping_stores_what_single_rows_store(
     scratch: Database, groups: list[list[VerifiedDelivery]]
 ) -> None:
     singly = [[one] for group in groups for one in group]
-    assert undone(scratch, lambda c: told(groups, c)) == undone(scratch, lambda c: told(singly, c))
+    assert undone(scratch, lambda c: left_by(groups, c)) == undone(
+        scratch, lambda c: left_by(singly, c)
+    )
 
 
 # --- through the store --------------------------------------------------------------------------

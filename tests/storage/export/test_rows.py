@@ -64,19 +64,19 @@ def test_pages_join_without_gap_or_repeat(shelf: Shelf, monkeypatch: pytest.Monk
     for name in names:
         shelf.run(f"open-{name}", status="queued")
         shelf.put(name)
-    told: list[int] = []
-    assert run_ids(shelf, progress=told.append) == names
-    assert told == sorted(told)
-    assert told[-1] == 11
+    shown: list[int] = []
+    assert run_ids(shelf, progress=shown.append) == names
+    assert shown == sorted(shown)
+    assert shown[-1] == 11
 
 
 def test_giant_results_make_small_pages(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "PAGE_CHARACTERS", 100)
     for name in "abc":
         shelf.put(name, "x" * 200)
-    told: list[int] = []
-    assert run_ids(shelf, progress=told.append) == ["a", "b", "c"]
-    assert told == [1, 2, 3]
+    shown: list[int] = []
+    assert run_ids(shelf, progress=shown.append) == ["a", "b", "c"]
+    assert shown == [1, 2, 3]
 
 
 @pytest.mark.parametrize("format", FORMATS)
