@@ -38,7 +38,8 @@ def read_as_utf8(arguments: list[str]) -> list[str]:
 
 
 def _as_utf8(argument: str) -> str:
-    if argument.isascii() or os.path.exists(argument):
+    value = argument.partition("=")[2] if argument.startswith("--") else argument
+    if argument.isascii() or os.path.exists(value):
         return argument
     try:
         return os.fsencode(argument).decode()

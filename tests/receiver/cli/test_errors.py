@@ -163,7 +163,10 @@ def test_unsendable_value_leaves_nothing(run: Run, configured: Configure) -> Non
 @pytest.mark.usefixtures("configured")
 def test_argument_that_is_no_text_is_refused(run: Run, arguments: str) -> None:
     ended = run(*arguments.split(), "caf\udce9")  # a byte that is no UTF-8
-    assert (ended.code, ended.sentence) == (2, r"The argument 'caf\udce9' is no UTF-8 text.")
+    assert (ended.code, ended.sentence) == (
+        2,
+        r"The argument 'caf\udce9' is not UTF-8: write it in UTF-8.",
+    )
     assert not Path("resultsink.db").exists()
 
 
