@@ -12,6 +12,7 @@ from psycopg.adapt import Buffer, Loader
 from psycopg.rows import dict_row
 from psycopg.types.string import TextLoader
 
+from storage import DEFAULT_SCHEMA
 from tests.databases import is_postgres
 
 
@@ -85,7 +86,8 @@ def everything(url: str) -> bytes:
 
 def count_updates(url: str, table: str, *, when: str) -> None:
     """Have the table `updates_of_...` get a row for each row of `table` that is changed."""
-    written = f"updates_of_{table}"
+    # the trigger runs with the product's search path, which is empty
+    written = f"{DEFAULT_SCHEMA}." * is_postgres(url) + f"updates_of_{table}"
     execute(url, f"CREATE TABLE {written} (id bigint)")
     note = f"INSERT INTO {written} VALUES (new.id);"  # noqa: S608  names of our own
     trigger = f"CREATE TRIGGER note_updates AFTER UPDATE ON {table}"
