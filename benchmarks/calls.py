@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the arguments ask for and print it."""
     command = Command("calls", __doc__, stores=False)
     command.size("--runs", 1_000, 30, "of each batch")
-    command.parser.add_argument("--only", type=_names, default=list(CASES), metavar="NAMES")
+    command.parser.add_argument("--only", type=names_of_cases, default=list(CASES), metavar="NAMES")
     command.parser.add_argument("--plain", action="store_true", help="without bad habits alone")
     command.parser.add_argument("--log", type=Path, help="keep the receiver's log there")
     options = command.read(arguments)
@@ -232,7 +232,8 @@ def table(outcomes: Sequence[Outcome]) -> Table:
     return laid
 
 
-def _names(text: str) -> list[str]:
+def names_of_cases(text: str) -> list[str]:
+    """Return the providers that an option names, separated by commas."""
     names = text.split(",")
     unknown = [name for name in names if name not in CASES]
     if unknown:

@@ -61,6 +61,7 @@ PARTS = (
     *(Part("steady", store, ("--seconds=3", "--rounds=2")) for store in BOTH),
     *(Part("filled", store, ("--seconds=3", "--events=500000")) for store in BOTH),
     Part("calls", shorter=("--plain",)),
+    Part("weather"),
     *(Part("results", store, ("--rounds=2",)) for store in BOTH),
     Part("results", ("--store=postgres", "--workers"), ("--rounds=2",)),
     *(Part("limit", store) for store in BOTH),

@@ -15,6 +15,7 @@ from receiver.sandbox.clock import PlannedCall
 from receiver.sandbox.content import dice
 from receiver.sandbox.senders import Parcel, SignedRequest
 from receiver.sandbox.switches import Forgery, Panel, Switches
+from receiver.sandbox.weather import fate
 
 # A client slows down with the square of its waiting requests and open connections. Thousands of
 # deliveries are therefore spread over clients, and wait for one of these lines.
@@ -24,11 +25,15 @@ LINES = 4
 
 @dataclass(frozen=True, slots=True)
 class SentDelivery:
-    """One delivery of a parcel: genuine, or forged in one way; numbered in order of sending."""
+    """One delivery of a parcel: genuine, or forged in one way; numbered in order of sending.
+
+    `late` is how many seconds it is held back beside the delay that all have.
+    """
 
     number: int
     parcel: Parcel
     forgery: Forgery | None = None
+    late: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class Courier:
         self._gathered: list[Parcel] = []
         self._timer: PlannedCall | None = None
         self._numbered = 0
+        self._parcels = 0
         self.log: list[DeliveryAttempt] = []
 
     @property
@@ -108,8 +114,10 @@ class Courier:
         for number in range(switches.forgeries):
             kind = switches.forgery_kinds[number % len(switches.forgery_kinds)]
             yield SentDelivery(self._number(), parcel, kind)
-        for _ in range(switches.copies):
-            yield SentDelivery(self._number(), parcel)
+        self._parcels += 1
+        its = fate(switches, self._parcels)
+        for _ in range(switches.copies * its.copies):
+            yield SentDelivery(self._number(), parcel, late=its.late)
 
     def _number(self) -> int:
         self._numbered += 1
@@ -123,7 +131,7 @@ class Courier:
 
     async def _deliver_genuine(self, delivery: SentDelivery) -> None:
         parcel, clock = delivery.parcel, self._panel.clock
-        await self._delay(delivery.number)
+        await self._delay(delivery)
         request = self._signed(parcel)
         for attempt in count(1):
             status = await self._post(self._attempt(delivery, attempt), request)
@@ -136,14 +144,19 @@ class Courier:
 
     def _signed(self, parcel: Parcel) -> SignedRequest:
         at = self._panel.signing_time()
-        headers = parcel.signing.headers(self._panel.switches, parcel.body, at=at)
-        return SignedRequest(headers, parcel.body)
-
-    async def _delay(self, number: int) -> None:
         switches = self._panel.switches
+        if switches.missigned:
+            forged = parcel.signing.forge("wrong_key", switches, parcel.body, at=at)
+            if forged is not None:
+                return forged
+        return SignedRequest(parcel.signing.headers(switches, parcel.body, at=at), parcel.body)
+
+    async def _delay(self, delivery: SentDelivery) -> None:
+        switches, delay = self._panel.switches, delivery.late
         least, most = switches.delivery_delay
         if most > 0:
-            delay = dice(switches.seed, "delay", number).uniform(least, most)
+            delay += dice(switches.seed, "delay", delivery.number).uniform(least, most)
+        if delay > 0:
             await self._panel.clock.sleep(delay / switches.speed)
 
     async def _deliver_forged(self, delivery: SentDelivery, kind: Forgery) -> None:
@@ -196,7 +209,7 @@ class Courier:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
         self.log.clear()
-        self._numbered = 0
+        self._numbered = self._parcels = 0
 
     async def close(self) -> None:
         """Stop what is under way, and close the connections."""

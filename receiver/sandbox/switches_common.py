@@ -25,6 +25,7 @@ def _as_span(value: Any) -> Any:
 
 
 Seconds = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Span = Annotated[tuple[Seconds, Seconds], BeforeValidator(_as_span)]
 Forgery = Literal["wrong_key", "tampered", "unsigned"]
 
@@ -214,6 +215,16 @@ class CommonSwitches(SandboxSettings):
     """Seconds that a delivery is held back, as [least, most] or one number."""
     copies: int = Field(default=1, ge=1)
     """Number of times that every delivery is made."""
+    dropped: Share = 0.0
+    """Share of the webhooks that are never sent: 0.3 for 30 %."""
+    doubled: Share = 0.0
+    """Share of the webhooks that are sent twice; none of them is late."""
+    late: Share = 0.0
+    """Share of the webhooks that are held back by `late_by`."""
+    late_by: Span = (5.0, 15.0)
+    """Seconds by which those are late, as [least, most] or one number."""
+    missigned: bool = False
+    """Webhooks are signed with a wrong key, so that every one of them is refused."""
     reorder: int = Field(default=1, ge=1)
     """Number of deliveries that are gathered, and then sent in reverse order."""
     reorder_wait: Seconds = 0.5
@@ -226,9 +237,11 @@ class CommonSwitches(SandboxSettings):
     """Kinds of forgery, used in turn."""
 
     @model_validator(mode="after")
-    def _spans_in_order(self) -> "CommonSwitches":
-        for name in ("duration", "delivery_delay"):
+    def _fits_together(self) -> "CommonSwitches":
+        for name in ("duration", "delivery_delay", "late_by"):
             least, most = getattr(self, name)
             if least > most:
                 raise ValueError(f"{name}: the least ({least}) is more than the most ({most})")
+        if self.dropped + self.doubled + self.late > 1:
+            raise ValueError("dropped, doubled and late are more than 1 together")
         return self

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import TypedDict
 
-from sqlalchemy import ColumnElement, Connection, or_, select
+from sqlalchemy import ColumnElement, Connection, func, or_, select
 from sqlmodel import col
 
 from storage.database import as_dicts
@@ -75,18 +75,37 @@ def dead_of(connection: Connection, source: str, batch_id: str) -> list[BatchDea
     return as_dicts(rows)
 
 
+RECENT = 10_000
+"""Attempts among which a batch's newest is looked for: those of other batches may be millions."""
+
+
 def last_attempt_of(connection: Connection, source: str, batch_id: str) -> LastAttempt | None:
-    """Return the newest attempt at a batch or one of its runs, or None."""
-    rows = connection.execute(
-        select(
-            col(Attempt.job_id), col(Attempt.started_at), col(Attempt.outcome), col(Attempt.detail)
+    """Return the newest attempt at a batch or one of its runs, or None.
+
+    It is the newest one of the batch's own checks, which are found by an index, unless one of the
+    RECENT attempts of all is newer.
+    """
+    newest = select(func.max(col(Attempt.id))).scalar_subquery()
+    is_recent = (col(Attempt.id) > newest - RECENT) & _concerns(source, batch_id)
+    is_check = (col(Job.kind) == "check") & _is_about(source, batch_id)
+    found = [
+        row
+        for which in (is_recent, is_check)
+        for row in connection.execute(
+            select(
+                col(Attempt.id),
+                *(col(getattr(Attempt, name)) for name in LastAttempt.__annotations__),
+            )
+            .join(Job, col(Job.id) == col(Attempt.job_id))
+            .where(which)
+            .order_by(col(Attempt.id).desc())
+            .limit(1)
         )
-        .join(Job, col(Job.id) == col(Attempt.job_id))
-        .where(_concerns(source, batch_id))
-        .order_by(col(Attempt.id).desc())
-        .limit(1)
-    )
-    return next(iter(as_dicts(rows)), None)
+    ]
+    rows = as_dicts(sorted(found, key=lambda row: int(row.id)))
+    for row in rows:
+        del row["id"]
+    return rows[-1] if rows else None
 
 
 def _concerns(source: str, batch_id: str, *of_runs: ColumnElement[bool]) -> ColumnElement[bool]:
@@ -97,6 +116,11 @@ def _concerns(source: str, batch_id: str, *of_runs: ColumnElement[bool]) -> Colu
         col(Run.batch_id) == batch_id,
         *of_runs,
     )
+    is_run = (col(Job.source) == source) & (col(Job.subject_kind) != "batch") & run.exists()
+    return or_(_is_about(source, batch_id), is_run)
+
+
+def _is_about(source: str, batch_id: str) -> ColumnElement[bool]:
+    """Select jobs about the batch as a whole."""
     is_batch = (col(Job.subject_kind) == "batch") & (col(Job.subject) == batch_id)
-    is_run = (col(Job.subject_kind) != "batch") & run.exists()
-    return (col(Job.source) == source) & or_(is_batch, is_run)
+    return (col(Job.source) == source) & is_batch

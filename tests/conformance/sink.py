@@ -23,6 +23,8 @@ from receiver.settings import GivenSettings, Settings
 from receiver.sources import PROVIDERS, configured
 from receiver.submissions.batches import BatchSubmissions, NewBatch
 from receiver.submissions.tasks import TaskSubmissions
+from receiver.submissions.waiting import wait
+from receiver.work.waited_checks import WaitedChecks
 from storage import EventRow, Ledger, Selection, Store
 from tests import databases
 from tests.behind import tables
@@ -108,6 +110,27 @@ class Sink:
             return ledger if ledger.state == "complete" else None
 
         return until(look, seconds=seconds, pause=PAUSE)
+
+    async def wait(
+        self, case: Case, batch_id: str, *, ask: float = 0.5, deadline: float = DEADLINE
+    ) -> Ledger:
+        """Wait as `batch wait` does, but asking the sender every `ask` seconds; the ledger."""
+
+        async def work(calls: Calls) -> Ledger:
+            (ledger,) = await wait(
+                self.store,
+                [self.store.batches.ledger(batch_id)],
+                check=WaitedChecks(self.store, [calls]).check,
+                deadline=deadline,
+                progressed=_nobody,
+                unread=_nobody,
+                ask_seconds=ask,
+                young_seconds=ask,
+            )
+            return ledger
+
+        found: Ledger = await self._with_calls(case, work)
+        return found
 
     def worked_off(self) -> None:
         """Let the time pass that jobs wait for, until only checks that are not due are left."""

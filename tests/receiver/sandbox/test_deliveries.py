@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from functools import partial
 
 from valyu import Valyu
@@ -47,6 +48,30 @@ def test_tries_can_repeat_the_first_signature(
     sandbox.change(resign=False, timestamp_unit="ms")
     a_batch(sdk, webhook_url=inbox.url)
     assert len({each.signature for each in inbox.expect(3)}) == 1
+
+
+def test_weather_drops_doubles_and_delays_shares(
+    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox, clock: ManualClock
+) -> None:
+    sandbox.change(task_webhooks=True, dropped=0.3, doubled=0.3, late=0.1, late_by=(60, 70))
+    a_batch(sdk, *map(str, range(99)), webhook_url=inbox.url)
+    until(lambda: 0 < sandbox.state()["pending_deliveries"] < 25)  # those that are late
+    in_time = {each.body for each in inbox.received}
+    clock.advance(70)
+    sent = Counter(each.body for each in inbox.expect(len(log(sandbox))))
+    assert 50 < len(sent) < 90, "of 100"
+    assert 15 < list(sent.values()).count(2) < 45
+    assert 0 < len(sent) - len(in_time) < 25
+    assert set(sent.values()) == {1, 2}
+
+
+def test_missigned_webhooks_have_a_wrong_signature(
+    sdk: Valyu, sandbox: SandboxServer, inbox: Inbox
+) -> None:
+    sandbox.change(missigned=True)
+    batch = a_batch(sdk, webhook_url=inbox.url)
+    (got,) = inbox.expect(1)
+    assert not genuine(got, batch.webhook_secret)
 
 
 def test_delivery_is_given_up_eventually(sdk: Valyu, sandbox: SandboxServer, inbox: Inbox) -> None:

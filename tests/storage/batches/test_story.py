@@ -5,9 +5,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 
 from storage import (
     FIRST_CHECK,
@@ -227,6 +228,19 @@ def test_complete_group_that_takes_a_run_is_checked_again(store: Store) -> None:
     found = store.batches.story("b")
     assert (found.ledger.state, found.ledger.missing) == ("open", 1)
     assert found.next_look is not None
+
+
+@pytest.mark.parametrize("count", [1, 30])
+def test_ledgers_of_a_page_take_as_few_statements_as_one(database: Database, count: int) -> None:
+    for number in range(count):
+        registered(database, batch_id=f"b{number}")
+    statements: list[str] = []
+    with database.read() as connection:
+        event.listen(
+            connection, "before_cursor_execute", lambda *given: statements.append(given[2])
+        )
+        found, _ = ledgers.list_page(connection, source=None, limit=100, before=None)
+    assert (len(found), len(statements)) == (count, 2)
 
 
 def _hurried(store: Store) -> Any:
