@@ -134,7 +134,7 @@ def test_other_code_creates_a_single_task(
 def test_unanswered_creation_without_webhooks_completes(
     receiver: Receiver, sender: SandboxServer, run: Run
 ) -> None:
-    sender.change(webhook=False)
+    sender.change(webhook=False, hold=True)
     sender.add_fault("POST /deepresearch/batches", kind="lost")
     Path("tasks.csv").write_text("query\none\n")
     ended = run("batch", "create", "valyu", "--tasks", "tasks.csv")
@@ -142,6 +142,7 @@ def test_unanswered_creation_without_webhooks_completes(
     assert (ended.code, ended.out) == (0, f"{batch['batch_id']}\n")
     with Valyu(api_key=KEY, base_url=sender.api_url) as sdk:
         sdk.batch.add_tasks(batch["batch_id"], [{"query": "two"}])
+    sender.change(hold=False)
     make_checks_due()
     until(lambda: batch["batch_id"] in run("batch", "list").out)
     assert "2 of 2" in run("batch", "wait", batch["batch_id"], "--timeout", "40").out
