@@ -13,6 +13,7 @@ from storage import clock, jobs
 from storage.batches import batches
 from storage.batches.batches import Watched
 from storage.database import Database
+from storage.database.call_group import CallGroup
 from storage.deliveries import dead_letters
 from storage.deliveries.dead_letters import DeadLetter
 from storage.encryption import Vault
@@ -20,7 +21,6 @@ from storage.jobs import checks, overdue, pauses
 from storage.jobs.lease import AttemptOutcome, Lease
 from storage.models import FoundBy
 from storage.store.check_jobs import watch
-from storage.store.group_commit import CallGroup
 from storage.store.part import StorePart
 
 log = logging.getLogger(__name__)

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from storage import jobs
 from storage.batches import batches
 from storage.database import Database
+from storage.database.call_group import CallGroup
 from storage.encryption import Vault
 from storage.fetched import FetchedRun
 from storage.jobs.lease import Lease
@@ -18,7 +19,6 @@ from storage.runs.merges import current_results, merges
 from storage.runs.results import ResultPage, Stored
 from storage.runs.rows import RowChunk, chunks_of
 from storage.store.check_jobs import watch_reopened
-from storage.store.group_commit import CallGroup
 from storage.store.part import StorePart
 
 
