@@ -8,7 +8,7 @@ from receiver.sandbox.switches import Switches
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What becomes of one webhook: how often it is sent, and how many seconds it is held back."""
+    """The fate of one webhook: how often it is sent, and how many seconds it is held back."""
 
     copies: int = 1
     late: float = 0.0

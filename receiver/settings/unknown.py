@@ -1,4 +1,4 @@
-"""What was meant by a setting or a variable that does not exist."""
+"""Suggestions for settings and variables that do not exist."""
 
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches

@@ -23,7 +23,7 @@ _IS_CANARY = col(Meta.key) == "canary"
 
 @dataclass(frozen=True, slots=True)
 class Rekeyed:
-    """How many secrets were encrypted again, how many the first key opens now, and the others."""
+    """Counts of the secrets encrypted again, opened by the first key now, and left as they are."""
 
     changed: int
     readable: int

@@ -39,7 +39,7 @@ class Record(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How a file is to be read: its text without Excel's own line, and the separator."""
+    """A file as it is to be read: its text without Excel's own line, and the separator."""
 
     text: str
     first_line: int

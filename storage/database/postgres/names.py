@@ -16,7 +16,7 @@ _OPTION = "resultsink_schema"
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What the processes of one installation share: those of another schema have others."""
+    """Names that the processes of one installation share: those of another schema have others."""
 
     schema: str
 
