@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
+from receiver.cli.help import Commands
 from receiver.cli.opening import existing_store, store_to_fill
 from receiver.cli.options import AsJson, Id
 from receiver.cli.output import in_one_line, print_json, print_rows, say
 from receiver.errors import UsageError
 
-app = typer.Typer(help="Tokens for programs that use the API.", no_args_is_help=True)
+app = Commands(help="Tokens for programs that use the API.")
 
 MAX_NAME = 100
 
@@ -20,17 +21,27 @@ def create(
     name: Annotated[str, typer.Option(help="The program that will use it, for the list.")],
     scope: Annotated[
         list[str] | None,
-        typer.Option(help="register: endpoints and secrets; read: ledgers, results. Repeatable."),
+        typer.Option(
+            metavar="read|register",
+            help="register: endpoints and secrets; read: ledgers, results. Repeatable.",
+        ),
     ] = None,
     source: Annotated[
         str | None, typer.Option("--source", help="Only this source; all without.")
     ] = None,
     expires: Annotated[
-        str | None, typer.Option(help="Valid so long, such as 90d; until it is revoked without.")
+        str | None,
+        typer.Option(
+            metavar="DURATION", help="Valid so long, such as 90d; until it is revoked without."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a token and print it once; only its digest is kept."""
+    """Make a token and print it once; only its digest is kept.
+
+    Example:
+        resultsink token create --name ci --scope read --expires 90d
+    """
     from receiver.settings import load
     from receiver.sources import configured, named
 
@@ -53,7 +64,11 @@ def create(
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """List the tokens, newest first, without their text, which is not kept."""
+    """List the tokens, newest first, without their text, which is not kept.
+
+    Example:
+        resultsink token list
+    """
     with existing_store() as store:
         rows = store.tokens.list_all()
     if as_json:
@@ -66,7 +81,11 @@ def list_(as_json: AsJson = False) -> None:
 
 @app.command()
 def revoke(token_id: Id) -> None:
-    """Revoke a token from now on."""
+    """Revoke a token from now on.
+
+    Example:
+        resultsink token revoke 12
+    """
     with existing_store() as store:
         store.tokens.revoke(token_id)
     say(f"Token {token_id} opens nothing any more.")
