@@ -38,6 +38,7 @@ from storage.errors import (
     SecretRefused,
     StorageError,
     SubmissionTaken,
+    TokenExpired,
     WrongKey,
 )
 from storage.export import FORMATS, CsvOptions, ExportReport, Gaps, Selection
@@ -164,6 +165,7 @@ __all__ = [
     "SubmissionTaken",
     "SubmittedRun",
     "Tally",
+    "TokenExpired",
     "TokenRow",
     "TokenView",
     "UnreadableSecret",

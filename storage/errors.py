@@ -15,6 +15,7 @@ StorageError
 ├── KeyInProgress       a request under this idempotency key is being carried out
 ├── KeyOfAnotherRequest this idempotency key was used for another request
 ├── SecretRefused       a signing secret was replaced, or there are too many: it was not added
+├── TokenExpired        this token was valid until its time
 └── NotFound            there is no such endpoint, batch, event or job
 """
 
@@ -77,6 +78,14 @@ class KeyOfAnotherRequest(StorageError):
 
 class SecretRefused(StorageError):
     """Would not add a signing secret that could not, or should not, verify; says what to do."""
+
+
+class TokenExpired(StorageError):
+    """Was shown a token whose time is over."""
+
+    def __init__(self, token_id: int) -> None:
+        super().__init__(f"Token {token_id} has expired: make another one.")
+        self.token_id = token_id
 
 
 class NotFound(StorageError):

@@ -7,7 +7,7 @@ import hmac
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import TypedDict
 
@@ -15,7 +15,7 @@ from sqlalchemy import select, update
 from sqlmodel import col
 
 from storage.database import Database, as_dicts, insert
-from storage.errors import NotFound
+from storage.errors import NotFound, TokenExpired
 from storage.json_text import clean
 from storage.models import Token
 
@@ -38,6 +38,7 @@ class NewToken:
     """A token just made, with its text, which is shown only now and is not in the repr."""
 
     id: int
+    expires_at: datetime | None
     text: str = field(repr=False)
 
 
@@ -49,6 +50,7 @@ class TokenRow(TypedDict):
     scopes: list[str]
     source: str | None
     created_at: datetime
+    expires_at: datetime | None
     revoked_at: datetime | None
 
 
@@ -58,23 +60,36 @@ class TokenStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, name: str, scopes: Sequence[str], *, source: str | None = None) -> NewToken:
-        """Make a token that is valid until it is revoked; its text is not kept."""
+    def create(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        *,
+        source: str | None = None,
+        lifetime: timedelta | None = None,
+    ) -> NewToken:
+        """Make a token, valid for its lifetime or until it is revoked; its text is not kept."""
+        now = self._database.now()
+        expires_at = None if lifetime is None else now + lifetime
         text = PREFIX + secrets.token_urlsafe(32)
         row = {
             "name": clean(name),
             "digest": _digest(text),
             "scopes": sorted(set(scopes)),
             "source": source,
-            "created_at": self._database.now(),
+            "created_at": now,
+            "expires_at": expires_at,
         }
         new = insert(Token).values(row).returning(col(Token.id))
         token_id = self._database.write(lambda c: c.execute(new).scalar_one())
         assert token_id is not None  # noqa: S101  a row has its key
-        return NewToken(token_id, text)
+        return NewToken(token_id, expires_at, text)
 
     def find(self, text: str) -> TokenView | None:
-        """Return the token with this text, or None where it is unknown or revoked."""
+        """Return the token with this text, or None where it is unknown or revoked.
+
+        Raises TokenExpired once its time is over.
+        """
         digest = _digest(text)
         valid = select(Token).where(col(Token.digest) == digest, col(Token.revoked_at).is_(None))
         with self._database.read() as connection:
@@ -83,6 +98,8 @@ class TokenStore:
         # constant time.
         if row is None or not hmac.compare_digest(row.digest, digest):
             return None
+        if row.expires_at is not None and row.expires_at <= self._database.now():
+            raise TokenExpired(row.id)
         return TokenView(row.id, row.name, frozenset(row.scopes), row.source)
 
     def list_all(self) -> list[TokenRow]:

@@ -1,6 +1,7 @@
 """Access: bearer tokens, their scopes, and the one source of some."""
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from starlette.requests import Request
@@ -8,7 +9,7 @@ from starlette.requests import Request
 from receiver.api.context import ApiContext
 from receiver.api.responses import CLOSE, Problem
 from receiver.signatures.verify import behind_bearer
-from storage import TokenView
+from storage import TokenExpired, TokenView
 
 SCOPES: Final = ("read", "register")
 """read: ledgers and results; register: make endpoints, set their secrets, close them."""
@@ -24,16 +25,24 @@ async def authenticate(request: Request, context: ApiContext) -> TokenView:
     given = request.headers.getlist("authorization")
     shown = behind_bearer(given[0].encode("latin-1")) if len(given) == 1 else None
     found = _TOKEN.fullmatch(shown or b"")
-    token = await context.in_thread(context.store.tokens.find, found[0].decode()) if found else None
+    try:
+        find = context.store.tokens.find
+        token = await context.in_thread(find, found[0].decode()) if found else None
+    except TokenExpired as expired:
+        raise _unauthorized(given) from expired
     if token is None:
-        challenge = 'Bearer error="invalid_token"' if given else "Bearer"
-        raise Problem(
-            401,
-            "Send the header `Authorization: Bearer TOKEN` with a valid token: "
-            "see `resultsink token create --help`.",
-            headers={"www-authenticate": challenge, **CLOSE},
-        )
+        raise _unauthorized(given)
     return token
+
+
+def _unauthorized(given: Sequence[str]) -> Problem:
+    challenge = 'Bearer error="invalid_token"' if given else "Bearer"
+    return Problem(
+        401,
+        "Send the header `Authorization: Bearer TOKEN` with a valid token: "
+        "see `resultsink token create --help`.",
+        headers={"www-authenticate": challenge, **CLOSE},
+    )
 
 
 def require(token: TokenView, scope: str) -> None:

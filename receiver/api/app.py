@@ -17,7 +17,7 @@ from receiver.api.responses import CLOSE, RETRY_AFTER, Problem
 from receiver.json_values import word
 from receiver.telemetry.logs import get_logger
 from receiver.telemetry.throttle import Throttle
-from storage import CannotStore, TokenView, WrongKey
+from storage import CannotStore, TokenExpired, TokenView, WrongKey
 
 Handler = Callable[[ApiRequest], Awaitable[Response]]
 
@@ -79,7 +79,10 @@ class Api:
             wanted = ApiRequest(request, context, token, params)
             return await (once(wanted, handle) if request.method == "POST" else handle(wanted))
         except Problem as problem:
-            if problem.status in (401, 403):
+            if isinstance(problem.__cause__, TokenExpired):
+                expired = problem.__cause__.token_id
+                self._log("request refused: the token has expired", 401, by=expired)
+            elif problem.status in (401, 403):
                 self._log("request refused", problem.status, by=token and token.id)
             raise
 

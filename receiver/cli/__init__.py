@@ -29,16 +29,14 @@ from receiver.cli import (
     token,
     verify,
 )
+from receiver.cli.help import Commands
 from receiver.cli.terminal import give_up_output, read_as_utf8, take_any_terminal
 from receiver.errors import ReceiverError, UsageError
 
-app = typer.Typer(
+app = Commands(
     name="resultsink",
     help="Webhook receiver and results sink for AI research batches.",
-    no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
 )
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)

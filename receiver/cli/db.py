@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from receiver.cli.help import Commands
 from receiver.cli.opening import begin_work, existing_store, keys_of
 from receiver.cli.options import AsJson
 from receiver.cli.output import print_json, print_rows, progress_bar, say
@@ -16,9 +17,7 @@ from receiver.errors import ReceiverError
 if TYPE_CHECKING:
     import storage
 
-app = typer.Typer(
-    help="The database: its schema, its keys, and moving to another.", no_args_is_help=True
-)
+app = Commands(help="The database: its schema, its keys, and moving to another.")
 
 SHOWN = 20
 """Endpoints that a sentence names."""
@@ -26,7 +25,11 @@ SHOWN = 20
 
 @app.command()
 def upgrade(as_json: AsJson = False) -> None:
-    """Make the tables, or bring them up to this version."""
+    """Make the tables, or bring them up to this version.
+
+    Example:
+        resultsink db upgrade
+    """
     import storage
     from receiver.settings import load
 
@@ -45,7 +48,11 @@ def upgrade(as_json: AsJson = False) -> None:
 
 @app.command()
 def check(as_json: AsJson = False) -> None:
-    """Say if this version can use the database; exit 1 and say what to do if it cannot."""
+    """Say if this version can use the database; exit 1 and say what to do if it cannot.
+
+    Example:
+        resultsink db check
+    """
     import storage
     from receiver.settings import load
 
@@ -79,7 +86,11 @@ def rekey(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Encrypt all secrets under the first of encryption_keys, so that others can be removed."""
+    """Encrypt all secrets under the first of encryption_keys, so that others can be removed.
+
+    Example:
+        resultsink db rekey
+    """
     with existing_store() as store:
         with progress_bar() as bar:
             task = bar.add_task("encrypting", total=None)
@@ -123,7 +134,11 @@ def copy(
     target: Annotated[str, typer.Argument(metavar="TARGET_URL", help="An empty database.")],
     as_json: AsJson = False,
 ) -> None:
-    """Copy everything into an empty database of either kind and verify it; nobody may serve."""
+    """Copy everything into an empty database of either kind and verify it; nobody may serve.
+
+    Example:
+        resultsink db copy sqlite:///resultsink.db postgresql://app@db/hooks
+    """
     import storage
     from receiver.settings import load
 

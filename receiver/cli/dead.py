@@ -1,17 +1,20 @@
 """resultsink dead: list the dead letters, replay one."""
 
-import typer
-
+from receiver.cli.help import Commands
 from receiver.cli.opening import existing_store
 from receiver.cli.options import AsJson, Id, Limit
 from receiver.cli.output import print_list, say
 
-app = typer.Typer(help="Dead letters: jobs that ended without success.", no_args_is_help=True)
+app = Commands(help="Dead letters: jobs that ended without success.")
 
 
 @app.command("list")
 def list_(limit: Limit = 100, as_json: AsJson = False) -> None:
-    """List the dead letters, newest first, each with its reason."""
+    """List the dead letters, newest first, each with its reason.
+
+    Example:
+        resultsink dead list --limit 20
+    """
     with existing_store() as store:
         rows = store.jobs.list_dead(limit=limit)
     columns = ["id", "ended_at", "source", "subject_kind", "subject", "event_id", "reason"]
@@ -20,7 +23,11 @@ def list_(limit: Limit = 100, as_json: AsJson = False) -> None:
 
 @app.command()
 def replay(job_id: Id) -> None:
-    """Work a dead letter again, as if it were new."""
+    """Work a dead letter again, as if it were new.
+
+    Example:
+        resultsink dead replay 12
+    """
     with existing_store() as store:
         store.jobs.replay(job_id)
     say(f"Job {job_id} waits to be worked again.")

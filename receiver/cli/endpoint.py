@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from receiver.cli.durations import end_of_old
+from receiver.cli.help import Command, Commands
 from receiver.cli.opening import begin_work, existing_store, store_to_fill
 from receiver.cli.options import AsJson, SourceName
 from receiver.cli.output import in_one_line, print_json, print_rows, say
@@ -21,13 +22,22 @@ if TYPE_CHECKING:
     from receiver.sources import Source
     from storage import EndpointView
 
-app = typer.Typer(help="Endpoints and their signing secrets.", no_args_is_help=True)
+app = Commands(help="Endpoints and their signing secrets.")
 
 MAX_READ = 64 * 1024
 """Characters of standard input that are read for a secret."""
 
-TAKES_AN_ID = {"ignore_unknown_options": True}
+TAKES_AN_ID = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 """An endpoint's id may begin with a dash, and is no option then."""
+
+
+class ById(Command):
+    """A command on an endpoint. `-h` is read here, so that an id such as `-Xh4` is no bundle."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments, with `-h` for `--help`."""
+        return super().parse_args(ctx, ["--help" if each == "-h" else each for each in args])
+
 
 EndpointId = Annotated[str, typer.Argument(help="The endpoint's id.")]
 
@@ -47,17 +57,23 @@ def add(
     source: Annotated[str, typer.Argument(help="The configured source.")],
     kind: Annotated[Kind, typer.Option(help="What will be announced there.")] = Kind.batch,
     resource: Annotated[
-        str | None, typer.Option(help="The id of what will be announced, if it is known.")
+        str | None,
+        typer.Option(metavar="ID", help="The id of what will be announced, if it is known."),
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="The stored task below which it lives (Parallel v0).")
+        str | None,
+        typer.Option(metavar="ID", help="The stored task below which it lives (Parallel v0)."),
     ] = None,
     secret_stdin: Annotated[
         bool, typer.Option("--secret-stdin", help="Read the signing secret from standard input.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make the URL to give to the sender; its secret is pending unless given."""
+    """Make the URL to give to the sender; its secret is pending unless given.
+
+    Example:
+        resultsink endpoint add valyu --kind batch
+    """
     from receiver import endpoints
     from receiver.settings import load
     from receiver.sources import configured, named
@@ -82,17 +98,22 @@ def add(
         say(f"Its secret is pending: resultsink endpoint secret {view.id}")
 
 
-@app.command(context_settings=TAKES_AN_ID)
+@app.command(cls=ById, context_settings=TAKES_AN_ID)
 def secret(
     endpoint: EndpointId,
     resource: Annotated[
-        str | None, typer.Option(help="The id of the batch or task that was created.")
+        str | None, typer.Option(metavar="ID", help="The id of the batch or task that was created.")
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="The stored task below which it lives (Parallel v0).")
+        str | None,
+        typer.Option(metavar="ID", help="The stored task below which it lives (Parallel v0)."),
     ] = None,
 ) -> None:
-    """Register the signing secret, read from standard input; older ones stay valid."""
+    """Register the signing secret, read from standard input; older ones stay valid.
+
+    Example:
+        resultsink endpoint secret ENDPOINT --resource BATCH_ID < secret.txt
+    """
     from receiver import endpoints
     from receiver.settings import load
     from receiver.sources import configured, named
@@ -107,17 +128,24 @@ def secret(
     say(f"Endpoint {endpoint} is open.")
 
 
-@app.command(context_settings=TAKES_AN_ID)
+@app.command(cls=ById, context_settings=TAKES_AN_ID)
 def rotate(
     endpoint: EndpointId,
     keep: Annotated[
-        str | None, typer.Option(help="How long the old secrets stay valid: 90m, 24h, 7d, 0.")
+        str | None,
+        typer.Option(
+            metavar="DURATION", help="How long the old secrets stay valid: 90m, 24h, 7d, 0."
+        ),
     ] = None,
     until: Annotated[
-        str | None, typer.Option(help="The same as a moment: 2026-12-01T00:00:00Z.")
+        str | None, typer.Option(metavar="TIME", help="The same as a moment: 2026-12-01T00:00:00Z.")
     ] = None,
 ) -> None:
-    """Replace the signing secret by one from standard input; old ones stay valid for 24h."""
+    """Replace the signing secret by one from standard input; old ones stay valid for 24h.
+
+    Example:
+        resultsink endpoint rotate ENDPOINT --keep 7d < secret.txt
+    """
     from receiver import endpoints
     from receiver.settings import load
     from receiver.sources import configured, named
@@ -141,7 +169,11 @@ def _of_the_old(view: EndpointView, old_until: datetime) -> str:
 
 @app.command("list")
 def list_(source: SourceName = None, as_json: AsJson = False) -> None:
-    """List the endpoints, newest first; secrets are never shown."""
+    """List the endpoints, newest first; secrets are never shown.
+
+    Example:
+        resultsink endpoint list --source valyu
+    """
     with existing_store() as store:
         rows = store.endpoints.list_all(source=source)
     if as_json:
@@ -152,9 +184,13 @@ def list_(source: SourceName = None, as_json: AsJson = False) -> None:
     print_rows(shown, columns, nothing="There are no endpoints yet: see `endpoint add --help`.")
 
 
-@app.command(context_settings=TAKES_AN_ID)
+@app.command(cls=ById, context_settings=TAKES_AN_ID)
 def close(endpoint: EndpointId) -> None:
-    """Answer 404 at this endpoint from now on; acknowledged deliveries stay."""
+    """Answer 404 at this endpoint from now on; acknowledged deliveries stay.
+
+    Example:
+        resultsink endpoint close ENDPOINT
+    """
     from receiver import endpoints
 
     with existing_store() as store:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from receiver.cli.help import Commands
 from receiver.cli.opening import existing_store
 from receiver.cli.options import MAX_ID, AsJson, Id, Limit, SourceName
 from receiver.cli.output import (
@@ -25,12 +26,16 @@ from receiver.errors import UsageError
 if TYPE_CHECKING:
     from storage import EventFilter, Matching, Store
 
-app = typer.Typer(help="Events: what the senders announced.", no_args_is_help=True)
+app = Commands(help="Events: what the senders announced.")
 
 
 @app.command("list")
 def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False) -> None:
-    """List the newest events, with how often each was delivered."""
+    """List the newest events, with how often each was delivered.
+
+    Example:
+        resultsink event list --source valyu --limit 20
+    """
     with existing_store() as store:
         rows = store.events.list_newest(source=source, limit=limit)
     columns = ["id", "received_at", "source", "key", "disposition", "deliveries", "jobs"]
@@ -39,7 +44,11 @@ def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False
 
 @app.command()
 def show(event_id: Id, as_json: AsJson = False) -> None:
-    """Print one event with its deliveries as received, its jobs, and every attempt."""
+    """Print one event with its deliveries as received, its jobs, and every attempt.
+
+    Example:
+        resultsink event show 12
+    """
     with existing_store() as store:
         event = store.events.show(event_id)
     if as_json:
@@ -97,7 +106,7 @@ class Status(StrEnum):
 def replay(
     ids: Annotated[
         list[int] | None,
-        typer.Argument(metavar="[ID]...", help="These events.", min=1, max=MAX_ID),
+        typer.Argument(metavar="ID", help="These events.", min=1, max=MAX_ID),
     ] = None,
     source: SourceName = None,
     since: Annotated[
@@ -121,8 +130,9 @@ def replay(
 ) -> None:
     """Work on events again, from what is stored of them: the results are fetched once more.
 
-    Says how many match before it asks. What is stored already is not stored twice. Example:
+    Says how many match before it asks. What is stored already is not stored twice.
 
+    Example:
         resultsink event replay --source valyu --since 2h --status dead
     """
     from receiver.cli.durations import ago

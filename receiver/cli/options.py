@@ -26,7 +26,7 @@ Id = Annotated[
 
 IdOrNone = Annotated[
     int | None,
-    typer.Argument(metavar="[ID]", help="Its id, as `list` shows it.", min=1, max=MAX_ID),
+    typer.Argument(metavar="ID", help="Its id, as `list` shows it.", min=1, max=MAX_ID),
 ]
 
 
@@ -38,5 +38,7 @@ def _checked(timeout: float | None) -> float | None:
 
 Timeout = Annotated[
     float | None,
-    typer.Option(help="Seconds to wait at most; then exit 1.", callback=_checked),
+    typer.Option(
+        metavar="SECONDS", help="Seconds to wait at most; then exit 1.", callback=_checked
+    ),
 ]

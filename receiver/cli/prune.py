@@ -54,7 +54,11 @@ def prune(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete what is older than the settings or these options allow; a receiver may be serving."""
+    """Delete what is older than the settings or these options allow; a receiver may be serving.
+
+    Example:
+        resultsink prune --deliveries 30 --events 90 --dry-run
+    """
     from receiver.settings import load
     from storage import AGE_OF, KINDS
 

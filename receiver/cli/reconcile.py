@@ -38,15 +38,16 @@ def reconcile(
         typer.Option(metavar="BATCH_ID", help="Bring in this batch, which other code created."),
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="The stored task of that batch (Parallel v0).")
+        str | None, typer.Option(metavar="ID", help="The stored task of that batch (Parallel v0).")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask the senders now for what never arrived, and fetch it; exit 1 where anything is left.
 
     Every open batch, awaited run and endpoint is looked at, whatever its age, and the sender's own
-    list of batches where it has one. A receiver may be serving. Example:
+    list of batches where it has one. A receiver may be serving.
 
+    Example:
         resultsink reconcile --source valyu --since 2d
     """
     from receiver.cli.durations import duration

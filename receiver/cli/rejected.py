@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from receiver.cli.help import Commands
 from receiver.cli.opening import existing_store
 from receiver.cli.options import AsJson, Id, IdOrNone, Limit, SourceName
 from receiver.cli.output import harmless, in_one_line, print_json, print_list, say
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from receiver.signatures.diagnosis import Diagnosis
     from storage import Store
 
-app = typer.Typer(help="Requests that were refused.", no_args_is_help=True)
+app = Commands(help="Requests that were refused.")
 
 MAX_SHOWN = 4_000
 """Characters of a body that are printed for people."""
@@ -40,12 +41,18 @@ def _rejected() -> Iterator[tuple[Store, Rejected]]:
 
 @app.command("list")
 def list_(
-    endpoint: Annotated[str | None, typer.Option(help="Only those at this endpoint.")] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only those at this endpoint.")
+    ] = None,
     source: SourceName = None,
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
-    """List the refused requests in the quarantine, newest first; senders only ever saw a 401."""
+    """List the refused requests in the quarantine, newest first; senders only ever saw a 401.
+
+    Example:
+        resultsink rejected list --source valyu
+    """
     with existing_store() as store:
         rows = store.quarantine.list_newest(source=source, endpoint_id=endpoint, limit=limit)
     columns = ["id", "received_at", "source", "endpoint_id", "reason", "detail", "body_bytes"]
@@ -54,7 +61,11 @@ def list_(
 
 @app.command()
 def show(rejected_id: Id, as_json: AsJson = False) -> None:
-    """Explain one refusal: the request, the secrets tried, what would match, what to do."""
+    """Explain one refusal: the request, the secrets tried, what would match, what to do.
+
+    Example:
+        resultsink rejected show 12
+    """
     from receiver.intake.rejected import shown_headers
 
     with _rejected() as (_, rejected):
@@ -104,7 +115,11 @@ def retry(
     source: SourceName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify again by the present secrets and settings, and let in what is genuine."""
+    """Verify again by the present secrets and settings, and let in what is genuine.
+
+    Example:
+        resultsink rejected retry --all --source valyu
+    """
     if (rejected_id is None) is not all_ or (source is not None and not all_):
         raise UsageError("Say which one: an ID, or --all, perhaps with --source SOURCE.")
     with _rejected() as (store, rejected):

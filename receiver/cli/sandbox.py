@@ -10,14 +10,20 @@ from receiver.errors import UsageError
 
 
 def sandbox(
-    host: Annotated[str, typer.Option(help="An address of this machine only.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="An address of this machine only.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 9009,
     turned: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Set a switch; can be repeated."),
     ] = None,
 ) -> None:
-    """Run simulated senders on this machine, which send real webhooks for your test batches."""
+    """Run simulated senders on this machine, which send real webhooks for your test batches.
+
+    Example:
+        resultsink sandbox --set duration=5 --set failing_tasks=2
+    """
     from receiver.sandbox import SandboxError, Switches, run
     from receiver.sandbox.switches import assignments, parse
 

@@ -11,14 +11,20 @@ from receiver.errors import ReceiverError
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
     role: Annotated[
         Literal["all", "intake", "worker"],
         typer.Option(help="What this process does; others than all need Postgres."),
     ] = "all",
 ) -> None:
-    """Run the receiver: take deliveries in, fetch results, store them."""
+    """Run the receiver: take deliveries in, fetch results, store them.
+
+    Example:
+        resultsink serve --port 8000
+    """
     from receiver import server
     from receiver.app import Role, check_role, create_app, open_store
     from receiver.sender_api.proxies import check_environment

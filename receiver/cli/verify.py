@@ -36,10 +36,10 @@ def verify(
     """Compare what is stored with what the sender shows, run by run; exit 1 where it differs.
 
     A batch costs the calls that fetching it costs, a single run costs one. Results that were pruned
-    here or are gone there are named, and do not count as a difference. Examples:
+    here or are gone there are named, and do not count as a difference.
 
-        resultsink verify --batch BATCH
-
+    Example:
+        resultsink verify --batch storage
         resultsink verify --source valyu --repair
     """
     from receiver.settings import load

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, column, inspect, select, table
 
 from storage.errors import CannotOpen, NewerSchema
 
-HEAD = "0008"
+HEAD = "0010"
 
 
 def upgrade(connection: Connection, schema: str | None = None) -> None:

@@ -67,7 +67,7 @@ class Secret(SQLModel, table=True):
 class Token(SQLModel, table=True):
     """Access to the API for a program. Only a digest is kept; the token is shown once.
 
-    `source` None means all sources.
+    `source` None means all sources, `expires_at` None that it ends only when it is revoked.
     """
 
     __tablename__ = "tokens"
@@ -82,6 +82,7 @@ class Token(SQLModel, table=True):
     scopes: list[str] = Field(sa_column=Column(JSON_DOCUMENT, nullable=False))
     source: str | None = None
     created_at: datetime
+    expires_at: datetime | None = None
     revoked_at: datetime | None = None
 
 

@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from storage import CannotOpen, migrations
 from storage.database import Database, open_database
 from storage.database.postgres.engine import postgres_url
 from storage.database.postgres.names import schema_of
+from storage.tokens import TokenStore
 from tests.databases import is_postgres
 from tests.storage import earlier
 
@@ -81,6 +83,17 @@ def test_a_script_that_fails_leaves_nothing(tmp_path: Path, database_url: str) -
     with pytest.raises(CannotOpen, match="cannot be opened"):
         open_database(database_url)
     assert schema(tmp_path / "resultsink.db") == before
+
+
+def test_tokens_of_earlier_versions_never_expire(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/old.db"
+    earlier.make(
+        url,
+        "INSERT INTO tokens (name, digest, scopes, created_at)"
+        " VALUES ('ci', x'00', '[\"read\"]', '2026-01-01')",
+    )
+    with closing(open_database(url)) as database:
+        assert [row["expires_at"] for row in TokenStore(database).list_all()] == [None]
 
 
 def test_first_version_keeps_its_rows(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Tokens: shown once, kept as a digest, found by their text until they are revoked."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storage import NotFound, Store
+from storage import NotFound, Store, TokenExpired
 from storage.models import Token
 from tests import behind
 from tests.databases import url_of
@@ -42,6 +43,27 @@ def test_revoked_token_opens_nothing_but_lists(store: Store) -> None:
     assert store.tokens.find(kept.text) is not None
     listed = [(row["name"], row["revoked_at"] is None) for row in store.tokens.list_all()]
     assert listed == [("ended", False), ("kept", True)]
+
+
+def test_token_ends_by_the_clock_of_the_database(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = store.tokens.create("ci", ["read"], lifetime=timedelta(days=90))
+    assert made.expires_at is not None
+    for moment, is_valid in ((timedelta(microseconds=-1), True), (timedelta(), False)):
+        now = made.expires_at + moment
+        monkeypatch.setattr(store.database, "now", lambda now=now: now)
+        if is_valid:
+            assert store.tokens.find(made.text) is not None
+        else:
+            with pytest.raises(TokenExpired, match=f"Token {made.id} has expired"):
+                store.tokens.find(made.text)
+
+
+def test_expired_token_can_be_revoked(store: Store) -> None:
+    made = store.tokens.create("ci", ["read"], lifetime=timedelta())
+    store.tokens.revoke(made.id)
+    assert store.tokens.find(made.text) is None
 
 
 def test_unknown_token_cannot_be_revoked(store: Store) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-import typer
-
 from receiver.cli.batch.create import add, create
 from receiver.cli.batch.story import for_programs, print_story
 from receiver.cli.batch.unfinished import say_unfinished
 from receiver.cli.batch.wait import wait
+from receiver.cli.help import Commands
 from receiver.cli.opening import batches_of, existing_store, run
 from receiver.cli.options import AsJson, BatchName, Limit, SourceName
 from receiver.cli.output import print_json, print_list, say
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from receiver.submissions.batches import BatchSubmissions
     from storage import Ledger
 
-app = typer.Typer(help="Create batches, watch them, wait for their results.", no_args_is_help=True)
+app = Commands(help="Create batches, watch them, wait for their results.")
 app.command("create")(create)
 app.command("add")(add)
 app.command("wait")(wait)
@@ -27,7 +26,11 @@ app.command("wait")(wait)
 
 @app.command()
 def show(batch: BatchName, source: SourceName = None, as_json: AsJson = False) -> None:
-    """Print the story of a batch: its numbers, how each result came, what is missing and why."""
+    """Print the story of a batch: its numbers, how each result came, what is missing and why.
+
+    Example:
+        resultsink batch show storage
+    """
     from receiver.settings import load
 
     settings = load()
@@ -44,7 +47,11 @@ def show(batch: BatchName, source: SourceName = None, as_json: AsJson = False) -
 
 @app.command("list")
 def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False) -> None:
-    """List the newest batches."""
+    """List the newest batches.
+
+    Example:
+        resultsink batch list --source valyu --limit 10
+    """
     with existing_store() as store:
         rows = [
             ledger.as_dict() for ledger in store.batches.list_newest(source=source, limit=limit)
@@ -61,14 +68,22 @@ def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False
 
 @app.command()
 def status(batch: BatchName, source: SourceName = None, as_json: AsJson = False) -> None:
-    """Ask the sender for the status now, and print the ledger."""
+    """Ask the sender for the status now, and print the ledger.
+
+    Example:
+        resultsink batch status storage
+    """
     ledger = _with_sender(batch, source, lambda batches, found: batches.status(found.batch_id))
     show(ledger.batch_id, ledger.source, as_json)
 
 
 @app.command()
 def cancel(batch: BatchName, source: SourceName = None) -> None:
-    """Ask the sender to cancel a batch; results that exist already are still stored."""
+    """Ask the sender to cancel a batch; results that exist already are still stored.
+
+    Example:
+        resultsink batch cancel storage
+    """
     ledger = _with_sender(batch, source, lambda batches, found: batches.cancel(found.batch_id))
     say(f"{ledger.batch_id} is cancelled; its results so far are stored as they arrive.")
 

@@ -51,15 +51,21 @@ def create(
             "--mode",
             "--processor",
             "--runner",
+            metavar="NAME",
             help="Who does the work, in the sender's word: fast, core, neon and so on.",
         ),
     ] = None,
     output_schema: Annotated[
         Path | None, typer.Option(help="A JSON schema for the outputs; text without.")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="The stored task to run (Parallel v0).")] = None,
+    task: Annotated[
+        str | None, typer.Option(metavar="ID", help="The stored task to run (Parallel v0).")
+    ] = None,
     prompt: Annotated[
-        str | None, typer.Option(help="The text of a new stored task, with ${arguments} in it.")
+        str | None,
+        typer.Option(
+            metavar="SENTENCES", help="The text of a new stored task, with ${arguments} in it."
+        ),
     ] = None,
     skip: Skip = 0,
     resume: Annotated[
@@ -76,7 +82,11 @@ def create(
     separator: Separates = None,
     as_json: AsJson = False,
 ) -> None:
-    """Create a batch with its webhooks registered, add the tasks, and return at once."""
+    """Create a batch with its webhooks registered, add the tasks, and return at once.
+
+    Example:
+        resultsink batch create valyu --tasks tasks.csv --name storage --mode fast
+    """
     if resume:
         _refuse_with_resume(tasks=tasks, name=name, runner=runner, skip=skip or None)
         resume_submission(source, repeat=repeat, give_up=give_up, as_json=as_json)
@@ -140,7 +150,11 @@ def add(
     separator: Separates = None,
     source: SourceName = None,
 ) -> None:
-    """Add tasks to a batch that is still open."""
+    """Add tasks to a batch that is still open.
+
+    Example:
+        resultsink batch add storage --tasks more.csv
+    """
     from receiver.providers.capabilities.require import require_new_batches
     from receiver.settings import load
     from receiver.sources import configured, named

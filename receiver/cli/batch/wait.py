@@ -27,7 +27,7 @@ def wait(
     batches: Annotated[
         list[str],
         typer.Argument(
-            metavar="BATCH...", help="Which to wait for: ids, names, or beginnings of either."
+            metavar="BATCH", help="Which to wait for: ids, names, or beginnings of either."
         ),
     ],
     timeout: Timeout = None,
@@ -35,7 +35,11 @@ def wait(
     source: SourceName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Return when all results of some batches are stored."""
+    """Return when all results of some batches are stored.
+
+    Example:
+        resultsink batch wait storage --timeout 3600
+    """
     import storage  # noqa: F401  loading it takes time that is not the user's
     from receiver.settings import load
 

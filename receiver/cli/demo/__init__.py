@@ -37,10 +37,14 @@ COMPANIES = (
 
 def demo(
     folder: Annotated[
-        Path, typer.Option(help="Where the database and the exports are written.")
+        Path, typer.Option(metavar="FOLDER", help="Where the database and the exports are written.")
     ] = Path("demo"),
 ) -> None:
-    """Run a batch end to end: a simulated sender, the real receiver, an export."""
+    """Run a batch end to end: a simulated sender, the real receiver, an export.
+
+    Example:
+        resultsink demo --folder demo
+    """
     from rich.console import Console
 
     begin_work()

@@ -38,14 +38,16 @@ def export(
             metavar="BATCH", help="The results of this batch: its id, its name, or a beginning."
         ),
     ] = None,
-    run: Annotated[str | None, typer.Option(help="The result of this run alone.")] = None,
+    run: Annotated[
+        str | None, typer.Option(metavar="ID", help="The result of this run alone.")
+    ] = None,
     source: Annotated[
         str | None, typer.Option(help="All results of this source, or whose batch or run it is.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All results of all sources.")] = False,
-    format_: Annotated[Format, typer.Option("--format", help="csv, json or jsonl.")] = Format.csv,
+    format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.csv,
     output: Annotated[Path | None, typer.Option(help="A file; standard output without.")] = None,
-    status: Annotated[Status, typer.Option(help="all, completed or failed.")] = Status.all,
+    status: Annotated[Status, typer.Option(help="Which results.")] = Status.all,
     details: Annotated[
         bool, typer.Option("--details", help="Add CSV columns for error, cost and times.")
     ] = False,
@@ -56,7 +58,12 @@ def export(
         bool, typer.Option(help="Quote CSV text that a spreadsheet would run.")
     ] = True,
 ) -> None:
-    """Write stored results, and say so where they are not complete."""
+    """Write stored results, and say so where they are not complete.
+
+    Example:
+        resultsink export --batch storage --output results.csv
+        resultsink export --source valyu --format jsonl | gzip > results.jsonl.gz
+    """
     from receiver.settings import load
     from storage import CsvOptions
 

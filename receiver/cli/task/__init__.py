@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from receiver.cli.batch.unfinished import say_unfinished
+from receiver.cli.help import Commands
 from receiver.cli.opening import existing_store, run, tasks_of
 from receiver.cli.options import AsJson, Limit, SourceName, Timeout
 from receiver.cli.output import print_json, print_rows, say
@@ -19,9 +20,7 @@ from receiver.cli.task.wait import Fail, wait_until_stored
 if TYPE_CHECKING:
     from receiver.submissions.tasks import TaskSubmissions
 
-app = typer.Typer(
-    help="Single tasks: create them, watch them, answer what they ask.", no_args_is_help=True
-)
+app = Commands(help="Single tasks: create them, watch them, answer what they ask.")
 app.command("create")(create)
 
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task.")]
@@ -37,7 +36,11 @@ def show(
     source: SourceName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask the sender now, and print the task's status, its question and its result."""
+    """Ask the sender now, and print the task's status, its question and its result.
+
+    Example:
+        resultsink task show TASK_ID --offline
+    """
     if not offline:
         _with_sender(run_id, source, lambda tasks: tasks.show(run_id))
     show_stored(run_id, source, as_json=as_json)
@@ -51,7 +54,11 @@ def wait(
     source: SourceName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Return when the result is stored; print a question of the task at once."""
+    """Return when the result is stored; print a question of the task at once.
+
+    Example:
+        resultsink task wait TASK_ID --timeout 600
+    """
     wait_until_stored(run_id, source, timeout=timeout, fail=fail, as_json=as_json)
 
 
@@ -61,7 +68,11 @@ def update(
     instruction: Annotated[str, typer.Argument(help="What the task must also heed.")],
     source: SourceName = None,
 ) -> None:
-    """Give a running task one more instruction."""
+    """Give a running task one more instruction.
+
+    Example:
+        resultsink task update TASK_ID 'Leave out pilot plants.'
+    """
     _with_sender(run_id, source, lambda tasks: tasks.update(run_id, instruction))
     say(f"{run_id} has the instruction.")
 
@@ -69,13 +80,20 @@ def update(
 @app.command()
 def respond(
     run_id: TaskId,
-    response: Annotated[str, typer.Option(help="The answer: JSON, or a file of it.")],
+    response: Annotated[
+        str, typer.Option(metavar="JSON", help="The answer: JSON, or a file of it.")
+    ],
     interaction: Annotated[
-        str | None, typer.Option(help="The question's id; without, the one it asks now.")
+        str | None,
+        typer.Option(metavar="ID", help="The question's id; without, the one it asks now."),
     ] = None,
     source: SourceName = None,
 ) -> None:
-    """Answer the question of a task."""
+    """Answer the question of a task.
+
+    Example:
+        resultsink task respond TASK_ID --response answer.json
+    """
     given = json_or_file("--response", response)
     _with_sender(
         run_id, source, lambda tasks: tasks.respond(run_id, given, interaction=interaction)
@@ -85,14 +103,22 @@ def respond(
 
 @app.command()
 def cancel(run_id: TaskId, source: SourceName = None) -> None:
-    """Ask the sender to cancel a task."""
+    """Ask the sender to cancel a task.
+
+    Example:
+        resultsink task cancel TASK_ID
+    """
     _with_sender(run_id, source, lambda tasks: tasks.cancel(run_id))
     say(f"{run_id} is cancelled.")
 
 
 @app.command("list")
 def list_(source: SourceName = None, limit: Limit = 100, as_json: AsJson = False) -> None:
-    """List the newest tasks that belong to no batch."""
+    """List the newest tasks that belong to no batch.
+
+    Example:
+        resultsink task list --source parallel
+    """
     with existing_store() as store:
         rows = store.runs.list_single(source=source, limit=limit)
         say_unfinished(store, source=source, is_run=True)

@@ -37,7 +37,9 @@ def create(  # one parameter for each option: that is what Typer reads
         str | None,
         typer.Argument(help="The configured source; with --resume also a submission, or nothing."),
     ] = None,
-    query: Annotated[str | None, typer.Option(help="What is to be found out (Valyu).")] = None,
+    query: Annotated[
+        str | None, typer.Option(metavar="QUESTION", help="What is to be found out (Valyu).")
+    ] = None,
     input: Annotated[
         str | None, typer.Option(help="Text or a JSON object to work on (Parallel).")
     ] = None,
@@ -47,49 +49,76 @@ def create(  # one parameter for each option: that is what Typer reads
             "--mode",
             "--processor",
             "--runner",
+            metavar="NAME",
             help="Who does the work, in the sender's word: instant, fast, core and so on.",
         ),
     ] = None,
     output_schema: Annotated[
-        str | None, typer.Option(help=f"A JSON schema for the output: {JSON}")
+        str | None, typer.Option(metavar="JSON", help=f"A JSON schema for the output: {JSON}")
     ] = None,
     format: Annotated[
         list[str] | None, typer.Option(help="markdown, pdf or toon. Repeatable.")
     ] = None,
-    strategy: Annotated[str | None, typer.Option(help="How to go about the research.")] = None,
-    report_format: Annotated[str | None, typer.Option(help="How to write the report.")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(metavar="SENTENCES", help="How to go about the research.")
+    ] = None,
+    report_format: Annotated[
+        str | None, typer.Option(metavar="SENTENCES", help="How to write the report.")
+    ] = None,
     deliverable: Annotated[
         list[str] | None,
         typer.Option(help="xlsx, 'xlsx:What is in it', a sentence, or JSON. Repeatable."),
     ] = None,
     file: Annotated[list[Path] | None, typer.Option(help="A file to read. Repeatable.")] = None,
     file_context: Annotated[
-        list[str] | None, typer.Option(help="What a file is about: NAME=TEXT. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME=ABOUT", help="What a file is about. Repeatable."),
     ] = None,
     url: Annotated[list[str] | None, typer.Option(help="A page to read. Repeatable.")] = None,
-    search: Annotated[str | None, typer.Option(help=f"Search options: {JSON}")] = None,
-    tools: Annotated[str | None, typer.Option(help=f"Which tools to use: {JSON}")] = None,
-    mcp_servers: Annotated[str | None, typer.Option(help=f"MCP servers: {JSON}")] = None,
+    search: Annotated[
+        str | None, typer.Option(metavar="JSON", help=f"Search options: {JSON}")
+    ] = None,
+    tools: Annotated[
+        str | None, typer.Option(metavar="JSON", help=f"Which tools to use: {JSON}")
+    ] = None,
+    mcp_servers: Annotated[
+        str | None, typer.Option(metavar="JSON", help=f"MCP servers: {JSON}")
+    ] = None,
     previous_report: Annotated[
-        list[str] | None, typer.Option(help="The id of a task to build on. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="ID", help="The id of a task to build on. Repeatable."),
     ] = None,
     hitl: Annotated[
         list[str] | None,
-        typer.Option(help="Ask at this checkpoint: plan_review and so on, or all. Repeatable."),
+        typer.Option(
+            metavar="NAME",
+            help="Ask at this checkpoint: plan_review and so on, or all. Repeatable.",
+        ),
     ] = None,
     alert_email: Annotated[
-        str | None, typer.Option(help="An address, or JSON with email and custom_url.")
+        str | None,
+        typer.Option(metavar="ADDRESS", help="An address, or JSON with email and custom_url."),
     ] = None,
-    brand_collection: Annotated[str | None, typer.Option(help="The id of a branding.")] = None,
+    brand_collection: Annotated[
+        str | None, typer.Option(metavar="ID", help="The id of a branding.")
+    ] = None,
     metadata: Annotated[
-        list[str] | None, typer.Option(help="NAME=TEXT, or a JSON object. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Facts to keep with it, or a JSON object of them. Repeatable.",
+        ),
     ] = None,
-    workflow: Annotated[str | None, typer.Option(help="A stored workflow, by its slug.")] = None,
-    workflow_params: Annotated[str | None, typer.Option(help=f"Its parameters: {JSON}")] = None,
+    workflow: Annotated[
+        str | None, typer.Option(metavar="SLUG", help="A stored workflow, by its slug.")
+    ] = None,
+    workflow_params: Annotated[
+        str | None, typer.Option(metavar="JSON", help=f"Its parameters: {JSON}")
+    ] = None,
     workflow_version: Annotated[int | None, typer.Option(help="Its version.", min=1)] = None,
     set: Annotated[
         list[str] | None,
-        typer.Option(help="What has no option of its own: NAME=JSON. Repeatable."),
+        typer.Option(metavar="NAME=JSON", help="What has no option of its own. Repeatable."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Find the task of an interrupted `create`.")
@@ -103,7 +132,11 @@ def create(  # one parameter for each option: that is what Typer reads
     fail: Fail = False,
     as_json: AsJson = False,
 ) -> None:
-    """Create a single task with its webhook registered, and print its id."""
+    """Create a single task with its webhook registered, and print its id.
+
+    Example:
+        resultsink task create valyu --query 'What is new in grid storage?' --wait
+    """
     if fail and not wait:
         raise UsageError("--fail is for --wait: nothing is known of the task before its end.")
     if resume:

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -87,6 +88,23 @@ async def test_revoked_token_is_refused_at_once(program: MakeProgram, store: Sto
     assert (await mine.ask("GET", "/batches")).status_code == 200
     store.tokens.revoke(store.tokens.list_all()[0]["id"])
     assert (await mine.ask("GET", "/batches")).status_code == 401
+
+
+async def test_expired_token_is_refused_as_an_invalid_one(
+    client: httpx.AsyncClient, store: Store, lines: io.StringIO
+) -> None:
+    made = store.tokens.create("ci", SCOPES, lifetime=timedelta())
+    expired, unknown = [
+        await client.get("/api/v1/batches", headers={"authorization": f"Bearer {text}"})
+        for text in (made.text, SOME_TOKEN)
+    ]
+    assert problem(expired) == problem(unknown)
+    assert expired.headers.items() == unknown.headers.items()
+    logged = [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert [(line["event"], line["by"]) for line in logged] == [
+        ("request refused: the token has expired", made.id),
+        ("request refused", None),
+    ]
 
 
 async def test_wrong_method_lists_the_right_ones(program: MakeProgram) -> None:

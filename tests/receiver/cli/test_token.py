@@ -18,7 +18,7 @@ def test_token_is_printed_once(run: Run, store: Store) -> None:
     assert (found.name, found.source) == ("ci", None)
     assert found.scopes == {"read", "register"}
     ending = f"resultsink token revoke {found.id}\n"
-    assert (ended.code, ended.err) == (0, f"It is not shown again; to end it: {ending}")
+    assert (ended.code, ended.err) == (0, f"It is not shown again. To end it: {ending}")
     assert ended.out.strip() not in run("token", "list", "--json").out
 
 
@@ -28,7 +28,8 @@ def test_json_has_token_and_id(run: Run, store: Store) -> None:
     shown = json.loads(ended.out)
     found = store.tokens.find(shown.pop("token"))
     assert found is not None
-    assert shown == {"id": found.id, "name": "ci", "scopes": ["read"], "source": "valyu"}
+    known = {"id": found.id, "name": "ci", "scopes": ["read"], "source": "valyu"}
+    assert shown == {**known, "expires_at": None}
     assert (ended.code, ended.err) == (0, "")
 
 
@@ -41,6 +42,8 @@ def test_json_has_token_and_id(run: Run, store: Store) -> None:
         (["--scope", "read", "--name", " "], "Give --name a name of 1 to 100 printable "),
         (["--scope", "read", "--name", "a\nb"], "Give --name a name of 1 to 100 printable "),
         (["--scope", "read", "--name", "x" * 101], "Give --name a name of 1 to 100 printable "),
+        (["--scope", "read", "--expires", "soon"], "--expires 'soon' is no duration: write it "),
+        (["--scope", "read", "--expires", "0"], "--expires 0 would make a token that opens no"),
     ],
 )
 def test_wrong_options_are_one_sentence(
@@ -55,8 +58,17 @@ def test_tokens_are_listed_for_people(run: Run, store: Store) -> None:
     assert "There are no tokens yet" in run("token", "list").err
     store.tokens.create("ci", ["register", "read"], source="valyu")
     heads, line = run("token", "list").out.splitlines()
-    assert heads.split() == ["id", "name", "scopes", "source", "created", "at", "revoked", "at"]
+    assert heads.split()[:4] == ["id", "name", "scopes", "source"]
     assert line.split()[1:5] == ["ci", "read", "register", "valyu"]
+
+
+def test_expiry_is_said_and_listed(run: Run, store: Store) -> None:
+    ended = run("token", "create", "--name", "ci", "--scope", "read", "--expires", "90d")
+    (listed,) = store.tokens.list_all()
+    assert listed["expires_at"] is not None
+    assert (listed["expires_at"] - listed["created_at"]).days == 90
+    assert f"It expires at {listed['expires_at']:%Y-%m-%d %H:%M:%S} UTC." in ended.err
+    assert f"{listed['expires_at']:%Y-%m-%d}" in run("token", "list").out
 
 
 def test_a_revoked_token_opens_nothing(run: Run, store: Store) -> None:

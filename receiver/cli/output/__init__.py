@@ -77,21 +77,12 @@ def print_rows(
     rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, nothing: str
 ) -> None:
     """Print a table on standard output, or `nothing` on standard error where there are no rows."""
-    from rich.console import Console
-    from rich.table import Table
-
     if not rows:
         say(nothing)
         return
-    console = Console(highlight=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, emoji=False, width=240)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*(readable(row[column]) for column in columns))
-    console.print(table)
+    from receiver.cli.output.tables import print_table
+
+    print_table(rows, columns)
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
