@@ -15,22 +15,20 @@ import typer
 from receiver.cli import (
     batch,
     db,
-    dead,
     demo,
     endpoint,
-    event,
     export,
     prune,
     reconcile,
-    rejected,
     sandbox,
     serve,
     task,
     token,
     verify,
 )
+from receiver.cli.deliveries import dead, event, rejected
 from receiver.cli.help import Commands
-from receiver.cli.terminal import give_up_output, read_as_utf8, take_any_terminal
+from receiver.cli.output.terminal import give_up_output, read_as_utf8, take_any_terminal
 from receiver.errors import ReceiverError, UsageError
 
 app = Commands(

@@ -12,7 +12,7 @@ from receiver.cli.batch.resume import resume_submission
 from receiver.cli.opening import batches_of, existing_store, run, store_to_fill
 from receiver.cli.options import AsJson, BatchName, SourceName
 from receiver.cli.output import counting, print_json, say
-from receiver.cli.terminal import give_up_output
+from receiver.cli.output.terminal import give_up_output
 from receiver.errors import UsageError
 
 if TYPE_CHECKING:

@@ -101,7 +101,7 @@ def _cells(rows: Rows, columns: Sequence[str], shown: Callable[[object], str]) -
 
 
 def _short(value: object) -> str:
-    """Return a value as a person reads it, a moment as `ls` has it: recent ones without the year."""
+    """Return a value as a person reads it; a recent moment has no year, as in `ls`."""
     if not isinstance(value, datetime):
         return in_one_line(value)
     is_recent = -AHEAD < datetime.now(UTC) - value < OLD

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.cli.terminal import read_as_utf8, take_any_terminal
+from receiver.cli.output.terminal import read_as_utf8, take_any_terminal
 from receiver.errors import UsageError
 from receiver.sandbox import SandboxServer
 from storage import Store

@@ -1,0 +1,1 @@
+"""The commands about what senders delivered: events, refused requests, dead letters."""
