@@ -11,27 +11,34 @@ from storage.unescaped import Unescaped
 HIDDEN = "hidden"
 
 # Parameters that carry the right itself: https://docs.aws.amazon.com/AmazonS3 (X-Amz-...),
-# Google's X-Goog-..., CloudFront's Signature. Others have names that ordinary URLs use as well
-# (CloudFront's Policy, Azure's sig, Valyu's token): there the value must look like a secret.
-_SURE = (
-    "access_token|signature|"
-    "x-amz-signature|x-amz-credential|x-amz-security-token|x-goog-signature|x-goog-credential"
-)
+# Google's X-Goog-..., Aliyun's x-oss-..., Tencent's q-signature, CloudFront's Signature. Others
+# have names that ordinary URLs use as well (CloudFront's Policy, Azure's sig, Valyu's token): there
+# the value must look like a secret.
+_SURE = "access_token|[a-z0-9-]{0,20}(?:signature|credential|security-token)"
 _UNSURE = "token|policy|sig"
 _SIGNED = re.compile(
-    rf"[?&;](?:(?:{_SURE})=|(?:{_UNSURE})=(?=[\w\-+/=.%~:@!*$,|]{{16}}))",
+    rf"[?&;#](?:(?:{_SURE})=|(?:{_UNSURE})=(?=[\w\-+/=.%~:@!*$,|]{{16}}))",
     re.IGNORECASE | re.ASCII,
 )
 _AFTER_VALUE = re.compile(r"[&\"\\\s<>()\[\]]")
 # A query ends before the first character that cannot be part of one.
 _URL = re.compile(r"https?://\S+")
 _QUERY = re.compile(r"\?[^?\"\\\s<>()\[\]]*")
-_SIGNING = re.compile(rf"[?&;](?:{_SURE}|{_UNSURE})=", re.IGNORECASE)
+_SIGNING = re.compile(rf"[?&;#](?:{_SURE}|{_UNSURE})=", re.IGNORECASE)
 _HINTS = ("token=", "sig=", "signature=", "policy=", "credential=")
-# `=`, a character of a name, or an escape of an escape: ordinary URLs and texts escape none.
-_CODES = r"(?:2[5d]|3d|5[cf]|[46][1-9a-f]|[57][0-9a])"
-_PERCENT_ENCODED = re.compile(rf"%{_CODES}", re.IGNORECASE)
-_ESCAPED = re.compile(rf"\\(?:u00|x){_CODES}", re.IGNORECASE)
+# `=`, `#`, a digit, a character of a name, or an escape of an escape: ordinary URLs escape few.
+_CODES = r"(?:2[35d]|3[0-9d]|5[cf]|[46][1-9a-f]|[57][0-9a])"
+_PERCENT_ENCODED = re.compile(rf"%(?:u00)?{_CODES}", re.IGNORECASE)
+_ESCAPED = re.compile(rf"\\(?:(?:u00|x|u\{{0*|U0{{6}}){_CODES}|[01][0-7]{{2}})", re.IGNORECASE)
+# An entity, or one whose `&` is escaped.
+_ENTITY = re.compile(
+    r"(?:&|26\}?|046|38;|amp(?:;|%3b))(?:#|equals|percnt|lowbar|bsol)", re.IGNORECASE
+)
+_SIGNS = (
+    *(("%", _PERCENT_ENCODED), ("\\", _ESCAPED)),
+    *((sign, _ENTITY) for sign in ("#", "equals", "percnt", "lowbar", "bsol")),
+)
+"""What a text holds that may hold an escape: to look for it takes no time."""
 
 
 def without_signatures(text: str | None) -> str | None:
@@ -57,10 +64,10 @@ def without_signatures(text: str | None) -> str | None:
 
 
 def _end_of_value(read: Unescaped, start: int) -> int:
-    """Return the end of a value: an `&` that was percent-encoded more often is a part of it."""
+    """Return the end of a value: what was percent-encoded more often is a part of it."""
     level = read.levels[start - 1]
     for found in _AFTER_VALUE.finditer(read.text, start):
-        if found[0] != "&" or read.levels[found.start()] <= level:
+        if read.levels[found.start()] <= level:
             return found.start()
     return len(read.text)
 
@@ -91,9 +98,7 @@ def _has_hints(text: str) -> bool:
 
 def _has_escapes(text: str) -> bool:
     """Return False quickly for most texts, which hold no signature in another spelling."""
-    return ("%" in text and _PERCENT_ENCODED.search(text) is not None) or (
-        "\\" in text and _ESCAPED.search(text) is not None
-    )
+    return any(sign in text and escape.search(text) is not None for sign, escape in _SIGNS)
 
 
 def _unless_signed(query: re.Match[str]) -> str:

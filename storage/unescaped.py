@@ -8,12 +8,30 @@ import re
 from dataclasses import dataclass
 
 ROUNDS = 8
-"""Nested spellings that are followed; a text of nothing but `%25` must not take forever."""
+"""Changes from one kind of escape to another that are followed; one kind may nest without end."""
 
+_CODE = "([2-7][0-9a-f])"
+# A run of `25` or of backslashes is one escape, so that hostile text takes linear time. Octal
+# escapes are those of C; the others are those of URLs, `escape()`, JSON, JavaScript, Python, HTML.
 _ESCAPE = re.compile(
-    r"%([2-7][0-9a-f])|\\(?:u00|x)([2-7][0-9a-f])|\\([/\"'\\])|&(?:amp|\#38|\#x26);",
+    rf"%(?P<nested>(?:25)*)(?:u00)?{_CODE}"
+    rf"|\\++(?:u00|x|U0{{6}}){_CODE}"
+    rf"|\\++u\{{0*{_CODE}\}}"
+    r"|\\++([/\"'])"
+    r"|\\++(?P<octal>[01][0-7]{2})"
+    r"|\\(\\)\\*"
+    r"|&\#0*(?P<decimal>3[2-9]|[4-9][0-9]|1[0-2][0-9]);?"
+    rf"|&\#x0*{_CODE};?"
+    r"|&(?P<named>amp|equals|quest|semi|num|percnt|lowbar|period|plus|sol|bsol);",
     re.IGNORECASE,
 )
+_NAMED = dict(
+    zip(
+        ("amp", "equals", "quest", "semi", "num", "percnt", "lowbar", "period", "plus", "sol"),
+        "&=?;#%_.+/",
+        strict=True,
+    )
+) | {"bsol": "\\"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +39,7 @@ class Unescaped:
     """A text without escapes. `places` has each character's start in the text as it was written.
 
     The last place is the end of the written text. `levels` counts how often each character was
-    percent-encoded: a value ends only at an `&` that is of its own URL.
+    percent-encoded: a value ends only at a character that is of its own URL.
     """
 
     text: str
@@ -30,7 +48,7 @@ class Unescaped:
 
     @classmethod
     def of(cls, text: str) -> "Unescaped":
-        """Return the text without percent-encoding, JSON's and HTML's escapes of ASCII."""
+        """Return the text without the escapes of printable ASCII."""
         found = cls(text, list(range(len(text) + 1)), bytes(len(text)))
         for _ in range(ROUNDS):
             after = found._once()
@@ -40,22 +58,37 @@ class Unescaped:
         return found
 
     def _once(self) -> "Unescaped":
-        escapes = list(_ESCAPE.finditer(self.text))
-        if not escapes:
+        texts: list[str] = []
+        places: list[int] = []
+        levels = bytearray()
+        last = 0
+        for escape in _ESCAPE.finditer(self.text):
+            start, end = escape.span()
+            texts += self.text[last:start], _meant(escape)
+            places += self.places[last:start]
+            places.append(self.places[start])
+            levels += self.levels[last:start]
+            levels.append(min(max(self.levels[start:end]) + _percent_levels(escape), 255))
+            last = end
+        if not last:
             return self
-        starts = [0, *(escape.end() for escape in escapes)]
-        ends = [*(escape.start() for escape in escapes), len(self.text)]
-        texts = [self.text[: ends[0]]]
-        places = self.places[: ends[0]]
-        levels = bytearray(self.levels[: ends[0]])
-        for escape, start, end in zip(escapes, starts[1:], ends[1:], strict=True):
-            texts += _meant(escape), self.text[start:end]
-            places += self.places[escape.start()], *self.places[start:end]
-            level = max(self.levels[escape.start() : start]) + (escape[1] is not None)
-            levels += bytes([level]) + self.levels[start:end]
-        return Unescaped("".join(texts), [*places, self.places[-1]], bytes(levels))
+        places += self.places[last:]
+        levels += self.levels[last:]
+        return Unescaped("".join([*texts, self.text[last:]]), places, bytes(levels))
+
+
+def _percent_levels(escape: re.Match[str]) -> int:
+    nested = escape["nested"]
+    return 0 if nested is None else 1 + len(nested) // 2
 
 
 def _meant(escape: re.Match[str]) -> str:
-    code = escape[1] or escape[2]
-    return chr(int(code, 16)) if code else escape[3] or "&"
+    found = escape[escape.lastindex or 0]
+    match escape.lastgroup:
+        case "octal":
+            return chr(int(found, 8))
+        case "decimal":
+            return chr(int(found))
+        case "named":
+            return _NAMED[found.lower()]
+    return chr(int(found, 16)) if len(found) == 2 else found
