@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pydantic_core import PydanticUndefined
 from receiver.api import PREFIX, ROUTES
 from receiver.cli import app
 from receiver.intake.routes import STATUSES
-from receiver.sandbox import Switches, serve_in_thread
+from receiver.sandbox import Switches, serve_in_thread, switches
 from receiver.settings import Settings, SourceSettings
 from receiver.signatures.overrides import override
 from receiver.signatures.schemes import READINGS, TIMESTAMP_BODY
@@ -114,8 +115,8 @@ def test_readings_are_those_of_the_code() -> None:
 
 
 def test_switches_are_those_of_the_sandbox() -> None:
-    rows = table(page("sandbox"), "| switch | for instance | does |")
-    assert [row[0] for row in rows if row[0] not in Switches.model_fields] == []
+    rows = table(page("sandbox"), "| switch | default | does |")
+    assert rows == [list(switch) for switch in switches.described()]
 
 
 # --- commands -----------------------------------------------------------------------------------
@@ -229,22 +230,39 @@ def followed(script: list[str], folder: Path, settings: dict[str, str]) -> list[
     return said.split("\a\n")[1:]
 
 
-@pytest.mark.sqlite
-def test_the_session_prints_what_it_shows(tmp_path: Path) -> None:
-    (session,) = re.findall(r"^```console\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    before = README.partition("```console")[0]
+@contextmanager
+def served(text: str, folder: Path) -> Iterator[dict[str, str]]:
+    """Run a sandbox and a receiver by the variables that a text exports; yields them."""
     port = free_port()
     with serve_in_thread(Switches()) as sandbox:
         here = {"127.0.0.1:9009": sandbox.url.removeprefix("http://"), ":8000": f":{port}"}
-        settings = {"RESULTSINK_DATABASE_URL": f"sqlite:///{tmp_path}/resultsink.db"}
-        for name, value in re.findall(r"^    export (\w+)=(\S+)", before, re.MULTILINE):
+        settings = {"RESULTSINK_DATABASE_URL": f"sqlite:///{folder}/resultsink.db"}
+        for name, value in re.findall(r"^    export (\w+)=(\S+)", text, re.MULTILINE):
             for there, real in here.items():
                 value = value.replace(there, real)
             settings[name] = value
         ours = {name.removeprefix("RESULTSINK_").lower(): value for name, value in settings.items()}
-        for line, shown in steps(session)[:2]:
-            (tmp_path / line.removeprefix("cat ")).write_text(shown)
-        with serving(tmp_path / "receiver.log", ours, port=port):
-            printed = followed([line for line, _ in steps(session)], tmp_path, settings)
+        with serving(folder / "receiver.log", ours, port=port):
+            yield settings
+
+
+@pytest.mark.sqlite
+def test_the_session_prints_what_it_shows(tmp_path: Path) -> None:
+    (session,) = re.findall(r"^```console\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    for line, shown in steps(session)[:2]:
+        (tmp_path / line.removeprefix("cat ")).write_text(shown)
+    with served(README.partition("```console")[0], tmp_path) as settings:
+        printed = followed([line for line, _ in steps(session)], tmp_path, settings)
     for (line, shown), real in zip(steps(session), printed, strict=True):
         assert same(real) == same(shown), line
+
+
+@pytest.mark.sqlite
+def test_serve_is_pointed_at_the_sandbox_as_its_page_says(tmp_path: Path) -> None:
+    text = page("sandbox")
+    script = re.findall("^    (.+)$", text.partition("and a batch in another:")[2], re.MULTILINE)
+    script = script[: script.index(next(line for line in script if " export " in line)) + 1]
+    with served(text, tmp_path) as settings:
+        printed = followed(script, tmp_path, settings)
+    assert "2 of 2 results stored" in printed[-2]
+    assert (tmp_path / "results.csv").read_text().count("grid storage") >= 1

@@ -45,7 +45,11 @@ class Command(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments and options, and last the example."""
         _write_parameters(self, ctx, formatter)
-        write_example(formatter, self.example)
+        self.format_more(formatter)
+        _write_example(formatter, self.example)
+
+    def format_more(self, formatter: Any) -> None:
+        """Write what stands before the example; a command that needs it overrides this."""
 
     def get_short_help_str(self, limit: int = 0) -> str:
         """Return the first sentence, whole however long it is."""
@@ -63,7 +67,7 @@ class Group(TyperGroup):
         """Write the options, the commands, and the example of the first."""
         _write_parameters(self, ctx, formatter)
         self.format_commands(ctx, formatter)
-        write_example(formatter, _first_example(self))
+        _write_example(formatter, _first_example(self))
 
     def get_short_help_str(self, limit: int = 0) -> str:
         """Return the first sentence, whole however long it is."""
@@ -107,7 +111,7 @@ def word_for(parameter: Parameter) -> str | None:
     return str(parameter.opts[-1]).lstrip("-").replace("-", "_").upper()
 
 
-def write_example(formatter: Any, example: str) -> None:
+def _write_example(formatter: Any, example: str) -> None:
     """Write an example as it stands: its lines are to be copied."""
     lines = example.splitlines()
     if not lines:

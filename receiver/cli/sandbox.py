@@ -1,12 +1,26 @@
 """resultsink sandbox: the simulated senders alone, for users' own tests."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from receiver.cli.help import Command
 from receiver.cli.opening import begin_work
 from receiver.cli.output import say
 from receiver.errors import UsageError
+
+
+class WithSwitches(Command):
+    """The command whose help lists the switches of the sandbox; they are loaded for that alone."""
+
+    def format_more(self, formatter: Any) -> None:
+        """Write every switch with its default, as `--set` takes it."""
+        from receiver.sandbox import described
+
+        with formatter.section("Switches, with their defaults"):
+            formatter.write_dl(
+                [(f"{each.name}={each.default}", each.meaning) for each in described()]
+            )
 
 
 def sandbox(
@@ -16,7 +30,9 @@ def sandbox(
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 9009,
     turned: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Set a switch; can be repeated."),
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Set a switch, to JSON or plain text. Repeatable."
+        ),
     ] = None,
 ) -> None:
     """Run simulated senders on this machine, which send real webhooks for your test batches.

@@ -5,9 +5,9 @@ code, so that one mistake cannot be on both sides. tests/receiver/sandbox runs t
 against it.
 """
 
-from receiver.sandbox.app import create_sandbox
+from typing import TYPE_CHECKING
+
 from receiver.sandbox.clock import ManualClock, SandboxClock
-from receiver.sandbox.server import SandboxServer, run, serve_in_thread
 from receiver.sandbox.switches import (
     Fault,
     SandboxError,
@@ -16,6 +16,24 @@ from receiver.sandbox.switches import (
     described,
     parse,
 )
+
+if TYPE_CHECKING:
+    from receiver.sandbox.app import create_sandbox
+    from receiver.sandbox.server import SandboxServer, run, serve_in_thread
+else:
+
+    def __getattr__(name: str) -> object:
+        """Load the server when it is used: the help names switches alone."""
+        if name == "create_sandbox":
+            from receiver.sandbox import app
+
+            return app.create_sandbox
+        if name in ("SandboxServer", "run", "serve_in_thread"):
+            from receiver.sandbox import server
+
+            return getattr(server, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "Fault",

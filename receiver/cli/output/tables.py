@@ -9,39 +9,41 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, OverflowMethod
 from rich.table import Table
 from rich.text import Text
 
 from receiver.cli.output import in_one_line
 
-LEAST_FIRST = (
-    "body_bytes",
-    "secrets",
-    "fetched_at",
-    "completed_at",
-    "runner",
-    "event_id",
-    "deliveries",
-    "created_at",
-    "ended_at",
-    "subject_kind",
-    "sender_status",
-    "kind",
-    "source",
+OPTIONAL = (
+    "reason",
+    "name",
+    "title",
+    "expected",
     "received_at",
     "jobs",
     "detail",
-    "name",
-    "title",
-    "reason",
+    "source",
+    "kind",
+    "subject_kind",
+    "sender_status",
+    "disposition",
+    "ended_at",
+    "created_at",
+    "completed_at",
+    "deliveries",
+    "event_id",
+    "runner",
+    "fetched_at",
+    "secrets",
+    "body_bytes",
 )
-"""Columns that may be left out on a narrow terminal, the least important first. Others stay."""
+"""Columns that are shown as far as there is room, the most important first. Others always are."""
 
-TEXTS = frozenset({"detail", "name", "title", "reason", "scopes", "here", "there"})
-"""Columns of free text, which are shortened before any column is left out."""
+_TEXTS = ("reason", "name", "title", "detail", "here", "there")
+SHORTENED = {"key": 50, **dict.fromkeys(_TEXTS, 16)}
+"""Columns of text, and to how many characters they may be cut; an event's key begins with an id."""
 
-LEAST_TEXT = 16
 GAP = 2
 OLD = timedelta(days=180)
 AHEAD = timedelta(hours=1)
@@ -65,22 +67,24 @@ def print_table(rows: Rows, columns: Sequence[str]) -> None:
             _print_blocks(console, rows, columns)
             return
         widths = fitted
-    console.print(_table({name: cells[name] for name in widths}, widths))
+    overflow: OverflowMethod = "crop" if console.options.ascii_only else "ellipsis"
+    console.print(_table({name: cells[name] for name in widths}, widths, overflow))
 
 
 def fit(widths: Mapping[str, int], most: int) -> dict[str, int] | None:
     """Return the columns that fit, with their widths; None where those that must stay do not."""
     least = {
-        name: min(width, max(LEAST_TEXT, len(name))) if name in TEXTS else width
+        name: min(width, max(SHORTENED.get(name, width), len(name)))
         for name, width in widths.items()
     }
-    for name in LEAST_FIRST:
-        if _total(least) <= most:
-            break
-        least.pop(name, None)
-    room = most - _total(least)
-    if room < 0:
+    shown = {name: width for name, width in least.items() if name not in OPTIONAL}
+    if _total(shown) > most:
         return None
+    for name in OPTIONAL:
+        if name in least and _total({**shown, name: least[name]}) <= most:
+            shown[name] = least[name]
+    least = {name: width for name, width in least.items() if name in shown}
+    room = most - _total(least)
     for name in reversed(least):
         more = min(room, widths[name] - least[name])
         least[name] += more
@@ -108,24 +112,22 @@ def _short(value: object) -> str:
     return value.astimezone(UTC).strftime("%m-%d %H:%M" if is_recent else "%Y-%m-%d")
 
 
-def _table(cells: Cells, widths: Mapping[str, int]) -> Table:
+def _table(cells: Cells, widths: Mapping[str, int], overflow: OverflowMethod) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in cells:
         title = name.replace("_", " ")
-        table.add_column(title, no_wrap=True, overflow="ellipsis", width=widths[name])
+        table.add_column(title, no_wrap=True, overflow=overflow, width=widths[name])
     for row in zip(*cells.values(), strict=True):
         table.add_row(*map(Text, row))
     return table
 
 
 def _print_blocks(console: Console, rows: Rows, columns: Sequence[str]) -> None:
-    """Print each row as lines of a name and a value."""
+    """Print each row as lines of a name and a value, unbroken, so that an id can be copied."""
+    width = max(map(len, columns))
     for number, row in enumerate(rows):
-        block = Table.grid(padding=(0, GAP))
-        block.add_column(style="bold", no_wrap=True)
-        block.add_column(overflow="fold")
-        for name in columns:
-            block.add_row(name.replace("_", " "), Text(in_one_line(row[name])))
         if number:
             console.print()
-        console.print(block)
+        for name in columns:
+            title = Text(name.replace("_", " ").ljust(width + GAP), style="bold")
+            console.print(title, Text(in_one_line(row[name])), sep="", soft_wrap=True)

@@ -44,6 +44,10 @@ def test_help_and_version_load_nothing_heavy(arguments: str) -> None:
     assert loaded(*arguments.split(), code=0) & HEAVY == set()
 
 
+def test_help_of_the_sandbox_loads_no_server() -> None:
+    assert loaded("sandbox", "-h", code=0) & {*SERVING, *STORING, "rich"} == set()
+
+
 @pytest.mark.parametrize("arguments", ["nonsense", "batch nonsense", "batch wait"])
 def test_wrong_use_loads_nothing_heavy(arguments: str) -> None:
     assert loaded(*arguments.split(), code=2) & HEAVY == set()
