@@ -26,6 +26,8 @@ from storage.database.errors import (
 )
 from storage.database.postgres.drain import Drain
 from storage.database.postgres.engine import (
+    LONG_IDLE,
+    OPENING_SECONDS,
     Pool,
     check_encoding,
     make_engine,
@@ -99,7 +101,9 @@ class PostgresDatabase(Database):
         self._writer = Writer(lambda work: self._run(self._intake, work))
 
     def _look(self) -> None:
-        with self._transaction(self._work, self._work.engine) as connection:
+        with self._limited(self._work, self._work.engine, cut=OPENING_SECONDS) as connection:
+            idle = "SET LOCAL idle_in_transaction_session_timeout TO"
+            connection.exec_driver_sql(f"{idle} {LONG_IDLE}")
             check_encoding(connection, self.name)
             schema = self._names.schema
             check_revision(revision(connection, schema, self.name), schema, self.name)
@@ -154,12 +158,15 @@ class PostgresDatabase(Database):
             yield connection
 
     @contextmanager
-    def _limited(self, pool: Pool, engine: Engine) -> Iterator[Connection]:
+    def _limited(
+        self, pool: Pool, engine: Engine, *, cut: float | None = None
+    ) -> Iterator[Connection]:
+        cut = cut or pool.cut
         with engine.connect() as connection:
             raw = connection.connection.driver_connection
             with (
-                self._watchdog.limit(raw, pool.cut) as is_cut,
-                in_time(is_cut, statement=pool.statement, cut=pool.cut),
+                self._watchdog.limit(raw, cut) as is_cut,
+                in_time(is_cut, statement=pool.statement, cut=cut),
                 connection.begin(),
             ):
                 yield connection

@@ -22,6 +22,12 @@ PREPARE_SECONDS = 5.0
 
 IDLE_SECONDS = 5
 
+OPENING_SECONDS = 60
+"""How long a process may take, or be idle, in a transaction that opens or upgrades a database."""
+
+LONG_IDLE = f"{OPENING_SECONDS * 1000}"
+"""The limit of Postgres for being idle in such a transaction, in milliseconds."""
+
 
 class Pool:
     """An engine with limits in seconds: per statement, per lock, and `cut` for a transaction.

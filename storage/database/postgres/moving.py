@@ -1,5 +1,7 @@
 """Tables of earlier versions, which stood among everybody's, moved into the schema of their own."""
 
+from time import monotonic, sleep
+
 from sqlalchemy import Connection
 
 from storage import migrations
@@ -10,6 +12,9 @@ from storage.migrations.ownership import are_ours
 
 SERVED_BEFORE = (20_261, 1)
 """The advisory lock that all servers of those versions share."""
+
+STOPPING_SECONDS = 3.0
+"""How long that lock is waited for: Postgres frees it a moment after a server has ended."""
 
 TABLES = {
     "0001": (
@@ -48,9 +53,7 @@ def move(connection: Connection, before: str, schema: str, vault: Vault, name: s
     be moved by this user.
     """
     _refuse_another(connection, before, vault, name)
-    if not connection.exec_driver_sql(
-        "SELECT pg_try_advisory_xact_lock(%s, %s)", SERVED_BEFORE
-    ).scalar():
+    if not _outlasts_servers(connection):
         raise AlreadyServed(
             f"An earlier version serves {name}, and its tables are to move from the schema "
             f"{before} to {schema}: stop every `resultsink serve`, then run `db upgrade` again."
@@ -61,6 +64,17 @@ def move(connection: Connection, before: str, schema: str, vault: Vault, name: s
         connection.exec_driver_sql(
             f"ALTER TABLE {quote(before)}.{table} SET SCHEMA {quote(schema)}"
         )
+
+
+def _outlasts_servers(connection: Connection) -> bool:
+    """Return True once nobody serves, and none can begin; False if somebody goes on serving."""
+    deadline = monotonic() + STOPPING_SECONDS
+    lock = "SELECT pg_try_advisory_xact_lock(%s, %s)"
+    while not connection.exec_driver_sql(lock, SERVED_BEFORE).scalar():
+        if monotonic() > deadline:
+            return False
+        sleep(0.1)
+    return True
 
 
 def _tables(connection: Connection, before: str) -> list[str]:

@@ -8,6 +8,7 @@ from storage import migrations
 from storage.database.postgres import moving
 from storage.database.postgres.catalog import may_create_schemas, rights_in, tables_of
 from storage.database.postgres.engine import (
+    LONG_IDLE,
     check_encoding,
     make_engine,
     postgres_url,
@@ -30,7 +31,11 @@ def upgrade(url: str, schema: str, vault: Vault) -> str | None:
     Raises CannotOpen or one of its kinds; nothing is changed then.
     """
     parsed = postgres_url(url)
-    options = {"statement_timeout": "0", "lock_timeout": f"{MIGRATING_SECONDS * 1000:.0f}"}
+    options = {
+        "statement_timeout": "0",
+        "lock_timeout": f"{MIGRATING_SECONDS * 1000:.0f}",
+        "idle_in_transaction_session_timeout": LONG_IDLE,
+    }
     watchdog = Watchdog()
     engine = make_engine(parsed, options, watchdog, schema, pool_size=1)
     name = shown_name(parsed)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from types import ModuleType
 from typing import Any
 
 import psycopg
@@ -17,7 +18,7 @@ from sqlalchemy.engine import make_url
 import storage
 from storage import CannotOpen, CannotStore, Store
 from storage.database.postgres import database as postgres
-from storage.database.postgres import engine
+from storage.database.postgres import engine, schema
 from storage.database.postgres.names import DEFAULT_SCHEMA, Names
 from storage.models import Event
 from tests import behind, databases
@@ -122,6 +123,22 @@ def test_session_sets_timeouts_and_synchronous_commit(
         finally:
             other.execute(change + b" RESET ALL")
     assert found == ["on", "10s", "5s", "5s", "UTC", "ISO, DMY"]
+
+
+@pytest.mark.parametrize("module", [postgres, schema])
+def test_slow_process_may_open_and_upgrade(
+    made_url: str, monkeypatch: pytest.MonkeyPatch, module: ModuleType
+) -> None:
+    """On a busy machine it is idle between two statements for longer than the work may be."""
+    found: list[str] = []
+
+    def look(connection: Connection, _name: str) -> None:
+        query = "SHOW idle_in_transaction_session_timeout"
+        found.append(connection.exec_driver_sql(query).scalar_one())
+
+    monkeypatch.setattr(module, "check_encoding", look)
+    storage.upgrade(made_url, [KEY])
+    assert found == ["1min"]
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])

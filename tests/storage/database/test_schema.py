@@ -11,11 +11,13 @@ from sqlalchemy import Connection
 
 import storage
 from storage import AlreadyServed, CannotOpen, NoDatabase, WrongKey, new_key
+from storage.database.postgres import moving
 from storage.database.postgres.moving import SERVED_BEFORE
 from storage.encryption import CANARY, Vault
 from storage.jobs.claims import lock_claims
 from tests import behind
 from tests.databases import KEY, Maker, opened
+from tests.processes import DEADLINE
 from tests.storage import earlier
 from tests.storage.build import deliver, delivery
 
@@ -104,13 +106,24 @@ def test_tables_under_another_key_are_not_taken(bare: str) -> None:
     assert tables(bare, "resultsink") == set()
 
 
-def test_served_tables_are_not_moved(bare: str) -> None:
+def test_served_tables_are_not_moved(bare: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moving, "STOPPING_SECONDS", 0.0)
     earlier.make(bare, canary(KEY))
     with psycopg.connect(bare) as server:
         server.execute("SELECT pg_advisory_lock_shared(%s, %s)", SERVED_BEFORE)
         with pytest.raises(AlreadyServed, match="stop every `resultsink serve`"):
             storage.upgrade(bare, [KEY])
-    assert storage.upgrade(bare, [KEY]) == earlier.LAST_AMONG_OTHERS
+    assert tables(bare, "resultsink") == set()
+
+
+def test_tables_of_stopping_server_move(bare: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lock is there for a moment after it has ended."""
+    monkeypatch.setattr(moving, "STOPPING_SECONDS", DEADLINE)
+    earlier.make(bare, canary(KEY))
+    with psycopg.connect(bare) as server:
+        server.execute("SELECT pg_advisory_lock_shared(%s, %s)", SERVED_BEFORE)
+        monkeypatch.setattr(moving, "sleep", lambda _seconds: server.close())
+        assert storage.upgrade(bare, [KEY]) == earlier.LAST_AMONG_OTHERS
 
 
 # --- rights ---------------------------------------------------------------------------------------
