@@ -1,13 +1,15 @@
-"""Stored runs as they are compared with the sender's: states, digests and stamps, no contents."""
+"""Stored runs as they are compared with the sender's: states, stamps, and digests made anew."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, exists, func, select
+from sqlalchemy import Connection, Row, Text, cast, exists, func, select
 from sqlmodel import col
 
+from storage.json_text import decoded
 from storage.models import Batch, Job, Result, Run
+from storage.runs.rows import digest_of
 
 PAGE = 500
 """Runs of a page."""
@@ -17,7 +19,10 @@ SEARCHED = 10_000
 
 
 class ComparedRun(NamedTuple):
-    """A run and its current result; `result` is that result's status, None where there is none."""
+    """A run and its current result; `result` is that result's status, None where there is none.
+
+    `digest` is made of the stored content: None where that is not what was once stored.
+    """
 
     status: str
     result: str | None
@@ -34,22 +39,61 @@ class NamedRun(NamedTuple):
     kind: str | None = None
 
 
+CONTENTS = 50
+"""Contents that are in memory at once."""
+
+
 def of(connection: Connection, source: str, run_ids: Sequence[str]) -> dict[str, ComparedRun]:
     """Return these runs by id; those that are unknown are left out."""
+    found: dict[str, ComparedRun] = {}
+    for start in range(0, len(run_ids), CONTENTS):
+        found |= _of(connection, source, run_ids[start : start + CONTENTS])
+    return found
+
+
+def _of(connection: Connection, source: str, run_ids: Sequence[str]) -> dict[str, ComparedRun]:
     rows: Any = connection.execute(
         select(
             col(Run.run_id),
             col(Run.status),
-            col(Result.status),
+            col(Result.status).label("result"),
             col(Result.digest),
             col(Result.output_type),
             col(Result.completed_at),
             col(Result.pruned_at),
+            # as text: what was changed by hand may be no JSON
+            cast(col(Result.output), Text).label("output"),
+            cast(col(Result.sources), Text).label("sources"),
+            col(Result.error),
         )
         .outerjoin(Result, (col(Result.run_pk) == col(Run.id)) & col(Result.is_current))
         .where(col(Run.source) == source, col(Run.run_id).in_(run_ids))
     )
-    return {run_id: ComparedRun(*facts) for run_id, *facts in rows}
+    return {
+        row.run_id: ComparedRun(
+            status=row.status,
+            result=row.result,
+            digest=_digest(row),
+            output_type=row.output_type,
+            completed_at=row.completed_at,
+            pruned_at=row.pruned_at,
+        )
+        for row in rows
+    }
+
+
+def _digest(row: Row[Any]) -> bytes | None:
+    """Return the digest of a stored result, where its content still gives that."""
+    if row.result is None:
+        return None
+    try:
+        output, sources = (
+            None if text is None else decoded(text) for text in (row.output, row.sources)
+        )
+        digest = digest_of(row.result, output, sources, row.error)
+    except (ValueError, RecursionError):
+        return None
+    return digest if digest == row.digest else None
 
 
 def page(

@@ -43,7 +43,8 @@ class ResultPage:
 
     `found_by` is kept with the versions that the page adds; those that it confirms keep theirs.
     `merges` are those worked out before the transaction, by run id; they need not be complete.
-    `decides` is True where an operator wants what the sender shows now, whatever its stamp says.
+    `decides` is True where an operator wants what the sender shows now as a new version, whatever
+    its stamp or the stored digest says.
     """
 
     rows: Sequence[RunRow]
@@ -133,7 +134,7 @@ class _Changes:
             self.new.append({**values, "version": 1})
             return
         newer = self.page.decides or is_newer(row.run, self.page.fetched_at, before, now)
-        if before.digest == row.digest:
+        if before.digest == row.digest and not self.page.decides:
             merge = valid_merge(connection, before, row, self.page.merges, newer=newer)
             _enrich(connection, before, values, merge, newer=newer)
             self.confirmed += [before.id] if newer else []

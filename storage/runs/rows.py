@@ -81,12 +81,16 @@ def row_of(run: FetchedRun) -> RunRow:
         return replace(_row(replace(run, raw=top), shallow), cleaned=True)
 
 
+def digest_of(status: str, output: Any, sources: Any, error: str | None) -> bytes:
+    """Return the digest of a result's cleaned content; raises RecursionError."""
+    content = [mapped(value, _compared) for value in (output, sources, error)]
+    return hashlib.sha256(encoded([status, *content], sort_keys=True).encode()).digest()
+
+
 def _row(run: FetchedRun, before: list[Any]) -> RunRow:
     names = {name: getattr(run, name) for name in _NAMES}
     after, known_as = [clean(value) for value in before], clean(names)
     given, output, sources, error = after
-    content = [mapped(value, _compared) for value in (output, sources, error)]
-    digest = hashlib.sha256(encoded([run.status, *content], sort_keys=True).encode()).digest()
     columns = [None if value is None else encoded(value) for value in (output, sources)]
     # A column that was cleaned is not what was received.
     written = {
@@ -100,7 +104,7 @@ def _row(run: FetchedRun, before: list[Any]) -> RunRow:
         output=columns[0],
         sources=columns[1],
         error=error,
-        digest=digest,
+        digest=digest_of(run.status, output, sources, error),
         raw=_raw(run, written),
         cleaned=any(one is not other for one, other in zip(before, after, strict=True))
         or names is not known_as,

@@ -1,7 +1,7 @@
 """Verify: compare the store with the sender's API, run by run, and repair it where wanted.
 
-Ids, states and digests are compared; what was pruned here, or is gone there, cannot be compared and
-is named apart from the drift. The runs are read by the same code that fetches them.
+Ids, states and contents are compared; what was pruned here, or is gone there, cannot be compared
+and is named apart from the drift. The runs are read by the same code that fetches them.
 """
 
 from receiver.work.verify.comparison import Difference, Kind

@@ -5,6 +5,9 @@ from enum import StrEnum
 
 from storage import TERMINAL, UNTYPED, ComparedRun, FetchedRun, RunRow
 
+NO_RESULT = "no result"
+"""What is here of a run whose result is not."""
+
 
 class Kind(StrEnum):
     """A difference between a stored run and the sender's."""
@@ -25,7 +28,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A run that differs; `here` and `there` are its statuses, None where it has none."""
+    """A run that differs; `here` and `there` are its statuses, None where it is unknown.
+
+    `here` is NO_RESULT for a run that is known without one.
+    """
 
     batch_id: str | None
     run_id: str
@@ -48,9 +54,9 @@ def needs_own_call(run: FetchedRun, stored: ComparedRun | None) -> bool:
 def compare(row: RunRow, stored: ComparedRun | None, batch_id: str | None) -> Difference | None:
     """Return how a run that the sender shows differs from the stored one, or None."""
     kind = _kind(row, stored)
-    here = None if stored is None else stored.result or stored.status
     if kind is None:
         return None
+    here = None if stored is None else _here(stored, row.run.status)
     return Difference(batch_id, row.run.run_id, kind, here, row.run.sender_status)
 
 
@@ -60,7 +66,14 @@ def absent(run_id: str, stored: ComparedRun, batch_id: str | None) -> Difference
     A result that is here was there once; a run without one never may have been.
     """
     kind = Kind.MISSING_THERE if stored.result is None else Kind.GONE_THERE
-    return Difference(batch_id, run_id, kind, stored.result or stored.status, None)
+    return Difference(batch_id, run_id, kind, stored.result or NO_RESULT, None)
+
+
+def _here(stored: ComparedRun, there: str) -> str:
+    """Return the status that differs: that of the result or, where that agrees, of the run."""
+    if stored.result is None:
+        return NO_RESULT
+    return stored.status if stored.result == there else stored.result
 
 
 def _kind(row: RunRow, stored: ComparedRun | None) -> Kind | None:
@@ -71,12 +84,12 @@ def _kind(row: RunRow, stored: ComparedRun | None) -> Kind | None:
         return Kind.MISSING_HERE
     if stored.pruned_at is not None:
         return Kind.PRUNED_HERE
+    if run.status != stored.result or run.status != stored.status:
+        return Kind.STATE
     if stored.digest == row.digest:
         return None
     if not run.is_result:
         return Kind.GONE_THERE
-    if stored.result != run.status:
-        return Kind.STATE
     stamps = run.completed_at, stored.completed_at
     if stamps[0] is not None and stamps[1] is not None and stamps[0] > stamps[1]:
         return Kind.NEWER_THERE

@@ -36,6 +36,9 @@ CASES: list[tuple[FetchedRun, ComparedRun | None, Kind | None]] = [
     (told("running"), kept(None), None),
     (told("running"), kept(), Kind.STATE),
     (told("failed", error="e"), kept(), Kind.STATE),
+    (told(), kept("failed"), Kind.STATE),
+    (told(), kept(status="failed"), Kind.STATE),
+    (told(), kept(digest=None), Kind.CONTENT),
     (told(output="y"), kept(), Kind.CONTENT),
     (told(output="y", completed_at=LATER), kept(completed_at=NOON), Kind.NEWER_THERE),
     (told(output="y", completed_at=NOON), kept(completed_at=LATER), Kind.CONTENT),
@@ -50,6 +53,16 @@ def test_kind_of_a_difference(
 ) -> None:
     found = compare(row_of(run), stored, "b1")
     assert (found and found.kind) == kind
+
+
+def test_here_names_what_differs() -> None:
+    assert [
+        found and found.here
+        for found in (
+            compare(row_of(told()), stored, "b1")
+            for stored in (None, kept(None), kept("failed"), kept(status="failed"))
+        )
+    ] == [None, "no result", "failed", "failed"]
 
 
 def test_absent_result_is_gone_absent_run_drift() -> None:

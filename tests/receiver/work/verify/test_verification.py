@@ -1,5 +1,6 @@
 """Verifying: drift is named run by run, a repair stores what the sender shows, no more."""
 
+import json
 from typing import Any
 
 import httpx
@@ -112,6 +113,49 @@ async def test_drift_is_named_and_repaired(store: Store, sender: SandboxServer) 
     assert [row["version"] for row in versions] == [1, 1, 1, 1, 1, 1, 2, 2]
     assert [row["found_by"] for row in versions].count("reconcile") == 4
     assert (await verify(store, source)).is_same
+
+
+DAMAGES = [
+    ("UPDATE results SET status = 'failed'", "state differs"),
+    ("UPDATE runs SET status = 'failed'", "state differs"),
+    ("UPDATE results SET output = '{\"x\":1}'", "content differs"),
+    ("UPDATE results SET output = NULL", "content differs"),
+    ("UPDATE results SET sources = '[]'", "content differs"),
+    ("UPDATE results SET error = 'e'", "content differs"),
+]
+
+
+@pytest.mark.parametrize(("damage", "kind"), DAMAGES)
+async def test_what_is_stored_is_compared_not_its_digest(
+    store: Store, sender: SandboxServer, damage: str, kind: str
+) -> None:
+    batch_id, (run_id,) = a_batch(sender, 1)
+    source = a_source(sender.api_url)
+    await brought_in(store, source, batch_id)
+    good = stored(store)[0]
+    sql(store, damage)
+    assert named(await verify(store, source)) == [(run_id, kind)]
+    mended = await verify(store, source, repairs=True)
+    assert (mended.is_same, len(mended.repaired)) == (True, 1)
+    assert [row["output"] for row in stored(store)] == [good["output"]]
+    assert sql(store, "SELECT status FROM runs") == [{"status": "completed"}]
+
+
+async def test_cleaned_and_very_deep_results_are_no_drift(store: Store) -> None:
+    deep: Any = "leaf"
+    for _ in range(400):
+        deep = [deep]
+    outputs = {"t1": "a\x00b", "t2": deep, "t3": [1e22, -0.0, 10**30, "\ud800"]}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        run_id = request.url.path.split("/")[-2]
+        return httpx.Response(200, text=json.dumps(run_named(run_id, output=outputs[run_id])))
+
+    for run_id in outputs:
+        store.runs.expect("valyu", run_id, endpoint_id=None, secret=None, input=None, runner=None)
+    await verify(store, a_source(), repairs=True, client=answering(answer))
+    report = await verify(store, a_source(), client=answering(answer))
+    assert (report.is_same, report.compared, len(stored(store))) == (True, 3, 3)
 
 
 async def test_group_costs_a_stream_and_a_status(store: Store) -> None:
