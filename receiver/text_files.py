@@ -90,7 +90,11 @@ def _strictly(data: bytes, codec: str, name: str, shown: str, option: str) -> st
         return data.decode(codec)
     except UnicodeDecodeError as error:
         line = data[: error.start].decode(codec, "replace").count("\n") + 1
-        named = f", or name its encoding: {option} windows-1252, for example" if option else ""
+        named = (
+            f", or name the encoding that it was saved in, such as {option} windows-1252"
+            if option
+            else ""
+        )
         raise UsageError(
             f"{name}, line {line}: it is not {shown} (at byte {error.start}): "
             f"save it as UTF-8{named}."

@@ -18,16 +18,16 @@ def split_values(given: Any) -> Any:
         try:
             return json.loads(given)
         except ValueError:
-            raise ValueError("is no JSON list, and no list of values with spaces between") from None
+            raise ValueError("it must be a JSON list, or values with spaces between") from None
     return given.replace(",", " ").split()
 
 
 def plain_name(name: str) -> str:
     """Return the name of a schema of our own; raises ValueError."""
     if not re.fullmatch("[a-z_][a-z0-9_]{0,62}", name):
-        raise ValueError("is no plain name: write up to 63 lower-case letters, digits and _")
+        raise ValueError("it is no plain name: write up to 63 of a-z, _ and, not first, 0-9")
     if name.startswith("pg_") or name == "information_schema":
-        raise ValueError("is a name of Postgres' own: write another")
+        raise ValueError("it is a name of Postgres' own: write another")
     return name
 
 
@@ -35,14 +35,14 @@ def refuse_plain_http(url: str, why: str) -> None:
     """Raise ValueError for a URL that is neither https:// nor http:// to this machine."""
     parts = urlsplit(url)
     if not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("is not an address: write https://HOST")
+        raise ValueError("it is not an address: write https://HOST")
     try:
         parts.port  # noqa: B018  it is looked at only now
     except ValueError:
-        raise ValueError("has a port that is no number up to 65535") from None
+        raise ValueError("it has a port that is no number up to 65535") from None
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname)):
         raise ValueError(
-            f"must begin with https://, {why} (http is for a sandbox on this machine only)"
+            f"it must begin with https://, {why} (http is for a sandbox on this machine only)"
         )
 
 

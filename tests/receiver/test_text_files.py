@@ -41,7 +41,7 @@ def test_each_encoding_is_read_the_same(data: bytes, named: str | None, shown: s
 def test_other_encodings_must_be_named(encoding: str) -> None:
     assert refusal(f"a\n{TEXT}".replace("€", "").encode(encoding)) == (
         "tasks.csv, line 2: it is not UTF-8 (at byte 3): save it as UTF-8, "
-        "or name its encoding: --encoding windows-1252, for example."
+        "or name the encoding that it was saved in, such as --encoding windows-1252."
     )
 
 

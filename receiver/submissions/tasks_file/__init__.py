@@ -50,8 +50,8 @@ def read_tasks(
     file = read_text(path, encoding=encoding, option="--encoding")
     try:
         if suffix in (".csv", ".tsv"):
-            told = separator or (Separator.tab if suffix == ".tsv" else None)
-            read = read_table(file.text, provider, told)
+            usual = Separator.tab if suffix == ".tsv" else Separator.comma
+            read = read_table(file.text, provider, separator, usual)
         else:
             read = read_json(file.text) if suffix == ".json" else read_json_lines(file.text)
         tasks = _tasks(read.rows, provider)

@@ -1,7 +1,11 @@
-"""The objects of a JSON or JSON Lines file, read strictly: no name twice, nothing unsendable."""
+"""The objects of a JSON or JSON Lines file, read strictly.
+
+Refused are a name that stands twice, and what could not be sent as it is written.
+"""
 
 import io
 import json
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from receiver.submissions.tasks_file.rows import Row, Rows, left_out, shown
@@ -28,30 +32,39 @@ def read_json_lines(text: str) -> Rows:
 def _parsed(text: str, line: int, hint: str) -> Any:
     """Parse JSON that begins at a line; the hint is for a file that has the other form."""
     try:
-        return json.loads(text, object_pairs_hook=_once)
+        return json.loads(
+            text, object_pairs_hook=_once, parse_float=_exact_float, parse_int=_exact_int
+        )
     except json.JSONDecodeError as error:
-        is_other = error.msg == "Extra data" or text.strip() == "["
-        what = f"{error.msg} at column {error.colno}" + (f": {hint}" if is_other else "")
+        if text[error.pos :].strip() == ",":
+            hint = "take the comma at the end away"
+        is_known = error.msg == "Extra data" or text.strip() == "["
+        what = f"{error.msg} at column {error.colno}" + (f": {hint}" if is_known else "")
         raise ValueError(f"line {line + error.lineno - 1}: not valid JSON: {what}") from None
-    except (ValueError, RecursionError):  # or it holds a number of thousands of digits
-        raise ValueError(
-            f"line {line}: not valid JSON: it is nested too deeply, or a number too long"
-        ) from None
+    except RecursionError:
+        raise ValueError(f"line {line}: it is nested too deeply") from None
 
 
 def _row(place: str, row: Any) -> Row:
     if not isinstance(row, dict):
         raise ValueError(f"{place}: a task must be a JSON object")
-    if (twice := _repeated(row)) is not None:
-        raise ValueError(f"{place}: the name {shown(twice)} stands in one object twice")
     for name, value in row.items():
         if not name.strip() and value not in (None, ""):
             raise ValueError(f"{place}: the value {shown(value)} has no name")
+    try:
+        if (fault := _fault(row)) is not None:
+            raise ValueError(f"{place}: {fault}")
+        _check_sendable(place, row)
+    except RecursionError:
+        raise ValueError(f"{place}: it is nested too deeply") from None
+    return place, {name: value for name, value in row.items() if name.strip()}
+
+
+def _check_sendable(place: str, row: Any) -> None:
     try:  # Python reads NaN, Infinity and lone surrogates, which no sender can be sent
         json.dumps(row, allow_nan=False, ensure_ascii=False).encode()
     except ValueError as error:
         raise ValueError(f"{place}: it cannot be sent as JSON: {error}") from None
-    return place, {name: value for name, value in row.items() if name.strip()}
 
 
 class _Repeating(dict[str, Any]):
@@ -69,9 +82,30 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return read
 
 
-def _repeated(value: Any) -> str | None:
-    """Return a name that stands twice in an object, or in one inside it."""
+class _Changed(str):
+    """A number, as it is written, that Python would read as another one."""
+
+
+def _exact_float(written: str) -> float | _Changed:
+    try:
+        read = float(written)
+        return read if Decimal(written) == Decimal(repr(read)) else _Changed(written)
+    except InvalidOperation:  # an exponent of more than eighteen digits
+        return _Changed(written)
+
+
+def _exact_int(written: str) -> int | _Changed:
+    try:
+        return int(written)
+    except ValueError:  # thousands of digits
+        return _Changed(written)
+
+
+def _fault(value: Any) -> str | None:
+    """Return what is wrong with a value, or with one inside it."""
     if isinstance(value, _Repeating):
-        return value.name
+        return f"the name {shown(value.name)} stands in one object twice"
+    if isinstance(value, _Changed):
+        return f"the number {shown(value)} would be rounded or lost: write it as text, in quotes"
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return next((name for each in inner if (name := _repeated(each)) is not None), None)
+    return next((fault for each in inner if (fault := _fault(each)) is not None), None)

@@ -1,8 +1,8 @@
 """Which character separates the columns of a CSV file.
 
-A comma, unless the header shows another and something proves it: the column that every task needs,
-another column that the sender knows, or the user. Where a sender takes any column, a header that is
-split wrongly would make runs that are paid for and useless.
+A comma (in `.tsv` a tab), unless the header shows another and something proves it: the column that
+every task needs, another column that the sender knows, or the user. Where a sender takes any
+column, a header that is split wrongly would make runs that are paid for and useless.
 """
 
 import csv
@@ -16,6 +16,10 @@ from receiver.providers.capabilities.batches import CreatesBatches
 from receiver.submissions.tasks_file.rows import shown
 
 MAX_CELL_CHARACTERS = 16 * 1024 * 1024
+INVISIBLE = "\ufeff\u200b\u200c\u200d\u200e\u200f\u2060"
+"""Byte order marks and others of no width, which pages and programs leave around a name."""
+_FOREIGN = "\uff0c\uff1b\uff5c\u3001\u060c\u061b"
+"""The commas, semicolons and bars of Chinese, Japanese and Arabic, which separate nothing here."""
 
 
 class Separator(StrEnum):
@@ -48,7 +52,7 @@ class Layout(NamedTuple):
 
 def column(name: str, provider: CreatesBatches) -> str:
     """Return a column's name; only names that the provider knows are made lower case."""
-    name = name.strip()
+    name = re.sub(rf"^[\s{INVISIBLE}]+|[\s{INVISIBLE}]+\Z", "", name)
     return name.lower() if name.lower() in provider.columns else name
 
 
@@ -67,31 +71,53 @@ def records(text: str, separator: Separator, *, first_line: int = 1) -> Iterator
         raise ValueError(f"line {line}: not valid CSV: {error}") from None
 
 
-def layout(text: str, provider: CreatesBatches, told: Separator | None) -> Layout:
-    """Return how to read a file; raises ValueError, with the line, where that is not certain."""
+def layout(text: str, provider: CreatesBatches, told: Separator | None, usual: Separator) -> Layout:
+    """Return how to read a file; raises ValueError, with the line, where that is not certain.
+
+    What is `usual` in files of that name needs no proof.
+    """
     declared, text = _declared(text)
     line = 1 if declared is None else 2
     if told is not None:
         if declared not in (None, told):
             raise ValueError(f"line 1: it says that {declared}s separate, not {told}s")
         return Layout(text, line, told)
-    found = _found(text, provider, [declared] if declared else list(Separator))
+    found = _found(text, provider, _candidates(text, declared, usual))
+    separator = found[0] if found else usual
+    # Without the column that every task needs, that is what the user must hear of.
+    if provider.required is None or _is_proven(_header(text, separator), provider):
+        _refuse_doubt(text, provider, found, usual, line)
+    return Layout(text, line, separator)
+
+
+def _candidates(text: str, declared: Separator | None, usual: Separator) -> Sequence[Separator]:
+    if declared is not None:
+        return [declared]
+    if usual == Separator.tab and len(_header(text, usual)) > 1:
+        return [usual]  # hardly a name has a tab in it
+    return list(Separator)
+
+
+def _refuse_doubt(
+    text: str, provider: CreatesBatches, found: Sequence[Separator], usual: Separator, line: int
+) -> None:
+    """Raise ValueError where the separators that were found leave a doubt."""
     if len(found) > 1:
         raise ValueError(
             f"line {line}: the columns may be separated by {' or '.join(f'{s}s' for s in found)}: "
             f"say which with --separator, for example --separator {found[0]}"
         )
-    separator = found[0] if found else Separator.comma
+    separator = found[0] if found else usual
     header = _header(text, separator)
-    if separator != Separator.comma and not _is_proven(header, provider):
+    if separator != usual and not _is_proven(header, provider):
         names = ", ".join(shown(cell.strip()) for cell in header)
         raise ValueError(
             f"line {line}: the columns seem to be separated by {separator}s ({names}), and none "
             f"of them is known to this sender: if that is right, add --separator {separator}"
         )
-    if len(header) == 1 and provider.required is None:
-        _refuse_hidden_separator(header[0], line)
-    return Layout(text, line, separator)
+    filled = [cell for cell in header if is_filled([cell])]
+    if len(filled) == 1 and provider.required is None:
+        _refuse_hidden_separator(filled[0], separator, line)
 
 
 def _declared(text: str) -> tuple[Separator | None, str]:
@@ -147,11 +173,14 @@ def _fits(text: str, separator: Separator) -> bool:
         return False
 
 
-def _refuse_hidden_separator(name: str, line: int) -> None:
-    """Raise ValueError for a single column whose quoted name holds what separates elsewhere."""
-    for separator in Separator:
-        if separator.character in name:
+def _refuse_hidden_separator(name: str, separator: Separator, line: int) -> None:
+    """Raise ValueError for a single column whose name holds what separates elsewhere."""
+    between = {each.character: f"{each}s" for each in Separator}
+    between |= {each: shown(each) for each in _FOREIGN}
+    for character, words in between.items():
+        if character in name:
             raise ValueError(
-                f"line {line}: the only column, {shown(name)}, seems to be several with "
-                f"{separator}s between them: take the quotes around it away, or name it otherwise"
+                f"line {line}: the only column, {shown(name)}, seems to be several with {words} "
+                f"between them: write {separator}s there, or add --separator {separator} if it is "
+                "one"
             )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from receiver.providers.capabilities.batches import CreatesBatches
 from receiver.submissions.tasks_file.rows import Rows, left_out, shown
 from receiver.submissions.tasks_file.separators import (
+    INVISIBLE,
     Record,
     Separator,
     column,
@@ -20,15 +21,17 @@ from receiver.submissions.tasks_file.separators import (
 MAX_NAME = 200
 
 
-def read_table(text: str, provider: CreatesBatches, told: Separator | None) -> Rows:
+def read_table(
+    text: str, provider: CreatesBatches, told: Separator | None, usual: Separator
+) -> Rows:
     """Return the rows of a CSV file; raises ValueError that begins with the line."""
-    file = layout(text, provider, told)
+    file = layout(text.lstrip(INVISIBLE), provider, told, usual)
     everything = list(records(file.text, file.separator, first_line=file.first_line))
     filled = [record for record in everything if is_filled(record.cells)]
     header, *below = filled or [Record(file.first_line, [])]
     names = [column(cell, provider) for cell in header.cells]
     _check_names(names, header.line, provider)
-    _check_below(names, header, below)
+    _check_below(names, header.line, below, provider)
     if not provider.columns & set(names):
         _refuse_data(header, below)
     named = [(name, at) for at, name in enumerate(names) if name]
@@ -53,22 +56,33 @@ def _check_names(names: Sequence[str], line: int, provider: CreatesBatches) -> N
             raise ValueError(f"line {line}: the name {shown(name)} has a NUL in it: take it out")
 
 
-def _check_below(names: Sequence[str], header: Record, below: Sequence[Record]) -> None:
+def _check_below(
+    names: Sequence[str], header_line: int, below: Sequence[Record], provider: CreatesBatches
+) -> None:
     """Raise ValueError for a row that does not fit the header."""
     for line, cells in below:
         if len(cells) != len(names):
             compared = "more" if len(cells) > len(names) else "fewer"
             raise ValueError(f"line {line}: {compared} cells than the header row has columns")
-        if cells == header.cells:
+        if _is_header(cells, names, provider):
             raise ValueError(f"line {line}: the header row stands there again")
         for at, cell in enumerate(cells):
             if cell.strip() and not names[at]:
                 raise ValueError(
                     f"line {line}: the cell {shown(cell)} in column {at + 1} has no name above it "
-                    f"in line {header.line}: name the column, or empty it"
+                    f"in line {header_line}: name the column, or empty it"
                 )
             if "\0" in cell:
                 raise ValueError(f"line {line}: column {at + 1} has a NUL in it: take it out")
+
+
+def _is_header(cells: Sequence[str], names: Sequence[str], provider: CreatesBatches) -> bool:
+    """Return True if a row is the header again, or that of a second table of the sender's names."""
+    below = [column(cell, provider) for cell in cells]
+    if below == names:
+        return True
+    pairs = zip(names, below, strict=True)
+    return any(name == cell for name, cell in pairs if name in provider.columns)
 
 
 def _refuse_data(header: Record, below: Sequence[Record]) -> None:

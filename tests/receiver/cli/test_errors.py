@@ -198,12 +198,23 @@ def test_missing_public_url_names_its_variable(run: Run, configured: Configure) 
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("public_url", "http://hooks.example.com", "must begin with https://"),
-        ("public_url", "hooks.example.com", "is not an address: write https://HOST"),
+        (
+            "public_url",
+            "http://hooks.example.com",
+            "public_url is wrong: it must begin with https://",
+        ),
+        (
+            "public_url",
+            "hooks.example.com",
+            "public_url is wrong: it is not an address: write https://HOST",
+        ),
         ("database_url", "nonsense", "The database URL is not one"),
         ("database_url", "mysql://x", "'mysql' is not supported"),
         ("database_url", "sqlite://", "A database in memory would lose what it acknowledged"),
         ("database_url", "sqlite:////no/such/folder/x.db", "/no/such/folder does not exist"),
+        ("database_schema", "A b", "database_schema is wrong: it is no plain name: write up to"),
+        ("database_schema", "pg_x", "database_schema is wrong: it is a name of Postgres' own"),
+        ("encryption_keys", "[", "encryption_keys is wrong: it must be a JSON list, or values"),
         ("log_level", "loud", "The setting log_level is wrong"),
         ("max_connections", "0", "The setting max_connections is wrong"),
         ("sources__valyu__concurrency", "none", "The setting sources.valyu.concurrency is wrong"),

@@ -56,6 +56,7 @@ def test_only_the_needed_proxy_is_used(
         ("fd07:b51a:cc66:f0::/64", "https://[fd07:b51a:cc66:f0::9]/v1", True),
         ("[fd07::9]", "https://[fd07::9]/v1", True),
         ("10.0.0.0/8, other.test", "https://10.1.2.3:8443/v1", True),
+        ("10.0.0.5/8", "https://10.1.2.3/v1", True),
         ("10.0.0.0/8", "https://11.1.2.3/v1", False),
         ("sender.test", FAR, True),
         (".SENDER.test", FAR, True),

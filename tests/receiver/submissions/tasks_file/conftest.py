@@ -16,11 +16,17 @@ from receiver.submissions.tasks_file import TasksFile, read_tasks
 Refusal = Callable[..., str]
 
 
-def read(content: str | bytes, provider: CreatesBatches | None = None, **told: Any) -> TasksFile:
-    """The tasks of a CSV file in the working directory; Parallel's unless told otherwise."""
+def read(
+    content: str | bytes,
+    provider: CreatesBatches | None = None,
+    *,
+    name: str = "t.csv",
+    **told: Any,
+) -> TasksFile:
+    """The tasks of a table in the working directory; Parallel's unless told otherwise."""
     data = content.encode() if isinstance(content, str) else content
-    Path("t.csv").write_bytes(data)
-    return read_tasks(Path("t.csv"), provider or Parallel(), **told)
+    Path(name).write_bytes(data)
+    return read_tasks(Path(name), provider or Parallel(), **told)
 
 
 @pytest.fixture(params=[Parallel, ParallelV0, Valyu])

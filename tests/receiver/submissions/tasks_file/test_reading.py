@@ -164,6 +164,12 @@ def test_known_fields_are_sent_as_such() -> None:
         ),
         (
             "t.jsonl",
+            '{"query": "a"},\n{"query": "b"}',
+            "t.jsonl, line 1: not valid JSON: Extra data at column 15: "
+            "take the comma at the end away.",
+        ),
+        (
+            "t.jsonl",
             '{"query": "a", "id": 1}\n{"query": "b", "id": "1"}',
             "t.jsonl, line 2: id '1' stands in line 1 already.",
         ),
@@ -177,6 +183,36 @@ def test_errors_name_file_and_line(name: str, content: str | bytes, sentence: st
 def test_broken_csv_names_the_line(rest: str) -> None:
     lines = rest.count("\n") + 2
     assert refusal("t.csv", f"query\n{rest}\n").startswith(f"t.csv, line {lines}: not valid CSV: ")
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "900719925474099312345678901234567890.5",
+        "1E400",
+        "-1e-400",
+        "1e-9999999999999999999",
+        "9" * 5000,
+    ],
+)
+def test_number_that_would_change_is_refused(number: str) -> None:
+    row = f'{{"query": "a", "n": [{{"x": {number}}}]}}'
+    shown = number if len(number) <= 40 else f"{number[:40]}..."
+    sentence = f"the number '{shown}' would be rounded or lost: write it as text, in quotes."
+    assert refusal("t.json", f"[{row}]") == f"t.json, item 1: {sentence}"
+    assert refusal("t.jsonl", f"\n{row}") == f"t.jsonl, line 2: {sentence}"
+
+
+@pytest.mark.parametrize("number", ["0.1", "1.50", "2E3", "-0.0", "9007199254740993", "5e-324"])
+def test_numbers_are_kept(number: str) -> None:
+    (task,) = read("t.json", f'[{{"query": "a", "n": {number}}}]')
+    assert task.input["n"] == json.loads(number)
+
+
+@pytest.mark.parametrize("depth", [900, 5000])
+def test_deep_nesting_is_refused(depth: int) -> None:
+    said = refusal("t.jsonl", f'{{"query": "a", "n": {"[" * depth}{"]" * depth}}}')
+    assert said == "t.jsonl, line 1: it is nested too deeply."
 
 
 @pytest.mark.parametrize("value", ["NaN", "1e999", '"\\ud800"', "[" * 100_000 + "]" * 100_000])

@@ -73,9 +73,49 @@ def test_single_column_may_hold_anything(query: str) -> None:
     assert [task.body["input"] for task in read(f"input\n{query}\n").tasks] == [query]
 
 
+def test_rows_that_fit_decide_between_two() -> None:
+    (task,) = read("company;x,region\nAcme;a;b,EU\n").tasks
+    assert task.input == {"company;x": "Acme;a;b", "region": "EU"}
+
+
+@pytest.mark.parametrize("content", ["company\tregion\nA, B\tEU\n", "company\ta,b\nA, B\tEU\n"])
+def test_tabs_need_no_proof_in_tsv(content: str) -> None:
+    (task,) = read(content, name="t.tsv").tasks
+    assert list(task.input.values()) == ["A, B", "EU"]
+
+
+@pytest.mark.parametrize(
+    "separator", [",", ";", "|", "\uff0c", "\uff1b", "\uff5c", "\u3001", "\u060c", "\u061b"]
+)
+@pytest.mark.parametrize("last", ["", "\t"])
+def test_tsv_without_tabs_is_not_one_column(separator: str, last: str) -> None:
+    with pytest.raises(UsageError, match=r"t\.tsv, line 1: .* seems? to be s.* --separator "):
+        read(f"company{separator}region{last}\nAcme{separator}EU{last}\n", name="t.tsv")
+    read(f"company{separator}region\nA\n", name="t.tsv", separator=Separator.tab)
+
+
+def test_known_column_proves_commas_in_tsv() -> None:
+    (task,) = read("query,region\nA?,EU\n", Valyu(), name="t.tsv").tasks
+    assert task.input == {"query": "A?", "region": "EU"}
+
+
+@pytest.mark.parametrize("header", ["question;price", "question;a,b", "query\uff0cland"])
+def test_missing_column_is_said_first(header: str) -> None:
+    with pytest.raises(UsageError, match="line 1: the header row has no column `query`"):
+        read(f"{header}\n{header}\n", Valyu())
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
+        (
+            "query\uff0cland\na\uff0cb\n",
+            "line 1: the only column, 'query\uff0cland', seems to be several",
+        ),
+        (
+            "query\u061bland\na\u061bb\n",
+            "line 1: the only column, 'query\u061bland', seems to be several",
+        ),
         (
             "a;b,c\n1;2,3\n",
             "line 1: the columns may be separated by commas or semicolons: say",

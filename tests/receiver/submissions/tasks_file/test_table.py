@@ -77,6 +77,19 @@ def test_header_in_the_middle_is_refused(header: str) -> None:
         read(f"{header}\none,1\n{header}\n", Valyu() if "query" in header else None)
 
 
+@pytest.mark.parametrize("again", [" Query,land", "QUERY ,year", "\ufeffquery,land"])
+def test_second_table_is_refused(again: str) -> None:
+    with pytest.raises(UsageError, match="line 4: the header row stands there again"):
+        read(f"query,land\nA?,EU\n,\n{again}\nB?,DE\n", Valyu())
+
+
+@pytest.mark.parametrize("before", ["\ufeff\ufeff", "\u200b", "\u200b\u2060"])
+@pytest.mark.parametrize("header", ["{}company,region", "company,{}region", '{}"company","region"'])
+def test_invisible_characters_are_not_of_a_name(before: str, header: str) -> None:
+    (task,) = read(f"{header.replace('{}', before)}\nAcme,EU\n").tasks
+    assert task.input == {"company": "Acme", "region": "EU"}
+
+
 def test_line_of_a_row_is_where_it_begins(refusal: Refusal) -> None:
     said = refusal("company", '"two\nlines"', "more,cells")
     assert "line 4: more cells" in said
