@@ -98,23 +98,32 @@ def rekey(
         if forget_unreadable:
             store.keys.forget(done.unreadable)
         is_served = store.is_served()
+    lost = 0 if forget_unreadable else len(done.unreadable)
     if as_json:
         counts = {"changed": done.changed, "readable": done.readable}
         print_json({**counts, "unreadable": done.unreadable, "forgotten": forget_unreadable})
     else:
-        typer.echo(_counts(done))
+        typer.echo(_counts(done, lost, is_served=is_served))
     if is_served:
-        say("Processes that serve with other keys: start them again with this one.")
-    if done.unreadable and not forget_unreadable:
+        say(_SERVED)
+    if lost:
         raise ReceiverError(_unreadable(done.unreadable))
 
 
-def _counts(done: storage.Rekeyed) -> str:
-    total = done.readable + len(done.unreadable)
-    return (
-        f"{done.readable:,} of {total:,} secrets are under the first key, {done.changed:,} of them "
-        "by this command; the database opens with that key alone."
+_SERVED = (
+    "A process serves this database, and goes on writing under the key that is the first of its "
+    "own. Unless that is the new key: start it with the new key first and the old one after it, "
+    "and run this again. Remove the old key only then."
+)
+
+
+def _counts(done: storage.Rekeyed, lost: int, *, is_served: bool) -> str:
+    """Return what was done, and that one key is enough where nobody can make that untrue."""
+    counts = (
+        f"{done.readable:,} of {done.readable + lost:,} secrets are under the first key, "
+        f"{done.changed:,} of them by this command"
     )
+    return f"{counts}." if lost or is_served else f"{counts}; that key alone opens the database."
 
 
 def _unreadable(secrets: Sequence[storage.UnreadableSecret]) -> str:

@@ -9,7 +9,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +29,7 @@ from storage import migrations
 from storage.database.base import Database, Done, Work, now
 from storage.database.errors import is_not_now, reading, reason
 from storage.database.sqlite.checkpoints import KEPT_BYTES, Checkpointer
-from storage.database.sqlite.files import claim, is_served, refusal, sqlite_path
+from storage.database.sqlite.files import claim, is_served, refusal, sqlite_path, unserved
 from storage.database.sqlite.recognition import look
 from storage.database.writer import Writer
 from storage.errors import CannotOpen, CannotStore, DiskFull
@@ -66,23 +66,24 @@ class SqliteDatabase(Database):
     def __init__(self, url: str, *, serve: bool = False) -> None:
         self.path = sqlite_path(url)
         self.name = str(self.path)
-        is_current = look(self.path) == migrations.HEAD
+        revision = look(self.path)
         self._lock = claim(self.path) if serve else None
         try:
-            self._open(is_current=is_current, serves=serve)
+            self._open(revision, serves=serve)
         except BaseException:
             self._release()
             raise
 
-    def _open(self, *, is_current: bool, serves: bool) -> None:
+    def _open(self, revision: str | None, *, serves: bool) -> None:
         """A serving process waits less for others, and makes checkpoints beside its commits."""
         self._serves = serves
         self._busy = BUSY_MILLISECONDS if serves else COMMAND_BUSY_MILLISECONDS
         self._write_engine = make_engine(self.path, writes=True, busy=self._busy)
         self._read_engine = make_engine(self.path, writes=False, busy=self._busy)
         try:
-            if not is_current:  # the write lock is taken only where the schema changes
-                self._migrate()
+            if revision != migrations.HEAD:  # only a change of the schema takes the write lock
+                with self._unserved(revision):
+                    self._migrate()
             self._connection: Connection | None = self._connect()
         except DBAPIError as error:
             raise refusal(self.path, error.orig) from error
@@ -91,6 +92,12 @@ class SqliteDatabase(Database):
         self._checkpointer = None
         if serves:
             self._checkpointer = Checkpointer(self.path, self._restart_log_soon)
+
+    def _unserved(self, revision: str | None) -> AbstractContextManager[None]:
+        """Keep servers out where there are tables to change, unless we are the one that serves."""
+        if self._lock is not None or revision is None or revision > migrations.HEAD:
+            return nullcontext()
+        return unserved(self.path, revision, migrations.HEAD)
 
     def _migrate(self) -> None:
         """Migrate in one transaction. Foreign keys are checked at its end, not during it: SQLite

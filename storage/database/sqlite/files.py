@@ -4,6 +4,8 @@ import fcntl
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy.engine import make_url
@@ -61,10 +63,7 @@ def claim(path: Path) -> int:
 
     Tries for a moment, because `is_served` in another process holds a share of the lock meanwhile.
     """
-    try:
-        lock = os.open(_lock_file(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise CannotOpen(f"The lock beside {path} cannot be made: {error.strerror}.") from error
+    lock = _opened_lock(path)
     for _ in range(CLAIM_TRIES):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -76,6 +75,34 @@ def claim(path: Path) -> int:
     raise AlreadyServed(
         f"Another process already serves {path}: stop it, or name another database."
     )
+
+
+@contextmanager
+def unserved(path: Path, before: str, now: str) -> Iterator[None]:
+    """Keep servers out while the tables change from one revision to another.
+
+    A server of an earlier version would write rows that the new tables mean otherwise. Several may
+    change them at once. Raises AlreadyServed, with nothing changed.
+    """
+    lock = _opened_lock(path)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            raise AlreadyServed(
+                f"Another process serves {path}, whose tables are to change from schema {before} "
+                f"to {now}: stop `resultsink serve` first, then run this again."
+            ) from error
+        yield
+    finally:
+        os.close(lock)
+
+
+def _opened_lock(path: Path) -> int:
+    try:
+        return os.open(_lock_file(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CannotOpen(f"The lock beside {path} cannot be made: {error.strerror}.") from error
 
 
 def _lock_file(path: Path) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 import storage
 from storage import AlreadyServed, CannotOpen, NoDatabase
-from storage.database.sqlite.files import claim, is_served
+from storage.database.sqlite.files import claim, is_served, unserved
 from storage.database.sqlite.recognition import look
 from storage.migrations import HEAD
 from storage.migrations.ownership import COLUMNS
@@ -189,3 +189,30 @@ def test_start_waits_briefly_for_readers(tmp_path: Path) -> None:
     with pytest.raises(AlreadyServed):
         claim(path)
     os.close(locks[0])
+
+
+# --- changing its tables ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("does", [storage.upgrade, storage.open])
+def test_tables_under_server_are_not_changed(
+    database_url: str, tmp_path: Path, does: Callable[[str], object]
+) -> None:
+    """Each command brings the tables up to date, and the server may be of an earlier version."""
+    path = tmp_path / "resultsink.db"
+    earlier.make(database_url)
+    (tmp_path / "resultsink.key").write_text(storage.new_key())
+    lock = claim(path)
+    before = everything(tmp_path)
+    with pytest.raises(AlreadyServed, match="stop `resultsink serve` first"):
+        does(database_url)
+    assert everything(tmp_path) == before
+    os.close(lock)
+    assert storage.upgrade(database_url) == earlier.LAST_AMONG_OTHERS
+
+
+def test_no_server_starts_while_tables_change(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    with unserved(path, "1", "2"), unserved(path, "1", "2"), pytest.raises(AlreadyServed):
+        claim(path)
+    os.close(claim(path))
