@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, TypedDict
 
-from sqlalchemy import ColumnElement, Connection, Executable, Row, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Executable, Row, func, select
 from sqlmodel import col
 
 from storage.database import as_dicts, statement
@@ -68,7 +68,7 @@ def ledger(connection: Connection, source: str, batch_id: str) -> Ledger:
     ).one_or_none()
     if row is None:
         raise NotFound(f"There is no batch {batch_id} of source {source}: see `batch list`.")
-    return _ledgers(connection, [row])[0]
+    return of_rows(connection, [row])[0]
 
 
 def find(connection: Connection, batch_id: str, *, source: str | None = None) -> Ledger:
@@ -85,27 +85,37 @@ def find(connection: Connection, batch_id: str, *, source: str | None = None) ->
     if len(rows) > 1:
         sources = ", ".join(sorted(row.source for row in rows))
         raise NotFound(f"Several sources have a batch {batch_id}: add --source ({sources}).")
-    return _ledgers(connection, rows)[0]
-
-
-def of(connection: Connection, names: Sequence[tuple[str, str]]) -> list[Ledger]:
-    """Return the ledgers of the batches with these sources and ids, newest first."""
-    is_named = tuple_(col(Batch.source), col(Batch.batch_id)).in_(names)
-    rows = connection.execute(select(Batch).where(is_named).order_by(col(Batch.id).desc())).all()
-    return _ledgers(connection, rows)
+    return of_rows(connection, rows)[0]
 
 
 def list_page(
-    connection: Connection, *, source: str | None, limit: int, before: int | None
+    connection: Connection, *, sources: Sequence[str] | None, limit: int, before: int | None
 ) -> tuple[list[Ledger], int | None]:
     """Return the newest batches `before` a row, newest first, and the row for the next page."""
     query = select(Batch).order_by(col(Batch.id).desc()).limit(limit)
-    if source is not None:
-        query = query.where(col(Batch.source) == source)
+    if sources is not None:
+        query = query.where(col(Batch.source).in_(sources))
     if before is not None:
         query = query.where(col(Batch.id) < before)
     rows = connection.execute(query).all()
-    return _ledgers(connection, rows), rows[-1].id if rows else None
+    return of_rows(connection, rows), rows[-1].id if rows else None
+
+
+def of_rows(connection: Connection, rows: Sequence[Row[Any]]) -> list[Ledger]:
+    """Return the ledgers of these rows; their runs are counted by one query a source.
+
+    This alone says which batches are open: their column lags behind where rows were changed by
+    hand, or runs were added.
+    """
+    named: dict[str, list[str]] = {}
+    for row in rows:
+        named.setdefault(row.source, []).append(row.batch_id)
+    counted = {
+        (source, batch_id): counts
+        for source, batch_ids in named.items()
+        for batch_id, counts in _count(connection, source, batch_ids)
+    }
+    return [_ledger(row, counted.get((row.source, row.batch_id), _Counts())) for row in rows]
 
 
 class UnstoredRun(TypedDict):
@@ -151,19 +161,6 @@ class _Counts:
     stored: int = 0
     failed: int = 0
     pruned: int = 0
-
-
-def _ledgers(connection: Connection, rows: Sequence[Row[Any]]) -> list[Ledger]:
-    """Return the ledgers of these batches; their runs are counted by one query a source."""
-    named: dict[str, list[str]] = {}
-    for row in rows:
-        named.setdefault(row.source, []).append(row.batch_id)
-    counted = {
-        (source, batch_id): counts
-        for source, batch_ids in named.items()
-        for batch_id, counts in _count(connection, source, batch_ids)
-    }
-    return [_ledger(row, counted.get((row.source, row.batch_id), _Counts())) for row in rows]
 
 
 def _count(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, exists, func, select
 from sqlmodel import col
 
+from storage.batches.ledger import of_rows
 from storage.models import Batch, Endpoint, Job, Result, Run
 
 PAGE = 50
@@ -32,9 +33,18 @@ def all_batches(connection: Connection, source: str, *, after: int) -> list[Name
     return _batches(connection, source, after)
 
 
-def open_batches(connection: Connection, source: str, *, after: int) -> list[Named]:
-    """Return the open batches behind a key."""
-    return _batches(connection, source, after, col(Batch.state) == "open")
+def open_batches(
+    connection: Connection, source: str, *, after: int
+) -> tuple[list[Named], int | None]:
+    """Return the batches behind a key that are open by their ledgers, and where to go on."""
+    query = select(Batch).where(col(Batch.source) == source, col(Batch.id) > after)
+    rows = connection.execute(query.order_by(col(Batch.id)).limit(PAGE)).all()
+    found = [
+        Named(row.id, row.batch_id, row.endpoint_id)
+        for row, ledger in zip(rows, of_rows(connection, rows), strict=True)
+        if ledger.state == "open"
+    ]
+    return found, rows[-1].id if len(rows) == PAGE else None
 
 
 def complete_batches(

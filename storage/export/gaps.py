@@ -1,20 +1,22 @@
 """The gaps of an export: batches that are not complete, and single runs without a result."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlmodel import col
 
-from storage.batches import ledger as ledgers
 from storage.batches import outstanding
-from storage.batches.ledger import Ledger
+from storage.batches.ledger import Ledger, list_page
 from storage.database import Database
 from storage.models import Batch, Endpoint, Run
 
 SHOWN = 20
 """Batches that are listed one by one."""
+
+PAGE = 100
+"""Batches that one read counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +35,27 @@ class Gaps:
 
 
 def gaps(database: Database, sources: Sequence[str]) -> Gaps:
-    """Return what is open of these sources. Single runs are counted in many short reads."""
-    is_open = col(Batch.source).in_(sources) & (col(Batch.state) == "open")
-    with database.read() as connection:
-        count = connection.execute(select(func.count()).where(is_open)).scalar_one()
-        newest = select(col(Batch.source), col(Batch.batch_id)).where(is_open)
-        rows = connection.execute(newest.order_by(col(Batch.id).desc()).limit(SHOWN)).all()
-        shown = ledgers.of(connection, [(row.source, row.batch_id) for row in rows])
+    """Return what is open of these sources, by its ledgers. All is counted in many short reads."""
+    shown: list[Ledger] = []
+    count = 0
+    for ledger in _newest(database, sources):
+        if ledger.state == "open":
+            count += 1
+            if count <= SHOWN:
+                shown.append(ledger)
     awaited = ((source, outstanding.count(database, source)) for source in sources)
     return Gaps(shown, count, {source: count for source, count in awaited if count})
+
+
+def _newest(database: Database, sources: Sequence[str]) -> Iterator[Ledger]:
+    """Yield the ledgers of these sources, newest first."""
+    before: int | None = None
+    while True:
+        with database.read() as connection:
+            page, before = list_page(connection, sources=sources, limit=PAGE, before=before)
+        yield from page
+        if before is None:
+            return
 
 
 def known_sources(database: Database) -> list[str]:

@@ -13,16 +13,18 @@ from sqlalchemy import (
     Executable,
     Row,
     bindparam,
+    func,
     insert,
     select,
     update,
 )
+from sqlalchemy.orm import aliased
 from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import col
 
 from storage.database import statement
 from storage.fetched import TERMINAL
-from storage.models import JSON_DOCUMENT, FoundBy, Result, Run
+from storage.models import JSON_DOCUMENT, KEY, FoundBy, Result, Run
 from storage.runs import runs
 from storage.runs.merges import Merge, is_newer, is_outranked, valid_merge
 from storage.runs.rows import RunRow
@@ -131,7 +133,7 @@ class _Changes:
         """Compare a result with the current one `before`, and fill that in where they are equal."""
         values = _values(row, run_pk, self.page, now)
         if before is None:
-            self.new.append({**values, "version": 1})
+            self.new.append(values)
             return
         newer = self.page.decides or is_newer(row.run, self.page.fetched_at, before, now)
         if before.digest == row.digest and not self.page.decides:
@@ -139,7 +141,7 @@ class _Changes:
             _enrich(connection, before, values, merge, newer=newer)
             self.confirmed += [before.id] if newer else []
         elif newer:
-            self.versions.append({**values, "version": before.version + 1})
+            self.versions.append(values)
         elif row.run.status != before.status and is_outranked(row.run, before):
             self.outranked.append((run_pk, before.status))
 
@@ -185,7 +187,6 @@ def _current(run_pks: Any) -> Executable:
     return select(
         col(Result.id),
         col(Result.run_pk),
-        col(Result.version),
         col(Result.status),
         col(Result.digest),
         col(Result.cost),
@@ -198,6 +199,7 @@ def _current(run_pks: Any) -> Executable:
 def _values(row: RunRow, run_pk: int, page: ResultPage, now: datetime) -> dict[str, Any]:
     return {
         "run_pk": run_pk,
+        "version_of": run_pk,
         "is_current": True,
         "digest": row.digest,
         "status": row.run.status,
@@ -272,7 +274,13 @@ class _JsonText(TypeDecorator[Any]):
         return None
 
 
+_earlier = aliased(Result)
+
 _INSERT = insert(Result).values(
+    # none of the earlier versions need be the current one, after changes by hand
+    version=select(func.coalesce(func.max(col(_earlier.version)), 0) + 1)
+    .where(col(_earlier.run_pk) == bindparam("version_of", type_=KEY))
+    .scalar_subquery(),
     output=bindparam("output", type_=_JsonText(JSON_DOCUMENT)),
     sources=bindparam("sources", type_=_JsonText(JSON_DOCUMENT)),
 )

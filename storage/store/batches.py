@@ -184,13 +184,14 @@ class BatchStore(StorePart):
 
     def list_newest(self, *, source: str | None = None, limit: int = 100) -> list[Ledger]:
         """Return the newest batches, newest first; many take several short reads."""
+        sources = None if source is None else [source]
         found: list[Ledger] = []
         before: int | None = None
         while limit > len(found):
             most = min(limit - len(found), LISTED_AT_ONCE)
             with self._database.read() as connection:
                 page, before = ledgers.list_page(
-                    connection, source=source, limit=most, before=before
+                    connection, sources=sources, limit=most, before=before
                 )
             found += page
             if len(page) < most:

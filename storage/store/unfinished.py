@@ -32,10 +32,12 @@ class UnfinishedStore(StorePart):
 
     def batches(self, source: str) -> Iterator[list[Check]]:
         """Yield the checks of the open batches, page by page."""
-        after = 0
-        while found := self._read(partial(unfinished.open_batches, source=source, after=after)):
-            after = int(found[-1].key)
-            yield self._checks(source, found, "batch")
+        after: int | None = 0
+        while after is not None:
+            with self._database.read() as connection:
+                found, after = unfinished.open_batches(connection, source, after=after)
+            if found:
+                yield self._checks(source, found, "batch")
 
     def complete(self, source: str, *, since: datetime) -> Iterator[list[str]]:
         """Yield the ids of the complete batches that are known since a moment, page by page."""

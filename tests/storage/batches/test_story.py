@@ -122,7 +122,7 @@ def happen(steps: list[Step], connection: Connection) -> None:
     newest: list[Ledger] = []
     for number, step in enumerate(steps):
         step(connection, number)
-        newest, _ = ledgers.list_page(connection, source=None, limit=9, before=None)
+        newest, _ = ledgers.list_page(connection, sources=None, limit=9, before=None)
         for batch in newest:
             assert batch == ledgers.ledger(connection, "valyu", batch.batch_id)
             adds_up(batch)
@@ -239,7 +239,7 @@ def test_ledgers_of_a_page_take_as_few_statements_as_one(database: Database, cou
         event.listen(
             connection, "before_cursor_execute", lambda *given: statements.append(given[2])
         )
-        found, _ = ledgers.list_page(connection, source=None, limit=100, before=None)
+        found, _ = ledgers.list_page(connection, sources=None, limit=100, before=None)
     assert (len(found), len(statements)) == (count, 2)
 
 

@@ -108,6 +108,24 @@ async def test_complete_batch_that_grew_is_fetched(store: Store, sender: Sandbox
     assert (report.found, report.fetched, ledger(store, batch_id).stored) == (2, 2, 3)
 
 
+async def test_result_that_is_no_longer_current_is_fetched_again(
+    store: Store, sender: SandboxServer
+) -> None:
+    batch_id, runs = a_batch(sender, 2)
+    known(store, batch_id)
+    await reconcile(store, a_source(sender.api_url))
+    sql(
+        store,
+        "UPDATE results SET is_current = false"
+        " WHERE run_pk = (SELECT id FROM runs WHERE run_id = ?)",
+        runs[0],
+    )
+    report = await reconcile(store, a_source(sender.api_url))
+    assert (report.is_complete, report.fetched) == (True, 1)
+    assert [row["version"] for row in stored(store)] == [1, 2]
+    assert ledger(store, batch_id).state == "complete"
+
+
 async def test_complete_group_that_grew_is_fetched(store: Store) -> None:
     group = GroupSender({"r1": "completed"})
     store.batches.check("valyu", GROUP)

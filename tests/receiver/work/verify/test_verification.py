@@ -122,6 +122,7 @@ DAMAGES = [
     ("UPDATE results SET output = NULL", "content differs"),
     ("UPDATE results SET sources = '[]'", "content differs"),
     ("UPDATE results SET error = 'e'", "content differs"),
+    ("UPDATE results SET is_current = false", "missing here"),
 ]
 
 
