@@ -15,10 +15,11 @@ import typer.main
 
 from receiver.cli import app
 from receiver.sandbox import described
+from storage import Store
 from tests.processes import DEADLINE
 from tests.receiver.cli.conftest import Run
 
-pytestmark = pytest.mark.one_database  # none is opened
+pytestmark = pytest.mark.one_database  # no SQL is at stake
 
 
 def walk(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -92,9 +93,9 @@ def test_a_command_of_a_new_group_has_manners_without_effort() -> None:
     assert text.endswith("Example:\n  resultsink look NAME")
 
 
-def test_an_endpoint_may_begin_with_a_dash_and_h(run: Run) -> None:
-    command = ALL["endpoint", "close"]
-    assert command.make_context("close", ["-Xh4"]).params == {"endpoint": "-Xh4"}
+def test_an_endpoint_may_begin_with_a_dash_and_h(run: Run, store: Store) -> None:
+    sentence = run("endpoint", "close", "-Xh4").sentence
+    assert sentence == "There is no open endpoint -Xh4: see `endpoint list`."
     assert "-h, --help" in run("endpoint", "close", "-h").out
 
 
