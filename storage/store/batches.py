@@ -14,7 +14,7 @@ from storage.batches.batches import Watched
 from storage.batches.ledger import Ledger
 from storage.batches.webhooks import Webhooks
 from storage.deliveries import dead_letters
-from storage.deliveries.dead_letters import BatchDeadLetter
+from storage.deliveries.dead_letters import BatchDeadLetter, LastAttempt
 from storage.fetched import FetchedBatch, SubmittedRun
 from storage.jobs import checks
 from storage.jobs.checks import CheckState
@@ -219,6 +219,11 @@ class BatchStore(StorePart):
         with self._database.read() as connection:
             found = ledgers.find(connection, batch_id, source=source)
             return story(connection, found, runs=runs, now=self._now())
+
+    def last_attempt(self, source: str, batch_id: str) -> LastAttempt | None:
+        """Return the newest look at a batch or at one of its runs, or None."""
+        with self._database.read() as connection:
+            return dead_letters.last_attempt_of(connection, source, batch_id)
 
     def dead_letters(self, source: str, batch_id: str) -> list[BatchDeadLetter]:
         """Return the dead letters that keep results of a batch away, newest first."""

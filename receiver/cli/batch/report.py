@@ -30,8 +30,11 @@ def reasons(story: BatchStory) -> list[str]:
     sentences = []
     if ledger.known < ledger.expected:
         sentences.append(f"{ledger.expected} expected, {ledger.known or 'none'} named yet.")
+    if story.paused is not None:
+        reason = _reason(story.paused["paused_reason"])
+        sentences.append(f"Source {ledger.source} is still paused: {reason}.")
     attempt = story.last_attempt
-    if attempt is not None and attempt["outcome"] != "paused":  # `say_if_paused` has said it
+    if attempt is not None and not (story.paused and attempt["outcome"] == "paused"):
         detail = in_one_line(attempt["detail"])
         at = in_one_line(attempt["started_at"])
         sentences.append(
@@ -40,11 +43,50 @@ def reasons(story: BatchStory) -> list[str]:
     return sentences
 
 
-def say_if_paused(store: Store, ledger: Ledger) -> None:
-    """Say why a batch that is not complete receives nothing while its source is paused."""
-    for paused in store.sources.list_paused():
-        if paused["source"] == ledger.source and ledger.state != "complete":
-            say(f"Source {ledger.source} is paused: {paused['paused_reason']}.")
+def _reason(text: str | None) -> str:
+    return in_one_line(text or "no reason is known").rstrip(".")
+
+
+class Hindrances:
+    """Says why batches that are waited for receive nothing, each reason once.
+
+    That is a pause of their source, its end too, and a look at the sender that failed.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._pauses: dict[str, str] = {}
+        self._failures: dict[tuple[str, str], set[str]] = {}
+
+    def report(self, batches: Sequence[Ledger]) -> None:
+        """Say on standard error what is new of the batches that are not complete."""
+        waited = [batch for batch in batches if batch.state != "complete"]
+        self._report_pauses({batch.source for batch in waited})
+        for batch in waited:
+            self._report_failure(batch)
+
+    def _report_pauses(self, sources: set[str]) -> None:
+        paused = {
+            each["source"]: _reason(each["paused_reason"])
+            for each in self._store.sources.list_paused()
+            if each["source"] in sources
+        }
+        for source in sorted(sources):
+            if source not in paused and source in self._pauses:
+                say(f"Source {source} is paused no more.")
+            elif source in paused and paused[source] != self._pauses.get(source):
+                say(f"Source {source} is paused: {paused[source]}.")
+        self._pauses = paused
+
+    def _report_failure(self, batch: Ledger) -> None:
+        attempt = self._store.batches.last_attempt(batch.source, batch.batch_id)
+        if attempt is None or attempt["outcome"] != "failed":
+            return
+        reason = _reason(attempt["detail"])
+        said = self._failures.setdefault((batch.source, batch.batch_id), set())
+        if reason not in said:
+            said.add(reason)
+            say(f"A look at {batch.batch_id} has failed, and is tried again: {reason}.")
 
 
 class DeadLetters:

@@ -11,7 +11,7 @@ import typer
 
 from receiver.cli.aside import aside
 from receiver.cli.batch.progress import label, shown
-from receiver.cli.batch.report import DeadLetters, WebhookNotes, outcome, reasons, say_if_paused
+from receiver.cli.batch.report import DeadLetters, Hindrances, WebhookNotes, outcome, reasons
 from receiver.cli.batch.story import for_programs
 from receiver.cli.opening import begin_work, existing_store, run
 from receiver.cli.options import AsJson, SourceName, Timeout
@@ -108,8 +108,6 @@ def _wait(
         if not is_served:
             asks = " Until then this command asks the sender itself." if askable else ""
             say(f"No receiver serves this database now: start `resultsink serve`.{asks}")
-        for batch in batches:
-            say_if_paused(store, batch)
         notes = WebhookNotes(store, sources, settings.public_url) if is_served else None
         batches = run(_until_complete(store, batches, askable, notes, ends=ends, is_left=is_left))
         return [store.batches.story(each.batch_id, source=each.source) for each in batches]
@@ -130,7 +128,7 @@ async def _until_complete(
     from receiver.submissions.waiting import wait as wait_until_complete
     from receiver.work.waited_checks import WaitedChecks
 
-    dead = DeadLetters(store)
+    dead, hindrances = DeadLetters(store), Hindrances(store)
     async with clients_for(*askable) as wire:
         calls = [Calls(each, wire, rate_limiter=rate_limiter_of(each, store)) for each in askable]
         checks = WaitedChecks(store, calls)
@@ -138,6 +136,7 @@ async def _until_complete(
 
             def progressed(now: Sequence[Ledger]) -> None:
                 progress.update(now)
+                hindrances.report(now)
                 for before, batch in zip(batches, now, strict=True):
                     if before.state == "complete":
                         continue

@@ -240,8 +240,9 @@ def test_show_says_that_the_source_is_paused(run: Run, store: Store, sender: San
     asyncio.run(work_off(store, a_source(sender.api_url, api_key="wrong")))
     reason = "the sender answered 401: Invalid API key"
     assert f"paused     {reason}, 0 s ago" in run("batch", "show", batch_id).out
-    sentence = f"Source valyu is paused: {reason}.\n"
-    assert run("batch", "wait", batch_id, "--timeout", "0").err == sentence
+    assert run("batch", "wait", batch_id, "--timeout", "0").err == (
+        f"Source valyu is paused: {reason}.\nSource valyu is still paused: {reason}.\n"
+    )
 
 
 def test_batches_are_listed_newest_first(run: Run, store: Store) -> None:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from receiver.cli.batch.report import Hindrances
 from storage import AttemptOutcome, FetchedBatch, FetchedRun, Store, now
 from tests.receiver import working
 from tests.receiver.cli.conftest import Run
@@ -69,3 +70,41 @@ def test_dead_letter_counts_until_the_result(run: Run, store: Store) -> None:
     result = FetchedRun("t1", "completed", "completed", raw={})
     store.results.store(working.claim(store), [result], fetched_at=now(), progress={})
     assert store.batches.dead_letters("valyu", "batch_1") == []
+
+
+# --- while somebody waits -------------------------------------------------------------------------
+
+
+def test_pause_is_said_when_it_begins_changes_and_ends(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known(store, "batch_1")
+    expected = FetchedBatch("batch_1", "processing", is_terminal=False, total=2)
+    batch, hindrances = store.batches.note("valyu", expected), Hindrances(store)
+    hindrances.report([batch])
+    for reason in ("401: wrong key", "401: wrong key", "402: no credit"):
+        pause(store, reason)
+        hindrances.report([batch])
+    sql(store, "DELETE FROM source_state")
+    hindrances.report([batch])
+    assert capsys.readouterr().err.splitlines() == [
+        "Source valyu is paused: 401: wrong key.",
+        "Source valyu is paused: 402: no credit.",
+        "Source valyu is paused no more.",
+    ]
+
+
+def pause(store: Store, reason: str) -> None:
+    """A look at the batch that the sender refuses for the whole source."""
+    working.make_due(store)
+    lease = working.claim(store)
+    store.sources.pause(lease, AttemptOutcome(now(), 0.0, "paused", reason), after=3600)
+
+
+def test_wait_ends_with_the_reason_of_a_pause(run: Run, store: Store) -> None:
+    batch = FetchedBatch("batch_1", "processing", is_terminal=False, total=25)
+    store.batches.note("valyu", batch)
+    pause(store, "401: wrong key")
+    ended = run("batch", "wait", "batch_1", "--timeout", "0")
+    assert ended.err.count("Source valyu is paused: 401: wrong key.\n") == 1
+    assert ended.err.endswith("Source valyu is still paused: 401: wrong key.\n")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from receiver.sandbox import SandboxServer
+from receiver.submissions import waiting
 from storage import Store, UnverifiedDelivery
 from tests.receiver import working
 from tests.receiver.cli.conftest import Run
@@ -26,7 +27,8 @@ def reachable(
     """The sandbox is the sender; no worker is there, and nobody waits long for one."""
     configured(sources__valyu__base_url=sender.api_url)
     monkeypatch.setattr("receiver.work.waited_checks.TAKEN_SECONDS", 0.0)
-    monkeypatch.setattr("receiver.submissions.waiting.ASK_SECONDS", 0.2)
+    defaults: Any = waiting.wait.__kwdefaults__
+    monkeypatch.setitem(defaults, "ask_seconds", 0.2)
 
 
 def make_old(store: Store) -> None:
@@ -115,3 +117,14 @@ def test_batch_is_named_by_name_or_beginning(run: Run, store: Store, sender: San
     known(store, "batch_other")
     unclear = run("batch", "wait", "batch_")
     assert (unclear.code, "batch_ may be any of 2 batches: " in unclear.sentence) == (2, True)
+
+
+def test_failed_look_is_said_once(run: Run, store: Store, sender: SandboxServer) -> None:
+    sender.change(hold=False)
+    batch_id = create(run, "one")
+    make_old(store)
+    sender.add_fault("GET /deepresearch/batches/*", status=500, times=5)
+    ended = run("batch", "wait", batch_id)
+    assert ended.code == 0
+    said = f"A look at {batch_id} has failed, and is tried again: the sender answered 500"
+    assert ended.err.count(said) == 1
