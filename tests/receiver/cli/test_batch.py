@@ -298,6 +298,21 @@ def test_unfinished_batch_is_shown_as_such(run: Run, store: Store, interrupted: 
     assert (shown.err, json.loads(shown.out)["expected"]) == (sentence, 2)
 
 
+def test_wait_and_reconcile_say_how_to_go_on(
+    run: Run, store: Store, interrupted: Submission
+) -> None:
+    batch_id, resume = interrupted.batch_id, f"resultsink batch create --resume {interrupted.id}"
+    waited = run("batch", "wait", str(batch_id), "--timeout", "0")
+    assert waited.err.startswith(f"Not finished: {interrupted.id} (0 of 2 tasks are added")
+    assert f"2 of its tasks are not added yet. To go on: {resume}\n" in waited.err
+    shown = json.loads(run("batch", "show", str(batch_id), "--json").out)
+    assert shown["unfinished"] == [{"id": interrupted.id, "done": 0, "total": 2}]
+    looked = run("reconcile")
+    assert (looked.code, "going on" in looked.out) == (1, False)
+    assert f"incomplete: batch {batch_id}: 2 of its 2 tasks are not added yet" in looked.err
+    assert resume in looked.err
+
+
 def test_several_unfinished_must_be_named(
     run: Run, store: Store, sender: SandboxServer, interrupted: Submission
 ) -> None:
