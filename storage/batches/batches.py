@@ -173,8 +173,8 @@ def settle(connection: Connection, source: str, batch: FetchedBatch, *, now: dat
     """Mark the batch complete if it is: by its runs and the sender's counts, not by status alone.
 
     Complete means: the sender calls it ended, every run that we know or the sender counts has ended
-    there, the result of each is stored, and no submission is unfinished. The counts of a later status call are among the
-    expected runs. The batch of a sender that gives no counts is never complete.
+    there, the result of each is stored, and no submission is unfinished. The counts of a later
+    status call are among the expected runs. The batch of a sender without counts is never complete.
     """
     lock(connection, source, batch.batch_id)
     found = ledger(connection, source, batch.batch_id)

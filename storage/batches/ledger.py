@@ -185,7 +185,7 @@ def _submitted(
     rows = connection.execute(
         select(*name, so_far).where(tuple_(*name).in_(names)).group_by(*name)
     ).all()
-    return {(source, batch_id): count for source, batch_id, count in rows}
+    return {(source, str(batch_id)): count for source, batch_id, count in rows}
 
 
 def _count(
