@@ -16,7 +16,7 @@ from receiver.submissions.base import Submissions, command_to_resume
 from receiver.submissions.callback_urls import account_callback
 from receiver.submissions.lost_calls import LostCalls, Undecided
 from receiver.submissions.retries import may_have_acted
-from storage import StorageError, Submission
+from storage import CannotStore, StorageError, Submission
 
 FIRST_CALL = 1
 """The step of a submission while its first call is made."""
@@ -36,7 +36,7 @@ class AddingTasks(Submissions):
         defaults = await run_in_threadpool(
             self._store.batches.defaults_of, known.source, str(known.batch_id)
         )
-        callback = self.callback()
+        callback, was_lost = self.callback(), known.calling is not None
         while known.done < known.total:
             part = await self._part(known)
             outcome = None
@@ -51,7 +51,17 @@ class AddingTasks(Submissions):
             known = await self._store_outcome(known, part, outcome)
             added(known.done)
             self._complain(part, outcome)
+        if was_lost:
+            await self._conclude(known)
         return known
+
+    async def _conclude(self, known: Submission) -> None:
+        """Have the batch complete now where all results of lost calls are stored already."""
+        subject = Subject("batch", str(known.batch_id))
+        provider = require_additions(self._provider)
+        with suppress(FetchError, CannotStore):  # its check does it later
+            batch = provider.read_batch(await self._calls.call(provider.batch(subject)), subject)
+            await run_in_threadpool(self._store.batches.conclude, self._source.name, batch)
 
     def callback(self) -> Callback | None:
         """Return the account's URL where runs are announced there; None where they are not.

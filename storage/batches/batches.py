@@ -173,8 +173,8 @@ def settle(connection: Connection, source: str, batch: FetchedBatch, *, now: dat
     """Mark the batch complete if it is: by its runs and the sender's counts, not by status alone.
 
     Complete means: the sender calls it ended, every run that we know or the sender counts has ended
-    there, and the result of each is stored. The counts of a later status call are among the
-    expected runs. The batch of a sender that gives no counts is never complete.
+    there, the result of each is stored, and no submission is unfinished. The counts of a later
+    status call are among the expected runs. The batch of a sender without counts is never complete.
     """
     lock(connection, source, batch.batch_id)
     found = ledger(connection, source, batch.batch_id)
@@ -182,6 +182,7 @@ def settle(connection: Connection, source: str, batch: FetchedBatch, *, now: dat
     total = batch.total
     ended = total if batch.ended is None else batch.ended
     agreed = ended == total == known == found.stored == found.expected
+    agreed = agreed and not _has_pending(connection, source, batch.batch_id)
     if batch.is_terminal and total is not None and agreed:
         connection.execute(
             _this(source, batch.batch_id)
@@ -286,6 +287,11 @@ def _known(connection: Connection, source: str, batch_id: str) -> int:
         .select_from(Run)
         .where(col(Run.source) == source, col(Run.batch_id) == batch_id)
     ).scalar_one()
+
+
+def _has_pending(connection: Connection, source: str, batch_id: str) -> bool:
+    mine = (col(Batch.source) == source, col(Batch.batch_id) == batch_id)
+    return bool(connection.execute(select(col(Batch.pending)).where(*mine)).scalar())
 
 
 def _this(source: str, batch_id: str) -> Any:

@@ -8,21 +8,22 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, TypedDict
 
-from sqlalchemy import ColumnElement, Connection, Executable, Row, func, select
+from sqlalchemy import ColumnElement, Connection, Executable, Row, func, select, tuple_
 from sqlmodel import col
 
 from storage.database import as_dicts, statement
 from storage.errors import NotFound
 from storage.fetched import TERMINAL
-from storage.models import Batch, Result, Run
+from storage.models import Batch, Result, Run, SubmissionRow
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """A batch with counts of its runs. `state` is open or complete, `sender_status` the sender's.
 
-    expected: runs that the sender counts or that we know, whichever is more, and the tasks of an
-    unfinished submission that are still to be added.
+    expected: runs that the sender counts or that we know, whichever is more; at least those before
+    an unfinished submission and all of its tasks.
+    unsent: those of its tasks that are not among the runs that the sender counts or that we know.
     announced: those of which the sender has said that they ended.
     stored: those whose result is stored: of their last end, where they ended more than once.
     failed: those of the stored ones that failed or were cancelled.
@@ -31,7 +32,8 @@ class Ledger:
     missing: those whose result is not stored.
 
     failed <= stored <= announced <= expected = stored + missing, and stored <= known <= expected;
-    complete means that none is missing, and that the sender's counts agree.
+    complete means that none is missing, that the sender's counts agree, and that no submission is
+    unfinished: what the sender counts may be runs of others.
     """
 
     source: str
@@ -50,6 +52,7 @@ class Ledger:
     completed_at: datetime | None
     pruned: int = 0
     known: int = 0
+    unsent: int = 0
 
     @property
     def missing(self) -> int:
@@ -115,7 +118,12 @@ def of_rows(connection: Connection, rows: Sequence[Row[Any]]) -> list[Ledger]:
         for source, batch_ids in named.items()
         for batch_id, counts in _count(connection, source, batch_ids)
     }
-    return [_ledger(row, counted.get((row.source, row.batch_id), _Counts())) for row in rows]
+    submitted = _submitted(connection, [(row.source, row.batch_id) for row in rows if row.pending])
+    return [
+        _ledger(row, counted.get(name, _Counts()), submitted=submitted.get(name, 0) + row.pending)
+        for row in rows
+        if (name := (row.source, row.batch_id))
+    ]
 
 
 class UnstoredRun(TypedDict):
@@ -163,6 +171,20 @@ class _Counts:
     pruned: int = 0
 
 
+def _submitted(
+    connection: Connection, names: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], int]:
+    """Return how many runs are in the batches of these unfinished submissions, as far as noted."""
+    if not names:
+        return {}
+    name = col(SubmissionRow.source), col(SubmissionRow.batch_id)
+    so_far = func.max(col(SubmissionRow.before) + col(SubmissionRow.accepted))
+    rows = connection.execute(
+        select(*name, so_far).where(tuple_(*name).in_(names)).group_by(*name)
+    ).all()
+    return {(source, str(batch_id)): count for source, batch_id, count in rows}
+
+
 def _count(
     connection: Connection, source: str, batch_ids: Sequence[str]
 ) -> Iterator[tuple[str, _Counts]]:
@@ -189,13 +211,17 @@ def _counting(source: Any, batch_ids: Any) -> Executable:
     )
 
 
-def _ledger(row: Row[Any], counts: _Counts) -> Ledger:
-    """Return the ledger of a batch: whatever the sender says, its numbers fit together."""
+def _ledger(row: Row[Any], counts: _Counts, *, submitted: int) -> Ledger:
+    """Return the ledger of a batch: whatever the sender says, its numbers fit together.
+
+    `submitted` are the runs that it has once no submission is unfinished.
+    """
     by_sender = row.counts or {}
     total, ended = (by_sender.get(name) or 0 for name in ("total", "ended"))
     announced = max(counts.ended, counts.stored, ended)
-    expected = max(counts.known, row.submitted, total, announced) + row.pending
-    is_complete = row.state == "complete" and counts.stored == expected
+    there = max(counts.known, row.submitted, total, announced)
+    expected = max(there, submitted)
+    is_complete = row.state == "complete" and counts.stored == expected and not row.pending
     return Ledger(
         source=row.source,
         batch_id=row.batch_id,
@@ -213,4 +239,5 @@ def _ledger(row: Row[Any], counts: _Counts) -> Ledger:
         completed_at=row.completed_at if is_complete else None,
         pruned=counts.pruned,
         known=counts.known,
+        unsent=expected - there,
     )

@@ -14,7 +14,7 @@ class Batch(SQLModel, table=True):
 
     `task_id` is the stored task whose runs these are (Parallel v0). `defaults` must be repeated in
     each call that adds runs: the sender keeps them with each run, not with the batch (Parallel).
-    `pending` are the tasks of unfinished submissions that are still to be added.
+    `pending` are the tasks of unfinished submissions of which no answer is stored.
     """
 
     __tablename__ = "batches"

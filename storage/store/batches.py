@@ -106,6 +106,20 @@ class BatchStore(StorePart):
 
         return self._database.write(work)
 
+    def conclude(self, source: str, batch: FetchedBatch) -> Ledger:
+        """Store a status call's answer like `note`, and mark the batch complete if it is."""
+
+        def work(connection: Connection) -> Ledger:
+            moment = self._now()
+            batches.save(connection, source, batch, announced=False, now=moment)
+            found = batches.settle(connection, source, batch, now=moment)
+            if found.state == "complete":
+                checks.end(connection, batch=(source, batch.batch_id), now=moment)
+            watch(connection, found, moment, first=self._first_check)
+            return found
+
+        return self._database.write(work)
+
     def check(
         self,
         source: str,

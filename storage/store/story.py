@@ -2,11 +2,11 @@
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from sqlalchemy import Connection
 
-from storage.batches import arrivals, webhooks
+from storage.batches import arrivals, submissions, webhooks
 from storage.batches import ledger as ledgers
 from storage.batches.arrivals import Arrivals, SenderCounts
 from storage.batches.ledger import Ledger, UnstoredRun
@@ -19,6 +19,14 @@ from storage.jobs.pauses import PausedSource
 
 MAX_MISSING_RUNS = 1_000
 """Missing runs that a story names; it counts them all."""
+
+
+class UnfinishedSubmission(TypedDict):
+    """A submission to a batch that is not finished: `done` of its `total` tasks are added."""
+
+    id: str
+    done: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,7 @@ class BatchStory:
     webhooks: deliveries that were refused.
     dead: dead letters that keep results away.
     last_attempt: the newest look, None before the first.
+    unfinished: submissions of which tasks are still to be added.
     """
 
     ledger: Ledger
@@ -48,6 +57,7 @@ class BatchStory:
     webhooks: Webhooks
     dead: list[BatchDeadLetter]
     last_attempt: LastAttempt | None
+    unfinished: list[UnfinishedSubmission]
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it by name, as programs read it."""
@@ -63,6 +73,7 @@ class BatchStory:
             "webhooks": asdict(self.webhooks),
             "dead": self.dead,
             "last_attempt": self.last_attempt,
+            "unfinished": self.unfinished,
         }
 
 
@@ -81,4 +92,12 @@ def story(connection: Connection, batch: Ledger, *, runs: int, now: datetime) ->
         webhooks=webhooks.of_batch(connection, batch),
         dead=dead_letters.dead_of(connection, *named),
         last_attempt=dead_letters.last_attempt_of(connection, *named),
+        unfinished=_unfinished(connection, *named),
     )
+
+
+def _unfinished(connection: Connection, source: str, batch_id: str) -> list[UnfinishedSubmission]:
+    return [
+        {"id": known.id, "done": known.done, "total": known.total}
+        for known in submissions.list_all(connection, source=source, batch_id=batch_id)
+    ]

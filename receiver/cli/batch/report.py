@@ -27,7 +27,11 @@ def reasons(story: BatchStory) -> list[str]:
     ledger = story.ledger
     if ledger.state == "complete":
         return []
-    sentences = []
+    sentences = [
+        f"{known['total'] - known['done']} of its tasks are not added yet. To go on: "
+        f"resultsink batch create --resume {known['id']}"
+        for known in story.unfinished
+    ]
     if ledger.known < ledger.expected:
         sentences.append(f"{ledger.expected} expected, {ledger.known or 'none'} named yet.")
     if story.paused is not None:

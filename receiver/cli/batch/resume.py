@@ -22,7 +22,7 @@ def resume_submission(named: str | None, *, repeat: bool, give_up: bool, as_json
     settings = load()
     with existing_store(settings) as store:
         unfinished = [each for each in store.submissions.list_all() if each.kind != "run"]
-        known = chosen(unfinished, named)
+        known = chosen(store, unfinished, named)
         run(_resume(store, settings, known, repeat=repeat, give_up=give_up, as_json=as_json))
 
 

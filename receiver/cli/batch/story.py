@@ -14,7 +14,7 @@ from receiver.cli.output import in_one_line, print_facts, print_rows
 
 if TYPE_CHECKING:
     from receiver.settings import Settings
-    from storage import BatchStory, Ledger
+    from storage import BatchStory
 
 SHOWN_RUNS = 20
 """Missing runs that are named; how many more there are is said."""
@@ -77,7 +77,7 @@ def _numbers(story: BatchStory, currency: str | None) -> Facts:
     parts = [f"{done:,} completed", f"{batch.failed:,} failed"] if batch.failed else []
     pruned = f"{batch.pruned:,} pruned at their age" if batch.pruned else ""
     yield "stored", line(batch.stored, [*parts, pruned])
-    yield "missing", line(batch.missing, _parts(batch))
+    yield "missing", line(batch.missing, _parts(story))
     if story.arrivals.found_by:
         yield "came by", _counted(story.arrivals.found_by)
     if story.arrivals.cost is not None:
@@ -85,12 +85,34 @@ def _numbers(story: BatchStory, currency: str | None) -> Facts:
         yield "cost", f"{cost} so far" if batch.missing else cost
 
 
-def _parts(batch: Ledger) -> list[str]:
-    """Return of what the missing runs are made up."""
-    ended, going_on = batch.announced - batch.stored, batch.expected - batch.announced
-    if ended and going_on:
-        return [f"{ended:,} ended", f"{going_on:,} still going on"]
-    return ["ended" if ended else "still going on"] if batch.missing else []
+def _parts(story: BatchStory) -> list[str]:
+    """Return of what the missing runs are made up; a single part needs no number of its own."""
+    batch = story.ledger
+    ended = batch.announced - batch.stored
+    without_end = batch.missing - ended - batch.unsent
+    parts = [(ended, "ended"), *_without_end(story, without_end), (batch.unsent, _unsent(story))]
+    shown = [(count, words) for count, words in parts if count]
+    return [words if len(shown) == 1 else f"{count:,} {words}" for count, words in shown]
+
+
+def _without_end(story: BatchStory, count: int) -> list[tuple[int, str]]:
+    """Return what is known of so many runs whose end was not announced."""
+    sender = story.sender
+    if sender is None:
+        return [(count, "not known yet: the sender was not asked")]
+    total = sender["total"]
+    if total is None:
+        return [(count, "without an end yet")]
+    by_sender = max(0, total - max(sender["ended"] or 0, story.ledger.announced))
+    going_on = min(count, by_sender)
+    is_cancelled = story.ledger.sender_status == "cancelled"
+    words = "not ended, though cancelled" if is_cancelled else "still going on"
+    return [(going_on, words), (count - going_on, "not among those that the sender counts")]
+
+
+def _unsent(story: BatchStory) -> str:
+    resume = [f"resultsink batch create --resume {known['id']}" for known in story.unfinished]
+    return f"not sent yet: resume with {'; '.join(resume)}"
 
 
 def _looks(story: BatchStory, *, is_served: bool) -> Facts:

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from storage import Store, Submission
 
 
-def chosen(unfinished: list[Submission], named: str | None) -> Submission:
-    """Return the one unfinished submission that is named; raises UsageError, and NotDone."""
-    found = [
-        known
-        for known in unfinished
-        if named is None or named in (known.id, known.batch_id, known.source)
-    ]
+def chosen(store: Store, unfinished: list[Submission], named: str | None) -> Submission:
+    """Return the one unfinished submission that is named; raises UsageError, and NotDone.
+
+    It is named by its id, its batch or its source, or else by the name of its batch, or else by the
+    beginning of any of these but the source.
+    """
+    found = unfinished if named is None else _named(store, unfinished, named)
     if not found:
         raise NotDone(f"Nothing is unfinished{f' of {named}' if named else ''}: see `batch list`.")
     if len(found) > 1:
@@ -25,6 +25,29 @@ def chosen(unfinished: list[Submission], named: str | None) -> Submission:
             f"Several are unfinished, so name one: {'; '.join(map(described, found))}."
         )
     return found[0]
+
+
+def _named(store: Store, unfinished: list[Submission], named: str) -> list[Submission]:
+    ids = [known for known in unfinished if named in (known.id, known.batch_id, known.source)]
+    if ids or not named:
+        return ids
+    names = {known.id: _name_of(store, known) for known in unfinished}
+    return [known for known in unfinished if names[known.id] == named] or [
+        known
+        for known in unfinished
+        if any(
+            str(word or "").startswith(named)
+            for word in (known.id, known.batch_id, names[known.id])
+        )
+    ]
+
+
+def _name_of(store: Store, known: Submission) -> str | None:
+    """Return the name of the batch that a submission is for, made or not."""
+    if known.batch_id is None:
+        name: str | None = known.plan.get("name")
+        return name
+    return store.batches.ledger(known.batch_id, source=known.source).name
 
 
 def described(known: Submission) -> str:

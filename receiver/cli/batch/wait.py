@@ -13,6 +13,7 @@ from receiver.cli.aside import aside
 from receiver.cli.batch.progress import label, shown
 from receiver.cli.batch.report import DeadLetters, Hindrances, WebhookNotes, outcome, reasons
 from receiver.cli.batch.story import for_programs
+from receiver.cli.batch.unfinished import say_unfinished
 from receiver.cli.opening import begin_work, existing_store, run
 from receiver.cli.options import AsJson, SourceName, Timeout
 from receiver.cli.output import print_json, say, say_unread
@@ -108,6 +109,9 @@ def _wait(
         if not is_served:
             asks = " Until then this command asks the sender itself." if askable else ""
             say(f"No receiver serves this database now: start `resultsink serve`.{asks}")
+        for batch in batches:
+            if batch.state != "complete":
+                say_unfinished(store, source=batch.source, batch_id=batch.batch_id)
         notes = WebhookNotes(store, sources, settings.public_url) if is_served else None
         batches = run(_until_complete(store, batches, askable, notes, ends=ends, is_left=is_left))
         return [store.batches.story(each.batch_id, source=each.source) for each in batches]

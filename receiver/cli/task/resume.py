@@ -22,7 +22,7 @@ def resume_task(named: str | None, *, give_up: bool) -> None:
     settings = load()
     with existing_store(settings) as store:
         unfinished = [each for each in store.submissions.list_all() if each.kind == "run"]
-        run(_resume(store, settings, chosen(unfinished, named), give_up=give_up))
+        run(_resume(store, settings, chosen(store, unfinished, named), give_up=give_up))
 
 
 async def _resume(store: Store, settings: Settings, known: Submission, *, give_up: bool) -> None:

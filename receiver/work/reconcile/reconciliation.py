@@ -65,6 +65,7 @@ class Reconciliation:
         if self._stopped_by is None:  # runs that the checks have found are known now
             await note_unknown_runs(store, self._calls, self.report, since=since)
         await run_in_threadpool(self._note_dead_letters)
+        await run_in_threadpool(self._note_unfinished)
         self.report.calls = self._calls.made
         return self.report
 
@@ -85,6 +86,16 @@ class Reconciliation:
                 f"{mine} dead letters may keep results away: see `dead list`, and `event replay` "
                 "once their cause is mended"
             )
+
+    def _note_unfinished(self) -> None:
+        """Name the submissions that are not finished: their batches cannot become complete."""
+        for known in self._store.submissions.list_all(source=self._source.name):
+            what = f"batch {known.batch_id}" if known.batch_id else f"submission {known.id}"
+            group = "task" if known.kind == "run" else "batch"
+            left = f"{known.total - known.done} of its {known.total} tasks are not added yet"
+            resume = f"resultsink {group} create --resume {known.id}"
+            why = f"{left}. Unless a command is at it now, go on with: {resume}"
+            self.report.incomplete.append(Left(what, why))
 
     # --- batches that are complete here ----------------------------------------
 
@@ -171,7 +182,7 @@ class Reconciliation:
                 self._in_vain = 0
                 if await run_in_threadpool(self._has_ended, check):
                     self.report.incomplete.append(Left.after(what, error))
-                else:
+                elif not await run_in_threadpool(self._is_unfinished, check):
                     self.report.going_on += 1
             case _:
                 self._leave(what, error)
@@ -186,6 +197,13 @@ class Reconciliation:
         known = self._store.runs.find(self._source.name, check.subject)
         status = self._provider.statuses.get((known and known.sender_status) or "")
         return known is not None and known.result is None and status == "completed"
+
+    def _is_unfinished(self, check: Check) -> bool:
+        """Return True where tasks of a batch are still to be added, which is noted at the end."""
+        name = self._source.name
+        return check.kind == "batch" and bool(
+            self._store.submissions.list_all(source=name, batch_id=check.subject)
+        )
 
     def _leave(self, what: str, error: FetchError) -> None:
         """Note what could not be looked at; the others are left too where that is the account."""

@@ -26,8 +26,25 @@ def test_silent_work_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "GRACE_SECONDS", 0.05)
     go_on = threading.Event()
     with pytest.raises(DeadlinePassed, match=r"does not answer; the time to wait is over\.$"):
+        aside(lambda is_left: is_left() or go_on.wait(), seconds=0.05)
+    monkeypatch.setattr(module, "START_SECONDS", 0.05)
+    with pytest.raises(DeadlinePassed):
         aside(lambda _: go_on.wait(), seconds=0.05)
     go_on.set()
+
+
+def test_slow_work_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that takes longer than the grace, and then steps beyond the deadline."""
+    monkeypatch.setattr(module, "GRACE_SECONDS", 0.5)
+
+    def work(is_left: Callable[[], bool]) -> str:
+        time.sleep(0.7)
+        for _ in range(8):
+            is_left()
+            time.sleep(0.1)
+        return "done"
+
+    assert aside(work, seconds=0) == "done"
 
 
 def test_interrupt_tells_the_work_to_leave() -> None:

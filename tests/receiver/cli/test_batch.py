@@ -298,6 +298,23 @@ def test_unfinished_batch_is_shown_as_such(run: Run, store: Store, interrupted: 
     assert (shown.err, json.loads(shown.out)["expected"]) == (sentence, 2)
 
 
+def test_wait_and_reconcile_say_how_to_go_on(
+    run: Run, store: Store, interrupted: Submission
+) -> None:
+    batch_id, resume = interrupted.batch_id, f"resultsink batch create --resume {interrupted.id}"
+    waited = run("batch", "wait", str(batch_id), "--timeout", "0")
+    assert waited.err.startswith(f"Not finished: {interrupted.id} (0 of 2 tasks are added")
+    assert f"2 of its tasks are not added yet. To go on: {resume}\n" in waited.err
+    shown = json.loads(run("batch", "show", str(batch_id), "--json").out)
+    told = run("batch", "show", str(batch_id)).out
+    assert f"missing    2  not sent yet: resume with {resume}\n" in told
+    assert shown["unfinished"] == [{"id": interrupted.id, "done": 0, "total": 2}]
+    looked = run("reconcile")
+    assert (looked.code, "going on" in looked.out) == (1, False)
+    assert f"incomplete: batch {batch_id}: 2 of its 2 tasks are not added yet" in looked.err
+    assert resume in looked.err
+
+
 def test_several_unfinished_must_be_named(
     run: Run, store: Store, sender: SandboxServer, interrupted: Submission
 ) -> None:
@@ -319,6 +336,20 @@ def test_given_up_submission_is_gone(
     )
     assert store.submissions.list_all() == []
     assert sender.state()["batches"][0]["counts"]["total"] == 0
+
+
+def test_unfinished_batch_is_named_by_name_or_beginning(
+    run: Run, store: Store, sender: SandboxServer
+) -> None:
+    Path("tasks.csv").write_text("query\none\n")
+    create = ("batch", "create", "valyu", "--tasks", "tasks.csv")
+    for fault in ("POST /deepresearch/batches/*/tasks", "POST /deepresearch/batches"):
+        for name in ("Grid", "Grid two"):
+            sender.add_fault(fault, kind="html")
+            assert run(*create, "--name", f"{name} {len(fault)}").code == 1
+    for named in ("Grid 34", "Grid two 34", "Grid two 2", "Grid 2"):
+        assert run("batch", "create", "--resume", named, "--give-up").code == 0
+    assert store.submissions.list_all() == []
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The report of `batch show` and `batch wait`: what is missing of a batch, and why."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -70,6 +71,41 @@ def test_dead_letter_counts_until_the_result(run: Run, store: Store) -> None:
     result = FetchedRun("t1", "completed", "completed", raw={})
     store.results.store(working.claim(store), [result], fetched_at=now(), progress={})
     assert store.batches.dead_letters("valyu", "batch_1") == []
+
+
+# --- of what the missing ones are made up ---------------------------------------------------------
+
+
+def missing(run: Run) -> str:
+    (line,) = [
+        line for line in run("batch", "show", "batch_1").out.splitlines() if "missing  " in line
+    ]
+    return line.removeprefix("missing").strip()
+
+
+def test_nothing_is_known_before_the_sender_was_asked(run: Run, store: Store) -> None:
+    store.batches.register("valyu", "batch_1", endpoint_id=None)
+    store.batches.add_runs("valyu", "batch_1", [], submitted=2)
+    assert missing(run) == "2  not known yet: the sender was not asked"
+
+
+@pytest.mark.parametrize(
+    ("status", "counts", "said"),
+    [
+        ("processing", {"total": 5, "ended": 2}, "2 ended, 3 still going on"),
+        ("cancelled", {"total": 5, "ended": 2}, "2 ended, 3 not ended, though cancelled"),
+        ("open", {"total": 0, "ended": 0}, "not among those that the sender counts"),
+        ("open", {"total": 4, "ended": 0}, "4 still going on, 1 not among those"),
+        ("open", {}, "without an end yet"),
+    ],
+)
+def test_missing_runs_are_as_the_sender_counts(
+    run: Run, store: Store, status: str, counts: dict[str, Any], said: str
+) -> None:
+    store.batches.register("valyu", "batch_1", endpoint_id=None)
+    store.batches.add_runs("valyu", "batch_1", [], submitted=5)
+    store.batches.note("valyu", FetchedBatch("batch_1", status, is_terminal=False, **counts))
+    assert missing(run).startswith(f"5  {said}")
 
 
 # --- while somebody waits -------------------------------------------------------------------------

@@ -27,8 +27,8 @@ def reachable(
     """The sandbox is the sender; no worker is there, and nobody waits long for one."""
     configured(sources__valyu__base_url=sender.api_url)
     monkeypatch.setattr("receiver.work.waited_checks.TAKEN_SECONDS", 0.0)
-    defaults: Any = waiting.wait.__kwdefaults__
-    monkeypatch.setitem(defaults, "ask_seconds", 0.2)
+    defaults = {**(waiting.wait.__kwdefaults__ or {}), "ask_seconds": 0.2}
+    monkeypatch.setattr(waiting.wait, "__kwdefaults__", defaults)
 
 
 def make_old(store: Store) -> None:

@@ -285,6 +285,43 @@ async def test_half_submitted_batch_is_never_complete(store: Store, valyu: Comma
     assert (ledger(store, batch_id).state, ledger(store, batch_id).expected) == ("complete", 2)
 
 
+async def test_tasks_that_are_there_count_once(store: Store, sender: SandboxServer) -> None:
+    """The command was killed after its call, whose answer was slow."""
+    parallel = Commands(store, ParallelSending(sender))
+    batch_id = await parallel.create(1)
+    sender.add_fault("POST /tasks/groups/*/runs", kind="slow", seconds=60.0)
+    adding = asyncio.create_task(parallel.add(batch_id, 2))
+    await until(lambda: parallel.sending.made() == [3])
+    adding.cancel()
+    await asyncio.gather(adding, return_exceptions=True)
+    sender.change(hold=False)
+    make_due(store)
+    await work_off(store, parallel.sending.source)
+    found = ledger(store, batch_id)
+    assert (found.state, found.stored, found.expected, found.unsent) == ("open", 3, 3, 0)
+    await parallel.resume()
+    assert (ledger(store, batch_id).state, ledger(store, batch_id).expected) == ("complete", 3)
+
+
+async def test_tasks_of_others_do_not_complete_it(store: Store, sender: SandboxServer) -> None:
+    """As many as are still to be added, so that the counts alone would agree."""
+    parallel = Commands(store, ParallelSending(sender))
+    sender.add_fault("POST /tasks/groups/*/runs", status=402, after=1)
+    with pytest.raises(NotDone):
+        await parallel.create()
+    (known,) = store.submissions.list_all()
+    assert ledger(store, str(known.batch_id)).unsent == 1
+    url = f"{sender.url}/v1/tasks/groups/{known.batch_id}/runs"
+    body = {"inputs": [{"input": "others'", "processor": "core"}]}
+    headers = {"x-api-key": "any"}
+    httpx.post(url, json=body, headers=headers, trust_env=False).raise_for_status()
+    sender.change(hold=False)
+    make_due(store)
+    await work_off(store, parallel.sending.source)
+    found = ledger(store, str(known.batch_id))
+    assert (found.state, found.stored, found.expected) == ("open", 3, 3)
+
+
 async def test_given_up_batch_is_complete_without_the_rest(store: Store, valyu: Commands) -> None:
     batch_id = await half(valyu)
     await valyu.give_up()
