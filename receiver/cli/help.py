@@ -37,6 +37,14 @@ class Command(TyperCommand):
         for parameter in _typed(self):
             parameter.metavar = parameter.metavar or word_for(parameter)
 
+    def make_context(self, *given: Any, **more: Any) -> Any:
+        """Read the parameters; a wrong value is named without the words of a library."""
+        try:
+            return super().make_context(*given, **more)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the arguments in the form of other manuals: required ones are bare."""
         arguments = [each for each in self.params if isinstance(each, TyperArgument)]

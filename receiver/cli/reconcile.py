@@ -11,7 +11,7 @@ import typer
 
 from receiver.cli.opening import existing_store, run
 from receiver.cli.options import AsJson, SourceName
-from receiver.cli.output import in_one_line, print_json, progress_bar, say
+from receiver.cli.output import counted, in_one_line, print_json, progress_bar, say
 from receiver.errors import NotDone, UsageError
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def reconcile(
     if task is not None and adopt is None:
         raise UsageError("--task is the stored task of the batch in --adopt: give both.")
     with existing_store(settings) as store, for_command():
+        if adopt is not None:
+            source = source or _known_source(store, settings, adopt)
         chosen = askable(settings, source)
         if adopt is not None:
             _only(chosen, adopt)
@@ -108,6 +110,19 @@ def _only(sources: Sequence[Source], batch_id: str) -> None:
     require_batches(sources[0].provider)
 
 
+def _known_source(store: Store, settings: Settings, batch_id: str) -> str | None:
+    """Return whose batch this is by what is stored; None where that is not known, or not clear."""
+    from receiver.sources import configured
+
+    known = [
+        name
+        for name in configured(settings)
+        if store.batches.watched(name, batch_id) is not None
+        or store.endpoints.find_by_resource(name, batch_id) is not None
+    ]
+    return known[0] if len(known) == 1 else None
+
+
 async def _one(
     store: Store,
     settings: Settings,
@@ -146,16 +161,21 @@ def _print(report: Report) -> None:
     """Print one sentence of figures, then what is left."""
     parts = [
         f"{report.looked} looked at",
-        f"{report.found} runs found",
-        f"{report.fetched} results fetched",
+        f"{counted(report.found, 'run')} found",
+        f"{counted(report.fetched, 'result')} fetched",
         *([f"adopted {', '.join(report.adopted)}"] if report.adopted else []),
         *([f"{report.going_on} going on at the sender"] if report.going_on else []),
-        *([f"{report.unbound} endpoints wait for what they are for"] if report.unbound else []),
+        *([_unbound(report.unbound)] if report.unbound else []),
     ]
-    typer.echo(f"{report.source}: {', '.join(parts)} ({report.calls} calls).")
+    typer.echo(f"{report.source}: {', '.join(parts)} ({counted(report.calls, 'call')}).")
     for note in report.notes:
         say(f"{report.source}: {note}.")
     print_left(report.source, report.incomplete, "reconcile")
+
+
+def _unbound(count: int) -> str:
+    its = "waits for what it is for" if count == 1 else "wait for what they are for"
+    return f"{counted(count, 'endpoint')} {its}"
 
 
 def print_left(source: str, incomplete: Sequence[Left], command: str) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from receiver.cli.opening import existing_store, run
 from receiver.cli.options import AsJson, SourceName
-from receiver.cli.output import print_json, print_rows, progress_bar, say
+from receiver.cli.output import counted, print_json, print_rows, progress_bar, say
 from receiver.cli.reconcile import askable, print_left
 from receiver.errors import UsageError
 
@@ -95,13 +95,13 @@ def _plain(report: Report) -> dict[str, Any]:
 def _print(report: Report) -> None:
     """Print one sentence of figures, the runs that differ, and what could not be compared."""
     parts = [
-        f"{report.compared} runs compared",
-        f"{report.drifted} differ",
+        f"{counted(report.compared, 'run')} compared",
+        f"{report.drifted} {'differs' if report.drifted == 1 else 'differ'}",
         *([f"{len(report.repaired)} repaired"] if report.repaired else []),
         *([f"{report.going_on} going on"] if report.going_on else []),
         *([f"{len(report.not_comparable)} not comparable"] if report.not_comparable else []),
     ]
-    typer.echo(f"{report.source}: {', '.join(parts)} ({report.calls} calls).")
+    typer.echo(f"{report.source}: {', '.join(parts)} ({counted(report.calls, 'call')}).")
     _print_runs("repaired:", report.repaired, len(report.repaired))
     _print_runs("differ:", report.drift, report.drifted)
     _print_runs("not comparable:", report.not_comparable, len(report.not_comparable))

@@ -74,9 +74,13 @@ def configure(
 
 @contextmanager
 def for_command() -> Iterator[None]:
-    """Log errors alone, and to standard error, while a command works that prints an outcome."""
+    """Log errors alone, and to standard error, while a command works that prints an outcome.
+
+    Tracebacks are plain: the values of variables, such as stored results, are not shown.
+    """
     before = structlog.get_config()
     structlog.configure(
+        processors=[redact, _terminal(sys.stderr.isatty())],
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )

@@ -14,6 +14,7 @@ import pytest
 from receiver.sandbox import SandboxServer, Switches, serve_in_thread
 from receiver.sender_api.calls import Calls
 from receiver.sender_api.client_pool import clients_for
+from receiver.sender_api.rate_limit import LocalRateLimiter
 from receiver.settings import Settings, SourceSettings
 from receiver.sources import Source, configured
 from receiver.work.fetch import Fetch
@@ -55,6 +56,27 @@ def a_source(url: str = "https://sender.test/v1", **settings: Any) -> Source:
     """The source `valyu`, whose sender is at `url`, practically without a rate limit."""
     given = {"api_key": "val_test", "base_url": url, "requests_per_second": 10_000.0, **settings}
     return configured(Settings(sources={"valyu": SourceSettings.model_validate(given)}))["valyu"]
+
+
+class Clock:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def calls_of(source: Source, wire: Any) -> Calls:
+    """Calls to a sender whose pauses after a 429 take no time."""
+    clock = Clock()
+    per_second = source.settings.requests_per_second
+    limiter = LocalRateLimiter(per_second, clock=clock, sleep=clock.sleep)
+    return Calls(source, wire, rate_limiter=limiter)
 
 
 def answering(handler: Callable[[httpx.Request], Any]) -> httpx.AsyncClient:

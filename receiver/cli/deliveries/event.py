@@ -13,6 +13,7 @@ from receiver.cli.help import Commands
 from receiver.cli.opening import existing_store
 from receiver.cli.options import MAX_ID, AsJson, Id, Limit, SourceName
 from receiver.cli.output import (
+    counted,
     counting,
     harmless,
     in_one_line,
@@ -175,23 +176,27 @@ def _replay(store: Store, wanted: EventFilter, *, dry_run: bool, yes: bool, as_j
     if as_json:
         print_json({**matching._asdict(), "replayed": replayed, "dry_run": dry_run})
     elif count and not dry_run:
-        say(f"{replayed} events wait to be worked on again.")
+        waits = "waits" if replayed == 1 else "wait"
+        say(f"{counted(replayed, 'event')} {waits} to be worked on again.")
 
 
 def _print_matching(store: Store, wanted: EventFilter, matching: Matching) -> None:
     count = matching.replayable
-    say(f"{count} events match{':' if count else '.'}")
+    matches = "matches" if count == 1 else "match"
+    say(f"{counted(count, 'event')} {matches}{':' if count else '.'}")
     if matching.waiting:
-        say(f"{matching.waiting} more are being worked on, or wait for it, and are left alone.")
+        how = "is worked on, or waits" if matching.waiting == 1 else "are worked on, or wait"
+        say(f"{matching.waiting} more {how} for it: left alone.")
     if matching.unusable:
-        say(f"{matching.unusable} more name nothing that could be fetched: see `event show`.")
+        names = "names" if matching.unusable == 1 else "name"
+        say(f"{matching.unusable} more {names} nothing that could be fetched: see `event show`.")
     if not count:
         return
     rows = store.replays.newest(wanted, limit=SAMPLE)
     columns = ["id", "received_at", "source", "subject_kind", "subject", "status", "reason"]
     print_rows(rows, columns, nothing="")
     if count > SAMPLE:
-        say(f"... and {count - SAMPLE} older ones.")
+        say(f"... and {counted(count - SAMPLE, 'older one')}.")
 
 
 def _confirm(count: int, *, yes: bool) -> None:
@@ -199,7 +204,8 @@ def _confirm(count: int, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"{count} events were not replayed: nobody can be asked here, add --yes.")
-    if not typer.confirm(f"Replay {count} events?", err=True):
+        were = f"{counted(count, 'event')} {'was' if count == 1 else 'were'}"
+        raise UsageError(f"{were} not replayed: nobody can be asked here, add --yes.")
+    if not typer.confirm(f"Replay {counted(count, 'event')}?", err=True):
         say("Nothing was replayed.")
         raise typer.Exit(1)

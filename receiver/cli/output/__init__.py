@@ -68,6 +68,11 @@ def counting(what: str, *, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.update(task, completed=done)
 
 
+def counted(count: int, what: str) -> str:
+    """Return so many of a thing in words: `1 event`, `2 events`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def print_json(value: object) -> None:
     """Print one JSON document on standard output."""
     typer.echo(json.dumps(value, default=time_as_json, indent=2))

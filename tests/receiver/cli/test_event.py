@@ -83,7 +83,7 @@ def test_empty_lists_say_so(run: Run, store: Store) -> None:
 def test_replay_counts_and_shows_before_it_acts(run: Run, store: Store) -> None:
     bury(store)
     ended = run("event", "replay", "--status", "dead", "--dry-run")
-    assert (ended.code, ended.err) == (0, "1 events match:\n")
+    assert (ended.code, ended.err) == (0, "1 event matches:\n")
     assert "the sender answered 404: Task not found [here]" in ended.out
     assert run("event", "list").out.count("dead") == 1
 
@@ -93,10 +93,10 @@ def test_replay_needs_a_yes(run: Run, store: Store) -> None:
     refused = run("event", "replay", "--source", "valyu", "--since", "2h")
     assert refused.code == 2
     assert refused.err.splitlines()[-1] == (
-        "resultsink: 1 events were not replayed: nobody can be asked here, add --yes."
+        "resultsink: 1 event was not replayed: nobody can be asked here, add --yes."
     )
     ended = run("event", "replay", "--source", "valyu", "--since", "2h", "--yes")
-    assert (ended.code, ended.err.splitlines()[-1]) == (0, "1 events wait to be worked on again.")
+    assert (ended.code, ended.err.splitlines()[-1]) == (0, "1 event waits to be worked on again.")
     assert sql(store, "SELECT status FROM jobs") == [{"status": "pending"}]
 
 
@@ -127,6 +127,15 @@ def test_replay_is_figures_for_programs(run: Run, store: Store) -> None:
         "replayed": 0,
         "dry_run": False,
     }
+
+
+@pytest.mark.parametrize("command", [["event", "replay"], ["export", "--all"]])
+def test_unknown_status_is_named_without_a_library(run: Run, command: list[str]) -> None:
+    ended = run(*command, "--status", "bogus")
+    assert (ended.code, "Invalid value for '--status': 'bogus' is not one of" in ended.err) == (
+        2,
+        True,
+    )
 
 
 @pytest.mark.parametrize(

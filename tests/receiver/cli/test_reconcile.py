@@ -49,6 +49,25 @@ def test_reconcile_is_readable_by_programs(run: Run, store: Store, sender: Sandb
     assert (shown["is_complete"], source["adopted"], source["fetched"]) == (True, [batch_id], 1)
 
 
+def test_known_batch_is_adopted_without_its_source(
+    run: Run, store: Store, sender: SandboxServer, configured: Callable[..., None]
+) -> None:
+    configured(sources__parallel__api_key="key")
+    batch_id, _ = a_batch(sender, 1)
+    asked = run("reconcile", "--adopt", batch_id).sentence
+    assert asked == f"Say whose batch {batch_id} is: add --source (parallel, valyu)."
+    known(store, batch_id)
+    assert run("reconcile", "--adopt", batch_id).code == 0
+    announced, _ = a_batch(sender, 1)
+    store.endpoints.add("valyu", "batch", resource=announced)
+    assert run("reconcile", "--adopt", announced).code == 0
+
+
+def test_endpoint_waits(run: Run, store: Store) -> None:
+    store.endpoints.add("valyu", "batch")
+    assert ", 1 endpoint waits for what it is for (" in run("reconcile").out
+
+
 def test_unknown_batch_is_not_adopted(run: Run, store: Store) -> None:
     ended = run("reconcile", "--adopt", "b9")
     sentence = "b9 was not adopted: the sender answered 404: Batch not found."
@@ -87,7 +106,7 @@ def test_verify_exits_1_until_repaired(run: Run, store: Store, sender: SandboxSe
     batch_id, (run_id,) = a_batch(sender, 1)
     known(store, batch_id)
     run("reconcile")
-    assert run("verify", "--all").out == "valyu: 1 runs compared, 0 differ (2 calls).\n"
+    assert run("verify", "--all").out == "valyu: 1 run compared, 0 differ (2 calls).\n"
     sql(store, "UPDATE results SET digest = ?", b"x")
     shown = json.loads(run("verify", "--batch", batch_id, "--json").out)
     (drift,) = shown["sources"][0]["drift"]

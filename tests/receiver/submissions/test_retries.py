@@ -23,22 +23,9 @@ from receiver.sender_api.rate_limit import LocalRateLimiter
 from receiver.submissions.retries import RETRIES, failed, keep_trying, may_have_acted, with_retries
 from storage import CannotStore, NotFound
 from tests.receiver.parallel_senders import parallel
-from tests.receiver.working import a_source, answering
+from tests.receiver.working import Clock, a_source, answering
 
 CREATE = Request("POST", "/things", json={})
-
-
-class Clock:
-    """A clock that only sleeping moves."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 async def called(

@@ -42,6 +42,22 @@ def shown(event: str, **fields: Any) -> str:
     return stream.getvalue()
 
 
+def test_error_of_a_command_shows_no_variables(capsys: pytest.CaptureFixture[str]) -> None:
+    def breaks(held: str) -> None:
+        raise KeyError(len(held))
+
+    with logs.for_command():
+        log = logs.get_logger("test")
+        log.info("said")
+        try:
+            breaks("a stored result " * 2)
+        except KeyError:
+            log.exception("it broke", key=WHSEC)
+    err = capsys.readouterr().err
+    assert ("KeyError: 32" in err, "it broke" in err) == (True, True)
+    assert [word for word in ("said", "a stored result a", WHSEC) if word in err] == []
+
+
 def test_json_line_starts_with_promised_keys() -> None:
     line = written(source="valyu", bytes=12, ms=0.5, ok=True, nothing=None)
     assert list(line)[:4] == ["timestamp", "level", "logger", "event"]

@@ -8,7 +8,6 @@ import httpx
 import pytest
 
 from receiver.sandbox import SandboxServer
-from receiver.sender_api.calls import Calls
 from receiver.sender_api.client_pool import clients_for
 from receiver.sources import Source
 from receiver.work.reconcile import Reconciliation, Report, patience
@@ -24,6 +23,7 @@ from tests.receiver.working import (
     a_source,
     answering,
     ask,
+    calls_of,
     claim,
     job,
     jobs,
@@ -41,7 +41,7 @@ WEEK = timedelta(days=7)
 
 async def reconcile(store: Store, source: Source, *, client: Any = None) -> Report:
     async with client or clients_for() as wire:
-        reconciliation = Reconciliation(store, Calls(source, wire), PUBLIC)
+        reconciliation = Reconciliation(store, calls_of(source, wire), PUBLIC)
         return await reconciliation.run(since=store.now() - WEEK)
 
 
@@ -49,7 +49,7 @@ async def adopt(
     store: Store, source: Source, batch_id: str, *, client: Any = None, task_id: str | None = None
 ) -> Report:
     async with client or clients_for() as wire:
-        reconciliation = Reconciliation(store, Calls(source, wire), PUBLIC)
+        reconciliation = Reconciliation(store, calls_of(source, wire), PUBLIC)
         return await reconciliation.adopt(batch_id, task_id=task_id)
 
 
@@ -271,7 +271,7 @@ async def test_check_that_others_work_on_is_waited_for(store: Store, sender: San
     store.batches.check("valyu", batch_id)
     lease = claim(store)
     async with clients_for() as wire:
-        reconciliation = Reconciliation(store, Calls(a_source(sender.api_url), wire), PUBLIC)
+        reconciliation = Reconciliation(store, calls_of(a_source(sender.api_url), wire), PUBLIC)
         async with asyncio.TaskGroup() as group:
             task = group.create_task(reconciliation.run(since=store.now() - WEEK))
             await until(lambda: sender.state()["calls"] and not task.done())

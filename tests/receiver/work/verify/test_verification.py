@@ -7,7 +7,6 @@ import httpx
 import pytest
 
 from receiver.sandbox import SandboxServer
-from receiver.sender_api.calls import Calls
 from receiver.sender_api.client_pool import clients_for
 from receiver.sources import Source
 from receiver.work.reconcile import patience
@@ -28,6 +27,7 @@ from tests.receiver.working import (
     a_source,
     answering,
     ask,
+    calls_of,
     known,
     make_due,
     run_named,
@@ -43,7 +43,7 @@ async def verify(
     store: Store, source: Source, batch_id: str | None = None, *, client: Any = None, **how: Any
 ) -> Report:
     async with client or clients_for() as wire:
-        verification = Verification(store, Calls(source, wire), **how)
+        verification = Verification(store, calls_of(source, wire), **how)
         return await (verification.all() if batch_id is None else verification.batch(batch_id))
 
 
