@@ -114,8 +114,9 @@ async def note_unknown_runs(store: Store, calls: Calls, report: Report, *, since
         and await run_in_threadpool(store.runs.find, name, run.run_id) is None
     ]
     if unknown:
+        are = "is" if len(unknown) == 1 else "are"
         report.notes.append(
-            f"{len(unknown)} of the {len(listed)} single runs that the sender lists are not known "
-            f"here, such as {unknown[0]}; to bring one in: "
+            f"Of the single runs that the sender lists ({len(listed)}), {len(unknown)} {are} not "
+            f"known here, such as {unknown[0]}; to bring one in: "
             f"endpoint add {name} --kind {provider.run_kind} --resource ID"
         )

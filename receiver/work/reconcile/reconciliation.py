@@ -82,9 +82,10 @@ class Reconciliation:
         dead = self._store.jobs.list_dead(limit=DEAD_AT_MOST)
         mine = sum(letter["source"] == self._source.name for letter in dead)
         if mine:
+            letters = "1 dead letter" if mine == 1 else f"{mine} dead letters"
             self.report.notes.append(
-                f"{mine} dead letters may keep results away: see `dead list`, and `event replay` "
-                "once their cause is mended"
+                f"{letters} may keep results away: see `dead list`, and `event replay` once the "
+                "cause is mended"
             )
 
     def _note_unfinished(self) -> None:

@@ -177,7 +177,7 @@ async def test_single_run_of_others_is_named(store: Store, sender: SandboxServer
     task = ask(sender, "POST", "/deepresearch/tasks", {"query": "q"})["deepresearch_id"]
     report = await reconcile(store, a_source(sender.api_url))
     assert report.notes == [
-        f"1 of the 1 single runs that the sender lists are not known here, such as {task}; to "
+        f"Of the single runs that the sender lists (1), 1 is not known here, such as {task}; to "
         "bring one in: endpoint add valyu --kind task --resource ID"
     ]
     assert (report.is_complete, stored(store)) == (True, [])
@@ -187,7 +187,7 @@ async def test_dead_letters_are_mentioned(store: Store, sender: SandboxServer) -
     known(store, a_batch(sender, 1)[0])
     sql(store, "UPDATE jobs SET status = 'dead', reason = 'refused'")
     report = await reconcile(store, a_source(sender.api_url))
-    assert report.notes[0].startswith("1 dead letters may keep results away: ")
+    assert report.notes[0].startswith("1 dead letter may keep results away: ")
 
 
 # --- what is left -------------------------------------------------------------------------------
