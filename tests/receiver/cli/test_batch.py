@@ -239,7 +239,7 @@ def test_show_says_that_the_source_is_paused(run: Run, store: Store, sender: San
     make_due(store)
     asyncio.run(work_off(store, a_source(sender.api_url, api_key="wrong")))
     reason = "the sender answered 401: Invalid API key"
-    assert f"paused     {reason}, 0 s ago" in run("batch", "show", batch_id).out
+    assert f"paused     {reason}, " in run("batch", "show", batch_id).out
     assert run("batch", "wait", batch_id, "--timeout", "0").err == (
         f"Source valyu is paused: {reason}.\nSource valyu is still paused: {reason}.\n"
     )
