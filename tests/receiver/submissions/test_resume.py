@@ -337,6 +337,16 @@ async def test_unfinished_batch_takes_no_other_tasks(valyu: Commands) -> None:
         await valyu.add(batch_id)
 
 
+async def test_equal_tasks_of_before_are_no_new_ones(valyu: Commands) -> None:
+    batch_id = await valyu.create(1)
+    await valyu.add(batch_id, 1)
+    valyu.sending.sender.add_fault(ADD, kind="reset")
+    with pytest.raises(NotDone):
+        await valyu.add(batch_id, 1)
+    await valyu.resume()
+    assert valyu.sending.made() == [3]
+
+
 async def test_tasks_of_others_leave_it_to_the_user(store: Store, valyu: Commands) -> None:
     valyu.sending.sender.add_fault(ADD, kind="reset", after=1)
     with pytest.raises(NotDone, match="Whether the next 1 were added is not to be seen yet"):
