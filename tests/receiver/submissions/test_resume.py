@@ -320,6 +320,9 @@ async def test_tasks_of_others_do_not_complete_it(store: Store, sender: SandboxS
     await work_off(store, parallel.sending.source)
     found = ledger(store, str(known.batch_id))
     assert (found.state, found.stored, found.expected) == ("open", 3, 3)
+    watched = store.batches.watched("valyu", found.batch_id)
+    assert watched is not None
+    assert watched.state == "open", "its checks go on"
 
 
 async def test_given_up_batch_is_complete_without_the_rest(store: Store, valyu: Commands) -> None:
