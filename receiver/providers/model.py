@@ -139,10 +139,14 @@ class NewRun:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """The id and the signing secret that a create call returned; no other call shows the secret."""
+    """The id and the signing secret that a create call returned; no other call shows the secret.
+
+    is_found: the answer was lost, and the id was found out in another way.
+    """
 
     id: str
     secret: str | None = None
+    is_found: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,8 @@ def _as_fetch_errors(key: str) -> Iterator[None]:
         raise Unavailable(f"the answer was not whole after {TOTAL_SECONDS:.0f} s") from error
     except (httpx.HTTPError, httpx.StreamError) as error:
         kind = NotReached if isinstance(error, _NO_CONNECTION) else Unavailable
-        text = f"the sender could not be asked: {type(error).__name__} {error}".strip()
+        words = str(error).rstrip(".")  # it stands within our sentences
+        text = f"the sender could not be asked: {type(error).__name__} {words}".strip()
         raise kind(_without_key(text, key)) from error
     except FetchError as error:
         error.args = tuple(_without_key(str(arg), key) for arg in error.args)

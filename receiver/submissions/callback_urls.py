@@ -52,6 +52,8 @@ def usable_secret(
     `first` says in the warning when the first check follows.
     """
     why = f"The sender gave no signing secret for {made.id}"
+    if made.is_found:
+        why = f"The sender's answer with the signing secret of {made.id} was lost"
     if made.secret is not None:
         try:
             prepare(source.scheme, made.secret)

@@ -120,8 +120,9 @@ class LostCalls(Submissions):
                     return
                 cursor = page.cursor
         if isinstance(provider, StreamsRuns):
-            request, parser = provider.stream_runs(subject, cursor=None), PARSERS
-            async with self._calls.stream(request, parser[provider.stream_format]()) as items:
+            request = provider.stream_runs(subject, cursor=None)
+            parser = PARSERS[provider.stream_format]()
+            async with self._calls.stream(request, parser) as items:
                 async for item, _ in items:
                     found = provider.read_streamed(item, batch, defaults={}).run
                     if found is not None:

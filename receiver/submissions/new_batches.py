@@ -26,7 +26,7 @@ class NewBatches(Submissions):
         is_first = known.calling is None
         if not is_first:
             if (found := await self._found_again(known)) is not None:
-                return await self._register(known, Created(found))
+                return await self._register(known, Created(found, is_found=True))
             self._warn(
                 "The batch of the first call is not to be found and is created again; if the "
                 "sender made it after all, it is empty and costs nothing."
@@ -66,7 +66,7 @@ class NewBatches(Submissions):
         with suppress(FetchError):
             found = await self._beside(LostCalls).batch(known)
         if found is not None:
-            return await self._register(known, Created(found))
+            return await self._register(known, Created(found, is_found=True))
         raise NotDone(
             f"The answer to the create call was lost ({error}), and the sender does not show the "
             f"batch. Go on with: {command_to_resume(known)}."

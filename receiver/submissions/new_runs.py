@@ -43,7 +43,7 @@ class NewRuns(Submissions):
         try:
             made = await self._create(known, new, url)
         except FetchError as error:
-            made = Created(await self._recover(known, error))
+            made = Created(await self._recover(known, error), is_found=True)
         except asyncio.CancelledError:
             self._warn(f"The task may have been created. {_ways(known)}")
             raise
@@ -72,7 +72,7 @@ class NewRuns(Submissions):
             ) from error
         if found is None:
             return await self._not_there(known)
-        return await self._register(known, Created(found))
+        return await self._register(known, Created(found, is_found=True))
 
     async def _begin(self, new: NewRun, *, with_endpoint: bool) -> Submission:
         every = QUESTION_CHECK_SECONDS if new.may_ask else None

@@ -150,7 +150,7 @@ def add(
     separator: Separates = None,
     source: SourceName = None,
 ) -> None:
-    """Add tasks to a batch that is still open.
+    """Add tasks to a batch that is still open, or to any group of Parallel.
 
     Example:
         resultsink batch add storage --tasks more.csv

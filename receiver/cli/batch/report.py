@@ -33,7 +33,8 @@ def reasons(story: BatchStory) -> list[str]:
         for known in story.unfinished
     ]
     if ledger.known < ledger.expected:
-        sentences.append(f"{ledger.expected} expected, {ledger.known or 'none'} named yet.")
+        named = f"only {ledger.known} of them" if ledger.known else "none of them"
+        sentences.append(f"{ledger.expected} runs are expected; the sender has named {named} yet.")
     if story.paused is not None:
         reason = _reason(story.paused["paused_reason"])
         sentences.append(f"Source {ledger.source} is still paused: {reason}.")

@@ -170,6 +170,14 @@ async def test_key_never_follows_a_redirect() -> None:
     ]
 
 
+async def test_error_of_the_wire_stands_within_a_sentence() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise httpx.RemoteProtocolError("Server disconnected.", request=request)
+
+    with pytest.raises(FetchError, match=r"RemoteProtocolError Server disconnected$"):
+        await call(a_source(), answering(handler))
+
+
 async def test_errors_hide_the_key() -> None:
     for error in [await refused(401, json={}), await refused(500, json={})]:
         assert "val_test" not in f"{error!r} {error}"

@@ -192,7 +192,8 @@ async def test_unanswered_creation_found_by_url(
     batch_id = await create(store, a_source(sender.api_url), 3, how=how)
     (batch,), (warning,) = sender.state()["batches"], warnings
     assert (batch["batch_id"], batch["counts"]["total"]) == (batch_id, 3)
-    assert warning.startswith(f"The sender gave no signing secret for {batch_id}: its webhooks")
+    lost = f"The sender's answer with the signing secret of {batch_id} was lost: its webhooks"
+    assert warning.startswith(lost)
     make_due(store)
     await work_off(store, a_source(sender.api_url))
     assert (ledger(store, batch_id).state, len(stored(store))) == ("complete", 3)

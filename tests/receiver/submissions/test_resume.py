@@ -320,6 +320,9 @@ async def test_tasks_of_others_do_not_complete_it(store: Store, sender: SandboxS
     await work_off(store, parallel.sending.source)
     found = ledger(store, str(known.batch_id))
     assert (found.state, found.stored, found.expected) == ("open", 3, 3)
+    watched = store.batches.watched("valyu", found.batch_id)
+    assert watched is not None
+    assert watched.state == "open", "its checks go on"
 
 
 async def test_given_up_batch_is_complete_without_the_rest(store: Store, valyu: Commands) -> None:
@@ -335,6 +338,16 @@ async def test_unfinished_batch_takes_no_other_tasks(valyu: Commands) -> None:
     batch_id = await half(valyu)
     with pytest.raises(UsageError, match="1 tasks of an earlier command are still to be added"):
         await valyu.add(batch_id)
+
+
+async def test_equal_tasks_of_before_are_no_new_ones(valyu: Commands) -> None:
+    batch_id = await valyu.create(1)
+    await valyu.add(batch_id, 1)
+    valyu.sending.sender.add_fault(ADD, kind="reset")
+    with pytest.raises(NotDone):
+        await valyu.add(batch_id, 1)
+    await valyu.resume()
+    assert valyu.sending.made() == [3]
 
 
 async def test_tasks_of_others_leave_it_to_the_user(store: Store, valyu: Commands) -> None:

@@ -143,7 +143,10 @@ async def test_task_of_lost_answer_is_found(store: Store, sender: SandboxServer)
     ask(sender, "POST", "/deepresearch/tasks", {"query": "another question"})
     sender.add_fault(CREATE, kind="lost")
     source = a_source(sender.api_url)
-    run_id = await create(store, source, how={"warn": lambda _: None})
+    warnings = list[str]()
+    run_id = await create(store, source, how={"warn": warnings.append})
+    lost = f"The sender's answer with the signing secret of {run_id} was lost: "
+    assert warnings[0].startswith(lost)
     assert len(ask(sender, "GET", "/deepresearch/list")) == 2
     assert store.submissions.list_all() == []
     make_due(store)

@@ -79,6 +79,26 @@ async def test_call_is_made_here_without_a_worker(
     assert ledger(store, batch_id).state == "complete"
 
 
+async def test_check_that_a_worker_has_made_is_not_made_again(
+    store: Store, sender: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is pending once more, but later."""
+    monkeypatch.setattr("receiver.work.waited_checks.TAKEN_SECONDS", 0.0)
+
+    def is_served() -> bool:
+        outcome = AttemptOutcome(store.now(), 1.0, "not yet")
+        lease = working.claim(store)
+        store.jobs.reschedule(lease, outcome, after=3600, failed=False, answered=True)
+        return True
+
+    monkeypatch.setattr(store, "is_served", is_served)
+    batch_id, _ = a_batch(sender, 2)
+    known(store, batch_id)
+    async with waited(store, sender) as checks:
+        await checks.check(ledger(store, batch_id))
+    assert attempts(store) == ["not yet"]
+
+
 async def test_without_a_key_nothing_is_made_here(store: Store) -> None:
     known(store, "batch_1")
     await WaitedChecks(store, []).check(ledger(store, "batch_1"))

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from storage import FetchedBatch, Ledger, NotFound, Store, SubmittedRun
 from storage.batches import batches
@@ -241,6 +242,14 @@ def test_expected_is_larger_of_both_counts(store: Store, total: int | None, expe
 def test_a_stored_result_counts_as_announced(store: Store) -> None:
     results(store, "r1")
     assert store.batches.note("valyu", shown(total=2, ended=0)).announced == 1
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_stored_run_that_goes_on_again_counts_as_announced(store: Store) -> None:
+    results(store, "r1")
+    store.database.write(lambda c: c.execute(update(Run).values(status="running")))
+    ledger = store.batches.ledger("b")
+    assert (ledger.announced, ledger.stored, ledger.expected) == (1, 1, 1)
 
 
 @pytest.mark.usefixtures("endpoint")
