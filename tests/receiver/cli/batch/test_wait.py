@@ -10,8 +10,8 @@ from receiver.sandbox import SandboxServer
 from receiver.submissions import waiting
 from storage import Store, UnverifiedDelivery
 from tests.receiver import working
+from tests.receiver.cli.batch.test_batch import create
 from tests.receiver.cli.conftest import Run
-from tests.receiver.cli.test_batch import create
 from tests.receiver.working import known, sql
 
 # No SQL is at stake: the verbs of the store are tested on both databases in tests/storage.
