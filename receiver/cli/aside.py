@@ -19,6 +19,9 @@ that is busy."""
 GRACE_SECONDS = 3.0
 """How long after its deadline, and after its last step, work may still take to end by itself."""
 
+LOOK_SECONDS = 0.5
+"""Interval at which to look whether work that has a deadline is silent."""
+
 LEAVING_SECONDS = 1.0
 """How long work may take to end after Ctrl-C."""
 
@@ -42,7 +45,8 @@ def aside(work: Callable[[Callable[[], bool]], T], *, seconds: float | None) -> 
         # not `join`: Python 3.11 takes a thread for ended whose join was interrupted
         # (https://github.com/python/cpython/issues/90882)
         while not thread.has_ended.is_set() and (left := thread.seconds_left(deadline)) > 0:
-            thread.has_ended.wait(None if deadline is None else left)
+            # in short pauses: the first step shortens the time that is left
+            thread.has_ended.wait(None if deadline is None else min(left, LOOK_SECONDS))
     except KeyboardInterrupt:
         thread.is_left.set()
         thread.has_ended.wait(LEAVING_SECONDS)

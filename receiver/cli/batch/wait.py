@@ -106,6 +106,7 @@ def _wait(
             if name in sources and sources[name].settings.api_key is not None
         ]
         is_served = store.is_served()
+        is_left()  # the first reads have come back
         if not is_served:
             asks = " Until then this command asks the sender itself." if askable else ""
             say(f"No receiver serves this database now: start `resultsink serve`.{asks}")

@@ -68,6 +68,7 @@ def _wait(
     """Wait, and return the status of the result, or None, and what is to be printed."""
     with existing_store(settings) as store:
         facts, _ = store.runs.show(run_id, source=source)
+        is_left()  # a first read has come back
         if not store.is_served():
             say("No receiver serves this database now: start `resultsink serve`.")
         provider = provider_of(settings, facts["source"])
