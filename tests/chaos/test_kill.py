@@ -17,6 +17,7 @@ from tests.chaos.pour import Pour
 from tests.chaos.processes import Receiver, dice, sandbox
 from tests.chaos.world import World
 from tests.pgbouncer import PgBouncer
+from tests.processes import until
 
 LONG = "CHAOS_KILLS" in os.environ
 KILLS = int(os.environ.get("CHAOS_KILLS", "3"))
@@ -60,19 +61,24 @@ class Lives:
             victim.await_ready()
             if is_first:
                 self._world.more(self._pour, 20)
-            time.sleep(chance.uniform(0.02, 0.6))
+            if is_first and victim is lives[-1]:  # a worker, which dies with leases
+                until(self._held)
+            else:
+                time.sleep(chance.uniform(0.02, 0.6))
         self._kill(victim)
         victim.launch()
+
+    def _held(self) -> int:
+        return int(self._world.books.rows("SELECT count(lease_token) FROM jobs")[0][0])
 
     def _kill(self, victim: Receiver) -> None:
         assert victim.process is not None
         assert victim.process.poll() is None, victim.end_of_log()
         victim.kill()
         self.kills += 1
-        query = "SELECT max(claims), count(lease_token) FROM jobs"
-        claims, held = self._world.books.rows(query)[0]
+        claims = self._world.books.rows("SELECT max(claims) FROM jobs")[0][0]
         self.most_claims = max(self.most_claims, claims or 0)
-        self.held_leases += held
+        self.held_leases += self._held()
 
 
 class Creator(threading.Thread):
