@@ -23,7 +23,7 @@ def strictly(body: bytes, identity: frozenset[str]) -> dict[str, object] | None:
     object (two readers could each see another one).
     """
     try:
-        text = body.decode("utf-8-sig")
+        text = body.decode("utf-8").removeprefix("\ufeff")  # `utf-8-sig` takes six times as long
         parsed = _STRICT.decode(text) if _plain(text, identity) else _watched(text, identity)
     except (ValueError, RecursionError):
         return None
