@@ -13,9 +13,9 @@ import httpx
 from receiver.sandbox.addresses import is_loopback
 from receiver.sandbox.clock import PlannedCall
 from receiver.sandbox.content import dice
+from receiver.sandbox.deliveries.weather import fate
 from receiver.sandbox.senders import Parcel, SignedRequest
 from receiver.sandbox.switches import Forgery, Panel, Switches
-from receiver.sandbox.weather import fate
 
 # A client slows down with the square of its waiting requests and open connections. Thousands of
 # deliveries are therefore spread over clients, and wait for one of these lines.
